@@ -1,0 +1,11 @@
+"""Pictures of predictions, of what the network attends to, and of its training."""
+
+from __future__ import annotations
+
+from ipar.pl._attention import attention_focus
+from ipar.pl._coords import coords
+from ipar.pl._history import history
+from ipar.pl._localisability import localisability
+from ipar.pl._progression import coord_progression
+
+__all__ = ["attention_focus", "coord_progression", "coords", "history", "localisability"]

@@ -1,0 +1,179 @@
+"""From a tissue to AnnData: slides with coordinates, or dissociated cells without."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from ipar.datasets._expression import Genes, Technology, draw_counts, draw_genes, log_normalise
+from ipar.datasets._sections import Floats, Piece, Tissue, mount
+
+MIN_CELLS = 50
+MIN_GENES = 50
+MAX_MISSING = 0.5
+
+# targeted in situ panel: shallower, lossier and more ambient than droplets, which differ more from gene to gene
+SPATIAL = Technology(median_counts=3000.0, depth_sd=0.45, dropout=0.8, shift_sd=0.25, scale_sd=0.1, ambient=0.08)
+DROPLET = Technology(median_counts=6000.0, depth_sd=0.35, dropout=0.2, shift_sd=0.6, scale_sd=0.15, ambient=0.03)
+
+
+def simulate_slides(
+    tissue: Tissue,
+    n_slides: int,
+    n_cells: int,
+    n_genes: int,
+    *,
+    median_counts: float,
+    batch_strength: float,
+    random_state: int | np.random.Generator | None,
+) -> ad.AnnData:
+    """Simulate sections of `tissue`; see `ipar.datasets.layered_tissue` for what comes back."""
+    n_slides, n_cells, n_genes = _at_least("n_slides", n_slides, 1), *_check_size(n_cells, n_genes)
+    technology = _technology(SPATIAL, median_counts, batch_strength)
+    seed = _as_seed(random_state)
+    genes = draw_genes(_stream(seed, "genes"), tissue, n_genes)
+    pieces, coords, counts = [], [], []
+    for slide in range(n_slides):
+        rng = _stream(seed, "slides", slide)
+        piece = tissue.cut(rng, n_cells, True)
+        pieces.append(piece)
+        coords.append(mount(rng, piece.coords))
+        counts.append(draw_counts(rng, piece, genes, tissue, technology))
+    names = [f"slide{i + 1}" for i in range(n_slides)]
+    slides = pd.Categorical.from_codes(np.repeat(np.arange(n_slides), n_cells), categories=names)
+    obs = pd.concat([_annotate(tissue, piece) for piece in pieces], ignore_index=True)
+    obs.insert(0, "slide", slides)
+    # rows in random order: no method may learn from the order of a file
+    order = _stream(seed, "order").permutation(len(obs))
+    adata = _assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], genes, "cell")
+    adata.obsm["spatial"] = np.concatenate(coords)[order]
+    adata.uns["source"] = _source(tissue, seed, technology) | {
+        "n_slides": n_slides,
+        "n_cells_per_slide": n_cells,
+        "n_genes": n_genes,
+        "batch_strength": float(batch_strength),
+    }
+    return adata
+
+
+def simulate_dissociated(
+    tissue: Tissue,
+    n_cells: int,
+    n_genes: int,
+    *,
+    median_counts: float,
+    missing_genes: float,
+    random_state: int | np.random.Generator | None,
+) -> ad.AnnData:
+    """Simulate dissociated cells of `tissue`; see `ipar.datasets.layered_tissue_dissociated` for what comes back."""
+    n_cells, n_genes = _check_size(n_cells, n_genes)
+    if not 0 <= missing_genes <= MAX_MISSING:
+        msg = (
+            f"missing_genes is the share of the genes that the cells lack and must lie in [0, {MAX_MISSING}]; "
+            f"got {missing_genes}. Pass 0 to keep every gene."
+        )
+        raise ValueError(msg)
+    technology = _technology(DROPLET, median_counts, 1.0)
+    seed = _as_seed(random_state)
+    genes = draw_genes(_stream(seed, "genes"), tissue, n_genes)
+    rng = _stream(seed, "dissociated")
+    piece = _dissociate(rng, tissue, n_cells)
+    counts = draw_counts(rng, piece, genes, tissue, technology)
+    adata = _assemble(counts, _annotate(tissue, piece), genes, "dissociated")
+    adata.obsm["spatial_origin"] = piece.coords
+    lost = rng.permutation(n_genes)[: round(missing_genes * n_genes)]
+    adata = adata[:, np.setdiff1d(np.arange(n_genes), lost)].copy()
+    adata.X = log_normalise(adata.layers["counts"])
+    adata.uns["source"] = _source(tissue, seed, technology) | {
+        "n_cells": n_cells,
+        "n_genes": n_genes,
+        "missing_genes": float(missing_genes),
+    }
+    return adata
+
+
+def _dissociate(rng: np.random.Generator, tissue: Tissue, n_cells: int) -> Piece:
+    """Take cells out of the undistorted tissue, the robust types more often than the fragile ones."""
+    piece = tissue.cut(rng, 4 * n_cells, False)
+    weights: Floats = tissue.recovery[piece.cell_types]
+    return piece.take(rng.choice(len(weights), size=n_cells, replace=False, p=weights / weights.sum()))
+
+
+def _annotate(tissue: Tissue, piece: Piece) -> pd.DataFrame:
+    """Return the piece's annotation with its cell types, categories in the tissue's order."""
+    obs = piece.obs.reset_index(drop=True)
+    obs.insert(0, "cell_type", pd.Categorical.from_codes(piece.cell_types, categories=list(tissue.cell_types)))
+    return obs
+
+
+def _assemble(counts: sp.csr_matrix, obs: pd.DataFrame, genes: Genes, prefix: str) -> ad.AnnData:
+    """Build the AnnData; names are given after shuffling, so that they say nothing either."""
+    width = len(str(len(genes.base) - 1))
+    names = [f"gene{i:0{width}d}" for i in range(len(genes.base))]
+    var = pd.DataFrame({"programme": pd.Categorical(genes.programme)}, index=names)
+    obs = obs.set_axis([f"{prefix}{i}" for i in range(len(obs))], axis=0)
+    return ad.AnnData(log_normalise(counts), obs=obs, var=var, layers={"counts": counts})
+
+
+def _source(tissue: Tissue, seed: int, technology: Technology) -> dict[str, str | bool | int | float]:
+    return {
+        "description": f"simulated {tissue.name}, no animal or patient",
+        "simulated": True,
+        "random_state": seed,
+        "median_counts": technology.median_counts,
+    }
+
+
+def _stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
+    """Return a generator of its own for every purpose: slide 1 stays the same however many slides there are."""
+    key = (("genes", "slides", "order", "dissociated").index(purpose), index)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _as_seed(random_state: int | np.random.Generator | None) -> int:
+    """Return one integer that stands for the whole tissue, so that it can be written down and used again."""
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31))
+    return _at_least("random_state", random_state, 0)
+
+
+def _check_size(n_cells: int, n_genes: int) -> tuple[int, int]:
+    return _at_least("n_cells", n_cells, MIN_CELLS), _at_least("n_genes", n_genes, MIN_GENES)
+
+
+def _at_least(name: str, value: int, minimum: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        msg = f"{name} must be an integer, got {value!r} ({type(value).__name__}). Pass an int of at least {minimum}."
+        raise TypeError(msg) from None
+    if number < minimum:
+        msg = f"{name} must be at least {minimum}, got {number}. Pass {name}={minimum} or more."
+        raise ValueError(msg)
+    return number
+
+
+def _technology(default: Technology, median_counts: float, batch_strength: float) -> Technology:
+    if not (np.isfinite(median_counts) and median_counts >= 100):
+        msg = (
+            f"median_counts must be a finite number of at least 100 (cells with fewer molecules are not analysable), "
+            f"got {median_counts}. Typical data have 1,000 to 10,000."
+        )
+        raise ValueError(msg)
+    if not (np.isfinite(batch_strength) and batch_strength >= 0):
+        msg = (
+            f"batch_strength must be finite and not negative, got {batch_strength}. Pass 0 for no batch effect, 1 for "
+            "a realistic one."
+        )
+        raise ValueError(msg)
+    return replace(
+        default,
+        median_counts=float(median_counts),
+        shift_sd=default.shift_sd * batch_strength,
+        scale_sd=default.scale_sd * batch_strength,
+    )

@@ -1,0 +1,81 @@
+"""Multiscale edges and the scale-free logarithmic stress on them (the F4 target)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_N_RING = 10  # mid-range edges a cell: enough to tie neighbourhoods together, few beside the kNN edges
+_DISTANCE_MIN = 1e-6
+
+
+def landmark_count(n: int) -> int:
+    """Landmarks of a set of ``n`` cells: ``max(8, n // 16)``, at most ``n``."""
+    return min(max(8, n // 16), n)
+
+
+def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator) -> Tensor:
+    """Undirected edges at three scales: neighbours, a mid-range ring, landmarks.
+
+    Parameters
+    ----------
+    distance
+        True distances, ``(n, n)``.
+    n_neighbors
+        k of the neighbour edges; the ring is drawn from the ranks k + 1 … 3k.
+    generator
+        Draws ring edges and landmarks.
+
+    Returns
+    -------
+    Tensor
+        Edges ``(2, m)`` with ``i < j``, each pair once.
+    """
+    n = distance.shape[0]
+    order = distance.fill_diagonal_(-1.0).argsort(dim=1)[:, 1:]
+    distance.fill_diagonal_(0.0)
+    ring = order[:, n_neighbors : 3 * n_neighbors]
+    n_ring = min(_N_RING, n_neighbors, ring.shape[1])
+    pick = torch.rand(ring.shape, generator=generator).argsort(1)[:, :n_ring]
+    landmarks = torch.randperm(n, generator=generator)[: landmark_count(n)]
+    linked = torch.zeros(n, n, dtype=torch.bool)
+    linked.scatter_(1, order[:, :n_neighbors], value=True)
+    if n_ring:
+        linked.scatter_(1, ring.gather(1, pick), value=True)
+    linked[:, landmarks] = True
+    return (linked | linked.T).triu(1).nonzero().T
+
+
+def log_stress(log_predicted: Tensor, log_true: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Scale-free stress, :math:`\mathrm{mean}_e (\log d_{pred} + \alpha - \log d_{true})^2` with the best α.
+
+    :math:`\alpha = \mathrm{mean}_e(\log d_{true} - \log d_{pred})` in closed form, so that a uniform scale costs nothing.
+
+    Parameters
+    ----------
+    log_predicted, log_true
+        Log distances on the same edges, ``(..., m)``.
+    mask
+        Which edges are real, ``(..., m)``; all, if None.
+
+    Returns
+    -------
+    Tensor
+        One value a set, ``(...)``.
+    """
+    residual = log_predicted - log_true
+    if mask is None:
+        return (residual - residual.mean(-1, keepdim=True)).square().mean(-1)
+    weight = mask.to(residual.dtype)
+    count = weight.sum(-1).clamp_min(1.0)
+    alpha = (residual * weight).sum(-1) / count
+    return ((residual - alpha[..., None]).square() * weight).sum(-1) / count
+
+
+def log_edge_distance(x: Tensor, edges: Tensor) -> Tensor:
+    """Log distance along edges: ``x`` of shape ``(B, n, 2)``, ``edges`` ``(B, 2, m)`` → ``(B, m)``."""
+    take = edges[..., None].expand(*edges.shape, x.shape[-1])
+    start = x.gather(-2, take[:, 0])
+    end = x.gather(-2, take[:, 1])
+    # the square is floored, not the root: the root's gradient at zero is infinite
+    return 0.5 * (start - end).square().sum(-1).clamp_min(_DISTANCE_MIN**2).log()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+MIN_CELLS = 4  # fewer leave nothing to correlate once position, rotation and scale are free
+
+
+def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
+    """Return `values` as a finite float64 array of shape (n, 2) with at least four rows."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"`{name}` must be a dense numeric array of shape (n_cells, 2): {error}"
+        raise TypeError(msg) from error
+    if array.ndim != 2 or array.shape[1] != 2:
+        msg = f"`{name}` must have shape (n_cells, 2), got {array.shape}; pass one row of x, y for each cell."
+        raise ValueError(msg)
+    if array.shape[0] < MIN_CELLS:
+        msg = f"`{name}` has {array.shape[0]} cells; the metrics need at least {MIN_CELLS}."
+        raise ValueError(msg)
+    bad = int((~np.isfinite(array)).any(axis=1).sum())
+    if bad:
+        msg = (
+            f"`{name}` is NaN or infinite in {bad} of {array.shape[0]} cells; drop these cells from both arrays first."
+        )
+        raise ValueError(msg)
+    return array
+
+
+def as_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return both layouts checked; the prediction may be degenerate, the truth must have some extent."""
+    truth, layout = as_coordinates(true, "true"), as_coordinates(pred, "pred")
+    if truth.shape != layout.shape:
+        msg = (
+            f"`true` has {truth.shape[0]} cells and `pred` {layout.shape[0]}; "
+            "both must hold the same cells in the same order."
+        )
+        raise ValueError(msg)
+    if rms_radius(truth) == 0:
+        msg = "all cells of `true` lie on one point; pass the measured coordinates of the slide."
+        raise ValueError(msg)
+    return truth, layout
+
+
+def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> FloatArray:
+    """Return `values` as a finite float64 vector with one entry a cell."""
+    try:
+        vector = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"`{name}` must be a dense numeric vector with one value a cell: {error}"
+        raise TypeError(msg) from error
+    if vector.ndim != 1 or (n_cells is not None and vector.shape[0] != n_cells):
+        expected = "(n_cells,)" if n_cells is None else f"({n_cells},)"
+        msg = f"`{name}` must have shape {expected}, one value a cell, got {vector.shape}."
+        raise ValueError(msg)
+    if not np.isfinite(vector).all():
+        bad = int((~np.isfinite(vector)).sum())
+        msg = f"`{name}` is NaN or infinite in {bad} of {vector.shape[0]} cells; drop these cells first."
+        raise ValueError(msg)
+    return vector
+
+
+def check_n_neighbors(n_neighbors: int, n_cells: int, *, largest: int, name: str = "n_neighbors") -> None:
+    """Raise unless 1 <= n_neighbors <= largest."""
+    if not 1 <= n_neighbors <= largest:
+        msg = f"`{name}` must lie between 1 and {largest} for {n_cells} cells, got {n_neighbors}; choose another value."
+        raise ValueError(msg)
+
+
+def rms_radius(coords: FloatArray) -> float:
+    """Return the RMS distance to the centroid; exactly 0 where the spread is rounding noise of the position."""
+    centred = coords - coords.mean(axis=0)
+    radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
+    return radius if radius > 1e-12 * float(np.abs(coords).max()) else 0.0
+
+
+def gauge_fix(coords: FloatArray) -> FloatArray:
+    """Centre and divide by the RMS radius; a layout on one point becomes all zeros."""
+    radius = rms_radius(coords)
+    return (coords - coords.mean(axis=0)) / radius if radius else np.zeros_like(coords)

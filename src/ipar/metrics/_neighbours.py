@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+
+from ipar.metrics._checks import FloatArray, as_pair, check_n_neighbors
+from ipar.metrics._distances import distance_rows
+
+_TIE = 1e-9  # relative: spots of a regular array are equally far up to rounding, and rounding must not pick among them
+
+
+def _hide_self(block: FloatArray, start: int) -> FloatArray:
+    block[np.arange(len(block)), start + np.arange(len(block))] = np.inf
+    return block
+
+
+def _neighbour_shares(distances: FloatArray, radius: FloatArray, n_neighbors: int) -> csr_array:
+    # (b, n): 1 for a neighbour, 0 for none; those tied at the k-th distance share the places left, so rows sum to k
+    inner, outer = radius * (1 - _TIE), radius * (1 + _TIE)
+    row, column = np.nonzero(distances <= outer[:, None])
+    inside = distances[row, column] < inner[row]
+    n_inside = np.bincount(row, weights=inside, minlength=len(distances))
+    n_tied = np.bincount(row, minlength=len(distances)) - n_inside
+    share = np.where(inside, 1.0, ((n_neighbors - n_inside) / n_tied)[row])
+    return csr_array((share, (row, column)), shape=distances.shape)
+
+
+def _kth_distances(block: FloatArray, counts: Sequence[int]) -> FloatArray:
+    places = [k - 1 for k in counts]
+    kth: FloatArray = np.partition(block, sorted(set(places)), axis=1)[:, places]
+    return kth
+
+
+def knn_hits(true: FloatArray, pred: FloatArray, counts: Sequence[int]) -> list[float]:
+    """Return `knn_hit` for several neighbour counts in one pass over the distances."""
+    hits = np.zeros(len(counts))
+    for start, a, b in distance_rows(true, pred):
+        a, b = _hide_self(a, start), _hide_self(b, start)
+        radius_a, radius_b = _kth_distances(a, counts), _kth_distances(b, counts)
+        for c, k in enumerate(counts):
+            shared = _neighbour_shares(a, radius_a[:, c], k) * _neighbour_shares(b, radius_b[:, c], k)
+            hits[c] += shared.sum() / (k * len(true))
+    return [float(h) for h in hits]
+
+
+def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
+    """Mean share of a cell's true nearest neighbours found among its predicted nearest neighbours.
+
+    Parameters
+    ----------
+    true, pred
+        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+    n_neighbors
+        Neighbours of each cell, itself excluded.
+
+    Returns
+    -------
+    Share in [0, 1]. Read it beside `knn_chance`.
+
+    Raises
+    ------
+    ValueError
+        As for `procrustes_align`, or if `n_neighbors` is not between 1 and n_cells - 1.
+
+    Notes
+    -----
+    Cells that are equally far (within 1e-9, relative) at the k-th place share the places left, which is the expected
+    value under random tie-breaking. Hence the score does not depend on the order of the rows, a prediction on one
+    point scores exactly chance, and a regular array of spots has no arbitrary neighbours.
+    """
+    truth, layout = as_pair(true, pred)
+    check_n_neighbors(n_neighbors, len(truth), largest=len(truth) - 1)
+    return knn_hits(truth, layout, [n_neighbors])[0]
+
+
+def knn_chance(n_cells: int, n_neighbors: int) -> float:
+    """Expected `knn_hit` of a random layout, k / (n - 1).
+
+    Parameters
+    ----------
+    n_cells
+        Cells of the slide.
+    n_neighbors
+        Neighbours of each cell, itself excluded.
+
+    Returns
+    -------
+    Share in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If `n_neighbors` is not between 1 and n_cells - 1.
+    """
+    check_n_neighbors(n_neighbors, n_cells, largest=n_cells - 1)
+    return n_neighbors / (n_cells - 1)
+
+
+def _intrusion(reference: FloatArray, layout: FloatArray, k: int) -> float:
+    # sum over the neighbours in `layout` of how far beyond the k-th place they rank in `reference`
+    shares = _neighbour_shares(layout, _kth_distances(layout, [k])[:, 0], k)
+    ordered = np.sort(reference, axis=1)
+    total = 0.0
+    for i in range(len(reference)):
+        entries = slice(shares.indptr[i], shares.indptr[i + 1])
+        distance = reference[i, shares.indices[entries]]
+        below = np.searchsorted(ordered[i], distance, side="left")
+        upto = np.searchsorted(ordered[i], distance, side="right")
+        rank = (below + upto + 1) / 2  # 1 for the nearest; equal distances share their average rank
+        total += float(shares.data[entries] @ np.maximum(rank - k, 0))
+    return total
+
+
+def _rank_preservation(reference: FloatArray, layout: FloatArray, k: int) -> float:
+    n = len(reference)
+    total = 0.0
+    for start, a, b in distance_rows(reference, layout):
+        total += _intrusion(_hide_self(a, start), _hide_self(b, start), k)
+    return 1 - 2 * total / (n * k * (2 * n - 3 * k - 1))
+
+
+def _largest_rank_neighbours(n_cells: int) -> int:
+    return (n_cells - 1) // 2  # the normalisation of Venna and Kaski holds for k < n / 2
+
+
+def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
+    r"""How far predicted neighbours are true neighbours, penalised by their rank in the tissue.
+
+    .. math:: 1 - \frac{2}{nk(2n - 3k - 1)} \sum_i \sum_{j \in N_k^\mathrm{pred}(i)} \max(0, r^\mathrm{true}_{ij} - k)
+
+    Parameters
+    ----------
+    true, pred
+        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+    n_neighbors
+        Neighbours of each cell, itself excluded; below n_cells / 2.
+
+    Returns
+    -------
+    Score in [0, 1]; about 0.5 for a random layout, 1 if no predicted neighbour is an intruder.
+
+    Raises
+    ------
+    ValueError
+        As for `procrustes_align`, or if `n_neighbors` is not between 1 and (n_cells - 1) // 2.
+
+    Notes
+    -----
+    Venna and Kaski, ICANN 2001. Equal to `sklearn.manifold.trustworthiness`, which breaks ties by row order and holds
+    three n × n matrices; here ties are shared as in `knn_hit` and rows are taken in blocks.
+    """
+    truth, layout = as_pair(true, pred)
+    check_n_neighbors(n_neighbors, len(truth), largest=_largest_rank_neighbours(len(truth)))
+    return _rank_preservation(truth, layout, n_neighbors)
+
+
+def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
+    """How far true neighbours stay predicted neighbours: `trustworthiness` with the two layouts exchanged.
+
+    Parameters
+    ----------
+    true, pred
+        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+    n_neighbors
+        Neighbours of each cell, itself excluded; below n_cells / 2.
+
+    Returns
+    -------
+    Score in [0, 1]; about 0.5 for a random layout, 1 if no true neighbour is torn away.
+
+    Raises
+    ------
+    ValueError
+        As for `trustworthiness`.
+    """
+    truth, layout = as_pair(true, pred)
+    check_n_neighbors(n_neighbors, len(truth), largest=_largest_rank_neighbours(len(truth)))
+    return _rank_preservation(layout, truth, n_neighbors)

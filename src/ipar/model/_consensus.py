@@ -1,0 +1,135 @@
+"""Layouts of sets of any size from a network trained on small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
+
+LayOut = Callable[[Tensor], Tensor]
+"""Takes cell indices of equally large sets ``(S, m)``, gives their layouts ``(R + 1, S, m, 2)``."""
+
+_ALIGN_ITERATIONS = 3  # generalised Procrustes settles in two or three
+
+
+@dataclass(frozen=True)
+class ConsensusPlan:
+    """How a set larger than those trained on is laid out.
+
+    Attributes
+    ----------
+    subset_size
+        Cells of a subset.
+    n_anchors
+        Cells that all subsets of a round share; a third of a subset ties subsets together well and still leaves most
+        of the work to new cells.
+    n_rounds
+        Rounds, each with new anchors and new subsets.
+    batch_size
+        Subsets laid out at once.
+    """
+
+    subset_size: int = 384
+    n_anchors: int = 128
+    n_rounds: int = 8
+    batch_size: int = 4
+
+
+def generalised_procrustes(layouts: Tensor, anchors: Tensor) -> Tensor:
+    """Align layouts to the mean of their shared points.
+
+    Parameters
+    ----------
+    layouts
+        ``(L, S, m, 2)``; the alignment is found for every leading index by itself.
+    anchors
+        The points that all S share, ``(L, S, a, 2)``.
+
+    Returns
+    -------
+    Tensor
+        The layouts, aligned, ``(L, S, m, 2)``.
+    """
+    reference = anchors[:, :1]
+    for _ in range(_ALIGN_ITERATIONS):
+        transform = procrustes_transform(anchors, reference.expand_as(anchors))
+        reference = gauge_fix(apply_similarity(anchors, transform).mean(1, keepdim=True))
+    return apply_similarity(layouts, procrustes_transform(anchors, reference.expand_as(anchors)))
+
+
+def round_subsets(n: int, plan: ConsensusPlan, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Subsets of one round, ``(S, m)``: the anchors first, then every other cell at least once."""
+    order = rng.permutation(n)
+    anchors, rest = order[: plan.n_anchors], order[plan.n_anchors :]
+    fresh = plan.subset_size - plan.n_anchors
+    n_subsets = -(-len(rest) // fresh)
+    # the last subset is filled up from the first cells of the same shuffle, so that all are of the trained size
+    filled = np.resize(rest, n_subsets * fresh).reshape(n_subsets, fresh)
+    return np.concatenate([np.broadcast_to(anchors, (n_subsets, len(anchors))), filled], axis=1)
+
+
+def consensus_layout(
+    n: int, lay_out: LayOut, plan: ConsensusPlan, *, random_state: int = 0, progress: bool = False
+) -> Tensor:
+    """Average of many overlapping small layouts, aligned on the cells they share; linear in ``n``.
+
+    Parameters
+    ----------
+    n
+        Cells.
+    lay_out
+        The network.
+    plan
+        Sizes and rounds.
+    random_state
+        Seed of the subsets.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Tensor
+        Gauge-fixed layouts of every recycle, ``(R + 1, n, 2)``.
+    """
+    rng = np.random.default_rng(random_state)
+    total: Tensor | None = None
+    rounds = [torch.from_numpy(round_subsets(n, plan, rng)) for _ in range(plan.n_rounds)]
+    with tqdm(total=sum(map(len, rounds)), desc="consensus", unit="subset", disable=not progress) as bar:
+        for subsets in rounds:
+            parts = []
+            for batch in subsets.split(plan.batch_size):
+                parts.append(lay_out(batch))
+                bar.update(len(batch))
+            layout = _join(torch.cat(parts, dim=1), subsets, n, plan.n_anchors)
+            if total is None:
+                total = torch.zeros_like(layout)
+            else:
+                layout = apply_similarity(layout, procrustes_transform(layout, gauge_fix(total)))
+            total += gauge_fix(layout)
+    if total is None:
+        msg = f"n_rounds must be at least 1, found {plan.n_rounds}."
+        raise ValueError(msg)
+    return gauge_fix(total)
+
+
+def _join(layouts: Tensor, subsets: Tensor, n: int, n_anchors: int) -> Tensor:
+    """One layout of all cells, ``(L, n, 2)``, from aligned subsets; a cell of several subsets gets their mean."""
+    aligned = generalised_procrustes(layouts, layouts[:, :, :n_anchors])
+    flat = subsets.flatten()
+    sums = layouts.new_zeros(len(layouts), n, 2).index_add_(1, flat, aligned.flatten(1, 2))
+    counts = torch.bincount(flat, minlength=n).clamp_min(1)
+    return sums / counts[None, :, None]
+
+
+def align_recycles(layouts: Tensor) -> Tensor:
+    """Align the layout of every recycle to the last, ``(R + 1, n, 2)``, so that they can be drawn side by side."""
+    last = layouts[-1:].expand_as(layouts)
+    aligned = apply_similarity(layouts, procrustes_transform(layouts, last))
+    return torch.cat([gauge_fix(aligned[:-1]), layouts[-1:]])

@@ -1,0 +1,157 @@
+"""The fitted encoder: expression of any slide in, embedding out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar.nn import SharedEncoder
+
+Inputs = Literal["pca", "genes", "both"]
+
+EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
+MIN_OVERLAP = 0.5
+_CHUNK = 4096  # cells made dense at a time
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """A trained network and which of its outputs the embedding takes.
+
+    Attributes
+    ----------
+    source
+        What the network reads: principal components or genes.
+    net
+        The network.
+    terms
+        The halves that are taken: the local term's, the global term's, or both.
+    """
+
+    source: Literal["pca", "genes"]
+    net: SharedEncoder
+    terms: tuple[Literal["local", "global"], ...]
+
+
+def centre_by_slide(matrix: sparse.csr_matrix, slides: pd.Categorical) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
+    """Mean expression of every slide ``(n_slides, n_genes)`` and the slide index of every cell."""
+    codes = np.asarray(slides.codes, dtype=np.int64)
+    counts = np.bincount(codes, minlength=len(slides.categories))
+    member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=(len(counts), len(codes)))
+    return np.asarray((member @ matrix).todense(), dtype=np.float32), codes
+
+
+@dataclass(frozen=True)
+class GeometryEncoder:
+    """Embeds expression so that distances say how far apart two cells lie in the tissue.
+
+    Attributes
+    ----------
+    genes
+        Genes that it knows, in the order of its inputs.
+    loadings
+        Principal axes of the training slides, ``(n_genes, n_pcs)``, scaled to components of unit variance overall.
+    parts
+        The trained networks.
+    scales
+        Factor of every block of the embedding, so that all blocks weigh the same and rows have an RMS norm of 9.4.
+    record
+        How it was made: inputs, the leave-one-slide-out table of the choice, seeds.
+    """
+
+    genes: pd.Index
+    loadings: NDArray[np.float32]
+    parts: tuple[EncoderPart, ...]
+    scales: tuple[float, ...]
+    record: dict[str, Any]
+
+    @property
+    def n_output(self) -> int:
+        """Width of the embedding."""
+        return sum(len(part.terms) * part.net.n_output // 2 for part in self.parts)
+
+    def match(self, matrix: sparse.csr_matrix, genes: pd.Index) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
+        """Bring a matrix into the encoder's gene order.
+
+        Genes are matched by name. A missing one stands at its slide's mean, that is at zero once centred.
+
+        Returns
+        -------
+        tuple
+            The matrix, ``(n_cells, n_genes)``, with empty columns for missing genes, and which genes are present.
+
+        Raises
+        ------
+        ValueError
+            If fewer than half of the encoder's genes are present.
+        """
+        if genes.equals(self.genes):
+            return matrix, np.ones(len(self.genes), dtype=bool)
+        found = genes.get_indexer(self.genes)
+        present = found >= 0
+        n_missing = int((~present).sum())
+        if present.mean() < MIN_OVERLAP:
+            msg = (
+                f"Only {int(present.sum())} of the model's {len(self.genes)} genes are in the data, at least half are "
+                f"needed. Genes are matched by adata.var_names; the model has names such as {self.genes[0]!r}, the data "
+                f"{str(genes[0])!r}: bring them to one naming (symbols or Ensembl ids)."
+            )
+            raise ValueError(msg)
+        if n_missing:
+            warnings.warn(
+                f"{n_missing} of the model's {len(self.genes)} genes are missing from the data; they are filled at the mean.",
+                UserWarning,
+                stacklevel=4,
+            )
+        rows = np.flatnonzero(present)
+        selector = sparse.csr_matrix(
+            (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(self.genes))
+        )
+        return sparse.csr_matrix(matrix @ selector), present
+
+    def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+        """Embed cells.
+
+        Parameters
+        ----------
+        matrix
+            Log-normalised expression, ``(n_cells, n_genes)``.
+        genes
+            Names of its columns.
+        slides
+            Slide of every cell: genes are centred within each.
+
+        Returns
+        -------
+        NDArray
+            Embedding, float32, ``(n_cells, n_output)``.
+        """
+        matrix, _ = self.match(matrix, genes)
+        means, codes = centre_by_slide(matrix, slides)
+        out = np.empty((matrix.shape[0], self.n_output), dtype=np.float32)
+        for start in range(0, len(out), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            centred = matrix[rows].toarray() - means[codes[rows]]
+            out[rows] = self._embed(centred)
+        return out
+
+    @torch.no_grad()
+    def _embed(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
+        blocks = []
+        for part in self.parts:
+            x = centred @ self.loadings if part.source == "pca" else centred
+            device = next(part.net.parameters()).device
+            h = part.net(torch.from_numpy(x).to(device)).cpu()
+            half = h.shape[1] // 2
+            blocks += [h[:, :half] if term == "local" else h[:, half:] for term in part.terms]
+        scaled = [block * scale for block, scale in zip(blocks, self.scales, strict=True)]
+        joined: NDArray[np.float32] = torch.cat(scaled, dim=1).numpy()
+        return joined

@@ -1,0 +1,198 @@
+"""The fitted model: encoder, gate and layout network together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ipar.graph import candidate_mask
+from ipar.model._consensus import ConsensusPlan, align_recycles, consensus_layout
+from ipar.model._encoder import GeometryEncoder
+from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+
+MIN_CELLS = 4  # fewer points have no shape beyond a triangle
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Predicted coordinates.
+
+    Attributes
+    ----------
+    recycles
+        First guess and the layout after every recycle, aligned to the last, ``(R + 1, n, 2)``.
+    method
+        ``"direct"`` or ``"consensus"``.
+    """
+
+    recycles: NDArray[np.float32]
+    method: str
+
+    @property
+    def coords(self) -> NDArray[np.float32]:
+        """The last layout, gauge-fixed, ``(n, 2)``."""
+        last: NDArray[np.float32] = self.recycles[-1]
+        return last
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Attention rows of a few cells from one pass.
+
+    Attributes
+    ----------
+    query
+        Positions of the cells looked at, ``(q,)``.
+    cells
+        Positions of the cells that took part, ``(m,)``.
+    weights
+        ``(q, R, H, m)``.
+    candidates
+        Which cells each could attend to, ``(q, m)``.
+    """
+
+    query: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    candidates: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class IPALite:
+    """A fitted IPA-Lite model; made by :func:`ipar.tl.fit_ipalite`, read by :func:`ipar.load`.
+
+    Attributes
+    ----------
+    encoder
+        From expression to the embedding.
+    net, gate
+        Layout network and edge gate.
+    beta
+        Weight of the gate at prediction, chosen on a left-out training slide.
+    n_neighbors
+        Candidates a cell.
+    plan
+        How sets larger than those trained on are laid out.
+    record
+        History, localisability and settings of the fit.
+    """
+
+    encoder: GeometryEncoder
+    net: IPALiteNet
+    gate: EdgeGate
+    beta: float
+    n_neighbors: int
+    plan: ConsensusPlan = field(default_factory=ConsensusPlan)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
+        return f"IPALite({fitted}, n_neighbors={self.n_neighbors}, beta={self.beta:g})"
+
+    def layout(
+        self, h: NDArray[np.float32], *, random_state: int = 0, n_rounds: int | None = None, progress: bool = False
+    ) -> Layout:
+        """Lay out one set of cells of any size.
+
+        Parameters
+        ----------
+        h
+            Embeddings, ``(n, d)``.
+        random_state
+            Seed of the consensus subsets; a direct layout has no randomness.
+        n_rounds
+            Consensus rounds; the model's plan, if None.
+        progress
+            Show a bar.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than four cells.
+        """
+        n = len(h)
+        if n < MIN_CELLS:
+            msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
+            raise ValueError(msg)
+        embedding = torch.from_numpy(np.ascontiguousarray(h, dtype=np.float32))
+        if n <= self.plan.subset_size:
+            layouts, method = self._lay_out(embedding[None])[:, 0], "direct"
+        else:
+            plan = self.plan if n_rounds is None else _with_rounds(self.plan, n_rounds)
+            layouts = consensus_layout(
+                n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
+            )
+            method = "consensus"
+        return Layout(align_recycles(layouts).numpy(), method)
+
+    @torch.no_grad()
+    def _lay_out(self, h: Tensor) -> Tensor:
+        """Layouts ``(R + 1, S, m, 2)`` of sets ``(S, m, d)``."""
+        self.net.eval()
+        h = h.to(next(self.net.parameters()).device)
+        candidates = candidate_mask(h, self.n_neighbors)
+        scores = dense_gate(self.gate, h, candidates)
+        return self.net(h, candidates, scores, beta=self.beta).layouts.cpu()
+
+    @torch.no_grad()
+    def attention(self, h: NDArray[np.float32], query: NDArray[np.int64], *, random_state: int = 0) -> Attention:
+        """Attention rows of chosen cells, in one pass over a set of the trained size that holds them.
+
+        Parameters
+        ----------
+        h
+            Embeddings of one slide, ``(n, d)``.
+        query
+            Positions of the cells to look at.
+        random_state
+            Seed of the other cells of the set, where there are more than one pass takes.
+        """
+        cells = np.arange(len(h))
+        if len(h) > self.plan.subset_size:
+            others = np.setdiff1d(cells, query)
+            rng = np.random.default_rng(random_state)
+            cells = np.sort(np.r_[query, rng.choice(others, self.plan.subset_size - len(query), replace=False)])
+        rows = torch.from_numpy(np.searchsorted(cells, query))
+        self.net.eval()
+        sets = torch.from_numpy(h[cells])[None].to(next(self.net.parameters()).device)
+        candidates = candidate_mask(sets, self.n_neighbors)
+        scores = dense_gate(self.gate, sets, candidates)
+        out = self.net(sets, candidates, scores, beta=self.beta, return_attention=True)
+        if out.attention is None:  # pragma: no cover - asked for above
+            raise RuntimeError
+        weights = out.attention[:, 0, :, rows].permute(2, 0, 1, 3)  # (R, H, q, m) → (q, R, H, m)
+        return Attention(query, cells, weights.cpu().numpy(), candidates[0, rows].cpu().numpy())
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a directory: JSON for settings and genes, safetensors for weights.
+
+        The directory is replaced as a whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Directory; made where it is missing, replaced where it holds a model.
+
+        Raises
+        ------
+        FileExistsError
+            If the path exists and is not a model's directory.
+        """
+        from ipar.model._io import write_model
+
+        write_model(self, Path(path))
+
+
+def _with_rounds(plan: ConsensusPlan, n_rounds: int) -> ConsensusPlan:
+    from dataclasses import replace
+
+    if n_rounds < 1:
+        msg = f"n_rounds must be at least 1, found {n_rounds}."
+        raise ValueError(msg)
+    return replace(plan, n_rounds=n_rounds)

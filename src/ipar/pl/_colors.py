@@ -1,0 +1,103 @@
+"""Colours of cells: by position in two dimensions, or by a column of ``obs``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba, to_rgba_array
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+# bottom left, bottom right, top left, top right: blue to orange along one axis, dark to light along the other, the two
+# contrasts that red-green deficient vision keeps; a mirrored layout therefore looks different to everyone
+_CORNERS = to_rgba_array(["#342a86", "#8f3a00", "#46b9ef", "#f4d63a"])[:, :3]
+_CATEGORIES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
+_MISSING = "#D9D9D9"
+
+
+@dataclass(frozen=True)
+class CellColors:
+    """RGBA of every cell, and what a legend needs: named colours, or a colour scale, or neither."""
+
+    rgba: NDArray[np.float64]  # (n, 4)
+    title: str = ""
+    named: dict[str, Any] | None = None
+    scale: ScalarMappable | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether no legend is needed."""
+        return self.named is None and self.scale is None
+
+
+def position_colors(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colour every position by where it lies in the layout: (n, 2) → RGBA (n, 4).
+
+    Bilinear in four corner colours over the box between the 1st and 99th percentiles, so that a stray cell does not
+    wash out the rest. A neighbourhood keeps one colour; a mirror image exchanges dark and light, or blue and orange.
+    """
+    low, high = np.percentile(xy, [1, 99], axis=0)
+    u, v = np.clip((xy - low) / np.maximum(high - low, 1e-12), 0.0, 1.0).T[:, :, None]
+    bottom = (1 - u) * _CORNERS[0] + u * _CORNERS[1]
+    top = (1 - u) * _CORNERS[2] + u * _CORNERS[3]
+    return np.column_stack([(1 - v) * bottom + v * top, np.ones(len(xy))])
+
+
+def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors:
+    """Colour `rows` by ``obs[color]``: numbers on viridis, anything else by category."""
+    if color not in adata.obs:
+        msg = (
+            f"adata.obs has no column {color!r}: pass one of {list(adata.obs)} as color, or None to colour by position."
+        )
+        raise KeyError(msg)
+    column = adata.obs[color]
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)[rows]
+        known = values[np.isfinite(values)]
+        limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+        scale = ScalarMappable(Normalize(*limits), colormaps["viridis"].with_extremes(bad=_MISSING))
+        return CellColors(scale.to_rgba(np.ma.masked_invalid(values)), color, scale=scale)
+    categories = column.astype("category").cat
+    palette = _palette(len(categories.categories), adata.uns.get(f"{color}_colors"))
+    lookup = np.vstack([palette, to_rgba(_MISSING)])  # the last row answers code −1, a missing label
+    codes = categories.codes.to_numpy()[rows]
+    named = {str(categories.categories[code]): palette[code] for code in np.unique(codes[codes >= 0])}
+    return CellColors(lookup[codes], color, named=named)
+
+
+def _palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
+    if stored is not None and len(stored) >= n:  # scanpy's own place for the colours of a column
+        return to_rgba_array(list(stored)[:n])
+    if n <= len(_CATEGORIES):
+        return to_rgba_array(_CATEGORIES[:n])
+    if n <= 60:
+        return np.vstack([colormaps[name](np.arange(20)) for name in ("tab20", "tab20b", "tab20c")])[:n]
+    return np.asarray(colormaps["turbo"](np.linspace(0, 1, n)))
+
+
+def add_key(figure: Figure, axes: Sequence[Axes], colors: CellColors) -> None:
+    """Put beside all of `axes` the legend or the colour bar that `colors` needs (none for colours by position)."""
+    from matplotlib.lines import Line2D
+
+    if colors.scale is not None:
+        figure.colorbar(colors.scale, ax=list(axes), label=colors.title, shrink=0.7, aspect=25)
+    elif colors.named is not None:
+        handles = [
+            Line2D([], [], linestyle="", marker="o", markersize=5, color=color, label=name)
+            for name, color in colors.named.items()
+        ]
+        columns = -(-len(handles) // 24)
+        figure.legend(
+            handles=handles, title=colors.title, loc="outside right center", ncols=columns, frameon=False, fontsize=8
+        )

@@ -1,0 +1,137 @@
+"""What one query cell attends to, read from the stored attention record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ipar._anndata import COORDS
+from ipar.pl._read import layout, run_record, true_positions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+_REMEDY = "ipar.tl.predict_coords"
+
+
+@dataclass(frozen=True)
+class Focus:
+    """One query cell and the m cells of its pass."""
+
+    name: str  # of the query
+    query: int  # its place among the m cells
+    xy: NDArray[np.float64]  # (m, 2)
+    known: bool  # xy is the truth, not the prediction
+    weights: NDArray[np.float64]  # (R, H, m)
+    candidates: NDArray[np.bool_]  # (m,), the query itself never among them
+    neighbors: NDArray[np.intp]  # places of the true spatial neighbours, nearest first; empty where not known
+
+    @property
+    def view(self) -> NDArray[np.float64]:
+        """Corners (2, 2) of the box around the query, its candidates and its true neighbours."""
+        inside = self.candidates.copy()
+        inside[self.query] = True
+        inside[self.neighbors] = True
+        low, high = self.xy[inside].min(axis=0), self.xy[inside].max(axis=0)
+        if not (high > low).all():  # no candidates, or all on a line
+            low, high = self.xy.min(axis=0), self.xy.max(axis=0)
+        return np.stack([low, high])
+
+    def top(self, recycle: int, head: int, n_top: int) -> NDArray[np.intp]:
+        """Places of the `n_top` candidates of highest weight, highest first (fewer where fewer are attended to)."""
+        weights = np.where(self.candidates, self.weights[recycle, head], 0.0)
+        order = np.argsort(-weights, kind="stable")[:n_top]
+        return order[weights[order] > 0]
+
+
+def read_focus(adata: AnnData, spatial_key: str | None, n_neighbors: int) -> dict[int, Focus]:
+    """Read every stored query: its position in `adata` → :class:`Focus`."""
+    record = _checked_record(adata)
+    truth = true_positions(adata, spatial_key)
+    foci = {}
+    for query, cells, weights, candidates in zip(
+        record["query"], record["cells"], record["weights"], record["candidates"], strict=True
+    ):
+        places = np.flatnonzero(cells == query)
+        if places.size != 1:
+            msg = f"the query {query} is not among the cells of its own pass: run {_REMEDY} again."
+            raise ValueError(msg)
+        place = int(places[0])
+        known = truth is not None and bool(np.isfinite(truth[cells]).all())
+        xy = truth[cells] if truth is not None and known else layout(adata, COORDS, _REMEDY)[cells]
+        others = candidates & (np.arange(cells.size) != place)
+        nearest = _nearest(xy, place, n_neighbors) if known else np.empty(0, dtype=np.intp)
+        foci[int(query)] = Focus(str(adata.obs_names[query]), place, xy, known, weights, others, nearest)
+    return foci
+
+
+def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
+    stored = run_record(adata, "attention", _REMEDY)
+    types: dict[str, Any] = {"query": np.intp, "cells": np.intp, "weights": np.float64, "candidates": np.bool_}
+    if missing := [name for name in types if name not in stored]:
+        msg = f"adata.uns['ipar']['attention'] lacks {missing}: run {_REMEDY} again."
+        raise KeyError(msg)
+    record = {name: np.asarray(stored[name], dtype=dtype) for name, dtype in types.items()}
+    if record["cells"].ndim != 2 or record["cells"].size == 0:
+        msg = f"no attention was stored, its cells have shape {record['cells'].shape}: run {_REMEDY} again."
+        raise ValueError(msg)
+    n_queries, n_cells = record["cells"].shape
+    expected = {"query": (n_queries,), "weights": (n_queries, *record["weights"].shape[1:3], n_cells)}
+    for name, shape in (expected | {"candidates": (n_queries, n_cells)}).items():
+        if record[name].shape != shape:
+            msg = (
+                f"the stored attention {name!r} has shape {record[name].shape}, expected {shape}: run {_REMEDY} again."
+            )
+            raise ValueError(msg)
+    if record["cells"].min() < 0 or record["cells"].max() >= adata.n_obs:
+        msg = (
+            f"the stored attention speaks of cell {record['cells'].max()}, but adata has {adata.n_obs}: cells were removed "
+            f"after prediction. Draw before taking a subset, or run {_REMEDY} on the subset."
+        )
+        raise ValueError(msg)
+    return record
+
+
+def _nearest(xy: NDArray[np.float64], place: int, n_neighbors: int) -> NDArray[np.intp]:
+    # among the cells of the pass, the only ones that attention could have gone to
+    distance = np.linalg.norm(xy - xy[place], axis=1)
+    distance[place] = np.inf
+    return np.argsort(distance, kind="stable")[: min(n_neighbors, len(xy) - 1)]
+
+
+def choose_queries(
+    adata: AnnData, foci: dict[int, Focus], query: int | str | Iterable[int | str] | None
+) -> list[Focus]:
+    """Pick from the stored queries by position in `adata` or by name; all of them for None."""
+    if query is None:
+        return list(foci.values())
+    wanted = [query] if isinstance(query, int | np.integer | str) else list(query)
+    by_name = {focus.name: focus for focus in foci.values()}
+    chosen = []
+    for one in wanted:
+        focus = by_name.get(one) if isinstance(one, str) else foci.get(int(one))
+        if focus is None:
+            stored = ", ".join(f"{position} ({focus.name})" for position, focus in foci.items())
+            msg = f"no attention was stored for the query {one!r}: pass one of the stored queries, {stored}."
+            raise ValueError(msg)
+        chosen.append(focus)
+    if not chosen:
+        msg = "query is empty: pass stored queries, or None for all."
+        raise ValueError(msg)
+    return chosen
+
+
+def choose_numbers(asked: int | Sequence[int] | None, count: int, what: str) -> list[int]:
+    """Turn numbers as the pictures write them (1 … count) into indices; all of them for None."""
+    numbers = range(1, count + 1) if asked is None else [asked] if isinstance(asked, int | np.integer) else list(asked)
+    if wrong := [number for number in numbers if not 1 <= number <= count]:
+        msg = f"no {what} {wrong}: {what} are numbered from 1 to {count}."
+        raise ValueError(msg)
+    if not numbers:
+        msg = f"{what} is empty: pass numbers from 1 to {count}, or None for all."
+        raise ValueError(msg)
+    return [int(number) - 1 for number in numbers]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ipar._anndata import RECORD
+from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes
+from ipar.pl._read import run_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ipar._anndata import RECORD
+from ipar.pl._figure import AxesLike
+
+_REMEDY = "ipar.tl.fit_ipalite"
+_TITLES = {
+    "total": "total loss",
+    "walk": "random walk KL",
+    "stress": "log stress",
+    "repulsion": "repulsion",
+    "entropy": "entropy term",
+    "gate": "gate KL",
+}
+_CURVES = {"val_gated": ("candidates and gate", BLUE), "val_target": ("target edges", ORANGE)}
+
+
+def history(
+    adata: AnnData,
+    *,
+    terms: Sequence[str] = ("total", "walk", "stress", "gate", "repulsion", "entropy"),
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Show the training losses and the validation curves over the epochs, with the best epoch marked.
+
+    The losses differ by orders of magnitude and in sign, so each has a small panel and scale of its own, unweighted. The
+    large panel shows E_geo on the validation minisets: on candidates with the gate, which chooses the epoch (star), and on
+    target edges without it, what the geometry alone could reach. Grey: the epochs in which the weight of the walk
+    loss still rises, whose total cannot be compared with later ones and which cannot be chosen.
+
+    Parameters
+    ----------
+    adata
+        Cells that :func:`ipar.tl.fit_ipalite` has trained on, with ``uns["ipar"]["history"]``, one row an epoch.
+    terms
+        Columns of the history to draw in small panels. Empty: the validation panel alone.
+    ax
+        Axes to draw on instead of a new figure: one for the validation curves, then one for each of `terms`.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without a history, or for a term that it does not have.
+    ValueError
+        For a history without epochs, or a wrong number of axes.
+    """
+    table = pd.DataFrame(run_record(adata, "history", _REMEDY))
+    if missing := [term for term in ("epoch", *terms) if term not in table]:
+        msg = f"the history has no column {missing}: pass terms out of {list(table)}, or run {_REMEDY} again."
+        raise KeyError(msg)
+    if table.empty:
+        msg = f"the history has no epochs, training stopped before the first one ended: run {_REMEDY} again."
+        raise ValueError(msg)
+    best = adata.uns[RECORD].get("history_best")
+    axes = _mosaic(len(terms)) if ax is None else given_axes(ax, ["validation", *terms])
+    _draw_validation(axes[0], table, None if best is None else int(best))
+    for panel, term in zip(axes[1:], terms, strict=True):
+        panel.plot(table["epoch"], table[term], color=INK, linewidth=1.4, label=term, marker="o", markersize=2.5)
+        _dress(panel, table, _TITLES.get(term, term))
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure_of(axes) if return_fig else None
+
+
+def _mosaic(n_terms: int) -> list[Axes]:
+    """Large panel on the left, two rows of small ones to its right."""
+    import matplotlib.pyplot as plt
+
+    n_cols = -(-n_terms // 2)
+    figure = plt.figure(figsize=(4.2 + 2.0 * n_cols, 3.6), layout="constrained")
+    grid = figure.add_gridspec(2, 1 + n_cols, width_ratios=[2.2] + [1.0] * n_cols)
+    places = [grid[:, 0], *(grid[place // n_cols, 1 + place % n_cols] for place in range(n_terms))]
+    return [figure.add_subplot(place) for place in places]
+
+
+def _dress(ax: Axes, table: pd.DataFrame, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    as_chart(ax)
+    ax.set_title(title, fontsize=9)
+    ax.set_xlabel("epoch", fontsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    if "w_rw" in table and (rising := table["epoch"][table["w_rw"] < table["w_rw"].max()]).size:
+        span = rising.min() - 0.5, rising.max() + 0.5
+        ax.axvspan(*span, color=GREY, alpha=0.25, linewidth=0, zorder=0, label="walk weight rises")
+
+
+def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None) -> None:
+    values = table.set_index("epoch")
+    for column, (label, color) in _CURVES.items():
+        curve = values[column].dropna() if column in values else pd.Series(dtype=np.float64)
+        if len(curve):  # validation may run on some epochs only: its points are joined over the gaps
+            ax.plot(curve.index, curve, color=color, linewidth=1.8, marker="o", markersize=3.5, label=label)
+    _dress(ax, table, "E_geo on validation minisets")
+    if not ax.lines:
+        ax.text(0.5, 0.5, "no validation", transform=ax.transAxes, ha="center", color=INK, fontsize=9)
+        return
+    if best is not None and best in values.index and "val_gated" in values:
+        value = float(values["val_gated"].loc[best])
+        ax.axvline(best, color=INK, linewidth=0.8, linestyle=":", zorder=1)
+        label = f"best: epoch {best}" + (f", {value:.2f}" if np.isfinite(value) else "")
+        ax.plot(
+            [best], [value], linestyle="", marker="*", markersize=13, color=BLUE, markeredgecolor="white", label=label
+        )
+    ax.legend(fontsize=8, framealpha=1.0, edgecolor="none")

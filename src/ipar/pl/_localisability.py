@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ipar.pl._figure import BLUE, INK, VERMILLION, as_chart, figure_of, finish, given_axes
+from ipar.pl._read import run_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from ipar.pl._figure import AxesLike
+
+_PANELS = {
+    "share of true neighbours among candidates": ("recall", "recall_chance", "chance"),
+    "Spearman of predicted and true distances": ("distance_spearman", "permutation_spearman", "permutation"),
+}
+
+
+def localisability(
+    adata: AnnData,
+    *,
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Show whether predicted coordinates of this tissue mean anything, slide by slide.
+
+    One row a slide that was left out while the others were trained on. Left: the share of its true neighbours found among
+    the candidates (filled) against chance (hollow). Right: the rank correlation of predicted and true distances against
+    permuted ones. Long bars are good; bars of no length are tissue that cannot be localised. The title gives the
+    verdict.
+
+    Parameters
+    ----------
+    adata
+        Cells that :func:`ipar.tl.fit_ipalite` has trained on, with ``uns["ipar"]["localisability"]``.
+    ax
+        Two axes to draw on instead of a new figure; the verdict then stands as the title of the first.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without the result of the check.
+    ValueError
+        For a wrong number of axes.
+    """
+    record = run_record(adata, "localisability", "ipar.tl.fit_ipalite")
+    folds = pd.DataFrame(record["folds"])
+    axes = _new_axes(len(folds)) if ax is None else given_axes(ax, list(_PANELS))
+    good = bool(record["localisable"])
+    for panel, (label, (measured, control, control_name)) in zip(axes, _PANELS.items(), strict=True):
+        _draw_folds(
+            panel, folds[measured].to_numpy(), folds[control].to_numpy(), control_name, BLUE if good else VERMILLION
+        )
+        panel.set_xlabel(label, fontsize=9)
+    _name_folds(axes, folds)
+    verdict = _verdict(record, good)
+    style: dict[str, Any] = {"fontsize": 11, "color": BLUE if good else VERMILLION}
+    if ax is None:
+        figure_of(axes).suptitle(verdict, **style)
+    else:
+        axes[0].set_title(verdict, **style)
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure_of(axes) if return_fig else None
+
+
+def _new_axes(n_folds: int) -> list[Axes]:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 1.7 + 0.28 * n_folds), layout="constrained")
+    return list(axes)
+
+
+def _verdict(record: dict[str, Any], good: bool) -> str:
+    verdict = "Localisable" if good else "Not localisable: coordinates would mean nothing"
+    recall, spearman = float(record["recall_ratio"]), float(record["distance_spearman"])
+    return f"{verdict}\ncandidate recall {recall:.1f}× chance, distance correlation {spearman:.2f}"
+
+
+def _draw_folds(ax: Axes, measured: NDArray[np.float64], control: NDArray[np.float64], name: str, color: str) -> None:
+    places = np.arange(len(measured))
+    ax.hlines(places, control, measured, color=color, linewidth=2.0, alpha=0.5, zorder=1)
+    ax.scatter(control, places, s=36, facecolors="white", edgecolors=INK, linewidths=1.2, zorder=2, label=name)
+    ax.scatter(measured, places, s=42, color=color, linewidths=0, zorder=3, label="slide left out")
+    as_chart(ax)
+    ax.set_ylim(len(measured) - 0.5, -0.5)
+    span = np.concatenate([measured, control])
+    ax.set_xlim(min(0.0, float(np.nanmin(span))) - 0.03, max(1.0, float(np.nanmax(span))) + 0.03)
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2)
+
+
+def _name_folds(axes: list[Axes], folds: pd.DataFrame) -> None:
+    places = np.arange(len(folds))
+    axes[0].set_yticks(places, folds["slide"].astype(str))
+    axes[1].set_yticks([])
+    notes = (
+        [f"{ratio:.1f}×" for ratio in folds["recall_ratio"]],
+        [f"{value:.2f}" for value in folds["distance_spearman"]],
+    )
+    for panel, texts, (measured, control, _) in zip(axes, notes, _PANELS.values(), strict=True):
+        right = np.fmax(folds[measured], folds[control])
+        for place, text, edge in zip(places, texts, right, strict=True):
+            panel.annotate(
+                text, (edge, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8, color=INK
+            )

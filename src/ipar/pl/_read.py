@@ -1,0 +1,82 @@
+"""What the pictures read from an AnnData, with errors that say how to come by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ipar._anndata import RECORD
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+def run_record(adata: AnnData, key: str, remedy: str) -> Any:
+    """Return ``uns["ipar"][key]``, or say to run `remedy`."""
+    record = adata.uns.get(RECORD, {})
+    if key not in record:
+        msg = f"adata.uns[{RECORD!r}] has no {key!r}: run {remedy} first."
+        raise KeyError(msg)
+    return record[key]
+
+
+def layout(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
+    """Return ``obsm[key]`` as float64, or say to run `remedy`."""
+    if key not in adata.obsm:
+        msg = f"adata.obsm has no {key!r}: run {remedy} first."
+        raise KeyError(msg)
+    values = np.asarray(adata.obsm[key], dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] < 2 or values.shape[1] % 2:
+        msg = f"adata.obsm[{key!r}] has shape {values.shape}, expected (n_obs, 2) or pairs of columns: run {remedy} again."
+        raise ValueError(msg)
+    return values
+
+
+def true_positions(adata: AnnData, spatial_key: str | None) -> NDArray[np.float64] | None:
+    """Return ``obsm[spatial_key]`` (n, 2), or None where the truth is unknown."""
+    if spatial_key is None or spatial_key not in adata.obsm:
+        return None
+    values = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != 2:
+        msg = (
+            f"adata.obsm[{spatial_key!r}] has shape {values.shape}, expected (n_obs, 2): keep the two coordinates in the "
+            "plane of the section, or pass spatial_key=None to draw the prediction alone."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def cells_of_slide(adata: AnnData, library_key: str | None, slide: str | None) -> tuple[NDArray[np.intp], str | None]:
+    """Return the rows of the one slide to draw, and its name where there are several.
+
+    Layouts of two slides share no frame, so that they cannot share a panel.
+    """
+    if library_key is None and "slide" in adata.obs:
+        library_key = "slide"
+    if library_key is None and slide is None:
+        return np.arange(adata.n_obs), None
+    if library_key not in adata.obs:
+        msg = f"adata.obs has no slide column {library_key!r}: pass its name as library_key (it has {list(adata.obs)})."
+        raise KeyError(msg)
+    labels = adata.obs[library_key].astype(str).to_numpy()
+    names = list(dict.fromkeys(sorted(labels)))
+    if slide is None:
+        slide = names[0]
+    if str(slide) not in names:
+        msg = f"adata.obs[{library_key!r}] has no slide {slide!r}: pass one of {names} as slide."
+        raise ValueError(msg)
+    return np.flatnonzero(labels == str(slide)), str(slide) if len(names) > 1 else None
+
+
+def finite_rows(rows: NDArray[np.intp], *layouts: NDArray[np.float64] | None) -> NDArray[np.intp]:
+    """Keep of `rows` those that have a position in every one of `layouts`."""
+    keep = np.ones(len(rows), dtype=bool)
+    for values in layouts:
+        if values is not None:
+            keep &= np.isfinite(values[rows]).all(axis=1)
+    if not keep.any():
+        msg = "no cell of this slide has finite coordinates in every layout: check adata.obsm, or choose another slide."
+        raise ValueError(msg)
+    return rows[keep]

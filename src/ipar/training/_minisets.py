@@ -1,0 +1,173 @@
+"""Minisets: random subsets of one slide, their targets and their padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipar.geometry import (
+    WalkTarget,
+    gauge_fix,
+    log_walk,
+    multiscale_edges,
+    neighbour_count,
+    walk_target,
+)
+from ipar.graph import cosine_candidates
+
+_DISTANCE_MIN = 1e-6
+
+
+@dataclass(frozen=True)
+class Miniset:
+    """One training example.
+
+    Attributes
+    ----------
+    h
+        Embeddings, ``(n, d)``.
+    coords
+        True coordinates, gauge-fixed, ``(n, 2)``.
+    walk
+        Fixed edges, bandwidths and walk length.
+    edges, log_true
+        Multiscale edges ``(2, m)`` and the log true distance along them ``(m,)``.
+    candidates
+        Candidate neighbours by the embedding, int ``(n, k)``.
+    """
+
+    h: Tensor
+    coords: Tensor
+    walk: WalkTarget
+    edges: Tensor
+    log_true: Tensor
+    candidates: Tensor
+
+    def __len__(self) -> int:
+        return len(self.h)
+
+
+@dataclass(frozen=True)
+class MinisetBatch:
+    """Minisets padded to one size; ``n`` and ``m`` are the largest of the batch.
+
+    Attributes
+    ----------
+    h, mask
+        Embeddings ``(B, n, d)`` and which cells are real ``(B, n)``.
+    candidates
+        Candidate mask, ``(B, n, n)``.
+    adjacency, sigma, steps
+        Walk targets, ``(B, n, n)``, ``(B, n)`` and ``(B,)``.
+    log_reference
+        Log of the one-step target walk, ``(B, n, n)``.
+    edges, log_true, edge_mask
+        Multiscale edges ``(B, 2, m)``, log distances and which are real ``(B, m)``.
+    """
+
+    h: Tensor
+    mask: Tensor
+    candidates: Tensor
+    adjacency: Tensor
+    sigma: Tensor
+    steps: Tensor
+    log_reference: Tensor
+    edges: Tensor
+    log_true: Tensor
+    edge_mask: Tensor
+
+
+def make_miniset(h: Tensor, coords: Tensor, n_neighbors: int, generator: torch.Generator) -> Miniset:
+    """Fix the targets of one set of cells from its own coordinates.
+
+    Parameters
+    ----------
+    h, coords
+        Embeddings ``(n, d)`` and true coordinates ``(n, 2)``.
+    n_neighbors
+        Candidates a cell, at most ``n - 1`` are used.
+    generator
+        Draws ring edges and landmarks.
+    """
+    x = gauge_fix(coords)
+    distance = torch.cdist(x, x)
+    edges = multiscale_edges(distance, neighbour_count(len(x)), generator)
+    log_true = distance[edges[0], edges[1]].clamp_min(_DISTANCE_MIN).log()
+    return Miniset(h, x, walk_target(x), edges.to(torch.int16), log_true, cosine_candidates(h, n_neighbors).short())
+
+
+def sample_minisets(
+    embeddings: Sequence[Tensor],
+    coords: Sequence[Tensor],
+    n_minisets: int,
+    *,
+    size: tuple[int, int] = (96, 384),
+    n_neighbors: int = 100,
+    random_state: int = 0,
+) -> list[Miniset]:
+    """Draw minisets, balanced over slides.
+
+    Parameters
+    ----------
+    embeddings, coords
+        Embeddings ``(n_s, d)`` and coordinates ``(n_s, 2)`` of every slide.
+    n_minisets
+        How many in all.
+    size
+        Smallest and largest size; a slide with fewer cells gives sets of all its cells.
+    n_neighbors
+        Candidates a cell.
+    random_state
+        Seed of subsets, ring edges and landmarks.
+    """
+    rng = np.random.default_rng(random_state)
+    generator = torch.Generator().manual_seed(random_state)
+    sets = []
+    for index in range(n_minisets):
+        slide = index % len(embeddings)
+        available = len(embeddings[slide])
+        n = min(int(rng.integers(size[0], size[1] + 1)), available)
+        pick = torch.from_numpy(rng.choice(available, n, replace=False))
+        sets.append(make_miniset(embeddings[slide][pick], coords[slide][pick], n_neighbors, generator))
+    return sets
+
+
+def batch_order(sizes: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Batches of sets of like size, in random order: padding costs time with the square of the size.
+
+    Sets are shuffled, then sorted within windows of eight batches, so that batches differ from epoch to epoch.
+    """
+    order = rng.permutation(len(sizes))
+    window = 8 * batch_size
+    batches = []
+    for start in range(0, len(order), window):
+        part = sorted(order[start : start + window].tolist(), key=lambda i: sizes[i])
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def collate(sets: Sequence[Miniset], device: torch.device | None = None) -> MinisetBatch:
+    """Pad minisets to one batch."""
+    b, n, m = len(sets), max(len(s) for s in sets), max(s.edges.shape[1] for s in sets)
+    h = torch.zeros(b, n, sets[0].h.shape[1])
+    coords = torch.zeros(b, n, 2)
+    mask = torch.zeros(b, n, dtype=torch.bool)
+    candidates, adjacency = torch.zeros(b, n, n, dtype=torch.bool), torch.zeros(b, n, n, dtype=torch.bool)
+    sigma = torch.ones(b, n)
+    edges, log_true = torch.zeros(b, 2, m, dtype=torch.long), torch.zeros(b, m)
+    edge_mask = torch.zeros(b, m, dtype=torch.bool)
+    for i, s in enumerate(sets):
+        size, n_edges = len(s), s.edges.shape[1]
+        h[i, :size], coords[i, :size], mask[i, :size] = s.h, s.coords, True
+        candidates[i, :size].scatter_(1, s.candidates.long(), value=True)
+        adjacency[i, :size, :size], sigma[i, :size] = s.walk.adjacency, s.walk.sigma
+        edges[i, :, :n_edges], log_true[i, :n_edges], edge_mask[i, :n_edges] = s.edges, s.log_true, True
+    steps = torch.tensor([s.walk.steps for s in sets])
+    log_reference = log_walk(coords, adjacency, sigma)
+    parts = (h, mask, candidates, adjacency, sigma, steps, log_reference, edges, log_true, edge_mask)
+    return MinisetBatch(*(part.to(device) for part in parts))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+N, R, H, K = 120, 3, 2, 30
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def make_predicted():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform([0, 0], [300, 200], size=(N, 2))
+    adata = ad.AnnData(np.ones((N, 3), dtype=np.float32))
+    adata.obs_names = [f"c{i}" for i in range(N)]
+    adata.obs["slide"] = pd.Categorical(["one"] * N)
+    adata.obsm["spatial"] = truth
+    unit = (truth - truth.mean(0)) / np.sqrt(((truth - truth.mean(0)) ** 2).sum(1).mean())
+    layouts = [unit + rng.normal(scale=0.6 - 0.15 * r, size=(N, 2)) for r in range(R + 1)]
+    adata.obsm["X_ipar_recycles"] = np.concatenate(layouts, axis=1).astype(np.float32)
+    adata.obsm["X_ipar"] = layouts[-1].astype(np.float32)
+    query = np.array([5, 40, 77, 110])
+    # the pass of a query holds a random part of the cells, in random order
+    cells = np.stack([rng.permutation(np.append(rng.choice(np.delete(np.arange(N), q), 79, False), q)) for q in query])
+    candidates = np.zeros(cells.shape, dtype=bool)
+    weights = np.zeros((4, R, H, 80), dtype=np.float32)
+    for i, q in enumerate(query):
+        places = rng.choice(np.flatnonzero(cells[i] != q), K, replace=False)
+        candidates[i, places] = True
+        weights[i][..., places] = rng.dirichlet(np.full(K, 0.5), size=(R, H))
+    attention = {"query": query, "cells": cells, "weights": weights, "candidates": candidates}
+    adata.uns["ipar"] = {"attention": attention}
+    return adata
+
+
+@pytest.fixture(scope="session")
+def untouched():
+    """One slide as prediction leaves it: a known layout, noisy predictions, the attention of four queries."""
+    return make_predicted()
+
+
+@pytest.fixture
+def predicted():
+    """The same slide, to be changed at will."""
+    return make_predicted()
+
+
+@pytest.fixture
+def trained():
+    """A training AnnData with the record of six epochs and of three left-out slides."""
+    rng = np.random.default_rng(1)
+    columns = ["total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"]
+    table = pd.DataFrame({"epoch": np.arange(6), "lr": 5e-4, "w_rw": [0.0, 0.1, 0.2, 0.3, 0.3, 0.3]})
+    table[columns] = rng.uniform(0.5, 2.0, size=(6, len(columns)))
+    table.loc[[0, 2], ["val_target", "val_gated"]] = np.nan
+    folds = pd.DataFrame(
+        {
+            "slide": ["a", "b", "c"],
+            "recall": [0.5, 0.4, 0.3],
+            "recall_chance": [0.1, 0.1, 0.12],
+            "recall_ratio": [5.0, 4.0, 2.5],
+            "distance_spearman": [0.6, 0.55, 0.5],
+            "permutation_spearman": [0.01, -0.02, 0.0],
+        }
+    )
+    adata = ad.AnnData(np.ones((4, 2), dtype=np.float32))
+    adata.uns["ipar"] = {
+        "history": table,
+        "history_best": 4,
+        "localisability": {
+            "localisable": True,
+            "recall_ratio": 3.8,
+            "recall": 0.4,
+            "recall_chance": 0.107,
+            "distance_spearman": 0.55,
+            "permutation_spearman": 0.0,
+            "folds": folds,
+        },
+    }
+    return adata
+
+
+@pytest.fixture(scope="session")
+def artist():
+    """Find the one artist of an axes that carries a label."""
+
+    def find(ax, label):
+        found = [one for one in ax.get_children() if one.get_label() == label]
+        assert len(found) == 1, f"{len(found)} artists called {label!r}"
+        return found[0]
+
+    return find
