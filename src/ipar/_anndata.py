@@ -214,7 +214,9 @@ def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical:
         )
         raise TypeError(msg)
     if column.isna().any():
-        msg = f"obs[{library_key!r}] has {int(column.isna().sum())} missing values: give every cell a slide, or drop it."
+        msg = (
+            f"obs[{library_key!r}] has {int(column.isna().sum())} missing values: give every cell a slide, or drop it."
+        )
         raise ValueError(msg)
     return pd.Categorical(column.cat.remove_unused_categories())
 

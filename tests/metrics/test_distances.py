@@ -126,13 +126,11 @@ def test_perfect_and_collapsed_predictions(layouts):
     assert stress1(true, point) == 1.0
 
 
-def test_prediction_on_a_line_does_not_amplify_rounding(layouts):
-    true, _ = layouts
-    # the second axis of the aligned line is rounding noise; boxing must not blow it up to a second dimension
-    line = np.outer(true[:, 0], [1.0, 1.7])
+def test_prediction_on_a_line_does_not_amplify_rounding():
+    # mirrored about its middle, the tissue leaves the second axis of the aligned line with nothing but rounding
+    half = np.random.default_rng(12).random((60, 2))
+    true = np.vstack([half, half * [1.0, -1.0]])
+    line = np.outer(true[:, 0], [1.0, 1.7]) + 100.0
+    assert 0 < np.ptp(procrustes_align(true, line)[:, 1]) < 1e-9
     expected = spearman_loop(box(true), np.outer(true[:, 0], [1.0, 0.0]))
-    assert luna_spearman(true, line, reduce="mean") == pytest.approx(expected.mean(), abs=2e-2)
-    turned = np.outer(true[:, 0], [-0.3, 2.0])
-    assert luna_spearman(true, turned, reduce="mean") == pytest.approx(
-        luna_spearman(true, line, reduce="mean"), abs=1e-6
-    )
+    assert luna_spearman(true, line, reduce="mean") == pytest.approx(expected.mean(), abs=1e-3)

@@ -81,7 +81,7 @@ def test_other_number_types_are_accepted(layouts, dtype):
     assert metrics.evaluate(true.astype(dtype), pred.astype(dtype)) == metrics.evaluate(true, pred)
 
 
-@pytest.mark.parametrize("n", [4, 41, 150])
+@pytest.mark.parametrize("n", [4, 10, 40, 41])
 @pytest.mark.parametrize(
     "degenerate", [np.zeros, lambda shape: np.full(shape, 0.1), lambda shape: np.eye(*shape) * 1e-3]
 )

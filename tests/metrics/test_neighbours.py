@@ -33,6 +33,13 @@ def test_ties_score_their_expectation_under_random_order():
     assert np.std(trials) > 10 * error  # ties do matter here
 
 
+def test_a_regular_array_keeps_its_ties_when_turned():
+    true = np.array([(x, y) for x in range(9) for y in range(9)], dtype=float)
+    pred = np.random.default_rng(3).normal(size=true.shape)
+    turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])  # rounding now separates equal distances
+    assert knn_hit(true @ turn, pred, n_neighbors=7) == pytest.approx(knn_hit(true, pred, n_neighbors=7), abs=1e-12)
+
+
 @pytest.mark.parametrize("score", [knn_hit, trustworthiness, continuity])
 def test_row_order_plays_no_part(score):
     rng = np.random.default_rng(5)

@@ -27,7 +27,9 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
     source, target = source - source_mean, target - target_mean
     left, singular, right = torch.linalg.svd(source.mT @ target)
     norm = source.square().sum((-1, -2))
-    scale = torch.where(norm > 0, singular.sum(-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny), torch.ones_like(norm))
+    scale = torch.where(
+        norm > 0, singular.sum(-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny), torch.ones_like(norm)
+    )
     return source_mean, left @ right, scale[..., None, None], target_mean
 
 

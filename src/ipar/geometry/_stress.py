@@ -15,7 +15,7 @@ def landmark_count(n: int) -> int:
 
 
 def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator) -> Tensor:
-    """Undirected edges at three scales: neighbours, a mid-range ring, landmarks.
+    """Undirected edges at three scales: neighbours, a mid-range ring, pairs of landmarks.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Genera
     linked.scatter_(1, order[:, :n_neighbors], value=True)
     if n_ring:
         linked.scatter_(1, ring.gather(1, pick), value=True)
-    linked[:, landmarks] = True
+    linked[landmarks[:, None], landmarks] = True
     return (linked | linked.T).triu(1).nonzero().T
 
 

@@ -110,8 +110,7 @@ def procrustes_error(true: ArrayLike, pred: ArrayLike) -> ProcrustesError:
 def unit_box(coords: FloatArray) -> FloatArray:
     """Scale each axis to [-1/2, 1/2]; an axis without extent becomes 0 rather than amplified rounding noise."""
     low, extent = coords.min(axis=0), np.ptp(coords, axis=0)
-    floor = 1e-9 * extent.max()
-    flat = (extent <= floor) | (extent <= 1e-12 * np.abs(coords).max())
+    flat = extent <= 1e-9 * extent.max()
     scaled: FloatArray = np.where(flat, 0.0, (coords - low) / np.where(flat, 1.0, extent) - 0.5)
     return scaled
 

@@ -75,7 +75,8 @@ def _multiscale_edges(
     pool = order[:, k : 3 * k]
     picked = np.argsort(rng.random(pool.shape), axis=1)[:, : min(k, _RING_EDGES)]
     edges[cells, np.take_along_axis(pool, picked, axis=1)] = True
-    edges[:, rng.choice(n, size=min(n, max(8, n // 16)), replace=False)] = True
+    landmarks = rng.choice(n, size=min(n, max(8, n // 16)), replace=False)
+    edges[np.ix_(landmarks, landmarks)] = True
     i, j = np.nonzero(np.triu(edges | edges.T, 1))
     return i, j
 
@@ -146,7 +147,7 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
     with the same σ. S is 3 up to 160 cells, 4 up to 300, else 5.
 
     The stress. Edges are the undirected union of the k-nearest-neighbour pairs, of min(k, 10) random cells among the
-    true ranks k+1 to 3k of each cell, and of all pairs with max(8, ⌊n/16⌋) random landmarks.
+    true ranks k+1 to 3k of each cell, and of all pairs among max(8, ⌊n/16⌋) random landmarks.
 
     The first step is compared without a floor, longer walks with probabilities floored at 1e-8 inside logarithms;
     distances and σ are floored at 1e-6 RMS radii. Hence a prediction that puts many cells on few points (cell-type

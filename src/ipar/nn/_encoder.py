@@ -37,6 +37,7 @@ class SharedEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.n_input, self.hidden, self.n_output = n_input, tuple(hidden), n_output
         widths = [n_input, *hidden]
         layers: list[nn.Module] = [nn.Dropout(input_dropout)]
         for before, after in zip(widths[:-1], widths[1:], strict=True):

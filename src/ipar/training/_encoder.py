@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from ipar.geometry import squared_distances
 from ipar.nn import SharedEncoder
-
-_DISTANCE_MIN = 1e-6
+from ipar.training._precision import fast_dtype
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def train_encoder(
         Called after every step with the step and both losses.
     """
     device = next(encoder.parameters()).device
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.n_steps, eta_min=config.lr / 50)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(random_state)
@@ -115,7 +114,9 @@ def train_encoder(
             x, position = features[slide][pick].to(device), coords[slide][pick].to(device)
             if config.noise:
                 x = x + config.noise * torch.randn_like(x)
-            h = encoder(x)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast_dtype(device) == torch.bfloat16):
+                h = encoder(x)
+            h = h.float()
             losses = _terms(h, position, config)
             loss = config.local_weight * losses[0] + config.global_weight * losses[1]
             optimiser.zero_grad()

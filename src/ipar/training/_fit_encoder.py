@@ -169,7 +169,9 @@ def _equalise(encoder: GeometryEncoder, dense: Sequence[NDArray[np.float32]]) ->
     return replace(encoder, scales=tuple(share / max(value, 1e-12) for value in rms))
 
 
-def leave_one_out(slides: Sequence[Slide], n_folds: int | None, random_state: int) -> Iterator[tuple[list[Slide], Slide]]:
+def leave_one_out(
+    slides: Sequence[Slide], n_folds: int | None, random_state: int
+) -> Iterator[tuple[list[Slide], Slide]]:
     """Folds that leave one slide out; ``n_folds`` random ones, or all."""
     order = np.random.default_rng(random_state).permutation(len(slides))
     for left in order[:n_folds]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
 from ipar.training._minisets import Miniset, MinisetBatch, batch_order, collate
+from ipar.training._precision import fast_dtype
+
+logger = logging.getLogger("ipar")
+
+HISTORY = [
+    *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate"),
+    *("val_target", "val_gated"),
+]
 
 
 @dataclass(frozen=True)
@@ -59,27 +67,6 @@ class IPALiteTraining:
     weights: LossWeights = field(default_factory=LossWeights)
 
 
-@cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            flags = next((line for line in lines if line.startswith("flags")), "")
-    except OSError:  # not Linux
-        flags = ""
-    return frozenset(flags.split())
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """Precision of the gate's edge work in training: bfloat16 where the hardware multiplies it, else float32.
-
-    The gate is most of the work of a step; in bfloat16 it takes a third of the time on such a CPU.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = device.type == "cpu" and "avx512_bf16" in _cpu_flags()
-    return torch.bfloat16 if native else torch.float32
-
-
 def augment(batch: MinisetBatch, config: IPALiteTraining) -> MinisetBatch:
     """Noise and dropout on the embeddings, dropout of candidate edges."""
     h = batch.h + config.h_noise * torch.randn_like(batch.h)
@@ -88,46 +75,178 @@ def augment(batch: MinisetBatch, config: IPALiteTraining) -> MinisetBatch:
     return replace(batch, h=h, candidates=batch.candidates & kept)
 
 
-def pretrain_gate(gate: EdgeGate, sets: Sequence[Miniset], config: IPALiteTraining, rng: np.random.Generator) -> None:
-    """Train the gate alone on its KL."""
-    device = next(gate.parameters()).device
-    optimiser = torch.optim.AdamW(gate.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    sizes = [len(s) for s in sets]
-    batches: list[list[int]] = []
-    for _ in range(config.gate_steps):
-        batches = batches or batch_order(sizes, config.batch_size, rng)
-        batch = augment(collate([sets[i] for i in batches.pop()], device), config)
-        loss = gate_loss(dense_gate(gate, batch.h, batch.candidates, fast_dtype(device)), batch.candidates, batch.log_reference)
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of a training run.
+
+    Attributes
+    ----------
+    history
+        One row an epoch: learning rate, weight of the walk loss, mean losses, validation energies.
+    best_epoch
+        Epoch whose weights were kept.
+    interrupted
+        Stopped by the user.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    interrupted: bool
+
+
+@dataclass
+class _Best:
+    """The weights to keep: those of the best validation energy, or of the last epoch where there is none."""
+
+    modules: Sequence[nn.Module]
+    epoch: int = -1
+    value: float = math.inf
+    states: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def offer(self, epoch: int, value: float, *, counts: bool) -> None:
+        # a warm-up epoch is only a stand-in: it never beats one trained with the full walk weight
+        if not counts:
+            value = math.inf
+        if value < self.value or math.isinf(self.value) or math.isnan(value):
+            self.epoch, self.value = epoch, value
+            self.states = [{k: v.clone() for k, v in module.state_dict().items()} for module in self.modules]
+
+    def restore(self) -> None:
+        for module, state in zip(self.modules, self.states, strict=False):
+            module.load_state_dict(state)
+
+
+class IPALiteTrainer:
+    """Trains a layout network and its gate on minisets.
+
+    Parameters
+    ----------
+    net, gate
+        What is trained, in place.
+    config
+        The recipe.
+    random_state
+        Seed of augmentation, order and initial noise; the global random state is left as it was.
+    """
+
+    def __init__(self, net: IPALiteNet, gate: EdgeGate, config: IPALiteTraining, *, random_state: int = 0) -> None:
+        self.net, self.gate, self.config, self.random_state = net, gate, config, random_state
+        self.device = next(net.parameters()).device
+        self.dtype = fast_dtype(self.device)
+        self.params = [*net.parameters(), *gate.parameters()]
+
+    def fit(
+        self,
+        train: Sequence[Miniset],
+        validation: Sequence[Miniset] = (),
+        *,
+        n_epochs: int | None = None,
+        progress: bool = False,
+    ) -> Trained:
+        """Pretrain the gate, then train both.
+
+        Parameters
+        ----------
+        train
+            Minisets to learn from.
+        validation
+            Minisets of a left-out slide, for early stopping; without any, all epochs are run and the last one is kept.
+        n_epochs
+            Stop after so many epochs of the schedule; all, if None.
+        progress
+            Show a bar with the losses.
+
+        Returns
+        -------
+        Trained
+            History and the epoch that was kept. Ctrl-C ends the training early and keeps the best so far.
+        """
+        config = self.config
+        rng = np.random.default_rng(self.random_state)
+        sizes = [len(s) for s in train]
+        n_batches = -(-len(sizes) // config.batch_size)
+        optimiser = torch.optim.AdamW(self.params, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimiser, config.max_epochs * n_batches, eta_min=config.lr_min
+        )
+        best, rows, interrupted = _Best([self.net, self.gate]), [], False
+        devices = [self.device] if self.device.type == "cuda" else []
+        total = (n_epochs or config.max_epochs) * n_batches
+        with torch.random.fork_rng(devices=devices), tqdm(total=total, desc="fit", disable=not progress) as bar:
+            torch.manual_seed(self.random_state)
+            try:
+                self.pretrain_gate(train, sizes, rng)
+                for epoch in range(n_epochs or config.max_epochs):
+                    w_rw = self.walk_weight(epoch)
+                    batches = batch_order(sizes, config.batch_size, rng)
+                    row = {"epoch": epoch, "lr": schedule.get_last_lr()[0], "w_rw": w_rw}
+                    row |= self._epoch(train, batches, w_rw, optimiser, schedule, bar)
+                    scores = validate(self.net, self.gate, validation) if validation else (math.nan, math.nan)
+                    rows.append(row | {"val_target": scores[0], "val_gated": scores[1]})
+                    best.offer(epoch, scores[1], counts=epoch >= config.ramp_epochs)
+                    if epoch - max(best.epoch, config.ramp_epochs) >= config.patience:
+                        break
+            except KeyboardInterrupt:
+                logger.warning("Training interrupted after %d epochs: the best weights so far are kept.", len(rows))
+                interrupted = True
+        best.restore()
+        self.net.eval()
+        self.gate.eval()
+        return Trained(pd.DataFrame(rows, columns=HISTORY), best.epoch, interrupted)
+
+    def walk_weight(self, epoch: int) -> float:
+        """Weight of the walk loss: none in epoch 0, then a ramp to the cap."""
+        return self.config.weights.walk * min(1.0, epoch / self.config.ramp_epochs)
+
+    def pretrain_gate(self, train: Sequence[Miniset], sizes: Sequence[int], rng: np.random.Generator) -> None:
+        """Train the gate alone on its KL, one miniset a step."""
+        config = self.config
+        optimiser = torch.optim.AdamW(self.gate.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        for index in rng.integers(len(sizes), size=config.gate_steps):
+            batch = augment(collate([train[index]], self.device), config)
+            scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
+            self._step(gate_loss(scores, batch.candidates, batch.log_reference), optimiser)
+
+    def _epoch(
+        self,
+        train: Sequence[Miniset],
+        batches: Sequence[Sequence[int]],
+        w_rw: float,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        bar: tqdm[Any],
+    ) -> dict[str, float]:
+        self.net.train()
+        self.gate.train()
+        totals: dict[str, float] = {}
+        weights = replace(self.config.weights, walk=w_rw)
+        for indices in batches:
+            batch = augment(collate([train[i] for i in indices], self.device), self.config)
+            terms = self._losses(batch, weights)
+            self._step(terms["total"], optimiser)
+            schedule.step()
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value.item() / len(batches)
+            bar.update()
+            bar.set_postfix(walk=f"{terms['walk'].item():.3f}", stress=f"{terms['stress'].item():.3f}", refresh=False)
+        return totals
+
+    def _losses(self, batch: MinisetBatch, weights: LossWeights) -> dict[str, Tensor]:
+        scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
+        layout = layout_losses(self.net(batch.h, batch.candidates, scores, mask=batch.mask).coords, batch)
+        terms = {name: getattr(layout, name) for name in ("walk", "stress", "repulsion", "entropy")}
+        terms["gate"] = gate_loss(scores, batch.candidates, batch.log_reference)
+        terms["total"] = sum(
+            (getattr(weights, name) * value for name, value in terms.items()), start=scores.new_zeros(())
+        )
+        return terms
+
+    def _step(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
         optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(gate.parameters(), config.clip)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         optimiser.step()
-
-
-def train_ipalite(net,gate,train_sets,val_sets,config,*,random_state=0,log=print):
-    import time
-    device=next(net.parameters()).device
-    dt=fast_dtype(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(random_state); rng=np.random.default_rng(random_state)
-        pretrain_gate(gate,train_sets,config,rng)
-        params=[*net.parameters(),*gate.parameters()]
-        opt=torch.optim.AdamW(params,lr=config.lr,weight_decay=config.weight_decay)
-        sizes=[len(s) for s in train_sets]
-        nb=-(-len(sizes)//config.batch_size)
-        sch=torch.optim.lr_scheduler.CosineAnnealingLR(opt,config.max_epochs*nb,eta_min=config.lr_min)
-        for epoch in range(config.max_epochs):
-            t=time.time(); net.train()
-            w=config.weights.walk*min(1,epoch/config.ramp_epochs); tot=[]
-            for idx in batch_order(sizes,config.batch_size,rng):
-                batch=augment(collate([train_sets[i] for i in idx],device),config)
-                sc_=dense_gate(gate,batch.h,batch.candidates,dt)
-                L=layout_losses(net(batch.h,batch.candidates,sc_,mask=batch.mask).coords,batch)
-                gl=gate_loss(sc_,batch.candidates,batch.log_reference)
-                loss=w*L.walk+.1*L.stress+.01*L.repulsion+.01*L.entropy+config.weights.gate*gl
-                opt.zero_grad(); loss.backward(); torch.nn.utils.clip_grad_norm_(params,config.clip); opt.step(); sch.step()
-                tot.append([L.walk.item(),L.stress.item(),gl.item()])
-            log(epoch,np.mean(tot,0).round(3),"val T/H",[round(v,3) for v in validate(net,gate,val_sets)],f"{time.time()-t:.0f}s")
 
 
 @torch.no_grad()
