@@ -168,7 +168,7 @@ def _log_normalised(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return matrix
 
 
-def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> pd.Categorical:
+def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> pd.Categorical[Any]:
     """Read the slide of every cell.
 
     Parameters
@@ -190,7 +190,7 @@ def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> 
         If it has missing values, too few slides, or a slide of under 50 cells.
     """
     if library_key is None:
-        slides = pd.Categorical(np.full(adata.n_obs, "all"))
+        slides: pd.Categorical[Any] = pd.Categorical(np.full(adata.n_obs, "all"))
     else:
         slides = _slide_column(adata, library_key)
     if len(slides.categories) < minimum:
@@ -202,7 +202,7 @@ def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> 
     return slides
 
 
-def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical:
+def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical[Any]:
     if library_key not in adata.obs:
         msg = f"adata.obs has no column {library_key!r}: name the column that tells the slides apart as library_key."
         raise KeyError(msg)

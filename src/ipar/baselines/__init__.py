@@ -1,0 +1,8 @@
+"""Simple methods on arrays that any prediction has to beat; print them beside it."""
+
+from __future__ import annotations
+
+from ipar.baselines._distance_embedding import distance_embedding_mds
+from ipar.baselines._expression import pca_knn_regression, pca_umap, permuted
+
+__all__ = ["distance_embedding_mds", "pca_knn_regression", "pca_umap", "permuted"]

@@ -12,7 +12,9 @@ from ipar.datasets._sections import Floats, Piece, Tissue
 
 MARKER_SHARE = 0.25
 N_STATES = 8
-STATE_SD = 0.5
+STATE_SD = 0.35
+SPATIAL_STATE_SD = 0.1
+NB_SIZE = 4.0
 BASE_SD = 1.2
 CHUNK = 4096
 TARGET_SUM = 1e4
@@ -96,8 +98,8 @@ def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
         base=rng.normal(0.0, BASE_SD, size=n_genes),
         by_type=by_type,
         by_space=by_space,
-        by_state=rng.normal(0.0, STATE_SD, size=(N_STATES, n_genes)) * (rng.random((N_STATES, n_genes)) < 0.4),
-        size=rng.lognormal(np.log(2.0), 0.4, size=n_genes),
+        by_state=rng.normal(size=(N_STATES, n_genes)) * np.where(np.isin(programme, list(tissue.programmes)), SPATIAL_STATE_SD, STATE_SD),
+        size=rng.lognormal(np.log(NB_SIZE), 0.4, size=n_genes),
         programme=programme,
     )
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 
 from ipar.datasets._sections import Floats, Piece, Tissue, draw_codes, outside_bite, scatter
-from ipar.datasets._simulate import simulate_dissociated, simulate_slides
 
 LAYERS = ("L1", "L2-3", "L4", "L5", "L6", "WM", "HPF", "CA")
 CORTEX_LAYERS = 5
@@ -149,9 +147,9 @@ def _cut(rng: np.random.Generator, n_cells: int, vary: bool) -> Piece:
 TISSUE = Tissue(
     name="layered tissue (cortex-like)",
     programmes={
-        "layer": (0.18, LAMINAR, 1.4),
-        "tangential": (0.24, TANGENTIAL, 2.4),
-        "band": (0.08, BAND, 1.9),
+        "layer": (0.12, LAMINAR, 2.0),
+        "tangential": (0.12, TANGENTIAL, 2.4),
+        "band": (0.06, BAND, 2.0),
     },
     cell_types=tuple(ABUNDANCE.index),
     # neurons carry positional identity; glia and vessels mostly do not

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 
 from ipar.datasets._sections import Floats, Piece, Tissue, draw_codes, outside_bite, scatter
-from ipar.datasets._simulate import simulate_dissociated, simulate_slides
 
-LOBULE_UM = 450.0
+LOBULE_UM = 550.0
 CENTRAL_VEIN_UM = 28.0
 TRIAD_UM = 18.0
 SECTION_RADIUS_UM = 1000.0
@@ -77,7 +75,7 @@ def _vary(rng: np.random.Generator) -> _Anatomy:
     return _Anatomy(
         shift=tuple(rng.uniform(0, 10 * LOBULE_UM, size=2)),
         angle=rng.uniform(0, 2 * np.pi),
-        lobe=(rng.uniform(0, 0.1), float(rng.integers(2, 4)), rng.uniform(0, 2 * np.pi)),
+        lobe=(rng.uniform(0.05, 0.18), float(rng.integers(2, 4)), rng.uniform(0, 2 * np.pi)),
         bite=(rim[0], rim[1], rng.uniform(50, 250)),
     )
 
@@ -98,7 +96,7 @@ def _features(zonation: Floats) -> Floats:
 
 def _cut(rng: np.random.Generator, n_cells: int, vary: bool) -> Piece:
     anatomy = _vary(rng) if vary else _Anatomy()
-    reach = 1.1 * SECTION_RADIUS_UM
+    reach = 1.2 * SECTION_RADIUS_UM
     coords = scatter(rng, n_cells, (-reach, reach, -reach, reach), anatomy.density)
     central, portal = anatomy.vessels(coords)
     zonation = central / (central + portal)
@@ -111,7 +109,7 @@ def _cut(rng: np.random.Generator, n_cells: int, vary: bool) -> Piece:
 
 TISSUE = Tissue(
     name="liver lobules",
-    programmes={"pericentral": (0.2, slice(0, 3), 1.3), "midlobular": (0.05, slice(3, 4), 1.0), "periportal": (0.2, slice(4, 6), 1.3)},
+    programmes={"pericentral": (0.15, slice(0, 3), 2.4), "midlobular": (0.05, slice(3, 4), 1.6), "periportal": (0.15, slice(4, 6), 2.4)},
     cell_types=tuple(ABUNDANCE.index),
     # about half of the hepatocyte's genes are zonated; sinusoidal endothelium and stellate cells follow less
     coupling=np.array([1.0, 0.6, 0.3, 0.4, 0.1, 0.1]),

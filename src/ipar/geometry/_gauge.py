@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 _EPS = 1e-8
 
@@ -28,7 +26,8 @@ def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
         The layout with zero mean and unit RMS radius, shape ``(..., n, d)``; all zeros if the points coincide.
     """
     if mask is None:
-        centred = x - x.mean(dim=-2, keepdim=True)
+        mean = x.mean(dim=-2, keepdim=True)
+        centred = x - mean
         mean_square = centred.square().sum(-1).mean(-1)
     else:
         weight = mask.to(x.dtype)
@@ -36,4 +35,7 @@ def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
         mean = (x * weight[..., None]).sum(-2, keepdim=True) / count[..., None, None]
         centred = (x - mean) * weight[..., None]
         mean_square = centred.square().sum((-1, -2)) / count
-    return centred / mean_square.clamp_min(_EPS**2).sqrt()[..., None, None]
+    # an extent within the rounding of the mean is none: coincident points far from the origin must not be blown up
+    rounding = (4 * torch.finfo(x.dtype).eps) ** 2 * mean.square().sum((-1, -2))
+    fixed = centred / mean_square.clamp_min(_EPS**2).sqrt()[..., None, None]
+    return torch.where((mean_square > rounding)[..., None, None], fixed, torch.zeros_like(fixed))

@@ -104,7 +104,7 @@ def consensus_layout(
     with tqdm(total=sum(map(len, rounds)), desc="consensus", unit="subset", disable=not progress) as bar:
         for subsets in rounds:
             parts = []
-            for batch in subsets.split(plan.batch_size):
+            for batch in torch.split(subsets, plan.batch_size):
                 parts.append(lay_out(batch))
                 bar.update(len(batch))
             layout = _join(torch.cat(parts, dim=1), subsets, n, plan.n_anchors)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ipar.graph import candidate_mask
 from ipar.model._consensus import ConsensusPlan, align_recycles, consensus_layout
 from ipar.model._encoder import GeometryEncoder
-from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate
 
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
@@ -138,7 +138,8 @@ class IPALite:
         h = h.to(next(self.net.parameters()).device)
         candidates = candidate_mask(h, self.n_neighbors)
         scores = dense_gate(self.gate, h, candidates)
-        return self.net(h, candidates, scores, beta=self.beta).layouts.cpu()
+        out: IPALiteOutput = self.net(h, candidates, scores, beta=self.beta)
+        return out.layouts.cpu()
 
     @torch.no_grad()
     def attention(self, h: NDArray[np.float32], query: NDArray[np.int64], *, random_state: int = 0) -> Attention:

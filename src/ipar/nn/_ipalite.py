@@ -105,9 +105,8 @@ class IPALiteBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((config.n_heads,), _GAMMA_INIT))
         self.norm = nn.LayerNorm(c)
         self.update = nn.Sequential(nn.Linear(c + inner, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
-        last = self.update[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in self.update[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, n, _ = x.shape

@@ -1,1 +1,40 @@
-"""Training."""
+"""Minisets, losses, training loops and the localisability check; nothing here knows AnnData."""
+
+from ipar.training._encoder import EncoderTraining, global_loss, local_loss, train_encoder
+from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
+from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
+from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
+from ipar.training._localise import FoldScore, Localisability, score_fold
+from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, validate
+from ipar.training._losses import LossWeights, gate_loss, layout_losses
+from ipar.training._minisets import Miniset, MinisetBatch, collate, make_miniset, sample_minisets
+
+__all__ = [
+    "EmbeddingFit",
+    "EncoderRecipe",
+    "EncoderTraining",
+    "FoldScore",
+    "IPALiteFit",
+    "IPALiteTrainer",
+    "IPALiteTraining",
+    "Localisability",
+    "LossWeights",
+    "Miniset",
+    "MinisetBatch",
+    "MinisetPlan",
+    "Slide",
+    "Trained",
+    "collate",
+    "fit_embedding",
+    "fit_encoder",
+    "fit_networks",
+    "gate_loss",
+    "global_loss",
+    "layout_losses",
+    "local_loss",
+    "make_miniset",
+    "sample_minisets",
+    "score_fold",
+    "train_encoder",
+    "validate",
+]

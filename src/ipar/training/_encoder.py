@@ -120,7 +120,7 @@ def train_encoder(
             losses = _terms(h, position, config)
             loss = config.local_weight * losses[0] + config.global_weight * losses[1]
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimiser.step()
             schedule.step()

@@ -53,7 +53,7 @@ class EncoderRecipe:
     genes_hidden: tuple[int, ...] = (512, 256)
     genes_dropout: float = 0.3
     genes_input_dropout: float = 0.5
-    pca_training: EncoderTraining = EncoderTraining(n_steps=600)
+    pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384)
     genes_training: EncoderTraining = EncoderTraining(n_steps=400, batch_size=384)
 
 

@@ -201,7 +201,9 @@ class IPALiteTrainer:
     def pretrain_gate(self, train: Sequence[Miniset], sizes: Sequence[int], rng: np.random.Generator) -> None:
         """Train the gate alone on its KL, one miniset a step."""
         config = self.config
-        optimiser = torch.optim.AdamW(self.gate.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(
+            self.gate.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         for index in rng.integers(len(sizes), size=config.gate_steps):
             batch = augment(collate([train[index]], self.device), config)
             scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)

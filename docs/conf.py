@@ -1,0 +1,60 @@
+"""Configuration of the documentation: ``python -m sphinx -W docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version as installed_version
+
+project = "ipar"
+author = "The ipar developers"
+copyright = "2026, The ipar developers"
+version = release = installed_version("ipar")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints", "tutorials/README.md"]
+default_role = "py:obj"  # a single backtick that names no object, such as a parameter, is shown as code
+
+# links into other projects need their inventories from the network, so that only the hosted build has them
+if "READTHEDOCS" in os.environ:
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "matplotlib": ("https://matplotlib.org/stable/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/docs/", None),
+        "python": ("https://docs.python.org/3/", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+    }
+
+autosummary_generate = True
+autosummary_imported_members = True
+autosummary_ignore_module_all = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+# types stand in the signature alone, one parameter a line: docstrings do not repeat them
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Returns"]  # as written: prose, or a definition list; napoleon would take prose for types
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # outputs are committed, and a test executes the notebooks
+
+html_theme = "sphinx_book_theme"
+html_title = f"ipar {release}"
+html_theme_options = {"show_toc_level": 2, "show_navbar_depth": 1}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True

@@ -1,0 +1,99 @@
+"""Input of the baselines: what is accepted, and the errors for what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Training cells of known position, and the query.
+
+    Attributes
+    ----------
+    x
+        Expression of the training cells, every gene centred within its slide, ``(n_train, n_genes)``.
+    coords
+        Their positions, every slide centred and scaled to unit RMS radius, ``(n_train, 2)``.
+    slides
+        The slide of each as an integer from 0, ``(n_train,)``.
+    query
+        Expression of the query slide, every gene centred, ``(n_query, n_genes)``.
+    """
+
+    x: FloatArray
+    coords: FloatArray
+    slides: NDArray[np.intp]
+    query: FloatArray
+
+    @property
+    def rows(self) -> list[NDArray[np.intp]]:
+        """Training cells of every slide."""
+        return [np.flatnonzero(self.slides == code) for code in range(int(self.slides.max()) + 1)]
+
+
+def as_expression(x: Any, name: str) -> FloatArray:
+    """Dense float32 copy of a matrix of any kind, ``(n_cells, n_genes)``."""
+    dense = np.array(x.todense() if sparse.issparse(x) else x, dtype=np.float32)
+    if dense.ndim != 2 or dense.shape[0] < 2 or dense.shape[1] < 1:
+        msg = f"`{name}` must have shape (n_cells, n_genes) with at least two cells and one gene, got {dense.shape}."
+        raise ValueError(msg)
+    if not np.isfinite(dense).all():
+        msg = f"`{name}` holds NaN or infinite values; remove or impute these first."
+        raise ValueError(msg)
+    return dense
+
+
+def as_coords(coords: ArrayLike, name: str, n_cells: int | None = None) -> NDArray[np.float64]:
+    """Float64 positions ``(n_cells, 2)``."""
+    array = np.array(coords, dtype=np.float64)
+    expected = "n_cells" if n_cells is None else str(n_cells)
+    if array.ndim != 2 or array.shape[1] != 2 or (n_cells is not None and len(array) != n_cells):
+        msg = f"`{name}` must have shape ({expected}, 2), one position a cell, got {array.shape}."
+        raise ValueError(msg)
+    if not np.isfinite(array).all():
+        msg = f"`{name}` holds NaN or infinite values; remove these cells first."
+        raise ValueError(msg)
+    return array
+
+
+def as_reference(train_x: Any, train_coords: ArrayLike, train_slides: ArrayLike, query_x: Any) -> Reference:
+    """Check the arrays against each other; centre genes and gauge-fix positions slide by slide."""
+    x, query = as_expression(train_x, "train_x"), as_expression(query_x, "query_x")
+    if x.shape[1] != query.shape[1]:
+        msg = f"`train_x` and `query_x` must have the same genes, got {x.shape[1]} and {query.shape[1]} columns."
+        raise ValueError(msg)
+    coords = as_coords(train_coords, "train_coords", len(x))
+    labels = np.asarray(train_slides)
+    if labels.shape != (len(x),):
+        msg = f"`train_slides` must have shape ({len(x)},), one label a cell, got {labels.shape}."
+        raise ValueError(msg)
+    names, slides = np.unique(labels.astype(str), return_inverse=True)
+    for code, name in enumerate(names):
+        rows = slides == code
+        x[rows] -= x[rows].mean(axis=0)
+        coords[rows] = _gauge_fix(coords[rows], str(name))
+    query -= query.mean(axis=0)
+    return Reference(x, coords.astype(np.float32), slides, query)
+
+
+def _gauge_fix(coords: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
+    centred = coords - coords.mean(axis=0)
+    radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
+    if radius == 0:
+        msg = f"all cells of slide {slide!r} have one position; drop the slide, or give its real coordinates."
+        raise ValueError(msg)
+    fixed: NDArray[np.float64] = centred / radius
+    return fixed
+
+
+def sklearn_seed(random_state: int | np.random.Generator | None) -> int:
+    """Seed for libraries that take no numpy generator."""
+    return int(np.random.default_rng(random_state).integers(2**31 - 1))

@@ -1,0 +1,186 @@
+"""Baselines without training: chance, the query's own expression, and the nearest cells of a known slide."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import pdist
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from ipar.baselines._checks import FloatArray, Reference, as_coords, as_expression, as_reference, sklearn_seed
+
+_MAX_CELLS = 500  # cells a slide on which reference slides are compared: all pairs of more change no ranking
+
+
+def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None = 0) -> NDArray[np.float64]:
+    """Deal true positions out to the cells at random: what chance scores on this tissue's outline.
+
+    Parameters
+    ----------
+    coords
+        True positions, shape (n_cells, 2).
+    random_state
+        Seed or generator of the permutation.
+
+    Returns
+    -------
+    The same positions in random order, shape (n_cells, 2).
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (n_cells, 2), or a value is NaN or infinite.
+    """
+    return np.random.default_rng(random_state).permutation(as_coords(coords, "coords"))
+
+
+def pca_umap(
+    query_x: Any,
+    *,
+    n_components: int = 50,
+    n_neighbors: int = 15,
+    min_dist: float = 0.1,
+    random_state: int | np.random.Generator | None = 0,
+) -> FloatArray:
+    """UMAP of the query slide's own principal components: no spatial data at all.
+
+    Parameters
+    ----------
+    query_x
+        Log-normalised expression of one slide, dense or sparse, shape (n_cells, n_genes).
+    n_components
+        Principal components; fewer where the data have fewer.
+    n_neighbors, min_dist
+        Of UMAP, at its own defaults. Small neighbourhoods are what makes it strong in local metrics.
+    random_state
+        Seed or generator.
+
+    Returns
+    -------
+    Layout, shape (n_cells, 2), float32, in UMAP's own units.
+
+    Raises
+    ------
+    ValueError
+        If the expression is not a finite matrix, or has fewer cells than four.
+
+    References
+    ----------
+    McInnes, Healy and Melville, arXiv:1802.03426 (2018).
+    """
+    x = as_expression(query_x, "query_x")
+    if len(x) < 4:
+        msg = f"`query_x` must hold at least four cells for a UMAP, got {len(x)}."
+        raise ValueError(msg)
+    seed = sklearn_seed(random_state)
+    umap = importlib.import_module("umap")  # compiles for seconds when imported: not before it is needed
+    # UMAP's spectral start needs more cells than dimensions + 1; PCA serves sets too small for it
+    start = "spectral" if len(x) > n_neighbors else "pca"
+    reducer = umap.UMAP(
+        n_neighbors=min(n_neighbors, len(x) - 1), min_dist=min_dist, init=start, random_state=seed, n_jobs=1
+    )
+    layout: FloatArray = np.asarray(reducer.fit_transform(_pca(x, n_components, seed).transform(x)), dtype=np.float32)
+    return layout
+
+
+def pca_knn_regression(
+    train_x: Any,
+    train_coords: ArrayLike,
+    train_slides: ArrayLike,
+    query_x: Any,
+    *,
+    n_components: int = 50,
+    n_neighbors: int = 20,
+    reference: str | None = None,
+    random_state: int | np.random.Generator | None = 0,
+) -> FloatArray:
+    """Place every query cell at the mean position of its nearest cells on one training slide.
+
+    Cells are compared by principal components of the training slides. One slide only, because slides share no frame.
+
+    Parameters
+    ----------
+    train_x
+        Log-normalised expression of the training slides, dense or sparse, shape (n_train, n_genes).
+    train_coords
+        Their positions, shape (n_train, 2), each slide in any frame.
+    train_slides
+        Their slides, shape (n_train,).
+    query_x
+        Expression of the query slide, same genes, shape (n_query, n_genes).
+    n_components
+        Principal components.
+    n_neighbors
+        Nearest cells averaged: more of them blur, fewer scatter; on brain and embryo 10 to 50 score alike.
+    reference
+        The slide onto which to regress. If None, the one that places the other training slides best (mean Pearson
+        correlation of pairwise distances, so that frames do not matter); with one or two slides to choose from that is
+        still a choice among training slides alone.
+    random_state
+        Seed or generator.
+
+    Returns
+    -------
+    Positions in the gauge-fixed frame of the reference slide (centred, unit RMS radius), shape (n_query, 2), float32.
+
+    Raises
+    ------
+    ValueError
+        If shapes or genes do not match, a value is NaN or infinite, all cells of a slide have one position, or there is
+        no slide called `reference`.
+    """
+    data = as_reference(train_x, train_coords, train_slides, query_x)
+    rng = np.random.default_rng(random_state)
+    pca = _pca(data.x, n_components, sklearn_seed(rng))
+    train, query = pca.transform(data.x), pca.transform(data.query)
+    if reference is None:
+        chosen = _best_reference(data, train, n_neighbors, rng)
+    else:
+        names = np.unique(np.asarray(train_slides).astype(str)).tolist()
+        if reference not in names:
+            msg = f"no training slide is called {reference!r}; there are {names}."
+            raise ValueError(msg)
+        chosen = names.index(reference)
+    return _regress(train, data.coords, data.rows[chosen], query, n_neighbors)
+
+
+def _pca(x: FloatArray, n_components: int, seed: int) -> PCA:
+    return PCA(min(n_components, *x.shape), svd_solver="randomized", random_state=seed).fit(x)
+
+
+def _regress(
+    train: FloatArray, coords: FloatArray, rows: NDArray[np.intp], query: FloatArray, n_neighbors: int
+) -> FloatArray:
+    search = NearestNeighbors(n_neighbors=min(n_neighbors, len(rows))).fit(train[rows])
+    nearest = search.kneighbors(query, return_distance=False)
+    placed: FloatArray = coords[rows][nearest].mean(axis=1)
+    return placed
+
+
+def _best_reference(data: Reference, train: FloatArray, n_neighbors: int, rng: np.random.Generator) -> int:
+    slides = data.rows
+    if len(slides) == 1:
+        return 0
+    some = [rng.choice(rows, size=min(_MAX_CELLS, len(rows)), replace=False) for rows in slides]
+    scores = [
+        np.mean(
+            [
+                _distance_correlation(_regress(train, data.coords, rows, train[other], n_neighbors), data.coords[other])
+                for j, other in enumerate(some)
+                if j != i
+            ]
+        )
+        for i, rows in enumerate(slides)
+    ]
+    return int(np.argmax(scores))
+
+
+def _distance_correlation(a: FloatArray, b: FloatArray) -> float:
+    first, second = pdist(a), pdist(b)
+    if first.std() == 0 or second.std() == 0:  # all cells in one place: no structure, no correlation
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,0 +1,103 @@
+"""The candidate graph in AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
+from ipar.graph import connectivities, neighbor_distances
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ipar.graph._neighbors import Transformer
+
+
+def candidates(
+    adata: AnnData,
+    n_neighbors: int = 100,
+    *,
+    use_rep: str = EMBED,
+    library_key: str | None = None,
+    metric: str = "cosine",
+    transformer: Transformer | None = None,
+    random_state: int = 0,
+    key_added: str = CANDIDATES,
+    copy: bool = False,
+) -> AnnData | None:
+    """Find each cell's candidate neighbours: nearest cells of its own slide in embedding space.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with an embedding.
+    n_neighbors
+        Candidates a cell, itself excluded. 100 holds nearly all true neighbours of a slide of a thousand spots where
+        the embedding is good; treat it as a hyperparameter. A slide with fewer cells gives all others.
+    use_rep
+        Key of the embedding in ``obsm``.
+    library_key
+        Column of ``obs`` that tells slides apart; the one that :func:`embed` used, if None.
+    metric
+        Distance between embeddings. Cosine recalls about 2 % more true neighbours than Euclidean.
+    transformer
+        Any scikit-learn neighbour transformer, as in :func:`scanpy.pp.neighbors`. By default the search is exact up to
+        40,000 cells a slide and uses PyNNDescent beyond.
+    random_state
+        Seed of the approximate search.
+    key_added
+        Prefix of the results.
+    copy
+        Return a changed copy instead of writing in place.
+
+    Returns
+    -------
+    None, or the copy. Writes, in scanpy's form, so that ``neighbors_key="ipar_candidates"`` works there:
+
+    ``.obsp["ipar_candidates_distances"]``
+        Distances to the candidates, CSR float32, ``n_neighbors`` entries a row.
+    ``.obsp["ipar_candidates_connectivities"]``
+        Symmetric weights, ``exp(-d²/σ_iσ_j)`` with σ_i the median candidate distance, CSR float32.
+    ``.uns["ipar_candidates"]``
+        The two keys and the parameters.
+
+    Raises
+    ------
+    KeyError
+        If there is no embedding.
+    ValueError
+        If ``n_neighbors`` is below 1 or the embedding is not finite.
+    """
+    adata = adata.copy() if copy else adata
+    if use_rep not in adata.obsm:
+        msg = f"adata.obsm has no {use_rep!r}: run ipar.pp.embed(adata, library_key=...) first, or name an embedding as use_rep."
+        raise KeyError(msg)
+    if n_neighbors < 1:
+        msg = f"n_neighbors must be at least 1, found {n_neighbors}."
+        raise ValueError(msg)
+    h = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    if not np.isfinite(h).all():
+        msg = f"obsm[{use_rep!r}] has NaN or infinite values: make the embedding again."
+        raise ValueError(msg)
+    key = library_key or adata.uns.get(EMBED_RECORD, {}).get("library_key")
+    distances = neighbor_distances(
+        h, get_slides(adata, key), n_neighbors, metric=metric, transformer=transformer, random_state=random_state
+    )
+    adata.obsp[f"{key_added}_distances"] = sparse.csr_matrix(distances)
+    adata.obsp[f"{key_added}_connectivities"] = connectivities(distances)
+    params = {
+        "method": "ipar" if transformer is None else type(transformer).__name__,
+        "n_neighbors": n_neighbors,
+        "metric": metric,
+        "use_rep": use_rep,
+        "random_state": random_state,
+    }
+    adata.uns[key_added] = {
+        "connectivities_key": f"{key_added}_connectivities",
+        "distances_key": f"{key_added}_distances",
+        "params": params | ({"library_key": key} if key else {}),
+    }
+    return adata if copy else None

@@ -1,0 +1,206 @@
+"""Training of IPA-Lite on AnnData."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ipar._anndata import (
+    CANDIDATES,
+    EMBED,
+    EMBED_RECORD,
+    check_distinct,
+    check_slide_sizes,
+    get_coords,
+    get_slides,
+    record,
+)
+from ipar._device import get_device
+from ipar.model import ConsensusPlan, IPALite
+from ipar.model._encoder import Inputs
+from ipar.model._io import model_state
+from ipar.nn import IPALiteConfig
+from ipar.pp import candidates, embed
+from ipar.pp._embed import stored_encoder
+from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
+from ipar.training._loop import IPALiteTraining
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def fit_ipalite(
+    adata: AnnData,
+    library_key: str,
+    *,
+    config: IPALiteConfig | None = None,
+    training: IPALiteTraining | None = None,
+    n_minisets: int = 240,
+    miniset_size: tuple[int, int] = (96, 384),
+    n_neighbors: int | None = None,
+    inputs: Inputs | None = None,
+    max_epochs: int | None = None,
+    refit: bool = True,
+    spatial_key: str = "spatial",
+    layer: str | None = None,
+    mask_var: str | None = None,
+    random_state: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> IPALite:
+    """Learn to place cells from slides with coordinates.
+
+    Runs :func:`ipar.pp.embed` and :func:`ipar.pp.candidates` where their results are missing. The layout network is
+    trained on the cross-fitted embeddings with one slide left out, on which the number of epochs and the gate's weight
+    β are chosen, and then again on all slides. Ctrl-C ends the training and keeps the best weights so far.
+
+    Parameters
+    ----------
+    adata
+        Training slides, log-normalised, with coordinates; at least two slides of at least 50 cells.
+    library_key
+        Categorical column of ``obs`` that tells slides apart.
+    config
+        Shape of the network; :meth:`ipar.nn.IPALiteConfig.v1` by default.
+    training
+        The recipe: optimiser, loss weights, augmentation, early stopping.
+    n_minisets
+        Random subsets trained on. The embedding limits the result, not their number: validation energy is flat from
+        about 200 on.
+    miniset_size
+        Smallest and largest subset.
+    n_neighbors
+        Candidates a cell; that of :func:`ipar.pp.candidates` where it has run, else 100.
+    inputs
+        Input of the encoder, see :func:`ipar.pp.embed`.
+    max_epochs
+        Passes over the minisets; that of the recipe, if None.
+    refit
+        Train again on all slides for the chosen number of epochs. Otherwise the left-out slide is never trained on.
+    spatial_key
+        Key of the coordinates in ``obsm``.
+    layer, mask_var
+        Expression that is read, see :func:`ipar.pp.embed`.
+    random_state
+        Seed. The global random state is left as it was.
+    device
+        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
+    progress
+        Show progress bars with the losses.
+
+    Returns
+    -------
+    IPALite
+        The fitted model. Writes what :func:`ipar.pp.embed` and :func:`ipar.pp.candidates` write, and
+
+    ``.uns["ipar"]["history"]``
+        DataFrame, one row an epoch of the run with a slide left out: losses, and the validation energy E_geo on target
+        edges with gate scores zero (``val_target``) and on gated candidates (``val_gated``).
+    ``.uns["ipar"]["history_best"]``
+        The epoch chosen.
+    ``.uns["ipar"]["fit"]``
+        β and the energies it was chosen by, the slide left out, settings.
+    ``.uns["ipar"]["model"]``
+        The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If slides, coordinates or expression are missing or not usable; the message names the remedy.
+    """
+    slides = get_slides(adata, library_key, minimum=2)
+    check_slide_sizes(slides)
+    coords = get_coords(adata, spatial_key)
+    _prepare(
+        adata,
+        library_key,
+        n_neighbors,
+        {
+            "inputs": inputs,
+            "spatial_key": spatial_key,
+            "layer": layer,
+            "mask_var": mask_var,
+            "random_state": random_state,
+            "device": device,
+            "progress": progress,
+        },
+    )
+    check_distinct(coords, slides)
+    k = int(adata.uns[CANDIDATES]["params"]["n_neighbors"])
+    embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)
+    rows = [np.flatnonzero(slides == name) for name in slides.categories]
+    fit = fit_networks(
+        [embedding[cells] for cells in rows],
+        [coords[cells] for cells in rows],
+        config=config,
+        training=_recipe(training, max_epochs),
+        plan=MinisetPlan(n_minisets, miniset_size, k),
+        refit=refit,
+        random_state=random_state,
+        device=get_device(device),
+        progress=progress,
+    )
+    settings = {
+        "random_state": random_state,
+        "n_minisets": n_minisets,
+        "library_key": library_key,
+        "validation_slide": str(slides.categories[fit.validation_slide]),
+    }
+    return _finish(adata, fit, k, miniset_size[1], settings)
+
+
+def _prepare(adata: AnnData, library_key: str, n_neighbors: int | None, options: dict[str, Any]) -> None:
+    """Embedding and candidates, where they are missing or belong to other slides."""
+    found = adata.uns.get(EMBED_RECORD, {})
+    if EMBED not in adata.obsm or "encoder" not in found or found.get("library_key") != library_key:
+        embed(adata, library_key, **options)
+        adata.uns.pop(CANDIDATES, None)
+    known = adata.uns.get(CANDIDATES, {}).get("params", {})
+    if not known or n_neighbors not in (None, known["n_neighbors"]):
+        candidates(adata, n_neighbors or 100, library_key=library_key, random_state=options["random_state"])
+    elif known["metric"] != "cosine" or known["use_rep"] != EMBED:
+        msg = (
+            f"The network finds candidates by cosine distance in obsm[{EMBED!r}], but uns[{CANDIDATES!r}] was made with "
+            f"metric {known['metric']!r} on {known['use_rep']!r}: run ipar.pp.candidates(adata) again, or give n_neighbors."
+        )
+        raise ValueError(msg)
+
+
+def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALiteTraining:
+    from dataclasses import replace
+
+    training = training or IPALiteTraining()
+    if max_epochs is None:
+        return training
+    if max_epochs < 1:
+        msg = f"max_epochs must be at least 1, found {max_epochs}."
+        raise ValueError(msg)
+    # a short run still reaches the full walk weight, otherwise no epoch would count
+    return replace(training, max_epochs=max_epochs, ramp_epochs=max(1, min(training.ramp_epochs, max_epochs // 2)))
+
+
+def _finish(adata: AnnData, fit: IPALiteFit, n_neighbors: int, subset_size: int, settings: dict[str, Any]) -> IPALite:
+    written = record(adata)
+    verdict = {k: v for k, v in written.get("localisability", {}).items() if k != "folds"}
+    model = IPALite(
+        encoder=stored_encoder(adata),
+        net=fit.net.cpu(),
+        gate=fit.gate.cpu(),
+        beta=fit.beta,
+        n_neighbors=n_neighbors,
+        plan=ConsensusPlan(subset_size=subset_size, n_anchors=subset_size // 3),
+        record={"localisability": _plain(verdict), "best_epoch": fit.best_epoch, **settings},
+    )
+    settings_json, arrays = model_state(model)
+    written["history"] = fit.history
+    written["history_best"] = fit.best_epoch
+    written["fit"] = {**settings, "beta": fit.beta, "betas": fit.betas, "n_neighbors": n_neighbors}
+    written["model"] = {"config": json.dumps(settings_json), "arrays": arrays}
+    return model
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numpy scalars (as a file gives them back) as Python's own."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}

@@ -1,0 +1,200 @@
+"""Prediction of tissue coordinates on AnnData."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ipar._anndata import (
+    COORDS,
+    EMBED,
+    EMBED_RECORD,
+    RECORD,
+    RECYCLES,
+    get_expression,
+    get_slides,
+    record,
+    warn_empty_cells,
+)
+from ipar._device import get_device
+from ipar.model import Attention, IPALite
+from ipar.model._io import model_from_state
+from ipar.pp import LocalisabilityWarning
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger("ipar")
+
+
+def predict_coords(
+    adata: AnnData,
+    model: IPALite | None = None,
+    *,
+    library_key: str | None = None,
+    layer: str | None = None,
+    n_rounds: int | None = None,
+    random_state: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+    key_added: str = COORDS,
+    copy: bool = False,
+) -> AnnData | None:
+    """Give cells tissue coordinates from their expression.
+
+    Cells are embedded, find their candidates and are laid out by the network: all at once while there are no more than
+    the sets trained on, and beyond that by consensus: random subsets that share anchor cells are laid out, aligned on
+    the anchors and averaged, over several rounds with new anchors. Time and memory are linear in the number of cells.
+
+    A layout has no natural rotation, reflection or scale; :func:`ipar.metrics.procrustes_align` brings it onto known
+    coordinates for display. No coordinates of ``adata`` are read.
+
+    Parameters
+    ----------
+    adata
+        Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
+    model
+        A fitted model; the one that was fitted on this very AnnData, if None.
+    library_key
+        Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For
+        the AnnData fitted on it is the column it was fitted with.
+    layer
+        Layer with log-normalised expression; ``X``, if None.
+    n_rounds
+        Consensus rounds; 8 by default, more smooth the layout a little.
+    random_state
+        Seed of the consensus subsets. The global random state is left as it was.
+    device
+        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
+    progress
+        Show a progress bar.
+    key_added
+        Key of the coordinates in ``obsm``.
+    copy
+        Return a changed copy instead of writing in place.
+
+    Returns
+    -------
+    None, or the copy. Writes
+
+    ``.obsm["X_ipar"]``
+        Coordinates, float32, ``(n, 2)``, each slide centred with an RMS radius of 1.
+    ``.obsm["X_ipar_recycles"]``
+        The first guess and the layout after every recycle, aligned to the last, ``(n, 2(R + 1))``.
+    ``.obsm["X_ipar_embed"]``
+        The embedding, where it is missing or from another model.
+    ``.uns["ipar"]["attention"]``
+        Attention rows of one cell a quadrant of the (first) slide, for :func:`ipar.pl.attention_focus`.
+    ``.uns["ipar"]["prediction"]``
+        Method, rounds, subset size, seed, and the model's localisability.
+
+    Raises
+    ------
+    ValueError
+        If no model is given or stored, genes do not match, or a slide has fewer than four cells.
+
+    Warns
+    -----
+    LocalisabilityWarning
+        If the model was trained on a tissue that cannot be localised.
+    """
+    adata = adata.copy() if copy else adata
+    if model is None:
+        model, library_key = _stored_model(adata, library_key)
+    expression = get_expression(adata, layer=layer)
+    warn_empty_cells(expression)
+    slides = get_slides(adata, library_key)
+    _warn_unlocalisable(model)
+    target = get_device(device)
+    model.net.to(target)
+    model.gate.to(target)
+    h = model.encoder.transform(expression.matrix, expression.genes, slides)
+    coords, recycles, method = _layouts(model, h, slides, n_rounds, random_state, progress)
+    adata.obsm[key_added] = coords
+    adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
+    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
+        adata.obsm[EMBED] = h
+    record(adata)["attention"] = _quadrant_attention(model, h, coords, slides, random_state)
+    record(adata)["prediction"] = {
+        "method": method,
+        "n_rounds": n_rounds or model.plan.n_rounds,
+        "subset_size": model.plan.subset_size,
+        "n_cells": adata.n_obs,
+        "key_added": key_added,
+        "random_state": random_state,
+        "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
+    } | ({"library_key": library_key} if library_key else {})
+    return adata if copy else None
+
+
+def _stored_model(adata: AnnData, library_key: str | None) -> tuple[IPALite, str | None]:
+    state = adata.uns.get(RECORD, {}).get("model")
+    if state is None:
+        msg = (
+            "No model given and none was fitted on this AnnData: give one, ipar.tl.predict_coords(adata, model), with "
+            "model = ipar.tl.fit_ipalite(slides, library_key=...) or ipar.load(directory)."
+        )
+        raise ValueError(msg)
+    model = model_from_state(json.loads(state["config"]), state["arrays"])
+    fitted_key = model.record.get("library_key")
+    return model, library_key or (fitted_key if fitted_key in adata.obs else None)
+
+
+def _warn_unlocalisable(model: IPALite) -> None:
+    verdict = model.record.get("localisability", {})
+    if not verdict.get("localisable", True):
+        warnings.warn(
+            "The model was trained on a tissue that cannot be localised from expression (leaving one slide out, distances "
+            f"correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
+            "many true neighbours as chance): these coordinates mean nothing.",
+            LocalisabilityWarning,
+            stacklevel=3,
+        )
+
+
+def _layouts(
+    model: IPALite,
+    h: NDArray[np.float32],
+    slides: pd.Categorical,
+    n_rounds: int | None,
+    random_state: int,
+    progress: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
+    n_layouts = model.net.config.n_recycles + 1
+    recycles = np.empty((len(h), 2 * n_layouts), dtype=np.float32)
+    methods = []
+    for name in slides.categories:
+        cells = np.flatnonzero(slides == name)
+        layout = model.layout(h[cells], random_state=random_state, n_rounds=n_rounds, progress=progress)
+        recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
+        methods.append(layout.method)
+    return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
+
+
+def _quadrant_attention(
+    model: IPALite, h: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, random_state: int
+) -> dict[str, NDArray[np.generic]]:
+    cells = np.flatnonzero(slides == slides.categories[0])
+    found: Attention = model.attention(h[cells], quadrant_cells(coords[cells]), random_state=random_state)
+    q = len(found.query)
+    return {
+        "query": cells[found.query],
+        "cells": np.broadcast_to(cells[found.cells], (q, len(found.cells))).copy(),
+        "weights": found.weights,
+        "candidates": found.candidates,
+    }
+
+
+def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The cell nearest to the middle of each quadrant of a layout, at most four, each once."""
+    centre = np.median(coords, axis=0)
+    half = np.abs(coords - centre).mean(axis=0)
+    middles = centre + half * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    nearest = np.linalg.norm(coords[None] - middles[:, None], axis=-1).argmin(axis=1)
+    return np.unique(nearest)

@@ -1,0 +1,135 @@
+"""Cross-fitted embeddings: every training slide as an encoder sees it that never saw its coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
+from tqdm.auto import tqdm
+
+from ipar.model._encoder import GeometryEncoder, Inputs
+from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
+from ipar.training._localise import FoldScore, Localisability, score_fold, score_of
+
+ALL_INPUTS: tuple[Inputs, ...] = ("pca", "genes", "both")
+
+
+@dataclass(frozen=True)
+class EmbeddingFit:
+    """A fitted encoder and what leaving slides out says about it.
+
+    Attributes
+    ----------
+    encoder
+        Trained on all slides; embeds unseen ones.
+    cross_fitted
+        Embedding of every training slide by encoders that never saw its coordinates, in the space of ``encoder``.
+        Networks that take embeddings of unseen slides must be trained on these: an encoder separates the slides it was
+        trained on far better than any other.
+    localisability
+        Scores of the left-out slides and the verdict.
+    choice
+        Score of every kind of input, mean over left-out slides.
+    """
+
+    encoder: GeometryEncoder
+    cross_fitted: list[NDArray[np.float32]]
+    localisability: Localisability
+    choice: pd.DataFrame
+
+
+def assign_folds(n_slides: int, n_folds: int, random_state: int) -> list[list[int]]:
+    """Groups of slides to leave out in turn; each slide is in one."""
+    order = np.random.default_rng(random_state).permutation(n_slides)
+    return [part.tolist() for part in np.array_split(order, min(n_folds, n_slides))]
+
+
+def fit_embedding(
+    slides: Sequence[Slide],
+    genes: pd.Index,
+    *,
+    inputs: Inputs | None = None,
+    recipe: EncoderRecipe | None = None,
+    n_folds: int = 4,
+    random_state: int = 0,
+    device: torch.device | None = None,
+    progress: bool = False,
+) -> EmbeddingFit:
+    """Choose the encoder's input by leaving slides out, fit it on all, embed every slide out of fold.
+
+    Parameters
+    ----------
+    slides
+        Training slides, at least two.
+    genes
+        Names of their genes.
+    inputs
+        ``"pca"``, ``"genes"`` or ``"both"``; the best in left-out slides, if None.
+    recipe
+        Shapes and training of the encoder.
+    n_folds
+        Groups of slides left out in turn, at most one a slide; four trains on three quarters or more of the slides.
+    random_state
+        Seed.
+    device
+        Where to train.
+    progress
+        Show a bar over folds.
+    """
+    recipe = recipe or EncoderRecipe()
+    candidates: tuple[Inputs, ...] = ALL_INPUTS if inputs is None else (inputs,)
+    folds = assign_folds(len(slides), n_folds, random_state)
+    by_input: dict[Inputs, list[tuple[int, GeometryEncoder, FoldScore]]] = {name: [] for name in candidates}
+    with tqdm(total=len(folds) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
+        for left in folds:
+            kept = [slide for i, slide in enumerate(slides) if i not in left]
+            for name, encoder in fit_encoder(
+                kept, genes, candidates, recipe, random_state=random_state, device=device
+            ).items():
+                by_input[name] += [(i, encoder, _score(encoder, slides[i], genes, random_state)) for i in left]
+            bar.update()
+        means = {name: score_of([score for _, _, score in found]) for name, found in by_input.items()}
+        best = max(candidates, key=lambda name: means[name])
+        encoder = fit_encoder(slides, genes, (best,), recipe, random_state=random_state, device=device)[best]
+        bar.update()
+    found = sorted(by_input[best], key=lambda item: item[0])
+    choice = pd.DataFrame({"inputs": list(means), "score": list(means.values())})
+    return EmbeddingFit(
+        encoder=encoder,
+        cross_fitted=[_cross_fit(out, encoder, slides, i, folds) for i, out, _ in found],
+        localisability=Localisability(tuple(score for _, _, score in found)),
+        choice=choice,
+    )
+
+
+def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index) -> NDArray[np.float32]:
+    """Embed one slide."""
+    single = pd.Categorical(np.full(slide.expression.shape[0], slide.name))
+    return encoder.transform(slide.expression, genes, single)
+
+
+def _score(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, random_state: int) -> FoldScore:
+    return score_fold(slide.name, embed_slide(encoder, slide, genes), slide.coords, random_state=random_state)
+
+
+def _cross_fit(
+    fold: GeometryEncoder, encoder: GeometryEncoder, slides: Sequence[Slide], index: int, folds: Sequence[Sequence[int]]
+) -> NDArray[np.float32]:
+    """The left-out slide's embedding, rotated from the fold's space into the final one on the slides both have seen."""
+    left = next(group for group in folds if index in group)
+    seen = [slide for i, slide in enumerate(slides) if i not in left]
+    source = np.concatenate([embed_slide(fold, slide, encoder.genes) for slide in seen])
+    target = np.concatenate([embed_slide(encoder, slide, encoder.genes) for slide in seen])
+    own = embed_slide(fold, slides[index], encoder.genes)
+    blocks = []
+    for columns in np.array_split(np.arange(source.shape[1]), len(encoder.scales)):
+        a, b = source[:, columns], target[:, columns]
+        rotation, _ = orthogonal_procrustes(a - a.mean(0), b - b.mean(0))
+        blocks.append((own[:, columns] - a.mean(0)) @ rotation + b.mean(0))
+    joined: NDArray[np.float32] = np.concatenate(blocks, axis=1).astype(np.float32)
+    return joined
