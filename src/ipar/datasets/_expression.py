@@ -98,7 +98,8 @@ def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
         base=rng.normal(0.0, BASE_SD, size=n_genes),
         by_type=by_type,
         by_space=by_space,
-        by_state=rng.normal(size=(N_STATES, n_genes)) * np.where(np.isin(programme, list(tissue.programmes)), SPATIAL_STATE_SD, STATE_SD),
+        by_state=rng.normal(size=(N_STATES, n_genes))
+        * np.where(np.isin(programme, list(tissue.programmes)), SPATIAL_STATE_SD, STATE_SD),
         size=rng.lognormal(np.log(NB_SIZE), 0.4, size=n_genes),
         programme=programme,
     )

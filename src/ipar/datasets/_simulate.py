@@ -50,7 +50,7 @@ def simulate_slides(
     obs.insert(0, "slide", slides)
     # rows in random order: no method may learn from the order of a file
     order = _stream(seed, "order").permutation(len(obs))
-    adata = _assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], genes, "cell")
+    adata = _assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], _annotate_genes(genes), "cell")
     adata.obsm["spatial"] = np.concatenate(coords)[order]
     adata.uns["source"] = _source(tissue, seed, technology) | {
         "n_slides": n_slides,
@@ -84,11 +84,10 @@ def simulate_dissociated(
     rng = _stream(seed, "dissociated")
     piece = _dissociate(rng, tissue, n_cells)
     counts = draw_counts(rng, piece, genes, tissue, technology)
-    adata = _assemble(counts, _annotate(tissue, piece), genes, "dissociated")
+    measured = np.sort(rng.permutation(n_genes)[round(missing_genes * n_genes) :])
+    var = _annotate_genes(genes).iloc[measured]
+    adata = _assemble(counts[:, measured], _annotate(tissue, piece), var, "dissociated")
     adata.obsm["spatial_origin"] = piece.coords
-    lost = rng.permutation(n_genes)[: round(missing_genes * n_genes)]
-    adata = adata[:, np.setdiff1d(np.arange(n_genes), lost)].copy()
-    adata.X = log_normalise(adata.layers["counts"])
     adata.uns["source"] = _source(tissue, seed, technology) | {
         "n_cells": n_cells,
         "n_genes": n_genes,
@@ -111,11 +110,15 @@ def _annotate(tissue: Tissue, piece: Piece) -> pd.DataFrame:
     return obs
 
 
-def _assemble(counts: sp.csr_matrix, obs: pd.DataFrame, genes: Genes, prefix: str) -> ad.AnnData:
-    """Build the AnnData; names are given after shuffling, so that they say nothing either."""
+def _annotate_genes(genes: Genes) -> pd.DataFrame:
+    """Return the table of genes; their order says nothing, since programmes are dealt out at random."""
     width = len(str(len(genes.base) - 1))
     names = [f"gene{i:0{width}d}" for i in range(len(genes.base))]
-    var = pd.DataFrame({"programme": pd.Categorical(genes.programme)}, index=names)
+    return pd.DataFrame({"programme": pd.Categorical(genes.programme)}, index=names)
+
+
+def _assemble(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, prefix: str) -> ad.AnnData:
+    """Build the AnnData; cells are named after shuffling, so that names say nothing either."""
     obs = obs.set_axis([f"{prefix}{i}" for i in range(len(obs))], axis=0)
     return ad.AnnData(log_normalise(counts), obs=obs, var=var, layers={"counts": counts})
 

@@ -25,8 +25,10 @@ class ConsensusPlan:
 
     Attributes
     ----------
+    direct_max
+        Largest set that is laid out at once: the largest trained on.
     subset_size
-        Cells of a subset.
+        Cells of a subset: the mean size trained on, where candidates are the share of a set that the network is used to.
     n_anchors
         Cells that all subsets of a round share; a third of a subset ties subsets together well and still leaves most
         of the work to new cells.
@@ -36,8 +38,9 @@ class ConsensusPlan:
         Subsets laid out at once.
     """
 
-    subset_size: int = 384
-    n_anchors: int = 128
+    direct_max: int = 384
+    subset_size: int = 240
+    n_anchors: int = 80
     n_rounds: int = 8
     batch_size: int = 4
 

@@ -121,7 +121,7 @@ class IPALite:
             msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
             raise ValueError(msg)
         embedding = torch.from_numpy(np.ascontiguousarray(h, dtype=np.float32))
-        if n <= self.plan.subset_size:
+        if n <= self.plan.direct_max:
             layouts, method = self._lay_out(embedding[None])[:, 0], "direct"
         else:
             plan = self.plan if n_rounds is None else _with_rounds(self.plan, n_rounds)
@@ -155,7 +155,7 @@ class IPALite:
             Seed of the other cells of the set, where there are more than one pass takes.
         """
         cells = np.arange(len(h))
-        if len(h) > self.plan.subset_size:
+        if len(h) > self.plan.direct_max:
             others = np.setdiff1d(cells, query)
             rng = np.random.default_rng(random_state)
             cells = np.sort(np.r_[query, rng.choice(others, self.plan.subset_size - len(query), replace=False)])

@@ -46,7 +46,7 @@ def embed(
     model: IPALite | None = None,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
-    n_folds: int = 4,
+    n_folds: int = 3,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,

@@ -55,7 +55,7 @@ def fit_embedding(
     *,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
-    n_folds: int = 4,
+    n_folds: int = 3,
     random_state: int = 0,
     device: torch.device | None = None,
     progress: bool = False,
@@ -73,7 +73,7 @@ def fit_embedding(
     recipe
         Shapes and training of the encoder.
     n_folds
-        Groups of slides left out in turn, at most one a slide; four trains on three quarters or more of the slides.
+        Groups of slides left out in turn, at most one a slide; each costs as much as the final encoder.
     random_state
         Seed.
     device

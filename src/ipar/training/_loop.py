@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
 from ipar.training._minisets import Miniset, MinisetBatch, batch_order, collate
-from ipar.training._precision import fast_dtype
+from ipar.training._precision import fast_dtype, release_memory
 
 logger = logging.getLogger("ipar")
 
@@ -36,7 +36,7 @@ class IPALiteTraining:
     max_epochs
         Passes over the minisets.
     batch_size
-        Minisets a step.
+        Minisets a step: two cost a fifth less time than one by one, more cost steps.
     lr, lr_min, weight_decay, clip
         AdamW, its cosine end, and the gradient norm that is allowed.
     ramp_epochs
@@ -53,7 +53,7 @@ class IPALiteTraining:
     """
 
     max_epochs: int = 12
-    batch_size: int = 4
+    batch_size: int = 2
     lr: float = 5e-4
     lr_min: float = 1e-5
     weight_decay: float = 5e-4
@@ -183,6 +183,7 @@ class IPALiteTrainer:
                     row |= self._epoch(train, batches, w_rw, optimiser, schedule, bar)
                     scores = validate(self.net, self.gate, validation) if validation else (math.nan, math.nan)
                     rows.append(row | {"val_target": scores[0], "val_gated": scores[1]})
+                    release_memory()
                     best.offer(epoch, scores[1], counts=epoch >= config.ramp_epochs)
                     if epoch - max(best.epoch, config.ramp_epochs) >= config.patience:
                         break

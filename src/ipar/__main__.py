@@ -1,0 +1,7 @@
+"""``python -m ipar``."""
+
+import sys
+
+from ipar._cli import main
+
+sys.exit(main())

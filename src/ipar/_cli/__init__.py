@@ -1,0 +1,110 @@
+"""The command line: ``ipar demo``, ``ipar fit``, ``ipar predict``, ``ipar evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from ipar import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 2 after an error the user can mend."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("ipar").setLevel(logging.INFO)
+    warnings.showwarning = _show_warning
+    try:
+        options.run(options)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"ipar {options.command}: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"ipar {options.command}: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if category.__module__.startswith("ipar") or issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ipar", description="Where was this cell? Tissue coordinates from expression.")
+    parser.add_argument("--version", action="version", version=f"ipar {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_demo(commands)
+    _add_fit(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser("demo", help="simulate a tissue, train, predict, score beside the controls, draw")
+    demo.add_argument(
+        "--tissue",
+        choices=["layers", "lobules"],
+        default="layers",
+        help="layers can be localised; lobules repeat, and are refused (default: layers)",
+    )
+    demo.add_argument("-o", "--output", default="ipar-demo", help="directory for pictures and data (default: ipar-demo)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--quiet", action="store_true", help="no progress bars")
+    demo.set_defaults(run=_lazy("_demo", "run_demo"))
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser("fit", help="train on slides with coordinates")
+    fit.add_argument("slides", help="h5ad with all training slides")
+    fit.add_argument("--model", required=True, help="directory to write the model to")
+    fit.add_argument("--library-key", default="slide", help="obs column that tells slides apart (default: slide)")
+    fit.add_argument("--spatial-key", default="spatial", help="obsm key of the coordinates (default: spatial)")
+    fit.add_argument("--n-neighbors", type=int, default=None, help="candidates a cell (default: 100)")
+    fit.add_argument("--inputs", choices=["pca", "genes", "both"], default=None, help="default: best on left-out slides")
+    _add_common(fit)
+    fit.set_defaults(run=_lazy("_files", "run_fit"))
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="give cells coordinates")
+    predict.add_argument("cells", help="h5ad with the cells to place")
+    predict.add_argument("--model", required=True, help="directory of a model")
+    predict.add_argument("-o", "--output", required=True, help="h5ad to write")
+    predict.add_argument("--library-key", default=None, help="obs column that tells slides apart (default: one slide)")
+    predict.add_argument("--n-rounds", type=int, default=None, help="consensus rounds (default: 8)")
+    _add_common(predict)
+    predict.set_defaults(run=_lazy("_files", "run_predict"))
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="score predicted against true coordinates")
+    evaluate.add_argument("cells", help="h5ad with both coordinates")
+    evaluate.add_argument("--library-key", default=None, help="obs column that tells slides apart (default: one slide)")
+    evaluate.add_argument("--spatial-key", default="spatial", help="obsm key of the truth (default: spatial)")
+    evaluate.add_argument("--use-rep", default="X_ipar", help="obsm key of the prediction (default: X_ipar)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.set_defaults(run=_lazy("_files", "run_evaluate"))
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--layer", default=None, help="layer with log-normalised expression (default: X)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--device", default="auto")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _lazy(module: str, function: str) -> Any:
+    def run(options: argparse.Namespace) -> None:
+        from importlib import import_module
+
+        getattr(import_module(f"ipar._cli.{module}"), function)(options)
+
+    return run

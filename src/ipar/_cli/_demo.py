@@ -1,0 +1,96 @@
+"""The demonstration: a simulated tissue from slides to scores and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import anndata as ad
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+import ipar
+from ipar import baselines
+from ipar._cli._files import score_table, write
+from ipar.metrics import procrustes_align
+
+SHOWN = [
+    *("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "contact_f1_10", "distance_pearson", "procrustes_rmse"),
+    *("procrustes_median", "stress1", "trustworthiness_20", "continuity_20", "coverage", "e_geo"),
+]
+_HIGHER_IS_BETTER = "all but procrustes_*, stress1 and e_geo: higher is better; knn_hit_20_ratio is over chance (1)"
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """Simulate, train, predict, score beside the controls, draw."""
+    mpl.use("Agg")
+    start = time.monotonic()
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    simulate = ipar.datasets.layered_tissue if options.tissue == "layers" else ipar.datasets.liver_lobules
+    slides = simulate(n_slides=3, random_state=options.seed)
+    train, test = slides[slides.obs["slide"] != "slide3"].copy(), slides[slides.obs["slide"] == "slide3"].copy()
+    truth = test.obsm.pop("spatial")  # the unseen slide gives its expression only
+    print(f"simulated {options.tissue}: {train.n_obs} cells on 2 training slides, {test.n_obs} cells on an unseen one")
+
+    columns = _controls(train, test, truth, options.seed)
+    print("\nControls on the unseen slide:\n" + score_table(columns, SHOWN), flush=True)
+
+    print("\nTraining", flush=True)
+    ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
+    verdict = train.uns["ipar"]["localisability"]
+    print(
+        f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "
+        f"(leaving one training slide out: distance Spearman {verdict['distance_spearman']:.2f}, "
+        f"permuted {verdict['permutation_spearman']:.2f}; candidate recall {verdict['recall_ratio']:.1f} x chance)"
+    )
+    if not verdict["localisable"]:
+        _save(ipar.pl.localisability(train, return_fig=True), output / "localisability.png")
+        write(train, output / "train.h5ad")
+        print("\nRefused: coordinates predicted for this tissue would mean nothing; no model was trained.")
+        print(f"{time.monotonic() - start:.0f} s in all; {output}/localisability.png shows the figures.")
+        return
+    model = ipar.tl.fit_ipalite(train, "slide", random_state=options.seed, progress=not options.quiet)
+    ipar.tl.predict_coords(test, model, random_state=options.seed, progress=not options.quiet)
+    columns = {"ipar": ipar.metrics.evaluate(truth, test.obsm["X_ipar"])} | columns
+    print("\nThe unseen slide, ipar beside the controls:\n" + score_table(columns, SHOWN))
+    print(f"({_HIGHER_IS_BETTER})")
+
+    test.obsm["spatial"] = truth
+    test.obsm["X_ipar_aligned"] = procrustes_align(truth, test.obsm["X_ipar"])
+    model.save(output / "model")
+    write(test, output / "predicted.h5ad")
+    _draw(train, test, output)
+    print(f"\n{time.monotonic() - start:.0f} s in all; pictures, predicted.h5ad and the model are in {output}/")
+
+
+def _controls(train: ad.AnnData, test: ad.AnnData, truth: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+    x, query = train.X.toarray(), test.X.toarray()
+    known, slides = train.obsm["spatial"], train.obs["slide"].to_numpy()
+    predictions = {
+        "permuted": baselines.permuted(truth, random_state=seed),
+        "PCA+UMAP": baselines.pca_umap(query, random_state=seed),
+        "PCA+kNN": baselines.pca_knn_regression(x, known, slides, query, random_state=seed),
+        "embed+MDS": baselines.distance_embedding_mds(x, known, slides, query, random_state=seed),
+    }
+    return {name: ipar.metrics.evaluate(truth, coords) for name, coords in predictions.items()}
+
+
+def _draw(train: ad.AnnData, test: ad.AnnData, output: Path) -> None:
+    _save(ipar.pl.coords(test, return_fig=True), output / "coords.png")
+    _save(ipar.pl.coord_progression(test, return_fig=True), output / "coord_progression.png")
+    _save(ipar.pl.history(train, return_fig=True), output / "history.png")
+    _save(ipar.pl.localisability(train, return_fig=True), output / "localisability.png")
+    figures = ipar.pl.attention_focus(test, return_fig=True) or []
+    for number, figure in enumerate(figures, start=1):
+        _save(figure, output / f"attention_focus_{number}.png")
+
+
+def _save(figure: Figure | None, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    if figure is not None:
+        figure.savefig(path, dpi=150, bbox_inches="tight")
+        plt.close(figure)

@@ -1,0 +1,117 @@
+"""Commands on files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+
+import ipar
+
+
+def read(path: str) -> ad.AnnData:
+    """Read an h5ad.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is not an h5ad.
+    """
+    if not Path(path).is_file():
+        msg = f"{path}: no such file."
+        raise FileNotFoundError(msg)
+    try:
+        return ad.read_h5ad(path)
+    except (OSError, KeyError, ad.io.AnnDataReadError) as error:
+        msg = f"{path} is not an h5ad that anndata can read ({type(error).__name__}): write it with adata.write_h5ad()."
+        raise ValueError(msg) from error
+
+
+def write(adata: ad.AnnData, path: str | Path) -> None:
+    """Write an h5ad atomically: an interrupted write leaves the old file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    try:
+        adata.write_h5ad(staging, compression="gzip")
+        Path(staging).chmod(0o644)
+        os.replace(staging, path)
+    finally:
+        Path(staging).unlink(missing_ok=True)
+
+
+def run_fit(options: argparse.Namespace) -> None:
+    """Train on a file and write the model."""
+    adata = read(options.slides)
+    model = ipar.tl.fit_ipalite(
+        adata,
+        options.library_key,
+        spatial_key=options.spatial_key,
+        n_neighbors=options.n_neighbors,
+        inputs=options.inputs,
+        layer=options.layer,
+        random_state=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    model.save(options.model)
+    verdict = adata.uns["ipar"]["localisability"]
+    print(
+        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on left-out slides: distance Spearman "
+        f"{verdict['distance_spearman']:.2f}, candidate recall {verdict['recall_ratio']:.1f} x chance)"
+    )
+    print(f"model: {options.model}")
+
+
+def run_predict(options: argparse.Namespace) -> None:
+    """Place the cells of a file."""
+    model = ipar.load(options.model)
+    adata = read(options.cells)
+    ipar.tl.predict_coords(
+        adata,
+        model,
+        library_key=options.library_key,
+        layer=options.layer,
+        n_rounds=options.n_rounds,
+        random_state=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    write(adata, options.output)
+    print(f"{adata.n_obs} cells placed: obsm['X_ipar'] in {options.output}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Score a file."""
+    adata = read(options.cells)
+    for key in (options.spatial_key, options.use_rep):
+        if key not in adata.obsm:
+            msg = f"obsm has no {key!r}; it has {sorted(adata.obsm)}. Name the keys with --spatial-key and --use-rep."
+            raise KeyError(msg)
+    true, predicted = np.asarray(adata.obsm[options.spatial_key]), np.asarray(adata.obsm[options.use_rep])
+    if options.library_key is None:
+        scores = {"all": ipar.metrics.evaluate(true, predicted)}
+    else:
+        slides = adata.obs[options.library_key]
+        scores = dict(ipar.metrics.evaluate_slides(true, predicted, slides.to_numpy()))
+    print(json.dumps(scores, indent=1) if options.json else score_table(scores))
+
+
+def score_table(columns: dict[str, dict[str, float]], names: list[str] | None = None) -> str:
+    """Scores side by side, one column a slide or method."""
+    names = names or list(next(iter(columns.values())))
+    width = max(len(name) for name in names)
+    cells = [max(len(title), 8) for title in columns]
+    head = " " * width + "".join(f"  {title:>{w}}" for title, w in zip(columns, cells, strict=True))
+    rows = [
+        f"{name:<{width}}"
+        + "".join(f"  {scores[name]:>{w}.3f}" for scores, w in zip(columns.values(), cells, strict=True))
+        for name in names
+    ]
+    return "\n".join([head, *rows])
