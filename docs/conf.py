@@ -40,14 +40,14 @@ autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 # types stand in the signature alone, one parameter a line: docstrings do not repeat them
 autodoc_typehints = "signature"
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "AxesLike", "FloatArray", "Floats", "Transformer")}
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_google_docstring = False
-napoleon_use_ivar = True
-napoleon_custom_sections = ["Returns"]  # as written: prose, or a definition list; napoleon would take prose for types
+# as written, in prose or as a definition list: napoleon takes prose for types, and two attributes on a line for one
+napoleon_custom_sections = ["Attributes", "Returns"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
-from ipar.training._losses import LossWeights, gate_loss, layout_losses
+from ipar.training._losses import LossWeights, e_geo, gate_loss, layout_losses
 from ipar.training._minisets import Miniset, MinisetBatch, batch_order, collate
 from ipar.training._precision import fast_dtype, release_memory
 
 logger = logging.getLogger("ipar")
+
+_TRIM_EVERY = 20  # batches; fragments of freed blocks grow by about 20 MB a batch
 
 HISTORY = [
     *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate"),
@@ -105,9 +107,9 @@ class _Best:
 
     def offer(self, epoch: int, value: float, *, counts: bool) -> None:
         # a warm-up epoch is only a stand-in: it never beats one trained with the full walk weight
-        if not counts:
+        if not counts or math.isnan(value):
             value = math.inf
-        if value < self.value or math.isinf(self.value) or math.isnan(value):
+        if value < self.value or math.isinf(self.value):
             self.epoch, self.value = epoch, value
             self.states = [{k: v.clone() for k, v in module.state_dict().items()} for module in self.modules]
 
@@ -183,7 +185,6 @@ class IPALiteTrainer:
                     row |= self._epoch(train, batches, w_rw, optimiser, schedule, bar)
                     scores = validate(self.net, self.gate, validation) if validation else (math.nan, math.nan)
                     rows.append(row | {"val_target": scores[0], "val_gated": scores[1]})
-                    release_memory()
                     best.offer(epoch, scores[1], counts=epoch >= config.ramp_epochs)
                     if epoch - max(best.epoch, config.ramp_epochs) >= config.patience:
                         break
@@ -197,7 +198,8 @@ class IPALiteTrainer:
 
     def walk_weight(self, epoch: int) -> float:
         """Weight of the walk loss: none in epoch 0, then a ramp to the cap."""
-        return self.config.weights.walk * min(1.0, epoch / self.config.ramp_epochs)
+        ramp = self.config.ramp_epochs
+        return self.config.weights.walk * (epoch / ramp if epoch < ramp else 1.0)
 
     def pretrain_gate(self, train: Sequence[Miniset], sizes: Sequence[int], rng: np.random.Generator) -> None:
         """Train the gate alone on its KL, one miniset a step."""
@@ -223,7 +225,9 @@ class IPALiteTrainer:
         self.gate.train()
         totals: dict[str, float] = {}
         weights = replace(self.config.weights, walk=w_rw)
-        for indices in batches:
+        for number, indices in enumerate(batches):
+            if number % _TRIM_EVERY == 0:
+                release_memory()
             batch = augment(collate([train[i] for i in indices], self.device), self.config)
             terms = self._losses(batch, weights)
             self._step(terms["total"], optimiser)
@@ -264,8 +268,8 @@ def validate(
     for start in range(0, len(order), batch_size):
         batch = collate([sets[i] for i in order[start : start + batch_size]], device)
         x = net(batch.h, batch.adjacency, mask=batch.mask).coords
-        on_target += layout_losses(x, batch).e_geo.item() * len(batch.h)
+        on_target += e_geo(x, batch).item() * len(batch.h)
         scores = dense_gate(gate, batch.h, batch.candidates)
         x = net(batch.h, batch.candidates, scores, mask=batch.mask, beta=beta).coords
-        on_candidates += layout_losses(x, batch).e_geo.item() * len(batch.h)
+        on_candidates += e_geo(x, batch).item() * len(batch.h)
     return on_target / len(sets), on_candidates / len(sets)

@@ -35,11 +35,6 @@ class LayoutLosses:
     repulsion: Tensor
     entropy: Tensor
 
-    @property
-    def e_geo(self) -> Tensor:
-        """The reported energy, 1.0·L_RW + 0.1·L_stress: the 1.0 is not the training weight."""
-        return self.walk + _STRESS_WEIGHT * self.stress
-
 
 def repulsion(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of exp(−‖x_i − x_j‖²/τ) over 256 random pairs of distinct cells a set: keeps points from collapsing."""
@@ -63,14 +58,28 @@ def entropy_regulariser(log_predicted: Tensor, mask: Tensor) -> Tensor:
 def layout_losses(x: Tensor, batch: MinisetBatch) -> LayoutLosses:
     """All terms of a gauge-fixed layout ``(B, n, 2)``."""
     log_predicted = log_walk(x, batch.adjacency, batch.sigma)
-    walk = walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask)
-    stress = log_stress(log_edge_distance(x, batch.edges), batch.log_true, batch.edge_mask)
+    walk, stress = _energies(x, log_predicted, batch)
     return LayoutLosses(
-        walk=walk.mean(),
-        stress=stress.mean(),
+        walk=walk,
+        stress=stress,
         repulsion=repulsion(x, batch.mask),
         entropy=entropy_regulariser(log_predicted, batch.mask),
     )
+
+
+def e_geo(x: Tensor, batch: MinisetBatch) -> Tensor:
+    """The reported energy of a gauge-fixed layout, 1.0·L_RW + 0.1·L_stress: the 1.0 is not the training weight.
+
+    It draws no random numbers, so that looking at it changes nothing in a training run.
+    """
+    walk, stress = _energies(x, log_walk(x, batch.adjacency, batch.sigma), batch)
+    return walk + _STRESS_WEIGHT * stress
+
+
+def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Tensor, Tensor]:
+    walk = walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask)
+    stress = log_stress(log_edge_distance(x, batch.edges), batch.log_true, batch.edge_mask)
+    return walk.mean(), stress.mean()
 
 
 def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor:
