@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "ipar"
 author = "The ipar developers"
@@ -58,3 +63,26 @@ html_title = f"ipar {release}"
 html_theme_options = {"show_toc_level": 2, "show_navbar_depth": 1}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# what autodoc makes of some annotations and defaults, and what a reader makes of them
+_SIGNATURE = {
+    r"TypeAliasForwardRef\('(\w+)'\)": r"\1",
+    r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[([^\[\]]+)\]\]": r"NDArray[\1]",
+    r"<factory>": "...",
+}
+
+
+def _readable(signature: str | None) -> str | None:
+    if signature is not None:
+        for pattern, plain in _SIGNATURE.items():
+            signature = re.sub(pattern, plain, signature)
+    return signature
+
+
+def _process_signature(*event: Any) -> tuple[str | None, str | None]:
+    *_, signature, returns = event
+    return _readable(signature), _readable(returns)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", _process_signature)

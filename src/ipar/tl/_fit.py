@@ -37,7 +37,7 @@ def fit_ipalite(
     *,
     config: IPALiteConfig | None = None,
     training: IPALiteTraining | None = None,
-    n_minisets: int = 160,
+    n_minisets: int = 100,
     miniset_size: tuple[int, int] = (96, 384),
     n_neighbors: int | None = None,
     inputs: Inputs | None = None,

@@ -15,7 +15,7 @@ from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, valida
 from ipar.training._minisets import Miniset, sample_minisets
 
 BETAS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
-_N_VALIDATION = 24
+_N_VALIDATION = 16
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class MinisetPlan:
         Candidates a cell.
     """
 
-    n_minisets: int = 160
+    n_minisets: int = 100
     size: tuple[int, int] = (96, 384)
     n_neighbors: int = 100
 

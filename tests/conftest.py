@@ -1,0 +1,316 @@
+"""A tiny tissue, a model fitted on it, and what tests of every entry point share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+import ipar
+from ipar.model import IPALite
+from ipar.nn import IPALiteConfig
+from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining
+
+N_CELLS, N_GENES = 120, 60
+
+RECIPE = EncoderRecipe(
+    n_pcs=10,
+    n_output=16,
+    pca_hidden=(32,),
+    genes_hidden=(32,),
+    pca_training=EncoderTraining(n_steps=100, batch_size=96),
+    genes_training=EncoderTraining(n_steps=60, batch_size=96),
+)
+# for tests of what is written rather than of how good it is
+HASTY = EncoderRecipe(
+    n_pcs=10,
+    n_output=16,
+    pca_hidden=(16,),
+    genes_hidden=(16,),
+    pca_training=EncoderTraining(n_steps=3, batch_size=96),
+    genes_training=EncoderTraining(n_steps=3, batch_size=96),
+)
+SMALL = {
+    "config": IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),
+    "training": IPALiteTraining(gate_steps=20, lr=2e-3),
+    "n_minisets": 8,
+    "miniset_size": (48, 80),
+    "max_epochs": 2,
+    "progress": False,
+}
+
+
+def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, seed=0):
+    """Slides of one tissue, each turned and shifted; log rates are plane waves and gradients of the position.
+
+    Where it is not localisable, expression has the same structure but tells nothing of the position.
+    """
+    tissue = np.random.default_rng(123)  # the same for every call: what is learnt on one slide holds on the next
+    waves, phases = tissue.normal(scale=1.2, size=(2, N_GENES)), tissue.uniform(0, 2 * np.pi, N_GENES)
+    level = tissue.normal(size=N_GENES)
+    rng = np.random.default_rng(seed)
+    coords, counts = [], []
+    for i in range(len(names)):
+        place = rng.uniform([-1.5, -1.0], [1.5, 1.0], size=(n_cells, 2))
+        source = place if localisable else rng.permutation(place)
+        rates = np.exp(level + np.sin(source @ waves + phases))
+        rates *= rng.lognormal(np.log(3000), 0.2, size=(n_cells, 1)) / rates.sum(1, keepdims=True)
+        counts.append(rng.poisson(rates))
+        angle = 2 * np.pi * rng.random()
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        coords.append(place @ turn * 400 + 1000.0 * i)
+    counts = sparse.csr_matrix(np.concatenate(counts).astype(np.float32))
+    adata = ad.AnnData(log_normalised(counts))
+    adata.layers["counts"] = counts
+    adata.obs_names = [f"cell{i}" for i in range(adata.n_obs)]
+    adata.var_names = [f"gene{i}" for i in range(N_GENES)]
+    adata.obs["slide"] = pd.Categorical(np.repeat(list(names), n_cells))
+    adata.obsm["spatial"] = np.concatenate(coords)
+    adata.obsm["X_other"] = rng.normal(size=(adata.n_obs, 3))
+    return adata
+
+
+def log_normalised(counts):
+    totals = np.maximum(np.asarray(counts.sum(1)), 1)
+    return sparse.csr_matrix(counts.multiply(1e4 / totals).log1p(), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Never change these: tests take copies."""
+
+    train: ad.AnnData
+    query: ad.AnnData
+    model: IPALite
+
+
+@dataclass(frozen=True)
+class Bad:
+    """How to spoil an AnnData, and what must be said about it: the error and, as a pattern, the remedy."""
+
+    spoil: Callable[[ad.AnnData], ad.AnnData]
+    error: type[Exception]
+    remedy: str
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """Three slides with all that a fit leaves on them, the model, and a fourth slide that it never saw."""
+    train, query = simulate(), simulate(("d",), seed=1)
+    ipar.pp.embed(train, "slide", recipe=RECIPE, inputs="pca", progress=False)
+    ipar.pp.candidates(train, 40)
+    model = ipar.tl.fit_ipalite(train, "slide", **SMALL)
+    return Fitted(train, query, model)
+
+
+@pytest.fixture
+def slides():
+    """Three training slides as a user brings them."""
+    return simulate()
+
+
+@pytest.fixture
+def train(fitted):
+    """The fitted training slides, to be changed at will."""
+    return fitted.train.copy()
+
+
+@pytest.fixture
+def query(fitted):
+    """The unseen slide, to be changed at will."""
+    return fitted.query.copy()
+
+
+@pytest.fixture
+def model(fitted):
+    """The fitted model; nothing may change it."""
+    return fitted.model
+
+
+@pytest.fixture(scope="session")
+def make_slides():
+    """The simulation."""
+    return simulate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keyword arguments that make training quick: embeddings that are good, embeddings that just are, and fits."""
+
+    embed: dict
+    hasty: dict
+    fit: dict
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """Keyword arguments that make training quick."""
+    common = {"inputs": "pca", "progress": False}
+    return Settings({"recipe": RECIPE, **common}, {"recipe": HASTY, **common}, SMALL)
+
+
+@pytest.fixture
+def hasty_encoder(monkeypatch):
+    """Quick encoders where no recipe is given, as when a fit embeds by itself."""
+    monkeypatch.setattr("ipar.training._fit_embedding.EncoderRecipe", lambda: HASTY)
+
+
+def plain(value):
+    return value.toarray() if sparse.issparse(value) else copy.deepcopy(value)
+
+
+def contents(adata):
+    """All of an AnnData by value, one entry for everything that could be changed."""
+    found = {("X",): plain(adata.X), ("obs",): adata.obs.copy(), ("var",): adata.var.copy()}
+    for name in ("layers", "obsm", "obsp", "varm", "uns"):
+        found |= {(name, key): plain(value) for key, value in getattr(adata, name).items()}
+    return found
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, pd.DataFrame | pd.Series):
+        return a.equals(b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    return bool(a == b)
+
+
+@pytest.fixture
+def unchanged():
+    """Remember an AnnData; gives a function that tells which entries are new or changed since."""
+
+    def remember(adata):
+        before = contents(adata)
+
+        def changes():
+            after = contents(adata)
+            gone = [("gone", *key) for key in before.keys() - after.keys()]
+            return {*gone, *(key for key in after if key not in before or not same(before[key], after[key]))}
+
+        return changes
+
+    return remember
+
+
+@pytest.fixture
+def global_random_state():
+    """The test must leave numpy's and torch's global random states as they were."""
+    before, torch_before = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    yield
+    after = np.random.get_state()  # noqa: NPY002
+    assert (before[1] == after[1]).all()
+    assert before[2:] == after[2:]
+    assert torch.equal(torch_before, torch.get_rng_state())
+
+
+def _with_x(value):
+    def spoil(adata):
+        dense = adata.X.toarray()
+        dense[7, 3] = value
+        adata.X = sparse.csr_matrix(dense)
+        return adata
+
+    return spoil
+
+
+def _with_coords(value, cells=5):
+    def spoil(adata):
+        adata.obsm["spatial"][cells] = value
+        return adata
+
+    return spoil
+
+
+def _with(**attributes):
+    def spoil(adata):
+        for name, change in attributes.items():
+            setattr(adata, name, change(getattr(adata, name)))
+        return adata
+
+    return spoil
+
+
+def _without_coords(adata):
+    del adata.obsm["spatial"]
+    return adata
+
+
+def _flat_coords(adata):
+    adata.obsm["spatial"] = np.zeros((adata.n_obs, 3))
+    return adata
+
+
+BAD_EXPRESSION = {
+    "nan": Bad(_with_x(np.nan), ValueError, "NaN or infinite.*cell 7, gene 3.*remove those cells, or set"),
+    "infinite": Bad(_with_x(np.inf), ValueError, "NaN or infinite.*cell 7, gene 3.*remove those cells, or set"),
+    "negative": Bad(_with_x(-2.0), ValueError, "negative.*minimum -2.*layer saved before sc.pp.scale"),
+    "no logarithms": Bad(_with_x(4000.5), ValueError, r"reaches 4000\.5.*sc.pp.log1p"),
+    "genes repeat": Bad(
+        _with(var_names=lambda names: ["gene1", *names[1:]]), ValueError, "gene1.*more than once.*var_names_make_unique"
+    ),
+    "cells repeat": Bad(
+        _with(obs_names=lambda names: ["cell1", *names[1:]]), ValueError, "cell1.*more than once.*obs_names_make_unique"
+    ),
+    "no expression": Bad(_with(X=lambda _: None), ValueError, "X is empty.*or name a layer"),
+}
+BAD_SLIDES = {
+    "no column": Bad(_with(obs=lambda obs: obs.drop(columns="slide")), KeyError, "no column 'slide'.*library_key"),
+    "strings": Bad(
+        _with(obs=lambda obs: obs.astype({"slide": str})), TypeError, r"must be categorical.*astype\('category'\)"
+    ),
+    "cells without a slide": Bad(
+        _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.set_categories(["a", "b"]))),
+        ValueError,
+        "120 missing values: give every cell a slide, or drop it",
+    ),
+}
+BAD_GEOMETRY = {
+    "one slide": Bad(lambda adata: adata[:120].copy(), ValueError, "At least 2 slides.*Add a second section, or split"),
+    "small slide": Bad(
+        lambda adata: adata[:289].copy(), ValueError, r"at least 50 cells; too small: c \(49\)\. Drop these slides"
+    ),
+    "no coordinates": Bad(_without_coords, KeyError, "no 'spatial'.*spatial_key"),
+    "three columns": Bad(_flat_coords, ValueError, r"\(n_cells, 2\), found \(360, 3\): keep the two columns"),
+    "nan coordinate": Bad(_with_coords(np.nan), ValueError, "NaN or infinite values in 1 cells: drop those"),
+    "infinite coordinate": Bad(_with_coords([0, -np.inf]), ValueError, "NaN or infinite values in 1 cells: drop those"),
+    "coincident": Bad(
+        _with_coords(7.0, slice(0, 120)),
+        ValueError,
+        "Slide 'a' has only 1 distinct positions for 120 cells.*Check the coordinates, or drop the slide",
+    ),
+}
+BAD_TRAINING = BAD_EXPRESSION | BAD_SLIDES | BAD_GEOMETRY
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A spoilt AnnData, and what must be said about it."""
+
+    adata: ad.AnnData
+    error: type[Exception]
+    remedy: str
+
+
+def _broken(bad, adata):
+    return Broken(bad.spoil(adata), bad.error, bad.remedy)
+
+
+@pytest.fixture(params=list(BAD_TRAINING))
+def bad_training(request, slides):
+    """Training slides that are not usable, one kind a test."""
+    return _broken(BAD_TRAINING[request.param], slides)
+
+
+@pytest.fixture(params=list(BAD_EXPRESSION | BAD_SLIDES))
+def bad_query(request, slides):
+    """Cells that cannot be placed slide by slide, one kind a test."""
+    return _broken((BAD_EXPRESSION | BAD_SLIDES)[request.param], slides)

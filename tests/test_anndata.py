@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from ipar._anndata import (
+    check_distinct,
+    check_slide_sizes,
+    get_coords,
+    get_expression,
+    get_slides,
+    record,
+    warn_empty_cells,
+)
+
+N = 360
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x,
+        lambda x: x.toarray(),
+        lambda x: x.toarray(order="F"),
+        sparse.csc_matrix,
+        sparse.csr_array,
+        lambda x: x.astype(np.float64),
+        lambda x: x.toarray().astype(np.float64),
+    ],
+    ids=["csr", "dense", "fortran", "csc", "csr_array", "float64", "dense float64"],
+)
+def test_every_matrix_kind_reads_as_the_same_csr(slides, convert):
+    expected = slides.X.toarray()
+    slides.X = convert(slides.X)
+    found = get_expression(slides)
+    assert isinstance(found.matrix, sparse.csr_matrix)
+    assert found.matrix.dtype == np.float32
+    assert np.array_equal(found.matrix.toarray(), expected)
+    assert found.genes.tolist() == slides.var_names.tolist()
+
+
+def test_layer_and_gene_mask_are_read(slides):
+    slides.layers["lognorm"], slides.X = slides.X, None
+    chosen = np.arange(60) % 3 == 0
+    slides.var["wanted"] = chosen
+    found = get_expression(slides, layer="lognorm", mask_var="wanted")
+    assert np.array_equal(found.matrix.toarray(), slides.layers["lognorm"].toarray()[:, chosen])
+    assert found.genes.tolist() == [f"gene{i}" for i in range(0, 60, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, np.int64])
+@pytest.mark.parametrize("where", ["X", "layer"])
+def test_counts_are_normalised_with_a_warning(slides, dtype, where):
+    expected = slides.X.toarray()
+    counts = slides.layers["counts"].toarray()
+    counts = np.minimum(counts, np.iinfo(np.uint8).max) if dtype == np.uint8 else counts
+    slides.layers["counts"] = sparse.csr_matrix(counts.astype(dtype))
+    if where == "X":
+        slides.X = slides.layers["counts"]
+    with pytest.warns(UserWarning, match=r"raw counts.*sc\.pp\.normalize_total and sc\.pp\.log1p"):
+        found = get_expression(slides, layer=None if where == "X" else "counts")
+    total = counts.sum(1, keepdims=True)
+    np.testing.assert_allclose(found.matrix.toarray(), np.log1p(counts * (1e4 / total)), rtol=1e-5)
+    if dtype != np.uint8:
+        np.testing.assert_allclose(found.matrix.toarray(), expected, rtol=1e-5)
+    assert np.array_equal(slides.layers["counts"].toarray(), counts)
+
+
+def test_counts_are_normalised_before_genes_are_chosen(slides):
+    slides.var["few"] = np.arange(60) < 5
+    expected = slides.X[:, :5].toarray()
+    slides.X = slides.layers["counts"]
+    with pytest.warns(UserWarning, match="raw counts"):
+        found = get_expression(slides, mask_var="few")
+    np.testing.assert_allclose(found.matrix.toarray(), expected, rtol=1e-5)
+
+
+def test_small_counts_of_one_kind_are_counts_and_binary_data_are_not(slides):
+    slides.X = sparse.csr_matrix((slides.layers["counts"].toarray() > 20).astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert get_expression(slides).matrix.max() == 1
+    slides.X = 2 * slides.X
+    with pytest.warns(UserWarning, match="raw counts"):
+        get_expression(slides)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_at_all_is_not_counts(slides):
+    slides.X = sparse.csr_matrix(slides.shape, dtype=np.float32)
+    assert get_expression(slides).matrix.nnz == 0
+
+
+def test_names_that_are_missing_are_listed(slides):
+    with pytest.raises(KeyError, match=r"no 'raw'; it has \['counts'\]"):
+        get_expression(slides, layer="raw")
+    with pytest.raises(KeyError, match="no column 'hvg': give the name of a boolean column, or mask_var=None"):
+        get_expression(slides, mask_var="hvg")
+
+
+def test_lazy_and_wordy_matrices_are_refused_with_a_remedy(slides, tmp_path):
+    slides.X = slides.X.toarray()
+    slides.write_h5ad(tmp_path / "dense.h5ad")
+    backed = ad.read_h5ad(tmp_path / "dense.h5ad", backed="r")
+    with pytest.raises(TypeError, match=r"found Dataset: call adata\.to_memory\(\)"):
+        get_expression(backed)
+    backed.file.close()
+    slides.X = slides.X.astype(str).astype(object)
+    with pytest.raises(TypeError, match="must be numeric, found dtype object"):
+        get_expression(slides)
+
+
+def test_a_backed_sparse_matrix_is_read(slides, tmp_path):
+    slides.write_h5ad(tmp_path / "sparse.h5ad")
+    backed = ad.read_h5ad(tmp_path / "sparse.h5ad", backed="r")
+    assert np.array_equal(get_expression(backed).matrix.toarray(), slides.X.toarray())
+    backed.file.close()
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_cells_without_counts_are_counted(slides, kind):
+    x = slides.X.toarray()
+    x[[3, 8, 200]] = 0
+    slides.X = x if kind == "dense" else sparse.csr_matrix(x)
+    with pytest.warns(UserWarning, match=r"3 of 360 cells have no counts.*sc\.pp\.filter_cells"):
+        warn_empty_cells(get_expression(slides))
+
+
+def test_zeros_that_are_stored_are_no_counts(slides):
+    slides.X.data[slides.X.indptr[3] : slides.X.indptr[4]] = 0
+    stored = slides.X.nnz
+    with pytest.warns(UserWarning, match="1 of 360 cells have no counts"):
+        warn_empty_cells(get_expression(slides))
+    assert slides.X.nnz == stored
+
+
+def test_slides_are_read_without_unused_categories(slides):
+    part = slides[slides.obs["slide"] != "b"]
+    found = get_slides(part, "slide", minimum=2)
+    assert list(found.categories) == ["a", "c"]
+    assert list(found) == ["a"] * 120 + ["c"] * 120
+    assert list(get_slides(slides, None).categories) == ["all"]
+    with pytest.raises(ValueError, match="At least 3 slides are needed, obs\\['slide'\\] has 2"):
+        get_slides(part, "slide", minimum=3)
+
+
+def test_slides_must_be_large_enough():
+    slides = pd.Categorical(["a"] * 50 + ["b"] * 49 + ["c"] * 2)
+    with pytest.raises(ValueError, match=r"at least 50 cells; too small: b \(49\), c \(2\)\. Drop these slides"):
+        check_slide_sizes(slides)
+    check_slide_sizes(slides[:50])
+
+
+def test_coordinates_are_centred_before_precision_is_lost(slides):
+    fine = np.random.default_rng(0).random((N, 2))
+    slides.obsm["spatial"] = fine + 1e8  # whole micrometres at float32
+    found = get_coords(slides)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, fine - fine.mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("convert", [pd.DataFrame, lambda x: x.round().astype(int), lambda x: x.astype(np.float32)])
+def test_coordinates_of_any_kind_are_read(slides, convert):
+    raw = slides.obsm["spatial"]
+    value = convert(raw)
+    if isinstance(value, pd.DataFrame):
+        value.index = slides.obs_names
+    slides.obsm["xy"] = value
+    np.testing.assert_allclose(get_coords(slides, "xy"), raw - raw.mean(0), atol=1.0)
+
+
+@pytest.mark.parametrize("shape", [(N, 1), (N, 3), (N, 2, 1)])
+def test_coordinates_of_another_shape_are_refused(slides, shape):
+    slides.obsm["spatial"] = np.zeros(shape)
+    with pytest.raises(ValueError, match="must be of shape .*: keep the two columns of the plane"):
+        get_coords(slides)
+
+
+def test_cells_that_share_a_position_are_counted():
+    slides = pd.Categorical(["a"] * 100 + ["b"] * 100)
+    coords = np.random.default_rng(0).random((200, 2)).astype(np.float32)
+    coords[100:120] = coords[100]
+    with pytest.warns(UserWarning, match="'b': 19 of 100 cells share a position") as caught:
+        check_distinct(coords, slides)
+    assert len(caught) == 1
+    coords[100:] = coords[100:104].repeat(25, axis=0)
+    with pytest.raises(ValueError, match="'b' has only 1 distinct positions for 100 cells"):
+        check_distinct(coords, slides)
+
+
+def test_the_record_is_kept():
+    adata = ad.AnnData(np.ones((4, 2), dtype=np.float32))
+    record(adata)["one"] = 1
+    record(adata)["two"] = 2
+    assert adata.uns["ipar"] == {"one": 1, "two": 2}
