@@ -31,8 +31,9 @@ def test_import_loads_nothing_heavy():
 
 
 def test_import_takes_at_most_half_a_second():
-    clock = "from time import perf_counter as t; a = t(); import ipar; print(t() - a)"
-    assert min(float(fresh(clock)) for _ in range(3)) <= 0.5  # the best of three: a busy machine delays some
+    # processor time, best of three: what else the machine does plays no part
+    clock = "from time import process_time as t; a = t(); import ipar; print(t() - a)"
+    assert min(float(fresh(clock)) for _ in range(3)) <= 0.5
 
 
 def test_command_line_answers_without_torch():

@@ -115,8 +115,8 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if not (np.issubdtype(raw.dtype, np.number) or raw.dtype == bool):
         msg = f"Expression must be numeric, found dtype {raw.dtype}."
         raise TypeError(msg)
-    matrix = sparse.csr_matrix(raw, dtype=np.float32)
-    return matrix.copy() if matrix is raw else matrix
+    # float32 CSR is not copied: nothing below writes into it
+    return sparse.csr_matrix(raw, dtype=np.float32)
 
 
 def _check_values(matrix: sparse.csr_matrix, where: str) -> None:
@@ -278,7 +278,7 @@ def check_distinct(coords: NDArray[np.float32], slides: pd.Categorical) -> None:
 
 def warn_empty_cells(expression: Expression) -> None:
     """Warn of cells without any counts: nothing can be said of their place."""
-    empty = int((np.diff(expression.matrix.indptr) == 0).sum())
+    empty = int((expression.matrix.sum(axis=1) == 0).sum())  # not by stored entries, which may be zeros
     if empty:
         warnings.warn(
             f"{empty} of {expression.matrix.shape[0]} cells have no counts; their coordinates mean nothing. "

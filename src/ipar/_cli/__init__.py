@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("ipar").setLevel(logging.INFO)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         options.run(options)
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -37,7 +37,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ipar", description="Where was this cell? Tissue coordinates from expression.")
+    parser = argparse.ArgumentParser(
+        prog="ipar", description="Where was this cell? Tissue coordinates from expression."
+    )
     parser.add_argument("--version", action="version", version=f"ipar {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_demo(commands)
@@ -55,7 +57,9 @@ def _add_demo(commands: Any) -> None:
         default="layers",
         help="layers can be localised; lobules repeat, and are refused (default: layers)",
     )
-    demo.add_argument("-o", "--output", default="ipar-demo", help="directory for pictures and data (default: ipar-demo)")
+    demo.add_argument(
+        "-o", "--output", default="ipar-demo", help="directory for pictures and data (default: ipar-demo)"
+    )
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--quiet", action="store_true", help="no progress bars")
     demo.set_defaults(run=_lazy("_demo", "run_demo"))
@@ -68,7 +72,9 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--library-key", default="slide", help="obs column that tells slides apart (default: slide)")
     fit.add_argument("--spatial-key", default="spatial", help="obsm key of the coordinates (default: spatial)")
     fit.add_argument("--n-neighbors", type=int, default=None, help="candidates a cell (default: 100)")
-    fit.add_argument("--inputs", choices=["pca", "genes", "both"], default=None, help="default: best on left-out slides")
+    fit.add_argument(
+        "--inputs", choices=["pca", "genes", "both"], default=None, help="default: best on left-out slides"
+    )
     _add_common(fit)
     fit.set_defaults(run=_lazy("_files", "run_fit"))
 

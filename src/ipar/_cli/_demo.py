@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import ipar
 from ipar import baselines
@@ -66,10 +67,10 @@ def run_demo(options: argparse.Namespace) -> None:
     print(f"\n{time.monotonic() - start:.0f} s in all; pictures, predicted.h5ad and the model are in {output}/")
 
 
-def _controls(train: ad.AnnData, test: ad.AnnData, truth: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def _controls(train: ad.AnnData, test: ad.AnnData, truth: NDArray[Any], seed: int) -> dict[str, dict[str, float]]:
     x, query = train.X.toarray(), test.X.toarray()
     known, slides = train.obsm["spatial"], train.obs["slide"].to_numpy()
-    predictions = {
+    predictions: dict[str, NDArray[Any]] = {
         "permuted": baselines.permuted(truth, random_state=seed),
         "PCA+UMAP": baselines.pca_umap(query, random_state=seed),
         "PCA+kNN": baselines.pca_knn_regression(x, known, slides, query, random_state=seed),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 
 from ipar.datasets._sections import Floats, Ints, Piece, Tissue, draw_codes, outside_bite, scatter
+from ipar.datasets._simulate import simulate_dissociated, simulate_slides
 
 LAYERS = ("L1", "L2-3", "L4", "L5", "L6", "WM", "HPF", "CA")
 WM_UM = 90.0

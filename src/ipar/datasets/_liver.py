@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 
 from ipar.datasets._sections import Floats, Piece, Tissue, draw_codes, outside_bite, scatter
+from ipar.datasets._simulate import simulate_dissociated, simulate_slides
 
 LOBULE_UM = 550.0
 CENTRAL_VEIN_UM = 28.0

@@ -60,8 +60,6 @@ class GeometryEncoder:
         Principal axes of the training slides, ``(n_genes, n_pcs)``, scaled to components of unit variance overall.
     parts
         The trained networks.
-    scales
-        Factor of every block of the embedding, so that all blocks weigh the same and rows have an RMS norm of 9.4.
     record
         How it was made: inputs, the leave-one-slide-out table of the choice, seeds.
     """
@@ -69,8 +67,12 @@ class GeometryEncoder:
     genes: pd.Index
     loadings: NDArray[np.float32]
     parts: tuple[EncoderPart, ...]
-    scales: tuple[float, ...]
     record: dict[str, Any]
+
+    @property
+    def n_blocks(self) -> int:
+        """Parts of equal width that the embedding is made of: one a term and network."""
+        return sum(len(part.terms) for part in self.parts)
 
     @property
     def n_output(self) -> int:
@@ -131,7 +133,8 @@ class GeometryEncoder:
         Returns
         -------
         NDArray
-            Embedding, float32, ``(n_cells, n_output)``.
+            Embedding, float32, ``(n_cells, n_output)``. In each slide every block has the same RMS norm and a row an
+            RMS norm of 9.4: slides that an encoder has not seen come out smaller, the more the fewer it has seen.
         """
         matrix, _ = self.match(matrix, genes)
         means, codes = centre_by_slide(matrix, slides)
@@ -140,7 +143,7 @@ class GeometryEncoder:
             rows = slice(start, start + _CHUNK)
             centred = matrix[rows].toarray() - means[codes[rows]]
             out[rows] = self._embed(centred)
-        return out
+        return equalise_blocks(out, codes, self.n_blocks)
 
     @torch.no_grad()
     def _embed(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,6 +154,26 @@ class GeometryEncoder:
             h = part.net(torch.from_numpy(x).to(device)).cpu()
             half = h.shape[1] // 2
             blocks += [h[:, :half] if term == "local" else h[:, half:] for term in part.terms]
-        scaled = [block * scale for block, scale in zip(blocks, self.scales, strict=True)]
-        joined: NDArray[np.float32] = torch.cat(scaled, dim=1).numpy()
+        joined: NDArray[np.float32] = torch.cat(blocks, dim=1).numpy()
         return joined
+
+
+def equalise_blocks(h: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int) -> NDArray[np.float32]:
+    """Scale every block of every slide to the same share of an RMS row norm of 9.4.
+
+    Parameters
+    ----------
+    h
+        Blocks side by side, ``(n, n_blocks · width)``.
+    codes
+        Slide index of every cell, ``(n,)``.
+    n_blocks
+        Number of blocks.
+    """
+    blocks = h.reshape(len(h), n_blocks, -1)
+    share = EMBEDDING_NORM / n_blocks**0.5
+    counts = np.maximum(np.bincount(codes), 1)
+    square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
+    rms = np.sqrt(square / counts[:, None]).astype(np.float32)
+    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(h.shape)
+    return scaled.astype(np.float32)

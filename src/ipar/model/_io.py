@@ -51,7 +51,6 @@ def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
     """Settings and arrays of an encoder."""
     config = {
         "genes": encoder.genes.tolist(),
-        "scales": list(encoder.scales),
         "record": encoder.record,
         "parts": [
             {
@@ -78,9 +77,7 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         load_module(net, arrays, f"part{i}")
         parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
     loadings = np.asarray(arrays["loadings"], dtype=np.float32)
-    return GeometryEncoder(
-        pd.Index(config["genes"]), loadings, tuple(parts), tuple(config["scales"]), dict(config["record"])
-    )
+    return GeometryEncoder(pd.Index(config["genes"]), loadings, tuple(parts), dict(config["record"]))
 
 
 def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:

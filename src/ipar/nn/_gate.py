@@ -46,9 +46,9 @@ class EdgeGate(nn.Module):
         """
         work = dtype or h.dtype
         # The first layer is linear in its four blocks: the two that depend on one cell are computed once a cell.
-        w_i, w_j, w_diff, w_prod = self.first.weight.split(h.shape[-1], dim=1)
+        w_i, w_j, w_diff, w_prod = torch.split(self.first.weight, h.shape[-1], dim=1)
         from_i, from_j = (h @ w_i.T + self.first.bias).to(work), (h @ w_j.T).to(work)
-        hidden = from_i.index_select(0, source) + from_j.index_select(0, target)
+        hidden: Tensor = from_i.index_select(0, source) + from_j.index_select(0, target)
         cells = h.to(work)
         h_i, h_j = cells.index_select(0, source), cells.index_select(0, target)
         hidden = hidden + (h_i - h_j).abs() @ w_diff.T.to(work) + (h_i * h_j) @ w_prod.T.to(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 from tqdm.auto import tqdm
 
-from ipar.model._encoder import GeometryEncoder, Inputs
+from ipar.model._encoder import GeometryEncoder, Inputs, equalise_blocks
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._localise import FoldScore, Localisability, score_fold, score_of
 
@@ -109,7 +110,7 @@ def fit_embedding(
 
 def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index) -> NDArray[np.float32]:
     """Embed one slide."""
-    single = pd.Categorical(np.full(slide.expression.shape[0], slide.name))
+    single: pd.Categorical[Any] = pd.Categorical(np.full(slide.expression.shape[0], slide.name))
     return encoder.transform(slide.expression, genes, single)
 
 
@@ -127,9 +128,9 @@ def _cross_fit(
     target = np.concatenate([embed_slide(encoder, slide, encoder.genes) for slide in seen])
     own = embed_slide(fold, slides[index], encoder.genes)
     blocks = []
-    for columns in np.array_split(np.arange(source.shape[1]), len(encoder.scales)):
+    for columns in np.array_split(np.arange(source.shape[1]), encoder.n_blocks):
         a, b = source[:, columns], target[:, columns]
         rotation, _ = orthogonal_procrustes(a - a.mean(0), b - b.mean(0))
         blocks.append((own[:, columns] - a.mean(0)) @ rotation + b.mean(0))
     joined: NDArray[np.float32] = np.concatenate(blocks, axis=1).astype(np.float32)
-    return joined
+    return equalise_blocks(joined, np.zeros(len(joined), dtype=np.int64), encoder.n_blocks)

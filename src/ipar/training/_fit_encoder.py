@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from ipar.geometry import gauge_fix
-from ipar.model._encoder import EMBEDDING_NORM, EncoderPart, GeometryEncoder, Inputs
+from ipar.model._encoder import EncoderPart, GeometryEncoder, Inputs
 from ipar.nn import SharedEncoder
 from ipar.training._encoder import EncoderTraining, train_encoder
 
@@ -127,9 +127,7 @@ def fit_encoder(
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
-        n_blocks = sum(len(part.terms) for part in parts)
-        raw = GeometryEncoder(genes, loadings, parts, (1.0,) * n_blocks, {"inputs": name, "random_state": random_state})
-        encoders[name] = _equalise(raw, dense)
+        encoders[name] = GeometryEncoder(genes, loadings, parts, {"inputs": name, "random_state": random_state})
     return encoders
 
 
@@ -158,21 +156,3 @@ def _train_net(
     training = recipe.pca_training if source == "pca" else recipe.genes_training
     train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, random_state=random_state)
     return net
-
-
-def _equalise(encoder: GeometryEncoder, dense: Sequence[NDArray[np.float32]]) -> GeometryEncoder:
-    """Scale every block to the same share of an RMS row norm of 9.4 on the training slides."""
-    h = np.concatenate([encoder._embed(x) for x in dense])
-    blocks = np.split(h, len(encoder.scales), axis=1)
-    share = EMBEDDING_NORM / len(blocks) ** 0.5
-    rms = [float(np.sqrt(np.square(block).sum(1).mean())) for block in blocks]
-    return replace(encoder, scales=tuple(share / max(value, 1e-12) for value in rms))
-
-
-def leave_one_out(
-    slides: Sequence[Slide], n_folds: int | None, random_state: int
-) -> Iterator[tuple[list[Slide], Slide]]:
-    """Folds that leave one slide out; ``n_folds`` random ones, or all."""
-    order = np.random.default_rng(random_state).permutation(len(slides))
-    for left in order[:n_folds]:
-        yield [slide for i, slide in enumerate(slides) if i != left], slides[left]
