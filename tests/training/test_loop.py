@@ -27,7 +27,7 @@ def minisets(count=3, size=(40, 60), seed=0):
 
 
 def trainer(config=QUICK, *, net=NET, seed=0, random_state=0):
-    torch.manual_seed(seed + 1)
+    torch.manual_seed(seed)
     return IPALiteTrainer(IPALiteNet(net), EdgeGate(net.d_input), config, random_state=random_state)
 
 
@@ -56,13 +56,12 @@ def test_one_miniset_is_overfitted(informative):
     if not informative:
         sets = [replace(sets[0], h=torch.randn(64, 12))]
     config = IPALiteTraining(
-        max_epochs=120, lr=4e-3, ramp_epochs=5, gate_steps=20, weights=LossWeights(walk=1.0), **CALM
+        max_epochs=70, lr=5e-3, ramp_epochs=5, gate_steps=20, weights=LossWeights(walk=1.0), **CALM
     )
     made = trainer(config, net=replace(NET, d_state=48, d_head=16, coord_noise=0.0))
     before = validate(made.net, made.gate, sets)[1]
     made.fit(sets)
     after = validate(made.net, made.gate, sets)[1]
-    print("OVER", informative, before, after)
     assert after < (0.1 if informative else 0.25) * before
 
 
@@ -195,7 +194,7 @@ def test_validation_is_the_mean_energy_of_single_sets():
     made, sets = trainer(), minisets(5, seed=3)
     made.fit(minisets())
     state = torch.get_rng_state()
-    found = validate(made.net, made.gate, sets, beta=0.5, batch_size=2)
+    found = validate(made.net, made.gate, sets, beta=0.5)
     assert torch.equal(torch.get_rng_state(), state)
     on_target, on_candidates = [], []
     for one in sets:

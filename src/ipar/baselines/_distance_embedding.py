@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ipar.baselines._checks import FloatArray, Reference, as_reference, sklearn_seed
+from ipar.baselines._features import principal_components, unit_scale
 from ipar.nn import SharedEncoder
 
 _N_OUTPUT = 32
@@ -38,7 +39,7 @@ def distance_embedding_mds(
     query_x: Any,
     *,
     n_components: int = 200,
-    n_steps: int = 300,
+    n_steps: int = 400,
     random_state: int | np.random.Generator | None = 0,
 ) -> FloatArray:
     r"""Classical MDS of an embedding whose distances were taught to be tissue distances.
@@ -62,11 +63,9 @@ def distance_embedding_mds(
     query_x
         Expression of the query slide, same genes, shape (n_query, n_genes).
     n_components
-        Principal components of the first network, each divided by the root of its standard deviation: half-way between
-        raw, where the first few are all that is seen, and whitened, where noise counts as much as signal.
+        Principal components that feed the first network, each divided by the root of its standard deviation.
     n_steps
-        Optimiser steps of the gene network; the cheaper one on principal components takes twice as many. Longer
-        training memorises slides.
+        Optimiser steps of each network; longer training memorises slides.
     random_state
         Seed or generator; torch's global state is left as it was.
 
@@ -85,30 +84,17 @@ def distance_embedding_mds(
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
     seed = sklearn_seed(random_state)
-    components = _components(data, n_components, seed)
-    genes = _unit_scale(data.x, data.query)
+    components = principal_components(data.x, data.query, n_components, seed=seed)
+    genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         members = [
-            _embed(data, *components, _Recipe(n_steps=2 * n_steps)),
-            _embed(data, *genes, _Recipe(n_steps=n_steps)),
+            _embed(data, *components, _Recipe(n_steps)),
+            _embed(data, *genes, _Recipe(n_steps)),
         ]
     embedding = np.concatenate(members, axis=1)
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
     return layout
-
-
-def _unit_scale(x: FloatArray, query: FloatArray) -> tuple[FloatArray, FloatArray]:
-    # one scale for all features: their relative sizes say which carry signal
-    scale = float(np.sqrt(np.square(x).mean())) or 1.0
-    return x / scale, query / scale
-
-
-def _components(data: Reference, n_components: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    pca = PCA(min(n_components, *data.x.shape), svd_solver="randomized", random_state=seed).fit(data.x)
-    train, query = pca.transform(data.x), pca.transform(data.query)
-    root = np.sqrt(np.maximum(train.std(axis=0), 1e-6))
-    return _unit_scale(train / root, query / root)
 
 
 def _embed(data: Reference, x: FloatArray, query: FloatArray, recipe: _Recipe) -> FloatArray:

@@ -148,4 +148,4 @@ def log_normalise(counts: sp.csr_matrix) -> sp.csr_matrix:
     totals = np.asarray(counts.sum(axis=1)).ravel()
     scaled = sp.csr_matrix(sp.diags(TARGET_SUM / np.maximum(totals, 1)) @ counts)
     scaled.data = np.log1p(scaled.data)
-    return scaled.astype(np.float32)
+    return sp.csr_matrix(scaled, dtype=np.float32)

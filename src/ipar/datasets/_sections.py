@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +121,11 @@ def draw_codes(rng: np.random.Generator, probabilities: Floats) -> Ints:
     draws = rng.random((len(probabilities), 1)) * cumulative[:, -1:]
     codes: Ints = (draws >= cumulative).sum(axis=1)
     return codes
+
+
+def as_categories(codes: Ints, names: Sequence[str]) -> pd.Series[str]:
+    """Turn (n,) codes into a categorical column, 0 … n − 1 its index, that keeps the order of `names`."""
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(list(names))))
 
 
 def outside_bite(points: Floats, centre: Floats, radius: float) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ipar.datasets._expression import Genes, Technology, draw_counts, draw_genes, log_normalise
-from ipar.datasets._sections import Floats, Piece, Tissue, mount
+from ipar.datasets._sections import Floats, Piece, Tissue, as_categories, mount
 
 MIN_CELLS = 50
 MIN_GENES = 50
@@ -45,7 +45,7 @@ def simulate_slides(
         coords.append(mount(rng, piece.coords))
         counts.append(draw_counts(rng, piece, genes, tissue, technology))
     names = [f"slide{i + 1}" for i in range(n_slides)]
-    slides = pd.Categorical.from_codes(np.repeat(np.arange(n_slides), n_cells), categories=names)
+    slides = as_categories(np.repeat(np.arange(n_slides), n_cells), names)
     obs = pd.concat([_annotate(tissue, piece) for piece in pieces], ignore_index=True)
     obs.insert(0, "slide", slides)
     # rows in random order: no method may learn from the order of a file
@@ -100,13 +100,15 @@ def _dissociate(rng: np.random.Generator, tissue: Tissue, n_cells: int) -> Piece
     """Take cells out of the undistorted tissue, the robust types more often than the fragile ones."""
     piece = tissue.cut(rng, 4 * n_cells, False)
     weights: Floats = tissue.recovery[piece.cell_types]
-    return piece.take(rng.choice(len(weights), size=n_cells, replace=False, p=weights / weights.sum()))
+    # drawn without replacement, robust types come first: permute, so that the order says nothing
+    rows = rng.choice(len(weights), size=n_cells, replace=False, p=weights / weights.sum())
+    return piece.take(rng.permutation(rows))
 
 
 def _annotate(tissue: Tissue, piece: Piece) -> pd.DataFrame:
     """Return the piece's annotation with its cell types, categories in the tissue's order."""
     obs = piece.obs.reset_index(drop=True)
-    obs.insert(0, "cell_type", pd.Categorical.from_codes(piece.cell_types, categories=list(tissue.cell_types)))
+    obs.insert(0, "cell_type", as_categories(piece.cell_types, tissue.cell_types))
     return obs
 
 

@@ -129,6 +129,8 @@ def embed(
     if model is not None:
         slides = get_slides(adata, library_key)
         adata.obsm[key_added] = model.encoder.transform(expression.matrix, expression.genes, slides)
+        if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
+            del adata.uns[EMBED_RECORD]  # it speaks of the embedding that was just replaced
         return adata if copy else None
     slides = get_slides(adata, _needed(library_key), minimum=2)
     check_slide_sizes(slides)
@@ -179,6 +181,7 @@ def _write(adata: AnnData, fit: EmbeddingFit, slides: pd.Categorical, key_added:
         "inputs": fit.encoder.record["inputs"],
         "choice": fit.choice,
         "use_rep": key_added,
+        "slides": np.asarray(slides.categories.astype(str), dtype=object),
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
 

@@ -154,8 +154,7 @@ def fit_ipalite(
 
 def _prepare(adata: AnnData, library_key: str, n_neighbors: int | None, options: dict[str, Any]) -> None:
     """Embedding and candidates, where they are missing or belong to other slides."""
-    found = adata.uns.get(EMBED_RECORD, {})
-    if EMBED not in adata.obsm or "encoder" not in found or found.get("library_key") != library_key:
+    if EMBED not in adata.obsm or not _embeds_these_slides(adata, library_key):
         embed(adata, library_key, **options)
         adata.uns.pop(CANDIDATES, None)
     known = adata.uns.get(CANDIDATES, {}).get("params", {})
@@ -167,6 +166,14 @@ def _prepare(adata: AnnData, library_key: str, n_neighbors: int | None, options:
             f"metric {known['metric']!r} on {known['use_rep']!r}: run ipar.pp.candidates(adata) again, or give n_neighbors."
         )
         raise ValueError(msg)
+
+
+def _embeds_these_slides(adata: AnnData, library_key: str) -> bool:
+    """Whether the stored encoder made the embedding, from the coordinates of these slides and no others."""
+    found = adata.uns.get(EMBED_RECORD, {})
+    if found.get("library_key") != library_key or found.get("use_rep") != EMBED:
+        return False
+    return set(found.get("slides", ())) == set(get_slides(adata, library_key).categories.astype(str))
 
 
 def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALiteTraining:

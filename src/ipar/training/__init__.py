@@ -5,7 +5,7 @@ from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._localise import FoldScore, Localisability, score_fold
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, validate
+from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta, validate
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
 from ipar.training._minisets import Miniset, MinisetBatch, collate, make_miniset, sample_minisets
 
@@ -35,6 +35,7 @@ __all__ = [
     "make_miniset",
     "sample_minisets",
     "score_fold",
+    "sweep_beta",
     "train_encoder",
     "validate",
 ]

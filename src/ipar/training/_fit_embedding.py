@@ -81,7 +81,18 @@ def fit_embedding(
         Where to train.
     progress
         Show a bar over folds.
+
+    Raises
+    ------
+    ValueError
+        If ``inputs`` is not known or there are fewer than two folds.
     """
+    if inputs not in (None, *ALL_INPUTS):
+        msg = f"inputs must be one of {ALL_INPUTS}, or None to choose on left-out slides; found {inputs!r}."
+        raise ValueError(msg)
+    if n_folds < 2:
+        msg = f"n_folds must be at least 2, found {n_folds}: a fold is trained on the slides that the others leave out."
+        raise ValueError(msg)
     recipe = recipe or EncoderRecipe()
     candidates: tuple[Inputs, ...] = ALL_INPUTS if inputs is None else (inputs,)
     folds = assign_folds(len(slides), n_folds, random_state)

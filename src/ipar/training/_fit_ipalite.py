@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, validate
+from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta
 from ipar.training._minisets import Miniset, sample_minisets
 
 BETAS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
-_N_VALIDATION = 16
+_N_VALIDATION = 12
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def fit_networks(
     held_out = _draw([h[left]], [x[left]], replace(plan, n_minisets=_N_VALIDATION), random_state + 1)
     sets = _draw([h[i] for i in others], [x[i] for i in others], plan, random_state)
     net, gate, run = _run(sets, held_out, config, training, None, random_state, device, progress)
-    energies = [validate(net, gate, held_out, beta=beta)[1] for beta in BETAS]
+    energies = sweep_beta(net, gate, held_out, BETAS)
     if refit and not run.interrupted:
         sets = _draw(h, x, plan, random_state)
         net, gate, _ = _run(sets, (), config, training, run.best_epoch + 1, random_state, device, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ipar.training._precision import fast_dtype, release_memory
 
 logger = logging.getLogger("ipar")
 
-_TRIM_EVERY = 20  # batches; fragments of freed blocks grow by about 20 MB a batch
+_TRIM_EVERY = 4  # batches; fragments of freed blocks grow by tens of MB a batch
 
 HISTORY = [
     *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate"),
@@ -258,18 +258,32 @@ class IPALiteTrainer:
 
 @torch.no_grad()
 def validate(
-    net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], *, beta: float | None = None, batch_size: int = 4
+    net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], *, beta: float | None = None
 ) -> tuple[float, float]:
     """E_geo of held-out minisets: on target edges with gate scores zero, and on gated candidates."""
-    device = next(net.parameters()).device
     net.eval()
-    on_target, on_candidates = 0.0, 0.0
-    order = sorted(range(len(sets)), key=lambda i: len(sets[i]))
-    for start in range(0, len(order), batch_size):
-        batch = collate([sets[i] for i in order[start : start + batch_size]], device)
-        x = net(batch.h, batch.adjacency, mask=batch.mask).coords
-        on_target += e_geo(x, batch).item() * len(batch.h)
+    energies = []
+    for batch in _in_order(sets, next(net.parameters()).device):
+        on_target = net(batch.h, batch.adjacency, mask=batch.mask).coords
         scores = dense_gate(gate, batch.h, batch.candidates)
-        x = net(batch.h, batch.candidates, scores, mask=batch.mask, beta=beta).coords
-        on_candidates += e_geo(x, batch).item() * len(batch.h)
-    return on_target / len(sets), on_candidates / len(sets)
+        on_candidates = net(batch.h, batch.candidates, scores, mask=batch.mask, beta=beta).coords
+        energies.append([e_geo(x, batch).item() for x in (on_target, on_candidates)])
+    target, candidates = np.mean(energies, axis=0)
+    return float(target), float(candidates)
+
+
+@torch.no_grad()
+def sweep_beta(net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], betas: Sequence[float]) -> list[float]:
+    """E_geo of held-out minisets on gated candidates for every weight β of the gate."""
+    net.eval()
+    energies = []
+    for batch in _in_order(sets, next(net.parameters()).device):
+        scores = dense_gate(gate, batch.h, batch.candidates)
+        layouts = (net(batch.h, batch.candidates, scores, mask=batch.mask, beta=beta).coords for beta in betas)
+        energies.append([e_geo(x, batch).item() for x in layouts])
+    return [float(value) for value in np.mean(energies, axis=0)]
+
+
+def _in_order(sets: Sequence[Miniset], device: torch.device) -> Iterator[MinisetBatch]:
+    """One set at a time: without gradients nothing is gained by padding."""
+    return (collate([one], device) for one in sets)

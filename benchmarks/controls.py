@@ -1,0 +1,124 @@
+"""The controls that every result stands beside.
+
+A control is ``control(train, query, random_state) -> (n_query, 2)``. The query holds expression, and cell-type labels
+where the data have them; the runner takes everything else away (see ``tasks.split``), so that no control can read a
+coordinate of the slide it is scored on. The two exceptions, chance and the within-slide reference, are apart in
+``WITH_TRUTH`` and get the coordinates as an argument of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anndata as ad
+import networks
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold
+
+from ipar import baselines
+from ipar.baselines._checks import FloatArray, Reference, as_expression, as_reference
+from ipar.baselines._features import principal_components
+
+Control = Callable[[ad.AnnData, ad.AnnData, int], NDArray[np.floating]]
+WithTruth = Callable[[ad.AnnData, NDArray[np.float64], int], NDArray[np.floating]]
+
+_N_COMPONENTS = 50
+_N_FOLDS = 5
+_JITTER = 0.05  # RMS radii: cells of one type must not coincide, or their neighbours are a matter of row order
+
+
+class NotApplicableError(ValueError):
+    """The data lack what a control needs."""
+
+
+def pca_umap(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+    """UMAP of the query's own principal components: no spatial data; the one to beat in local metrics."""
+    return baselines.pca_umap(query.X, random_state=random_state)
+
+
+def pca_knn(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+    """Mean position of the nearest cells on the training slide that places the other training slides best."""
+    return baselines.pca_knn_regression(*_arrays(train, query), random_state=random_state)
+
+
+def distance_embedding(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+    """Embedding whose distances match tissue distances, then classical MDS."""
+    return baselines.distance_embedding_mds(*_arrays(train, query), random_state=random_state)
+
+
+def common_frame_mlp(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+    """Training slides turned into one frame, coordinates regressed from genes."""
+    data = as_reference(*_arrays(train, query))
+    components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
+    coords = networks.common_frame(components, data.coords, data.rows)
+    return networks.regress_coords(data.x, coords, data.query, seed=random_state)
+
+
+def set_transformer(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+    """Full attention over principal-component tokens: 4 layers, 128 wide, pairwise-distance loss."""
+    data = as_reference(*_arrays(train, query))
+    config = networks.SetTransformerConfig()
+    x, unseen = principal_components(data.x, data.query, config.n_components, seed=random_state)
+    return networks.fit_set_transformer(x, data.coords, data.rows, unseen, seed=random_state, config=config)
+
+
+def cell_type_centroids(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+    """Every cell at its type's mean position, the training slides aligned by their types."""
+    if "cell_type" not in query.obs or "cell_type" not in train.obs:
+        msg = "the slides have no cell-type labels"
+        raise NotApplicableError(msg)
+    data: Reference = as_reference(*_arrays(train, query))
+    known, asked = (slides.obs["cell_type"].astype(str).to_numpy() for slides in (train, query))
+    coords = networks.align_by_labels(data.coords, known, data.rows)
+    centroids = networks.label_centroids(coords, known)
+    placed = np.array([centroids.get(name, coords.mean(axis=0)) for name in asked])
+    jitter = np.random.default_rng(random_state).normal(scale=_JITTER, size=placed.shape)
+    centred: FloatArray = (placed + jitter).astype(np.float32)
+    return centred
+
+
+def permuted(query: ad.AnnData, truth: NDArray[np.float64], random_state: int) -> NDArray[np.float64]:
+    """The true positions dealt out at random: chance, on this tissue's own outline."""
+    return baselines.permuted(truth, random_state=random_state)
+
+
+def within_slide_mlp(query: ad.AnnData, truth: NDArray[np.float64], random_state: int) -> FloatArray:
+    """Coordinates regressed from genes within the query slide, 5-fold: a reference that reads the truth, no control."""
+    x = as_expression(query.X, "query")
+    x -= x.mean(axis=0)
+    centred = truth - truth.mean(axis=0)
+    coords = (centred / np.sqrt(np.square(centred).sum(axis=1).mean())).astype(np.float32)
+    placed = np.empty_like(coords)
+    for train, test in KFold(_N_FOLDS, shuffle=True, random_state=random_state).split(x):
+        placed[test] = networks.regress_coords(x[train], coords[train], x[test], seed=random_state)
+    return placed
+
+
+CONTROLS: dict[str, Control] = {
+    "pca_umap": pca_umap,
+    "pca_knn": pca_knn,
+    "distance_embedding": distance_embedding,
+    "common_frame_mlp": common_frame_mlp,
+    "cell_type_centroids": cell_type_centroids,
+    "set_transformer": set_transformer,
+}
+WITH_TRUTH: dict[str, WithTruth] = {"permuted": permuted, "within_slide_mlp": within_slide_mlp}
+LABELS = {
+    "ipar": "**ipar**",
+    "permuted": "permuted coordinates",
+    "pca_umap": "PCA + UMAP, no spatial data",
+    "pca_knn": "PCA + kNN regression",
+    "distance_embedding": "distance embedding + MDS",
+    "common_frame_mlp": "common-frame MLP",
+    "cell_type_centroids": "cell-type centroids",
+    "set_transformer": "set transformer",
+    "within_slide_mlp": "within-slide 5-fold MLP (reference)",
+}
+
+
+def _arrays(
+    train: ad.AnnData, query: ad.AnnData
+) -> tuple[FloatArray, NDArray[np.float64], NDArray[np.str_], FloatArray]:
+    slides = train.obs["slide"].astype(str).to_numpy()
+    return as_expression(train.X, "train"), train.obsm["spatial"], slides, as_expression(query.X, "query")

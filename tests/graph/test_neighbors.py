@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pynndescent import PyNNDescentTransformer
+from scipy import sparse
+from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
+
+from ipar.graph import _neighbors, connectivities, neighbor_distances
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(0)
+    slides = pd.Categorical(rng.permutation(["a"] * 90 + ["b"] * 60 + ["c"] * 8))  # slides lie mixed in the rows
+    return rng.normal(size=(158, 6)).astype(np.float32), slides
+
+
+def row_sets(graph):
+    return [set(graph.indices[a:b].tolist()) for a, b in zip(graph.indptr[:-1], graph.indptr[1:], strict=True)]
+
+
+def test_rows_hold_the_nearest_of_their_slide(cells):
+    h, slides = cells
+    graph = neighbor_distances(h, slides, 7, metric="euclidean")
+    assert graph.dtype == np.float32
+    for i, found in enumerate(row_sets(graph)):
+        gaps = np.where(slides == slides[i], np.linalg.norm(h - h[i], axis=1), np.inf)
+        gaps[i] = np.inf
+        assert found == set(np.argsort(gaps)[:7].tolist())
+        np.testing.assert_allclose(np.sort(graph[i].data), np.sort(gaps)[:7], rtol=1e-5)
+
+
+def test_a_slide_of_fewer_cells_gives_all_others(cells):
+    h, slides = cells
+    counts = np.diff(neighbor_distances(h, slides, 20).indptr)
+    assert (counts[slides == "c"] == 7).all()
+    assert (counts[slides != "c"] == 20).all()
+
+
+def test_a_cell_alone_on_its_slide_has_no_neighbour(cells):
+    h, _ = cells
+    slides = pd.Categorical(["a"] * 157 + ["b"])
+    graph = neighbor_distances(h, slides, 3)
+    assert graph[157].nnz == graph[:, 157].nnz == 0
+    assert neighbor_distances(h[:2], pd.Categorical(["a", "b"]), 3).nnz == 0
+    weights = connectivities(graph)
+    assert weights[157].nnz == 0
+    assert np.isfinite(weights.data).all()
+
+
+def test_order_of_cells_does_not_matter(cells):
+    h, slides = cells
+    order = np.random.default_rng(1).permutation(len(h))
+    graph, shuffled = neighbor_distances(h, slides, 7), neighbor_distances(h[order], slides[order], 7)
+    assert abs(graph[order][:, order] - shuffled).max() < 1e-6
+
+
+def test_unused_categories_are_no_slides(cells):
+    h, slides = cells
+    more = slides.add_categories(["z"])
+    assert (neighbor_distances(h, more, 7) != neighbor_distances(h, slides, 7)).nnz == 0
+
+
+def test_cells_of_one_embedding_stay_neighbours(cells):
+    h, slides = cells
+    own = np.flatnonzero(slides == "a")[:20]
+    h[own] = h[own[0]]
+    graph = neighbor_distances(h, slides, 10, metric="euclidean")
+    assert (np.diff(graph.indptr)[own] == 10).all()
+    assert (graph.data > 0).all()
+    assert all(found <= set(own.tolist()) for found in np.array(row_sets(graph), dtype=object)[own])
+    weights = connectivities(graph)
+    assert np.isfinite(weights.data).all()
+    assert (weights.data > 0).all()
+    i, j = own[0], next(iter(row_sets(graph)[own[0]]))
+    assert weights[i, j] == pytest.approx(1.0)
+
+
+def test_far_neighbours_keep_a_weight():
+    h = np.array([[0.0], [1e-4], [2e-4], [1e4]], dtype=np.float32)
+    graph = neighbor_distances(h, pd.Categorical(["a"] * 4), 3, metric="euclidean")
+    weights = connectivities(graph)
+    assert weights.nnz == 12
+    assert (weights.data > 0).all()
+
+
+def test_large_slides_are_searched_approximately(cells, monkeypatch):
+    h, slides = cells
+    exact = neighbor_distances(h, slides, 10)
+    assert isinstance(_neighbors.default_transformer(60, 10, "cosine", 0), KNeighborsTransformer)
+    monkeypatch.setattr(_neighbors, "EXACT_MAX", 70)
+    assert isinstance(_neighbors.default_transformer(71, 10, "cosine", 0), PyNNDescentTransformer)
+    assert isinstance(_neighbors.default_transformer(70, 10, "cosine", 0), KNeighborsTransformer)
+    found = neighbor_distances(h, slides, 10)
+    big = slides == "a"
+    assert (np.diff(found.indptr)[big] == 10).all()
+    kept = [len(a & b) for a, b in zip(row_sets(exact), row_sets(found), strict=True)]
+    assert np.mean(np.array(kept)[big]) > 9
+    assert (found[~big] != exact[~big]).nnz == 0
+    assert (neighbor_distances(h, slides, 10, random_state=0) != found).nnz == 0
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        KNeighborsTransformer(n_neighbors=7),
+        PyNNDescentTransformer(n_neighbors=8, metric="euclidean", random_state=0),
+        RadiusNeighborsTransformer(radius=3.0),
+    ],
+    ids=["kneighbors", "pynndescent", "radius"],
+)
+def test_any_transformer_gives_its_nearest(cells, transformer):
+    h, slides = cells
+    exact = neighbor_distances(h, slides, 5, metric="euclidean")
+    found = neighbor_distances(h, slides, 5, transformer=transformer)
+    assert found.diagonal().max() == 0
+    inside = np.flatnonzero(np.diff(found.indptr) == 5)
+    assert np.diff(found.indptr).max() == 5
+    assert len(inside) > 120
+    agree = [row_sets(exact)[i] == row_sets(found)[i] for i in inside]
+    assert np.mean(agree) > 0.95
+
+
+def test_a_transformer_of_a_dense_or_unsorted_graph_is_taken(cells):
+    h, slides = cells
+
+    class Unsorted:
+        def fit_transform(self, x):
+            gaps = np.linalg.norm(x[:, None] - x[None], axis=-1)
+            return sparse.csc_matrix(gaps)
+
+    found = neighbor_distances(h, slides, 5, transformer=Unsorted())
+    assert abs(found - neighbor_distances(h, slides, 5, metric="euclidean")).max() < 1e-5
+
+
+def test_weights_by_the_definition(cells):
+    graph = neighbor_distances(*cells, 7)
+    d = graph.toarray().astype(float)
+    sigma = np.array([np.median(row[row > 0]) for row in d])
+    either = np.maximum(d, d.T)
+    expected = np.where(either > 0, np.exp(-(either**2) / np.outer(sigma, sigma)), 0.0)
+    weights = connectivities(graph)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights.toarray(), expected, rtol=1e-4)
+
+
+def test_the_global_random_state_is_left_alone(cells, monkeypatch, global_random_state):
+    monkeypatch.setattr(_neighbors, "EXACT_MAX", 10)
+    assert neighbor_distances(*cells, 4).nnz == 158 * 4

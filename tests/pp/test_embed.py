@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from ipar.pp import LocalisabilityWarning, embed
+from ipar.pp._embed import stored_encoder
+
+WRITTEN = {("obsm", "X_ipar_embed"), ("uns", "ipar_embed"), ("uns", "ipar")}
+
+pytestmark = pytest.mark.filterwarnings("ignore::ipar.pp.LocalisabilityWarning")  # a hasty encoder cannot localise
+
+
+@pytest.fixture
+def quick(settings):
+    """Embed with an encoder of a few steps: for what does not depend on its quality."""
+
+    def run(adata, *args, **options):
+        embed(adata, *(args or ("slide",)), **settings.hasty | options)
+        return adata.obsm[options.get("key_added", "X_ipar_embed")]
+
+    return run
+
+
+def test_nothing_else_is_touched(slides, quick, unchanged, global_random_state):
+    changes = unchanged(slides)
+    assert quick(slides).shape == (360, 16)
+    assert changes() == WRITTEN
+
+
+def test_copy_leaves_the_original_alone(slides, settings, unchanged):
+    changes = unchanged(slides)
+    changed = embed(slides, "slide", copy=True, **settings.hasty)
+    assert changes() == set()
+    assert embed(slides, "slide", **settings.hasty) is None
+    assert np.array_equal(changed.obsm["X_ipar_embed"], slides.obsm["X_ipar_embed"])
+
+
+def test_embedding_is_float32_of_the_norm_that_noise_is_set_against(slides, quick):
+    h = quick(slides)
+    assert h.dtype == np.float32
+    assert np.sqrt(np.square(h.astype(float)).sum(1).mean()) == pytest.approx(9.4, rel=0.15)  # exact in sample only
+    assert quick(slides, inputs="both").shape == (360, 24)
+
+
+def test_seeds(slides, quick):
+    first = quick(slides)
+    assert np.array_equal(first, quick(slides))
+    assert not np.allclose(first, quick(slides, random_state=1), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [lambda x: x.toarray(), sparse.csc_matrix, lambda x: x.toarray().astype(np.float64)],
+    ids=["dense", "csc", "float64"],
+)
+def test_any_matrix_gives_the_same_embedding(slides, quick, convert):
+    expected = quick(slides).copy()
+    slides.X = convert(slides.X)
+    before, kind = slides.X.copy(), type(slides.X)
+    assert np.array_equal(quick(slides), expected)
+    assert type(slides.X) is kind
+    assert slides.X.dtype == before.dtype
+    assert abs(slides.X - before).max() == 0
+
+
+def test_counts_give_what_normalising_first_gives(slides, quick):
+    expected = quick(slides).copy()
+    slides.X = slides.layers["counts"].astype(np.int64)
+    with pytest.warns(UserWarning, match="raw counts") as caught:
+        found = quick(slides)
+    assert caught[0].filename.endswith("_embed.py")
+    assert slides.X.dtype == np.int64
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_view_is_embedded_and_its_parent_left_alone(slides, quick, unchanged):
+    part = slides.obs["slide"] != "b"
+    expected = quick(slides[part].copy()).copy()
+    changes = unchanged(slides)
+    view = slides[part]
+    assert np.array_equal(quick(view), expected)
+    assert changes() == set()
+
+
+def test_layer_and_genes_can_be_chosen(slides, quick):
+    chosen = np.arange(60) < 40
+    expected = quick(slides[:, chosen].copy()).copy()
+    slides.layers["lognorm"] = slides.X
+    slides.X = None
+    slides.var["highly_variable"] = chosen
+    assert np.array_equal(quick(slides, layer="lognorm", mask_var="highly_variable"), expected)
+    assert stored_encoder(slides).genes.tolist() == slides.var_names[chosen].tolist()
+    assert slides.uns["ipar_embed"]["layer"] == "lognorm"
+
+
+def test_the_frame_of_a_slide_does_not_matter(slides, quick):
+    # turned, mirrored, in another unit and elsewhere: the same geometry
+    expected = quick(slides).copy()
+    c = slides.obs["slide"] == "c"
+    slides.obsm["spatial"][c] = slides.obsm["spatial"][c][:, ::-1] * [-0.02, 0.02] + [7.0, -90.0]
+    np.testing.assert_allclose(quick(slides), expected, atol=2e-3)
+
+
+def test_offsets_of_a_slide_do_not_matter(slides, quick):
+    # genes are centred within each slide: a constant added to all cells of one is no signal
+    expected = quick(slides).copy()
+    x = slides.X.toarray()
+    x[slides.obs["slide"] == "a"] += np.linspace(0, 2, 60, dtype=np.float32)
+    slides.X = x
+    np.testing.assert_allclose(quick(slides), expected, atol=0.02)
+
+
+def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_training, settings, unchanged):
+    changes = unchanged(bad_training.adata)
+    with pytest.raises(bad_training.error, match=bad_training.remedy):
+        embed(bad_training.adata, "slide", **settings.hasty)
+    assert changes() == set()
+
+
+def test_settings_that_make_no_sense(slides, settings):
+    with pytest.raises(ValueError, match="Training needs library_key"):
+        embed(slides, **settings.hasty)
+    with pytest.raises(ValueError, match="n_folds must be at least 2"):
+        embed(slides, "slide", n_folds=1, **settings.hasty)
+    with pytest.raises(ValueError, match="inputs must be one of .*'pca', 'genes', 'both'.*'images'"):
+        embed(slides, "slide", **settings.hasty | {"inputs": "images"})
+    with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):
+        embed(slides, "slide", device="abacus", **settings.hasty)
+
+
+def test_cells_without_counts_are_warned_of_and_stay_finite(slides, quick):
+    x = slides.X.toarray()
+    x[::40] = 0
+    slides.X = x
+    with pytest.warns(UserWarning, match="9 of 360 cells have no counts"):
+        assert np.isfinite(quick(slides)).all()
+
+
+def test_positions_that_are_shared_are_warned_of_and_stay_finite(slides, quick):
+    slides.obsm["spatial"][:60] = np.repeat(slides.obsm["spatial"][:12], 5, axis=0)
+    with pytest.warns(UserWarning, match="'a': 48 of 120 cells share a position") as caught:
+        assert np.isfinite(quick(slides)).all()
+    assert sum("share a position" in str(one.message) for one in caught) == 1
+
+
+def test_a_gene_that_never_varies_is_harmless(slides, quick):
+    x = slides.X.toarray()
+    x[:, :10] = 0
+    slides.X = x
+    assert np.isfinite(quick(slides)).all()
+
+
+def test_the_input_is_chosen_on_left_out_slides(slides, settings):
+    embed(slides, "slide", **settings.hasty | {"inputs": None})
+    record = slides.uns["ipar_embed"]
+    choice = record["choice"].set_index("inputs")["score"]
+    assert sorted(choice.index) == ["both", "genes", "pca"]
+    assert record["inputs"] == choice.idxmax()
+    folds = slides.uns["ipar"]["localisability"]["folds"]
+    assert choice.max() == pytest.approx((folds["distance_spearman"] + folds["recall"]).mean())
+
+
+def test_localisable_tissue(fitted):
+    verdict = fitted.train.uns["ipar"]["localisability"]
+    assert verdict["localisable"] is True
+    assert verdict["distance_spearman"] > 0.5 > 0.1 > verdict["permutation_spearman"]
+    assert verdict["recall_ratio"] > 2.5
+    folds = verdict["folds"]
+    assert folds["slide"].tolist() == ["a", "b", "c"]
+    for name in ("recall", "recall_chance", "recall_ratio", "distance_spearman", "permutation_spearman"):
+        assert verdict[name] == pytest.approx(folds[name].mean())
+
+
+def test_localisable_tissue_gives_the_figures_to_the_log_and_no_warning(slides, settings, caplog):
+    caplog.set_level(logging.INFO, logger="ipar")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embed(slides, "slide", **settings.embed)
+    assert f"{slides.uns['ipar']['localisability']['distance_spearman']:.2f}" in caplog.text
+
+
+def test_tissue_without_geometry_is_refused_with_the_figures(make_slides, settings):
+    slides = make_slides(localisable=False)
+    with pytest.warns(LocalisabilityWarning, match="coordinates would mean nothing") as caught:
+        embed(slides, "slide", **settings.embed)
+    verdict = slides.uns["ipar"]["localisability"]
+    assert verdict["localisable"] is False
+    assert abs(verdict["distance_spearman"]) < 0.15
+    assert verdict["recall_ratio"] == pytest.approx(1, abs=0.2)
+    (warning,) = [one for one in caught if one.category is LocalisabilityWarning]
+    assert warning.filename == __file__
+    for figure in (
+        f"correlate with distances in the tissue at {verdict['distance_spearman']:.2f}",
+        f"permuted: {verdict['permutation_spearman']:.2f}; 0.3 is needed",
+        f"{verdict['recall_ratio']:.1f} times as many true neighbours as chance (2 is needed)",
+    ):
+        assert figure in str(warning.message)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_the_encoder_survives_a_round_trip(fitted, tmp_path, suffix):
+    path = tmp_path / f"train.{suffix}"
+    if suffix == "h5ad":
+        fitted.train.write_h5ad(path)
+        back = ad.read_h5ad(path)
+    else:
+        fitted.train.write_zarr(path)
+        back = ad.read_zarr(path)
+    expected, found = stored_encoder(fitted.train), stored_encoder(back)
+    args = (fitted.query.X, fitted.query.var_names, pd.Categorical(["d"] * 120))
+    assert np.array_equal(found.transform(*args), expected.transform(*args))
+    pd.testing.assert_frame_equal(
+        back.uns["ipar"]["localisability"]["folds"],
+        fitted.train.uns["ipar"]["localisability"]["folds"],
+        check_index_type=False,
+    )
+    assert json.loads(back.uns["ipar_embed"]["encoder"]["config"])["genes"] == fitted.train.var_names.tolist()
+
+
+def test_a_model_embeds_an_unseen_slide_without_coordinates(query, model, unchanged, global_random_state):
+    changes = unchanged(query)
+    embed(query, model=model)
+    assert changes() == {("obsm", "X_ipar_embed")}
+    expected = model.encoder.transform(query.X, query.var_names, pd.Categorical(["d"] * 120))
+    assert np.array_equal(query.obsm["X_ipar_embed"], expected)
+    found = query.obsm.pop("X_ipar_embed")
+    del query.obsm["spatial"]
+    bare = embed(query, model=model, key_added="X_h", copy=True)
+    assert np.array_equal(bare.obsm["X_h"], found)
+    assert "X_h" not in query.obsm
+
+
+def test_a_model_centres_each_slide_by_itself(train, model):
+    embed(train, "slide", model=model, key_added="X_own")
+    embed(train, model=model, key_added="X_joint")
+    for name in "abc":
+        one = train[train.obs["slide"] == name].copy()
+        embed(one, model=model, key_added="X_alone")
+        np.testing.assert_allclose(one.obsm["X_own"], one.obsm["X_alone"], atol=1e-4)
+        assert not np.allclose(one.obsm["X_joint"], one.obsm["X_alone"], atol=1e-2)
+
+
+def test_a_replaced_embedding_loses_the_record_of_the_old_one(train, model):
+    # the record says that the embedding is cross-fitted, which is what a fit relies on
+    embed(train, "slide", model=model, key_added="X_own")
+    assert "ipar_embed" in train.uns
+    embed(train, "slide", model=model)
+    assert "ipar_embed" not in train.uns
