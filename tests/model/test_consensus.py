@@ -20,7 +20,10 @@ def random_similarity(x, rng):
     """A turn, mirror image, scale and shift of its own for every layout ``(..., m, 2)``."""
     shape = x.shape[:-2]
     turn = torch.from_numpy(ortho_group.rvs(2, size=int(np.prod(shape)), random_state=rng).reshape(*shape, 2, 2))
-    scale, shift = torch.from_numpy(rng.uniform(0.2, 9.0, shape)), torch.from_numpy(rng.normal(scale=20, size=(*shape, 2)))
+    scale, shift = (
+        torch.from_numpy(rng.uniform(0.2, 9.0, shape)),
+        torch.from_numpy(rng.normal(scale=20, size=(*shape, 2))),
+    )
     return (x @ turn) * scale[..., None, None] + shift[..., None, :]
 
 
@@ -138,7 +141,9 @@ def test_alignment_to_the_mean_has_settled():
 
     def spread(x):
         mean = x.mean(1, keepdim=True)
-        return ((x - mean).square().sum((1, 2, 3)) / (mean - mean.mean(2, keepdim=True)).square().sum((1, 2, 3))).numpy()
+        return (
+            (x - mean).square().sum((1, 2, 3)) / (mean - mean.mean(2, keepdim=True)).square().sum((1, 2, 3))
+        ).numpy()
 
     def laid_on(x, target):
         return apply_similarity(x, procrustes_transform(x, target.expand_as(x)))

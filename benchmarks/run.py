@@ -1,0 +1,129 @@
+"""ipar beside every control on the real tasks: a markdown page and JSON.
+
+    python benchmarks/run.py --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md
+
+Every (task, method, seed) runs in a process of its own, which measures its time and peak memory, and is kept as a JSON
+file under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from report import write_report
+from tqdm.auto import tqdm
+
+ISSUE_TASKS = ["brain2", "brain7", "embryo", "ob", "liver"]
+METHODS = [
+    *("ipar", "distance_embedding", "common_frame_mlp", "set_transformer", "pca_knn", "pca_umap"),
+    *("cell_type_centroids", "permuted", "within_slide_mlp"),
+]
+
+
+def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
+    """Run one method on one task in this process."""
+    import controls
+    import tasks
+
+    import ipar
+
+    slides = tasks.load(tasks.TASKS[task_name], data)
+    extra: dict[str, Any] = {}
+    start = time.perf_counter()
+    try:
+        if method == "ipar":
+            coords, extra = place_with_ipar(slides.train, slides.query, seed)
+        elif method in controls.CONTROLS:
+            coords = controls.CONTROLS[method](slides.train, slides.query, seed)
+        else:
+            coords = controls.WITH_TRUTH[method](slides.query, slides.truth, seed)
+    except controls.NotApplicableError as reason:
+        return {"skipped": str(reason)}
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    scores = ipar.metrics.evaluate(slides.truth, coords, random_state=0)
+    return {"scores": scores, "seconds": seconds, "peak_gib": peak, **extra}
+
+
+def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, dict[str, Any]]:
+    """The documented default: fit, predict."""
+    import ipar
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # reported as a figure instead
+        model = ipar.tl.fit_ipalite(train, library_key="slide", random_state=seed, progress=False)
+        ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
+    verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
+    chosen = {"beta": model.beta, "epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
+    return query.obsm["X_ipar"], {"localisability": verdict, "chosen": chosen}
+
+
+def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The result of one run, from its file where there is one."""
+    path = Path(options.out) / task / f"{method}-{seed}.json"
+    if path.is_file() and not options.fresh:
+        return dict(json.loads(path.read_text()))
+    command = [sys.executable, __file__, "--data", str(options.data), "--one", task, method, str(seed)]
+    threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        msg = f"{method} on {task}, seed {seed}, failed:\n{done.stderr[-3000:]}"
+        raise RuntimeError(msg)
+    result = json.loads(lines[-1].removeprefix("RESULT ")) | {"threads": options.threads, "jobs": options.jobs}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_suffix(".part")
+    staging.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(staging, path)
+    return dict(result)
+
+
+def run_all(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """All results, as ``[task][method] → one a seed``."""
+    jobs = [(t, m, s) for m in options.methods for t in options.tasks for s in options.seeds]
+    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(jobs), unit="run") as bar:
+
+        def work(job: tuple[str, str, int]) -> dict[str, Any]:
+            result = cached(*job, options)
+            bar.set_postfix_str(" ".join(map(str, job)))
+            bar.update()
+            return result
+
+        found = dict(zip(jobs, pool.map(work, jobs), strict=True))
+    return {t: {m: [found[t, m, s] for s in options.seeds] for m in options.methods} for t in options.tasks}
+
+
+def main() -> None:
+    """Run, or continue, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--tasks", nargs="+", default=ISSUE_TASKS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="of one run")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--out", default="benchmarks/results", help="folder of the JSON files")
+    parser.add_argument("--markdown", default=None, help="page to write; printed, if not given")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--one", nargs=3, default=None, metavar=("TASK", "METHOD", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        task, method, seed = options.one
+        print("RESULT " + json.dumps(run_one(task, method, int(seed), options.data)))
+        return
+    results = run_all(options)
+    write_report(results, options)
+
+
+if __name__ == "__main__":
+    main()
