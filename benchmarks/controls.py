@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import anndata as ad
-import networks
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+import networks
 from ipar import baselines
 from ipar.baselines._checks import FloatArray, Reference, as_expression, as_reference
 from ipar.baselines._features import principal_components

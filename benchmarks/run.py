@@ -20,8 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from report import write_report
 from tqdm.auto import tqdm
+
+from report import write_report
 
 ISSUE_TASKS = ["brain2", "brain7", "embryo", "ob", "liver"]
 METHODS = [
@@ -33,9 +34,8 @@ METHODS = [
 def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
     """Run one method on one task in this process."""
     import controls
-    import tasks
-
     import ipar
+    import tasks
 
     slides = tasks.load(tasks.TASKS[task_name], data)
     extra: dict[str, Any] = {}

@@ -37,7 +37,7 @@ def fit_ipalite(
     *,
     config: IPALiteConfig | None = None,
     training: IPALiteTraining | None = None,
-    n_minisets: int = 100,
+    n_minisets: int = 64,
     miniset_size: tuple[int, int] = (96, 384),
     n_neighbors: int | None = None,
     inputs: Inputs | None = None,
@@ -68,7 +68,7 @@ def fit_ipalite(
         The recipe: optimiser, loss weights, augmentation, early stopping.
     n_minisets
         Random subsets trained on. The embedding limits the result, not their number: energies on left-out slides
-        settle after about 500 steps of two minisets.
+        settle after some 300 steps of two minisets.
     miniset_size
         Smallest and largest subset.
     n_neighbors

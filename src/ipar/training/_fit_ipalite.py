@@ -32,7 +32,7 @@ class MinisetPlan:
         Candidates a cell.
     """
 
-    n_minisets: int = 100
+    n_minisets: int = 64
     size: tuple[int, int] = (96, 384)
     n_neighbors: int = 100
 

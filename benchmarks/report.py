@@ -1,0 +1,153 @@
+"""The benchmark's results as a markdown page and one JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Results = dict[str, dict[str, list[dict[str, Any]]]]
+
+# key: title, and whether more is better
+COLUMNS = {
+    "luna_spearman": ("LUNA Spearman", True),
+    "knn_hit_20_ratio": ("kNN hit@20 ÷ chance", True),
+    "contact_f1_1": ("contact F1@1 %", True),
+    "contact_f1_10": ("contact F1@10 %", True),
+    "procrustes_rmse": ("Procrustes RMSE", False),
+    "stress1": ("Stress-1", False),
+    "trustworthiness_20": ("trustw.@20", True),
+    "coverage": ("coverage", True),
+    "e_geo": ("E_geo", False),
+}
+REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in bold, never compared
+
+INTRO = """# Benchmarks
+
+Every method places a slide of which it gets the expression only; the slide's coordinates reach no choice (the two rows
+marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over seeds
+{seeds}; **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random minisets of the placed
+slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
+Stress-1 and E_geo. Made with
+
+```bash
+{command}
+```
+"""
+
+
+def write_report(results: Results, options: argparse.Namespace) -> None:
+    """Write ``results.json`` beside the cached files and the markdown page, or print it."""
+    folder = Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    command = shlex.join(["python", *sys.argv])
+    parts = [INTRO.format(seeds=", ".join(map(str, options.seeds)), command=command)]
+    for task, by_method in results.items():
+        parts += [section(task, by_method)]
+    parts += [footer(results, options)]
+    page = "\n".join(parts)
+    if options.markdown:
+        Path(options.markdown).write_text(page)
+    else:
+        print(page)
+
+
+def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
+    """One task: its verdict, the table of scores, the paired differences."""
+    from controls import LABELS
+    from tasks import TASKS
+
+    spec = TASKS[task]
+    train = "all other slides" if spec.train is None else " + ".join(spec.train)
+    lines = [f"## {task}", "", f"{spec.kind}: {train} → {spec.test}.", ""]
+    verdicts = [run["localisability"] for run in by_method.get("ipar", []) if "localisability" in run]
+    if verdicts:
+        lines += [_verdict(verdicts), ""]
+    shown = {m: runs for m, runs in by_method.items() if not any("skipped" in run for run in runs)}
+    best = _best(shown)
+    lines += ["| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " | seconds | peak GiB |"]
+    lines += ["|---" * (len(COLUMNS) + 3) + "|"]
+    for method, runs in shown.items():
+        cells = [_cell(_values(runs, key), bold=best[key] == method) for key in COLUMNS]
+        cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
+        lines.append(f"| {LABELS.get(method, method)} | " + " | ".join(cells + cost) + " |")
+    skipped = [f"{LABELS[m]} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
+    if skipped:
+        lines += ["", f"Not applicable: {'; '.join(skipped)}"]
+    if "ipar" in shown:
+        lines += ["", _paired(shown)]
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(verdicts: list[dict[str, float]]) -> str:
+    yes = sum(bool(v["localisable"]) for v in verdicts)
+    spearman, permuted, recall = (
+        np.mean([v[key] for v in verdicts]) for key in ("distance_spearman", "permutation_spearman", "recall_ratio")
+    )
+    word = {0: "**not localisable**", len(verdicts): "localisable"}.get(
+        yes, f"localisable in {yes} of {len(verdicts)} seeds"
+    )
+    return (
+        f"ipar's verdict before training: {word} (training slides left out: distance Spearman {spearman:.2f}, permuted "
+        f"{permuted:.2f}; candidate recall {recall:.1f} × chance)."
+    )
+
+
+def _values(runs: list[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([run["scores"][key] for run in runs], dtype=float)
+
+
+def _cell(values: np.ndarray, *, bold: bool) -> str:
+    text = f"{values.mean():.3f} ± {values.std(ddof=1) if len(values) > 1 else 0.0:.3f}"
+    return f"**{text}**" if bold else text
+
+
+def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    best = {}
+    for key, (_, more) in COLUMNS.items():
+        means = {m: _values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES}
+        best[key] = (max if more else min)(means, key=lambda m: means[m])
+    return best
+
+
+def _paired(shown: dict[str, list[dict[str, Any]]]) -> str:
+    """Ipar minus every control, seed by seed."""
+    from controls import LABELS
+
+    keys = ["luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "e_geo"]
+    lines = ["ipar minus control, paired over seeds (in bold where ipar is ahead):", ""]
+    lines += ["| control | " + " | ".join(COLUMNS[key][0] for key in keys) + " |", "|---" * (len(keys) + 1) + "|"]
+    for method, runs in shown.items():
+        if method in REFERENCES | {"ipar"}:
+            continue
+        cells = []
+        for key in keys:
+            gap = _values(shown["ipar"], key) - _values(runs, key)
+            ahead = gap.mean() > 0 if COLUMNS[key][1] else gap.mean() < 0
+            text = f"{gap.mean():+.3f} ± {gap.std(ddof=1) if len(gap) > 1 else 0.0:.3f}"
+            cells.append(f"**{text}**" if ahead else text)
+        lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def footer(results: Results, options: argparse.Namespace) -> str:
+    """What was chosen, and how times were taken."""
+    lines = ["## What ipar chose", "", "| task | seed | encoder input | β | epochs |", "|---|---|---|---|---|"]
+    for task, by_method in results.items():
+        for seed, run in zip(options.seeds, by_method.get("ipar", []), strict=False):
+            chosen = run.get("chosen", {})
+            lines.append(
+                f"| {task} | {seed} | {chosen.get('inputs')} | {chosen.get('beta')} | {chosen.get('epochs')} |"
+            )
+    lines += [
+        "",
+        f"Seconds (median) and peak memory (largest) are of whole runs, training included, with {options.threads} thread "
+        f"a run and {options.jobs} runs at a time on a shared machine: compare them within the table only.",
+    ]
+    return "\n".join(lines) + "\n"
