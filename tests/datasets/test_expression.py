@@ -31,7 +31,9 @@ def flat_tissue() -> tuple[Tissue, Genes, Piece]:
         size=np.array([2.0, 5.0]),
         programme=np.array(["none", "none"]),
     )
-    piece = Piece(np.zeros((N_CELLS, 2)), np.zeros((N_CELLS, 1)), np.zeros(N_CELLS, dtype=int), pd.DataFrame(index=range(N_CELLS)))
+    piece = Piece(
+        np.zeros((N_CELLS, 2)), np.zeros((N_CELLS, 1)), np.zeros(N_CELLS, dtype=int), pd.DataFrame(index=range(N_CELLS))
+    )
     return tissue, genes, piece
 
 
@@ -48,7 +50,8 @@ def test_dropout_loses_the_michaelis_menten_share():
     tissue, genes, piece = flat_tissue()
     lossy = Technology(**(vars(PLAIN) | {"dropout": 50.0}))
     kept, lost = (
-        draw_counts(np.random.default_rng(0), piece, genes, tissue, technology).toarray() for technology in (PLAIN, lossy)
+        draw_counts(np.random.default_rng(0), piece, genes, tissue, technology).toarray()
+        for technology in (PLAIN, lossy)
     )
     mean = kept.mean(axis=0)
     np.testing.assert_allclose(lost.mean(axis=0) / mean, mean / (50 + mean), rtol=0.05)

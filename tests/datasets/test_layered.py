@@ -19,7 +19,9 @@ def test_layers_lie_one_below_the_other(layered_cells: ad.AnnData):
     layer = layered_cells.obs["layer"].to_numpy()
     for low in (20, 60, 100, 140):
         here = (angle >= low) & (angle < low + 30)
-        medians = [np.median(radius[here & (layer == name)]) for name in DEPTH_ORDER[:6] if (here & (layer == name)).any()]
+        medians = [
+            np.median(radius[here & (layer == name)]) for name in DEPTH_ORDER[:6] if (here & (layer == name)).any()
+        ]
         assert len(medians) >= 5
         assert (np.diff(medians) < 0).all()
 

@@ -32,7 +32,10 @@ def score_unseen_slide(adata: ad.AnnData) -> dict[str, float]:
     models = {"ridge": RidgeCV(np.logspace(-1, 4, 6)), "knn": KNeighborsRegressor(20)}
     predicted = {"pca": cdist(components[test], components[test])}
     for name, model in models.items():
-        fits = [model.fit(components[slide == s], coords[slide == s]).predict(components[test]) for s in ("slide1", "slide2")]
+        fits = [
+            model.fit(components[slide == s], coords[slide == s]).predict(components[test])
+            for s in ("slide1", "slide2")
+        ]
         predicted[name] = sum(cdist(fit, fit) for fit in fits)
     truth = cdist(coords[test], coords[test])
     return {name: median_row_spearman(truth, distances) for name, distances in predicted.items()}
@@ -89,7 +92,9 @@ def test_layered_tissue_has_no_symmetry(layered_cells: ad.AnnData):
 
 def test_liver_turned_by_sixty_degrees_about_a_vein_or_mirrored_is_the_same_liver(liver_cells: ad.AnnData):
     coords, components = smoothed(liver_cells)
-    symmetric = [self_likeness(coords, components, rotation(a) @ m) for a in range(0, 360, 60) for m in (np.eye(2), MIRROR)]
+    symmetric = [
+        self_likeness(coords, components, rotation(a) @ m) for a in range(0, 360, 60) for m in (np.eye(2), MIRROR)
+    ]
     between = [self_likeness(coords, components, rotation(a)) for a in (30, 90, 150)]
     assert min(symmetric) > 0.6
     assert max(between) < min(symmetric) - 0.15

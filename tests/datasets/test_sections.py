@@ -54,7 +54,10 @@ def test_scattered_cells_follow_the_density_and_keep_apart(n: int):
     # closest pairs are further apart than among independent points
     rng = np.random.default_rng(0)
     nearest = np.mean([np.percentile(cKDTree(p).query(p, k=2)[0][:, 1], 5) for p in runs])
-    free = [np.column_stack([rng.choice([-1, 1, 1, 1, 1], n) * rng.uniform(0, 100, n), rng.uniform(-100, 100, n)]) for _ in runs]
+    free = [
+        np.column_stack([rng.choice([-1, 1, 1, 1, 1], n) * rng.uniform(0, 100, n), rng.uniform(-100, 100, n)])
+        for _ in runs
+    ]
     assert nearest > 1.3 * np.mean([np.percentile(cKDTree(p).query(p, k=2)[0][:, 1], 5) for p in free])
 
 

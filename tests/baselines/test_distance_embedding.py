@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from scipy.spatial.distance import pdist
+
+from ipar.baselines import distance_embedding_mds
+from ipar.metrics import luna_spearman
+
+
+@pytest.fixture(scope="module")
+def layout(tissue):
+    return distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query, n_steps=100)
+
+
+def test_places_an_unseen_slide(tissue, layout):
+    assert layout.shape == tissue.truth.shape
+    assert luna_spearman(tissue.truth, layout) > 0.8
+
+
+def test_learns_nothing_from_permuted_positions(tissue):
+    dealt = np.random.default_rng(0).permutation(tissue.coords)
+    layout = distance_embedding_mds(tissue.x, dealt, tissue.slides, tissue.query, n_steps=30)
+    assert luna_spearman(tissue.truth, layout) < 0.5
+
+
+def test_layout_has_the_axes_of_classical_mds(layout):
+    covariance = np.cov(layout.T)
+    assert covariance[0, 0] >= covariance[1, 1]
+    assert abs(covariance[0, 1]) < 1e-3 * covariance[1, 1]
+    np.testing.assert_allclose(layout.mean(axis=0), 0, atol=1e-4)
+
+
+def test_unit_of_the_layout_is_a_radius(layout):
+    # two members side by side: squared distances add, so a perfect layout has a radius of the root of two
+    assert 0.7 < np.sqrt((layout**2).sum(axis=1).mean()) / np.sqrt(2) < 1.1
+
+
+def test_frames_of_slides_do_not_matter(tissue, layout):
+    coords = tissue.coords.copy()
+    rows = tissue.slides == "s1"
+    coords[rows] = 3 * coords[rows][:, ::-1] * [-1, 1] + 100
+    moved = distance_embedding_mds(tissue.x, coords, tissue.slides, tissue.query, n_steps=100)
+    assert np.corrcoef(pdist(moved), pdist(layout))[0, 1] > 0.999
+
+
+def test_order_of_query_cells_does_not_matter(tissue, layout):
+    order = np.random.default_rng(0).permutation(len(tissue.query))
+    shuffled = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query[order], n_steps=100)
+    np.testing.assert_allclose(pdist(shuffled), pdist(layout[order]), atol=1e-3)
+
+
+def test_seeded_sparse_and_without_side_effects(tissue):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    x, query = tissue.x.copy(), tissue.query.copy()
+    first = distance_embedding_mds(x, tissue.coords, tissue.slides, query, n_steps=5, random_state=2)
+    second = distance_embedding_mds(
+        sparse.csr_matrix(x), tissue.coords, tissue.slides, sparse.csc_matrix(query), n_steps=5, random_state=2
+    )
+    other = distance_embedding_mds(x, tissue.coords, tissue.slides, query, n_steps=5, random_state=3)
+    np.testing.assert_array_equal(first, second)
+    assert not np.allclose(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(x, tissue.x)
+    np.testing.assert_array_equal(query, tissue.query)
+
+
+def test_genes_must_match(tissue):
+    with pytest.raises(ValueError, match="same genes, got 60 and 59"):
+        distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query[:, 1:])

@@ -1,0 +1,39 @@
+"""Tutorials run from top to bottom; training is cut short, so that this takes seconds and not minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
+
+# put before the first cell: the same calls with the least training that goes through every step
+SHORT = """
+import functools
+import ipar
+from ipar.training import EncoderRecipe, EncoderTraining
+
+_few = EncoderTraining(n_steps=40, batch_size=256)
+ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=EncoderRecipe(pca_training=_few, genes_training=_few))
+ipar.tl.fit_ipalite = functools.partial(ipar.tl.fit_ipalite, n_minisets=6, miniset_size=(96, 128), max_epochs=2)
+"""
+
+
+def test_there_is_a_tutorial():
+    assert NOTEBOOKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_tutorial_runs(path, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.read(path, as_version=4)
+    committed = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in committed), "a cell was committed without having been run"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHORT))
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()  # raises on the first cell that fails
+    assert not list(tmp_path.iterdir()), "a tutorial leaves files behind"

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import pdist
+
+from ipar.training import Slide, fit_embedding
+from ipar.training._fit_embedding import assign_folds, embed_slide
+
+
+@pytest.fixture
+def tissue(make_slides):
+    """Four slides as arrays, and the names of their genes."""
+    adata = make_slides("abcd")
+    slides = []
+    for name in "abcd":
+        own = adata[adata.obs["slide"] == name]
+        slides.append(Slide(own.X.copy(), own.obsm["spatial"].astype(np.float32), name))
+    return slides, pd.Index(adata.var_names)
+
+
+@pytest.fixture
+def fit(settings):
+    """Fit with few steps."""
+
+    def run(slides, genes, **options):
+        defaults = {"recipe": settings.hasty["recipe"], "inputs": "pca", "n_folds": len(slides)}
+        return fit_embedding(slides, genes, **defaults | options)
+
+    return run
+
+
+def scrambled(slide, seed=0):
+    return replace(slide, coords=np.random.default_rng(seed).permutation(slide.coords))
+
+
+def block_distances(h, n_blocks):
+    """Distances between cells within every block: what a rotation of each block leaves as it is."""
+    return np.stack([pdist(block) for block in np.split(h, n_blocks, axis=1)])
+
+
+@pytest.mark.parametrize("inputs", ["pca", "genes", "both"])
+def test_no_slide_is_embedded_by_an_encoder_that_saw_its_coordinates(tissue, fit, inputs):
+    slides, genes = tissue
+    other = [scrambled(slides[0]), *slides[1:]]
+    a, b = fit(slides, genes, inputs=inputs), fit(other, genes, inputs=inputs)
+    n_blocks = 3 if inputs == "both" else 2
+    # the final encoder and the other slides' embeddings hang on the scrambled coordinates …
+    assert not np.allclose(embed_slide(a.encoder, slides[0], genes), embed_slide(b.encoder, slides[0], genes), atol=0.01)
+    for i in (1, 2, 3):
+        before, after = (block_distances(run.cross_fitted[i], n_blocks) for run in (a, b))
+        assert not np.allclose(before, after, atol=0.01)
+    # … its own does not, but for the rotation into the final space
+    before, after = (block_distances(run.cross_fitted[0], n_blocks) for run in (a, b))
+    np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_cross_fitted_embeddings_are_not_those_of_the_final_encoder(tissue, fit):
+    slides, genes = tissue
+    found = fit(slides, genes)
+    for slide, out in zip(slides, found.cross_fitted, strict=True):
+        own = embed_slide(found.encoder, slide, genes)
+        assert out.shape == own.shape == (120, 16)
+        assert out.dtype == np.float32
+        assert not np.allclose(block_distances(out, 2), block_distances(own, 2), atol=0.05)
+
+
+def test_cross_fitted_embeddings_lie_in_the_space_of_the_final_encoder(tissue, fit, settings):
+    # after enough training both see the same geometry, so a cell lies near its place in the final space
+    slides, genes = tissue
+    found = fit(slides, genes, recipe=settings.embed["recipe"])
+    for slide, out in zip(slides, found.cross_fitted, strict=True):
+        own = embed_slide(found.encoder, slide, genes)
+        gap = np.linalg.norm(out - own, axis=1).mean()
+        by_chance = np.linalg.norm(np.random.default_rng(0).permutation(out) - own, axis=1).mean()
+        assert gap < 0.6 * by_chance
+
+
+def test_slides_left_out_together_do_not_see_each_other(tissue, fit):
+    slides, genes = tissue
+    folds = assign_folds(4, 2, 0)
+    i, j = folds[0]
+    other = list(slides)
+    other[j] = scrambled(slides[j])
+    a, b = (fit(group, genes, n_folds=2) for group in (slides, other))
+    np.testing.assert_allclose(
+        block_distances(a.cross_fitted[i], 2), block_distances(b.cross_fitted[i], 2), atol=1e-4
+    )
+    assert not np.allclose(block_distances(a.cross_fitted[folds[1][0]], 2), block_distances(b.cross_fitted[folds[1][0]], 2))
+
+
+@pytest.mark.parametrize(("n_slides", "n_folds", "expected"), [(2, 3, 2), (3, 3, 3), (8, 3, 3), (5, 2, 2)])
+def test_every_slide_is_left_out_once(n_slides, n_folds, expected):
+    folds = assign_folds(n_slides, n_folds, 0)
+    assert len(folds) == expected
+    assert sorted(sum(folds, [])) == list(range(n_slides))
+    sizes = [len(fold) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+    assert assign_folds(8, 3, 0) != assign_folds(8, 3, 1)
+
+
+def test_the_best_input_on_left_out_slides_is_taken(tissue, fit):
+    slides, genes = tissue
+    found = fit(slides, genes, inputs=None, n_folds=2)
+    scores = found.choice.set_index("inputs")["score"]
+    assert set(scores.index) == {"pca", "genes", "both"}
+    best = scores.idxmax()
+    assert found.encoder.record["inputs"] == best
+    alone = fit(slides, genes, inputs=best, n_folds=2)
+    assert alone.choice["score"].item() == pytest.approx(scores[best])
+    for a, b in zip(found.cross_fitted, alone.cross_fitted, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_scores_are_of_the_left_out_slides_in_order(tissue, fit):
+    slides, genes = tissue
+    found = fit(slides, genes).localisability
+    assert [fold.slide for fold in found.folds] == list("abcd")
+    # a slide whose coordinates are noise scores at chance, and spoils the others only a little
+    noisy = fit([slides[0], scrambled(slides[1]), *slides[2:]], genes).localisability
+    assert abs(noisy.folds[1].distance_spearman) < 0.15
+
+
+def test_seeds(tissue, fit, global_random_state):
+    slides, genes = tissue
+    first, again, other = (fit(slides, genes, random_state=seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(first.cross_fitted, again.cross_fitted, strict=True))
+    assert not np.allclose(first.cross_fitted[0], other.cross_fitted[0], atol=0.1)
+
+
+def test_inputs_are_left_alone(tissue, fit):
+    slides, genes = tissue
+    before = [(slide.expression.toarray(), slide.coords.copy()) for slide in slides]
+    fit(slides, genes)
+    for slide, (x, coords) in zip(slides, before, strict=True):
+        assert np.array_equal(slide.expression.toarray(), x)
+        assert np.array_equal(slide.coords, coords)
+
+
+def test_settings_that_make_no_sense(tissue, fit):
+    with pytest.raises(ValueError, match="n_folds must be at least 2, found 1"):
+        fit(*tissue, n_folds=1)
+    with pytest.raises(ValueError, match="inputs must be one of .*found 'images'"):
+        fit(*tissue, inputs="images")

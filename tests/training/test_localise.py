@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
+
+from ipar.training import FoldScore, Localisability, score_fold
+from ipar.training._localise import score_of
+
+
+def layout(n, seed=0):
+    return np.random.default_rng(seed).uniform([0, 0], [30, 20], size=(n, 2)).astype(np.float32)
+
+
+def lifted(coords, noise, seed=0):
+    """An embedding whose distances follow the layout's: the layout itself in more dimensions, with noise."""
+    rng = np.random.default_rng(seed)
+    centred = (coords - coords.mean(0)) / coords.std()
+    wide = np.c_[centred, np.ones(len(coords)) * 4]  # off the origin, so that angles tell positions too
+    return (np.c_[wide, np.zeros((len(coords), 5))] + noise * rng.normal(size=(len(coords), 8))).astype(np.float32)
+
+
+def by_definition(h, coords, n_candidates):
+    """Recall and rank correlation, one cell and one pair at a time."""
+    n = len(h)
+    unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+    found = []
+    for i in range(n):
+        others = np.delete(np.arange(n), i)
+        true = others[np.argsort(np.linalg.norm(coords[others] - coords[i], axis=1))[:20]]
+        near = others[np.argsort(-(unit[others] @ unit[i]))[:n_candidates]]
+        found.append(len(set(true) & set(near)) / 20)
+    i, j = np.triu_indices(n, 1)
+    a, b = rankdata(cdist(h, h)[i, j]), rankdata(cdist(coords, coords)[i, j])
+    return np.mean(found), np.corrcoef(a, b)[0, 1]
+
+
+@pytest.mark.parametrize(("n", "n_candidates"), [(200, 50), (500, 100)])
+def test_scores_by_the_definition(n, n_candidates):
+    coords = layout(n)
+    h = lifted(coords, 0.5).astype(float)
+    score = score_fold("one", h.astype(np.float32), coords)
+    recall, spearman = by_definition(h, coords.astype(float), n_candidates)
+    assert score.recall == pytest.approx(recall, abs=1e-3)
+    assert score.distance_spearman == pytest.approx(spearman, abs=1e-4)
+    assert score.recall_chance == n_candidates / (n - 1)
+    assert score.recall_ratio == pytest.approx(recall / score.recall_chance, rel=1e-2)
+
+
+def test_truth_scores_best_and_noise_at_chance():
+    coords = layout(400)
+    truth, blurred, noise = (score_fold("one", lifted(coords, scale), coords) for scale in (0.0, 0.6, 1e4))
+    assert truth.distance_spearman == pytest.approx(1, abs=1e-6)
+    assert truth.recall > 0.95
+    assert truth.recall > blurred.recall > noise.recall
+    assert truth.distance_spearman > blurred.distance_spearman > noise.distance_spearman
+    assert noise.recall_ratio == pytest.approx(1, abs=0.1)
+    for score in (truth, blurred, noise):
+        assert 0 <= score.permutation_spearman < 0.1
+    assert abs(noise.distance_spearman) < 0.1
+
+
+def test_frames_and_order_do_not_matter():
+    coords, order = layout(300), np.random.default_rng(2).permutation(300)
+    h = lifted(coords, 0.4)
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(8, 8)))[0].astype(np.float32)
+    first = score_fold("one", h, coords)
+    moved = score_fold("one", (3 * h @ turn)[order], (0.01 * coords[:, ::-1] + 5)[order])
+    assert moved.recall == pytest.approx(first.recall, abs=2e-3)
+    assert moved.distance_spearman == pytest.approx(first.distance_spearman, abs=1e-4)
+
+
+def test_large_slides_are_subsampled_without_bias():
+    coords = layout(4000)
+    score = score_fold("one", lifted(coords, 0.5), coords)
+    assert score.recall_chance == pytest.approx(100 / 1499)
+    assert score.distance_spearman == pytest.approx(
+        score_fold("one", lifted(coords, 0.5), coords, random_state=1).distance_spearman, abs=0.03
+    )
+
+
+def test_seeds(global_random_state):
+    coords = layout(2000)
+    h = lifted(coords, 0.5)
+    assert score_fold("one", h, coords) == score_fold("one", h, coords)
+    assert score_fold("one", h, coords) != score_fold("one", h, coords, random_state=1)
+
+
+def test_the_smallest_slides_have_a_score():
+    coords = layout(50)
+    score = score_fold("one", lifted(coords, 0.1), coords)
+    assert score.recall_chance == pytest.approx(12 / 49)
+    assert 0 < score.recall <= 12 / 20
+
+
+def fold(spearman, ratio, slide="one"):
+    return FoldScore(slide, 0.1 * ratio, 0.1, spearman, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("folds", "verdict"),
+    [
+        ([fold(0.5, 4.0)], True),
+        ([fold(0.301, 2.001)], True),
+        ([fold(0.29, 4.0)], False),
+        ([fold(0.9, 1.9)], False),
+        ([fold(0.2, 5.0), fold(0.5, 3.0)], True),
+        ([fold(0.05, 5.0), fold(0.5, 5.0)], False),
+        ([fold(float("nan"), 5.0)], False),
+    ],
+)
+def test_verdict_needs_both_figures_on_average(folds, verdict):
+    assert Localisability(tuple(folds)).localisable is verdict
+
+
+def test_table_and_means():
+    found = Localisability((fold(0.2, 5.0, "a"), fold(0.6, 3.0, "b")))
+    table = found.table().set_index("slide")
+    assert table["recall_ratio"].to_dict() == pytest.approx({"a": 5.0, "b": 3.0})
+    assert found.to_dict() == pytest.approx(
+        {
+            "localisable": True,
+            "recall": 0.4,
+            "recall_chance": 0.1,
+            "recall_ratio": 4.0,
+            "distance_spearman": 0.4,
+            "permutation_spearman": 0.02,
+        }
+    )
+    assert set(found.to_dict()) <= {"localisable", *table.columns}
+
+
+def test_message_has_figures_and_thresholds():
+    message = Localisability((fold(0.123, 1.44),)).message()
+    for part in ("at 0.12", "permuted: 0.02", "0.3 is needed", "1.4 times", "2 is needed"):
+        assert part in message
+
+
+def test_choice_weighs_distances_and_neighbours():
+    good, poor = fold(0.6, 5.0), fold(0.5, 4.0)
+    assert score_of([good]) == pytest.approx(1.1)
+    assert score_of([good, poor]) == pytest.approx(1.0)
+    assert score_of([good]) > score_of([good, poor]) > score_of([poor])
