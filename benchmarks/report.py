@@ -31,7 +31,7 @@ INTRO = """# Benchmarks
 
 Every method places a slide of which it gets the expression only; the slide's coordinates reach no choice (the two rows
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over seeds
-{seeds}; **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random minisets of the placed
+(of {seeds}, as many as each task says); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random minisets of the placed
 slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
 Stress-1 and E_geo. Made with
 
@@ -65,7 +65,8 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
 
     spec = TASKS[task]
     train = "all other slides" if spec.train is None else " + ".join(spec.train)
-    lines = [f"## {task}", "", f"{spec.kind}: {train} → {spec.test}.", ""]
+    n_seeds = len(next(iter(by_method.values())))
+    lines = [f"## {task}", "", f"{spec.kind}: {train} → {spec.test}. {n_seeds} seed{'s' if n_seeds > 1 else ''}.", ""]
     verdicts = [run["localisability"] for run in by_method.get("ipar", []) if "localisability" in run]
     if verdicts:
         lines += [_verdict(verdicts), ""]

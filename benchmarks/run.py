@@ -103,6 +103,19 @@ def run_all(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, A
     return {t: {m: [found[t, m, s] for s in options.seeds] for m in options.methods} for t in options.tasks}
 
 
+def stored(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """What has been measured so far, with the seeds that all methods of a task have."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for task in options.tasks:
+        folder = Path(options.out) / task
+        seeds = [s for s in options.seeds if all((folder / f"{m}-{s}.json").is_file() for m in options.methods)]
+        if seeds:
+            found[task] = {
+                m: [json.loads((folder / f"{m}-{s}.json").read_text()) for s in seeds] for m in options.methods
+            }
+    return found
+
+
 def main() -> None:
     """Run, or continue, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,14 +128,14 @@ def main() -> None:
     parser.add_argument("--out", default="benchmarks/results", help="folder of the JSON files")
     parser.add_argument("--markdown", default=None, help="page to write; printed, if not given")
     parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
     parser.add_argument("--one", nargs=3, default=None, metavar=("TASK", "METHOD", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         task, method, seed = options.one
         print("RESULT " + json.dumps(run_one(task, method, int(seed), options.data)))
         return
-    results = run_all(options)
-    write_report(results, options)
+    write_report(stored(options) if options.report_only else run_all(options), options)
 
 
 if __name__ == "__main__":

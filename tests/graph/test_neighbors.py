@@ -86,56 +86,80 @@ def test_far_neighbours_keep_a_weight():
     assert (weights.data > 0).all()
 
 
-def test_large_slides_are_searched_approximately(cells, monkeypatch):
+@pytest.mark.slow
+def test_large_slides_are_searched_approximately(cells, monkeypatch, global_random_state):
     h, slides = cells
     exact = neighbor_distances(h, slides, 10)
-    assert isinstance(_neighbors.default_transformer(60, 10, "cosine", 0), KNeighborsTransformer)
     monkeypatch.setattr(_neighbors, "EXACT_MAX", 70)
-    assert isinstance(_neighbors.default_transformer(71, 10, "cosine", 0), PyNNDescentTransformer)
-    assert isinstance(_neighbors.default_transformer(70, 10, "cosine", 0), KNeighborsTransformer)
     found = neighbor_distances(h, slides, 10)
     big = slides == "a"
     assert (np.diff(found.indptr)[big] == 10).all()
     kept = [len(a & b) for a, b in zip(row_sets(exact), row_sets(found), strict=True)]
     assert np.mean(np.array(kept)[big]) > 9
     assert (found[~big] != exact[~big]).nnz == 0
-    assert (neighbor_distances(h, slides, 10, random_state=0) != found).nnz == 0
+    assert (neighbor_distances(h, slides, 10) != found).nnz == 0
+    # more than the eight cells of the smallest slide: those it does not find are left out
+    search = PyNNDescentTransformer(n_neighbors=9, metric="cosine", random_state=0)
+    with pytest.warns(UserWarning, match="Failed to correctly find n_neighbors"):
+        own = neighbor_distances(h, slides, 5, transformer=search)
+    assert (np.diff(own.indptr) == 5).all()
+
+
+def test_the_search_is_exact_up_to_a_size():
+    assert isinstance(_neighbors.default_transformer(40_000, 10, "cosine", 0), KNeighborsTransformer)
+    approximate = _neighbors.default_transformer(40_001, 10, "cosine", 3)
+    assert isinstance(approximate, PyNNDescentTransformer)
+    settings = approximate.get_params()
+    assert (settings["metric"], settings["random_state"]) == ("cosine", 3)
 
 
 @pytest.mark.parametrize(
     "transformer",
     [
         KNeighborsTransformer(n_neighbors=7),
-        PyNNDescentTransformer(n_neighbors=8, metric="euclidean", random_state=0),
+        KNeighborsTransformer(n_neighbors=6, algorithm="brute"),
         RadiusNeighborsTransformer(radius=3.0),
     ],
-    ids=["kneighbors", "pynndescent", "radius"],
+    ids=["tree", "brute force", "radius"],
 )
 def test_any_transformer_gives_its_nearest(cells, transformer):
     h, slides = cells
     exact = neighbor_distances(h, slides, 5, metric="euclidean")
     found = neighbor_distances(h, slides, 5, transformer=transformer)
     assert found.diagonal().max() == 0
-    inside = np.flatnonzero(np.diff(found.indptr) == 5)
-    assert np.diff(found.indptr).max() == 5
+    counts = np.diff(found.indptr)
+    inside = np.flatnonzero(counts == 5)
+    assert counts.max() == 5
     assert len(inside) > 120
     agree = [row_sets(exact)[i] == row_sets(found)[i] for i in inside]
     assert np.mean(agree) > 0.95
 
 
-def test_a_transformer_of_a_dense_or_unsorted_graph_is_taken(cells):
+def test_neighbours_that_a_search_did_not_find_are_left_out():
+    class Failing:
+        def fit_transform(self, x):
+            n = len(x)
+            columns = np.tile([1, -1, -1], n)  # as PyNNDescent marks them
+            columns[3] = 2
+            return sparse.csr_array((np.ones(3 * n), columns, np.arange(0, 3 * n + 1, 3)), shape=(n, n))
+
+    found = neighbor_distances(np.ones((6, 2), dtype=np.float32), pd.Categorical(["a"] * 6), 3, transformer=Failing())
+    assert row_sets(found) == [{1}, {2}, {1}, {1}, {1}, {1}]
+
+
+def test_a_transformer_of_a_full_graph_in_another_format_is_taken(cells):
     h, slides = cells
 
-    class Unsorted:
+    class Full:
         def fit_transform(self, x):
             gaps = np.linalg.norm(x[:, None] - x[None], axis=-1)
             return sparse.csc_matrix(gaps)
 
-    found = neighbor_distances(h, slides, 5, transformer=Unsorted())
+    found = neighbor_distances(h, slides, 5, transformer=Full())
     assert abs(found - neighbor_distances(h, slides, 5, metric="euclidean")).max() < 1e-5
 
 
-def test_weights_by_the_definition(cells):
+def test_weights_by_the_definition(cells, global_random_state):
     graph = neighbor_distances(*cells, 7)
     d = graph.toarray().astype(float)
     sigma = np.array([np.median(row[row > 0]) for row in d])
@@ -144,8 +168,3 @@ def test_weights_by_the_definition(cells):
     weights = connectivities(graph)
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights.toarray(), expected, rtol=1e-4)
-
-
-def test_the_global_random_state_is_left_alone(cells, monkeypatch, global_random_state):
-    monkeypatch.setattr(_neighbors, "EXACT_MAX", 10)
-    assert neighbor_distances(*cells, 4).nnz == 158 * 4

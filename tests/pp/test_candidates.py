@@ -4,7 +4,6 @@ import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
-from pynndescent import PyNNDescentTransformer
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer
 
@@ -146,17 +145,15 @@ def test_graphs_survive_a_round_trip(embedded, tmp_path, suffix):
     [
         KNeighborsTransformer(n_neighbors=30, metric="cosine"),
         KNeighborsTransformer(n_neighbors=60, metric="cosine", algorithm="brute"),
-        PyNNDescentTransformer(n_neighbors=50, metric="cosine", random_state=0),
     ],
-    ids=["exact", "more than asked", "approximate"],
+    ids=["as many as asked", "more than asked"],
 )
 def test_any_transformer_is_taken(embedded, transformer):
     candidates(embedded, 30)
     exact = neighbours(embedded.obsp[DISTANCES])
     candidates(embedded, 30, transformer=transformer)
     found = neighbours(embedded.obsp[DISTANCES])
-    assert [len(row) for row in found] == [30] * 360
-    assert np.mean([len(a & b) for a, b in zip(exact, found, strict=True)]) > 0.98 * 30
+    assert found == exact
     assert embedded.uns["ipar_candidates"]["params"]["method"] == type(transformer).__name__
 
 

@@ -28,7 +28,7 @@ def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_stat
         return exact
     from pynndescent import PyNNDescentTransformer
 
-    # it counts the cell itself as a neighbour
+    # some versions count the cell itself as a neighbour
     approximate: Transformer = PyNNDescentTransformer(
         n_neighbors=n_neighbors + 1, metric=metric, random_state=random_state
     )
@@ -66,32 +66,33 @@ def neighbor_distances(
     csr_matrix
         ``(n, n)``, zero diagonal, at most ``n_neighbors`` entries a row.
     """
-    rows, columns, values = [], [], []
+    none = np.empty(0, dtype=np.int64)
+    rows, columns, values = [none], [none], [np.empty(0, dtype=np.float32)]
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
         k = min(n_neighbors, len(cells) - 1)
         if k < 1:
             continue
         search = transformer or default_transformer(len(cells), k, metric, random_state)
-        found = sparse.coo_matrix(search.fit_transform(h[cells]))
-        keep = _nearest(found, k)
-        rows.append(cells[found.row[keep]])
-        columns.append(cells[found.col[keep]])
-        values.append(found.data[keep])
+        row, column, distance = _nearest(sparse.csr_matrix(search.fit_transform(h[cells])), k)
+        rows.append(cells[row])
+        columns.append(cells[column])
+        values.append(distance)
     # an exact zero (two cells with one embedding) would count as "no edge"
     data = np.maximum(np.concatenate(values), np.finfo(np.float32).tiny).astype(np.float32)
     shape = (len(h), len(h))
     return sparse.csr_matrix((data, (np.concatenate(rows), np.concatenate(columns))), shape=shape)
 
 
-def _nearest(found: sparse.coo_matrix, k: int) -> NDArray[np.int64]:
-    """Entries of a neighbour graph that are among the k nearest of their row, the row itself excluded."""
-    others = np.flatnonzero(found.row != found.col)
-    order = others[np.lexsort((found.data[others], found.row[others]))]
-    row = found.row[order]
-    first = np.searchsorted(row, row, side="left")
-    kept: NDArray[np.int64] = order[np.arange(len(order)) - first < k]
-    return kept
+def _nearest(found: sparse.csr_matrix, k: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Row, column and distance of the k nearest of every row of a neighbour graph, the row itself excluded."""
+    row, column = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr)), found.indices
+    # PyNNDescent marks a neighbour that it did not find by column −1
+    others = np.flatnonzero((row != column) & (column >= 0))
+    order = others[np.lexsort((found.data[others], row[others]))]
+    first = np.searchsorted(row[order], row[order], side="left")
+    kept = order[np.arange(len(order)) - first < k]
+    return row[kept], column[kept], found.data[kept]
 
 
 def connectivities(distances: sparse.csr_matrix) -> sparse.csr_matrix:

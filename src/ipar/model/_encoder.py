@@ -103,7 +103,7 @@ class GeometryEncoder:
             msg = (
                 f"Only {int(present.sum())} of the model's {len(self.genes)} genes are in the data, at least half are "
                 f"needed. Genes are matched by adata.var_names; the model has names such as {self.genes[0]!r}, the data "
-                f"{str(genes[0])!r}: bring them to one naming (symbols or Ensembl ids)."
+                f"{next(iter(genes), None)!r}: bring them to one naming (symbols or Ensembl ids)."
             )
             raise ValueError(msg)
         if n_missing:

@@ -144,18 +144,20 @@ def write_model(model: IPALite, path: Path) -> None:
 
 
 def _swap_in(staging: Path, path: Path) -> None:
-    """Put a finished directory in place of an old one, which comes back if the second rename fails."""
+    """Put a finished directory in place of an old one, which comes back if anything, ctrl-C too, comes between."""
     if not path.exists():
         os.replace(staging, path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    os.replace(path, old)
     try:
+        os.replace(path, old)
         os.replace(staging, path)
-    except OSError:
-        os.replace(old, path)
+    except BaseException:
+        if not path.exists():
+            old.rename(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | Path) -> IPALite:

@@ -94,6 +94,11 @@ def fit_networks(
         Where to train.
     progress
         Show bars with the losses.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If interrupted before the end of the first epoch; later on the best networks so far are kept.
     """
     training, plan = training or IPALiteTraining(), plan or MinisetPlan()
     config = replace(config or IPALiteConfig.v1(), d_input=embeddings[0].shape[1])
@@ -104,10 +109,14 @@ def fit_networks(
     held_out = _draw([h[left]], [x[left]], replace(plan, n_minisets=_N_VALIDATION), random_state + 1)
     sets = _draw([h[i] for i in others], [x[i] for i in others], plan, random_state)
     net, gate, run = _run(sets, held_out, config, training, None, random_state, device, progress)
+    if run.best_epoch < 0:  # interrupted before there was anything to keep
+        raise KeyboardInterrupt
     energies = sweep_beta(net, gate, held_out, BETAS)
     if refit and not run.interrupted:
         sets = _draw(h, x, plan, random_state)
-        net, gate, _ = _run(sets, (), config, training, run.best_epoch + 1, random_state, device, progress)
+        again = _run(sets, (), config, training, run.best_epoch + 1, random_state, device, progress)
+        if not again[2].interrupted:  # half a run is worse than a whole one without the left-out slide
+            net, gate = again[:2]
     return IPALiteFit(
         net=net,
         gate=gate,

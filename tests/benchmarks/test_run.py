@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+import report
+import run
+
+
+@pytest.fixture(scope="module")
+def folder(adata, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    adata.write_h5ad(path / "mouse_ob_st.h5ad")
+    return path
+
+
+def make_options(folder, out, **changes):
+    fixed = {"data": folder, "out": str(out), "threads": 1, "jobs": 1, "fresh": False, "seeds": [0, 1]}
+    return argparse.Namespace(**fixed | {"markdown": str(out / "page.md")} | changes)
+
+
+def test_one_run_scores_the_prediction(folder):
+    result = run.run_one("ob", "pca_knn", 0, folder)
+    assert result["scores"]["luna_spearman"] > 0.5
+    assert result["seconds"] > 0
+    assert result["peak_gib"] > 0
+    json.dumps(result)
+
+
+def test_methods_get_no_coordinate_of_the_scored_slide(folder, monkeypatch):
+    import controls
+
+    seen = []
+
+    def spy(train, query, random_state):
+        seen.append(query)
+        return np.random.default_rng(random_state).normal(size=(query.n_obs, 2))
+
+    monkeypatch.setitem(controls.CONTROLS, "pca_knn", spy)
+    run.run_one("ob", "pca_knn", 0, folder)
+    assert "spatial" not in seen[0].obsm
+    assert list(seen[0].obs) == ["slide", "cell_type"]
+
+
+def test_what_does_not_apply_is_skipped_with_its_reason(adata, tmp_path):
+    bare = adata.copy()
+    del bare.obs["cell_type"]
+    bare.write_h5ad(tmp_path / "mouse_ob_st.h5ad")
+    assert "cell-type" in run.run_one("ob", "cell_type_centroids", 0, tmp_path)["skipped"]
+
+
+def test_a_result_is_kept_and_not_made_again(folder, tmp_path):
+    options = make_options(folder, tmp_path)
+    first = run.cached("ob", "permuted", 3, options)
+    path = tmp_path / "ob" / "permuted-3.json"
+    assert json.loads(path.read_text()) == first
+    assert not list(tmp_path.rglob("*.part"))
+    path.write_text(json.dumps({"marked": True}))
+    assert run.cached("ob", "permuted", 3, options) == {"marked": True}
+
+
+def test_a_failed_run_says_why_and_leaves_no_file(tmp_path):
+    with pytest.raises(RuntimeError, match="mouse_ob_st.h5ad"):
+        run.cached("ob", "permuted", 0, make_options(tmp_path, tmp_path))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def runs(spearman, energy, **more):
+    keys = dict.fromkeys(report.COLUMNS, 0.5)
+    return [
+        {"scores": keys | {"luna_spearman": s, "e_geo": e}, "seconds": 1.0, "peak_gib": 0.5} | more
+        for s, e in zip(spearman, energy, strict=True)
+    ]
+
+
+@pytest.fixture
+def results():
+    verdict = {"localisable": 1.0, "distance_spearman": 0.41, "permutation_spearman": 0.01, "recall_ratio": 3.0}
+    return {
+        "ob": {
+            "ipar": runs([0.6, 0.8], [1.0, 1.2], localisability=verdict, chosen={"inputs": "pca", "beta": 2.0}),
+            "pca_knn": runs([0.5, 0.5], [0.9, 0.9]),
+            "within_slide_mlp": runs([0.99, 0.99], [0.1, 0.1]),
+            "cell_type_centroids": [{"skipped": "the slides have no cell-type labels"}] * 2,
+        }
+    }
+
+
+def row(page, start):
+    return next(line for line in page.splitlines() if line.startswith(f"| {start}"))
+
+
+def test_page_shows_means_and_marks_the_best_without_the_references(results, folder, tmp_path):
+    report.write_report(results, make_options(folder, tmp_path))
+    page = (tmp_path / "page.md").read_text()
+    assert "**0.700 ± 0.141**" in row(page, "**ipar**")
+    assert "**0.900 ± 0.000**" in row(page, "PCA + kNN")
+    assert "**" not in row(page, "within-slide")
+    assert "0.41" in page
+    assert "Not applicable: cell-type centroids (the slides have no cell-type labels)" in page
+    assert json.loads((tmp_path / "results.json").read_text())["ob"]["pca_knn"][0]["seconds"] == 1.0
+
+
+def test_differences_are_paired(results, folder, tmp_path):
+    results["ob"]["pca_knn"] = runs([0.5, 0.7], [0.9, 1.3])  # moves with ipar: the sd of the difference is zero
+    report.write_report(results, make_options(folder, tmp_path))
+    paired = (tmp_path / "page.md").read_text().split("ipar minus control")[1]
+    assert "**+0.100 ± 0.000**" in row(paired, "PCA + kNN")
+    assert " +0.000 ± 0.141 " in row(paired, "PCA + kNN")  # E_geo: no better, so not bold
+    assert "within-slide" not in paired.split("##")[0]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from ipar.model import GeometryEncoder
+from ipar.model import _encoder as module
+from ipar.model._encoder import EncoderPart, centre_by_slide, equalise_blocks
+from ipar.nn import SharedEncoder
+
+GENES = pd.Index([f"g{i}" for i in range(20)])
+N = 90
+
+
+@pytest.fixture
+def encoder():
+    """One network on components for both terms, one on genes for the global term."""
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(20, 5)).astype(np.float32)
+    pca = SharedEncoder(5, hidden=(16,), n_output=8).eval()
+    genes = SharedEncoder(20, hidden=(16,), n_output=8).eval()
+    parts = (EncoderPart("pca", pca, ("local", "global")), EncoderPart("genes", genes, ("global",)))
+    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"})
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(1)
+    matrix = sparse.csr_matrix(rng.poisson(1.0, size=(N, 20)) * rng.random((N, 20)), dtype=np.float32)
+    return matrix, pd.Categorical(rng.permutation(["a"] * 50 + ["b"] * 30 + ["c"] * 10))
+
+
+def test_embedding_by_hand(encoder, cells):
+    # slide by slide and dense, block by block
+    matrix, slides = cells
+    found = encoder.transform(matrix, GENES, slides)
+    assert found.shape == (N, 12)
+    assert found.dtype == np.float32
+    assert encoder.n_output == 12
+    assert encoder.n_blocks == 3
+    for name in "abc":
+        own = np.flatnonzero(slides == name)
+        x = matrix[own].toarray().astype(float)
+        x = torch.from_numpy((x - x.mean(0)).astype(np.float32))
+        with torch.no_grad():
+            pca = encoder.parts[0].net(x @ torch.from_numpy(encoder.loadings)).numpy()
+            genes = encoder.parts[1].net(x).numpy()
+        for i, block in enumerate((pca[:, :4], pca[:, 4:], genes[:, 4:])):
+            block = block * 9.4 / np.sqrt(3) / np.sqrt(np.square(block).sum(1).mean())
+            np.testing.assert_allclose(found[own, 4 * i : 4 * i + 4], block, atol=1e-3)
+
+
+def test_every_slide_has_the_same_norm(encoder, cells):
+    matrix, slides = cells
+    found = encoder.transform(matrix, GENES, slides).astype(float)
+    for name in "abc":
+        own = np.square(found[slides == name])
+        assert own.sum(1).mean() == pytest.approx(9.4**2, rel=1e-4)
+        for block in np.split(own, 3, axis=1):
+            assert block.sum(1).mean() == pytest.approx(9.4**2 / 3, rel=1e-4)
+
+
+def test_slides_do_not_see_each_other(encoder, cells):
+    matrix, slides = cells
+    together = encoder.transform(matrix, GENES, slides)
+    for name in "abc":
+        own = np.flatnonzero(slides == name)
+        alone = encoder.transform(matrix[own], GENES, pd.Categorical([name] * len(own)))
+        np.testing.assert_allclose(together[own], alone, atol=1e-4)
+
+
+def test_order_of_cells_does_not_matter(encoder, cells):
+    matrix, slides = cells
+    order = np.random.default_rng(2).permutation(N)
+    found = encoder.transform(matrix[order], GENES, slides[order])
+    np.testing.assert_allclose(found, encoder.transform(matrix, GENES, slides)[order], atol=1e-4)
+
+
+def test_cells_made_dense_in_parts_give_the_same(encoder, cells, monkeypatch):
+    matrix, slides = cells
+    whole = encoder.transform(matrix, GENES, slides)
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    np.testing.assert_allclose(encoder.transform(matrix, GENES, slides), whole, atol=1e-4)
+
+
+def test_offsets_of_a_slide_are_taken_out(encoder, cells):
+    matrix, slides = cells
+    shifted = matrix.toarray() + np.where(np.asarray(slides) == "b", 2.5, 0.0)[:, None] * np.linspace(0, 1, 20)
+    found = encoder.transform(sparse.csr_matrix(shifted, dtype=np.float32), GENES, slides)
+    np.testing.assert_allclose(found, encoder.transform(matrix, GENES, slides), atol=1e-3)
+
+
+def test_genes_are_matched_by_name(encoder, cells):
+    matrix, slides = cells
+    expected = encoder.transform(matrix, GENES, slides)
+    order = np.random.default_rng(3).permutation(20)
+    wide = sparse.hstack([matrix[:, order], sparse.csr_matrix(np.ones((N, 4)))]).tocsr()
+    names = GENES[order].append(pd.Index(["x1", "x2", "x3", "x4"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(encoder.transform(wide, names, slides), expected, atol=1e-4)
+
+
+def test_missing_genes_stand_at_the_mean_of_their_slide(encoder, cells):
+    matrix, slides = cells
+    dense = matrix.toarray()
+    for name in "abc":
+        dense[np.asarray(slides) == name, :6] = dense[np.asarray(slides) == name, :6].mean(0)
+    expected = encoder.transform(sparse.csr_matrix(dense), GENES, slides)
+    with pytest.warns(UserWarning, match="6 of the model's 20 genes are missing from the data; they are filled at the mean"):
+        found = encoder.transform(matrix[:, 6:], GENES[6:], slides)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_match_says_which_genes_are_there(encoder, cells):
+    matrix, _ = cells
+    with pytest.warns(UserWarning, match="5 of the model's 20 genes"):
+        found, present = encoder.match(matrix[:, ::-1][:, :15], GENES[::-1][:15])
+    assert present.tolist() == [False] * 5 + [True] * 15
+    assert found[:, :5].nnz == 0
+    assert np.array_equal(found[:, 5:].toarray(), matrix[:, 5:].toarray())
+
+
+@pytest.mark.parametrize("n_shared", [0, 9])
+def test_too_few_genes_name_both_namings(encoder, cells, n_shared):
+    names = pd.Index([f"g{i}" if i < n_shared else f"ENSMUSG{i:05}" for i in range(20)])[::-1]
+    message = rf"Only {n_shared} of the model's 20 genes.*at least half.*such as 'g0', the data 'ENSMUSG00019'.*one naming"
+    with pytest.raises(ValueError, match=message):
+        encoder.transform(cells[0], names, cells[1])
+
+
+def test_data_without_any_gene(encoder):
+    with pytest.raises(ValueError, match="Only 0 of the model's 20 genes"):
+        encoder.match(sparse.csr_matrix((5, 0), dtype=np.float32), pd.Index([], dtype=object))
+
+
+def test_a_slide_without_expression_stays_finite(encoder, cells):
+    matrix, slides = cells
+    empty = sparse.csr_matrix(matrix.multiply((np.asarray(slides) != "b")[:, None]), dtype=np.float32)
+    assert np.isfinite(encoder.transform(empty, GENES, slides)).all()
+
+
+def test_inputs_are_left_alone(encoder, cells, global_random_state):
+    matrix, slides = cells
+    before = matrix.copy()
+    encoder.transform(matrix, GENES, slides)
+    assert np.array_equal(matrix.data, before.data)
+    assert np.array_equal(matrix.indices, before.indices)
+
+
+def test_means_by_the_definition(cells):
+    matrix, slides = cells
+    means, codes = centre_by_slide(matrix, slides)
+    frame = pd.DataFrame(matrix.toarray()).groupby(np.asarray(slides)).mean()
+    np.testing.assert_allclose(means, frame.to_numpy(), rtol=1e-5)
+    assert [list(slides.categories)[code] for code in codes] == list(slides)
+
+
+def test_blocks_are_only_rescaled():
+    rng = np.random.default_rng(0)
+    h = (rng.normal(size=(40, 6)) * [1, 1, 100, 100, 0, 0]).astype(np.float32)
+    codes = np.repeat([0, 1], 20)
+    h[:20] *= 5
+    found = equalise_blocks(h, codes, 3)
+    assert found.dtype == np.float32
+    for part in (slice(0, 20), slice(20, 40)):
+        for block in (slice(0, 2), slice(2, 4)):
+            ratio = found[part, block] / h[part, block]
+            np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+            assert np.square(found[part, block]).sum(1).mean() == pytest.approx(9.4**2 / 3, rel=1e-4)
+    assert not found[:, 4:].any()  # nothing to scale is not blown up

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ipar
+from ipar.model import _io
+from ipar.model._io import encoder_from_state, encoder_state, model_from_state, model_state
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    """A model's directory."""
+    model.save(tmp_path / "liver")
+    return tmp_path / "liver"
+
+
+def coords(model, query):
+    return ipar.tl.predict_coords(query, model, copy=True, progress=False).obsm["X_ipar"]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def edit(folder, change, *, sign=False):
+    """Change the settings by hand; with a new checksum, if signed."""
+    path = folder / "config.json"
+    head = json.loads(path.read_text())
+    change(head)
+    if sign:
+        head["config_sha256"] = _io._digest(_io._canonical(head["config"]))
+    path.write_text(json.dumps(head))
+
+
+def test_a_saved_model_predicts_the_same(saved, model, query):
+    loaded = ipar.load(saved)
+    assert np.array_equal(coords(loaded, query), coords(model, query))
+    assert loaded.record == model.record
+    assert (loaded.beta, loaded.n_neighbors, loaded.plan) == (model.beta, model.n_neighbors, model.plan)
+    assert loaded.net.config == model.net.config
+    assert not loaded.net.training
+    assert repr(loaded) == repr(model)
+    assert np.array_equal(coords(ipar.load(str(saved)), query), coords(model, query))
+
+
+def test_the_directory_holds_settings_genes_and_weights_and_no_pickle(saved, model):
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    head = json.loads((saved / "config.json").read_text())
+    assert head["format"] == "ipar.IPALite"
+    assert head["ipar_version"] == ipar.__version__
+    assert head["config"]["encoder"]["genes"] == model.encoder.genes.tolist()
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["liver"]  # no staging is left
+    assert (saved.stat().st_mode & 0o777) == 0o755
+
+
+def test_saving_twice_gives_the_same_bytes(saved, model, tmp_path):
+    model.save(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(saved)
+    ipar.load(saved).save(tmp_path / "loaded")
+    assert contents(tmp_path / "loaded") == contents(saved)
+
+
+@pytest.mark.parametrize("suffix", ["pca", "genes", "both"])
+def test_every_kind_of_encoder_survives(slides, query, settings, suffix):
+    ipar.pp.embed(slides, "slide", **settings.hasty | {"inputs": suffix})
+    encoder = ipar.pp._embed.stored_encoder(slides)
+    args = (query.X, query.var_names, pd.Categorical(["d"] * 120))
+    found = encoder_from_state(*encoder_state(encoder))
+    assert np.array_equal(found.transform(*args), encoder.transform(*args))
+    assert found.record["inputs"] == suffix
+
+
+def test_state_is_plain(model):
+    config, arrays = model_state(model)
+    assert json.loads(json.dumps(config)) == json.loads(json.dumps(config, sort_keys=True))
+    assert all(isinstance(value, np.ndarray) for value in arrays.values())
+    assert not any("/" in name for name in arrays)
+    again = model_from_state(json.loads(json.dumps(config)), arrays)
+    assert model_state(again)[0]["net"] == config["net"]
+
+
+def test_weights_of_a_loaded_model_are_its_own(model):
+    config, arrays = model_state(model)
+    arrays = {name: value.copy() for name, value in arrays.items()}
+    again = model_from_state(config, arrays)
+    for value in arrays.values():
+        value[...] = 0
+    assert any(float(p.abs().max()) > 0 for p in again.net.parameters())
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_truncated_file_is_named(saved, name, share):
+    content = (saved / name).read_bytes()
+    (saved / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=rf"{name}.* truncated .*([Ss]ave|Copy)"):
+        ipar.load(saved)
+
+
+def test_missing_weights_are_named(saved):
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"has no model\.safetensors.*Copy the whole directory, or save again"):
+        ipar.load(saved)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "empty directory", "weights only"])
+def test_no_model_at_all(saved, tmp_path, kind):
+    path = tmp_path / "other"
+    if kind == "file":
+        path.write_text("{}")
+    elif kind == "empty directory":
+        path.mkdir()
+    elif kind == "weights only":
+        path = saved
+        (saved / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"No ipar model at {re.escape(str(path))}: expected a directory with config"):
+        ipar.load(path)
+
+
+@pytest.mark.parametrize("change", [{"format_version": 2}, {"format": "ipar.IGA"}])
+def test_another_version_is_named(saved, change):
+    edit(saved, lambda head: head.update(change))
+    version = re.escape(ipar.__version__)
+    with pytest.raises(ValueError, match=rf"this ipar reads ipar\.IPALite version 1: load it with ipar {version}, or fit"):
+        ipar.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head: head["config"].update(n_neighbors=7),
+        lambda head: head["config"]["encoder"]["genes"].reverse(),
+        lambda head: head["config"]["record"]["localisability"].update(localisable=True, recall_ratio=99.0),
+        lambda head: head.pop("config"),
+        lambda head: head.pop("config_sha256"),
+    ],
+    ids=["setting", "genes", "verdict", "no settings", "no checksum"],
+)
+def test_settings_changed_by_hand_are_refused(saved, change):
+    edit(saved, change)
+    with pytest.raises(ValueError, match=r"was changed after it was written.*Save the model again"):
+        ipar.load(saved)
+
+
+def test_weights_changed_by_hand_are_refused(saved):
+    content = bytearray((saved / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (saved / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"was changed: its checksum differs.*Copy or save it again"):
+        ipar.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["net"].update(d_state=24),
+        lambda config: config["net"].update(colour="red"),
+        lambda config: config.pop("plan"),
+        lambda config: config["encoder"]["parts"].append(config["encoder"]["parts"][0]),
+    ],
+    ids=["another width", "unknown setting", "missing setting", "part without weights"],
+)
+def test_settings_that_fit_no_weights_are_refused(saved, change):
+    edit(saved, lambda head: change(head["config"]), sign=True)
+    with pytest.raises(ValueError, match="is not complete .*save it again from the fitted model"):
+        ipar.load(saved)
+
+
+def test_json_of_something_else_is_refused(saved):
+    for text in ("[1, 2]", '"model"', "{}", "\x00\xff"):
+        (saved / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="truncated or not of an ipar model"):
+            ipar.load(saved)
+
+
+def test_a_model_replaces_a_model(saved, model, query):
+    replace(model, beta=0.5).save(saved)
+    assert ipar.load(saved).beta == 0.5
+    (saved.parent / "empty").mkdir()
+    model.save(saved.parent / "empty")
+    assert ipar.load(saved.parent / "empty").beta == model.beta
+    model.save(saved.parent / "deep" / "down")
+    assert np.array_equal(coords(ipar.load(saved.parent / "deep" / "down"), query), coords(model, query))
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_nothing_but_a_model_is_replaced(model, tmp_path, kind):
+    path = tmp_path / "thesis"
+    if kind == "file":
+        path.write_text("years of work")
+    else:
+        path.mkdir()
+        (path / "chapter1").write_text("years of work")
+    with pytest.raises(FileExistsError, match="exists and is not a model's directory: choose another path"):
+        model.save(path)
+    assert (path if kind == "file" else path / "chapter1").read_text() == "years of work"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["thesis"]
+
+
+class Interruption(BaseException):
+    """Ctrl-C or a full disk, at any place."""
+
+
+def raising(*_, **__):
+    raise Interruption
+
+
+def half_written(arrays, path):
+    Path(path).write_bytes(b"half of the weigh")
+    raise Interruption
+
+
+@pytest.mark.parametrize("interrupted", ["weights", "settings", "moving out", "moving in"])
+def test_an_interrupted_save_leaves_the_old_model(saved, model, monkeypatch, interrupted):
+    before, moves = contents(saved), iter(range(10))
+    move = os.replace
+
+    def replaced(source, target):
+        if next(moves) == (0 if interrupted == "moving out" else 1):
+            raise Interruption
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        if interrupted == "weights":
+            patch.setattr(_io, "save_file", half_written)
+        elif interrupted == "settings":
+            patch.setattr(Path, "write_text", raising)
+        else:
+            patch.setattr(_io.os, "replace", replaced)
+        with pytest.raises(Interruption):
+            replace(model, beta=0.125).save(saved)
+    assert contents(saved) == before
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["liver"]  # nothing half-written lies about
+    assert ipar.load(saved).beta == model.beta
+
+
+def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(_io, "save_file", half_written)
+    with pytest.raises(Interruption):
+        model.save(tmp_path / "liver")
+    assert list(tmp_path.iterdir()) == []

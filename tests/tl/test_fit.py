@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ipar.metrics import luna_spearman
+from ipar.model._io import model_state
+from ipar.pp import LocalisabilityWarning, candidates, embed
+from ipar.tl import fit_ipalite, predict_coords
+from ipar.training import _loop
+
+HISTORY = ["epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::ipar.pp.LocalisabilityWarning")  # a hasty encoder cannot localise
+
+
+@pytest.fixture
+def fit(settings):
+    """Fit with a small network and few steps."""
+
+    def run(adata, **options):
+        return fit_ipalite(adata, "slide", **settings.fit | options)
+
+    return run
+
+
+@pytest.fixture
+def fit_briefly(fit, settings):
+    """For what does not depend on how good the network is: one epoch, no second run."""
+
+    def run(adata, **options):
+        training = replace(settings.fit["training"], gate_steps=1)
+        return fit(adata, **{"max_epochs": 1, "n_minisets": 2, "refit": False, "training": training} | options)
+
+    return run
+
+
+def same_weights(a, b):
+    left, right = model_state(a)[1], model_state(b)[1]
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_only_the_record_is_written_where_embedding_and_candidates_exist(
+    train, fit_briefly, unchanged, global_random_state
+):
+    before = set(train.uns["ipar"])
+    del train.uns["ipar"]["model"]
+    changes = unchanged(train)
+    model = fit_briefly(train)
+    assert changes() == {("uns", "ipar")}
+    assert set(train.uns["ipar"]) == before == {"localisability", "history", "history_best", "fit", "model"}
+    assert not model.net.training
+    assert not model.gate.training
+
+
+def test_embedding_and_candidates_are_made_where_they_are_missing(
+    slides, fit_briefly, hasty_encoder, unchanged, global_random_state, settings
+):
+    by_hand = slides.copy()
+    changes = unchanged(slides)
+    found = fit_briefly(slides, inputs="pca", n_neighbors=30, random_state=3)
+    assert changes() == {
+        ("obsm", "X_ipar_embed"),
+        ("obsp", "ipar_candidates_distances"),
+        ("obsp", "ipar_candidates_connectivities"),
+        ("uns", "ipar_candidates"),
+        ("uns", "ipar_embed"),
+        ("uns", "ipar"),
+    }
+    embed(by_hand, "slide", random_state=3, **settings.hasty)
+    candidates(by_hand, 30, random_state=3)
+    assert same_weights(found, fit_briefly(by_hand, random_state=3))
+
+
+def test_a_layer_is_passed_on_to_the_embedding(slides, fit_briefly, hasty_encoder):
+    expected = fit_briefly(slides.copy(), inputs="pca")
+    slides.layers["lognorm"], slides.X = slides.X, None
+    assert same_weights(fit_briefly(slides, inputs="pca", layer="lognorm"), expected)
+
+
+def test_the_fit_learns(fitted, fit_briefly):
+    untrained = fit_briefly(fitted.train.copy(), training=_loop.IPALiteTraining(lr=0.0, lr_min=0.0, gate_steps=1))
+    scores = []
+    for model in (fitted.model, untrained):
+        query = fitted.query.copy()
+        predict_coords(query, model, progress=False)
+        scores.append(luna_spearman(query.obsm["spatial"], query.obsm["X_ipar"]))
+    assert scores[0] > 0.25
+    assert scores[0] > scores[1]
+
+
+def test_history_has_one_row_an_epoch(fitted):
+    record = fitted.train.uns["ipar"]
+    history = record["history"]
+    assert list(history.columns) == HISTORY
+    assert history["epoch"].tolist() == [0, 1]
+    assert history["w_rw"].tolist() == [0.0, 0.3]
+    assert np.isfinite(history.to_numpy()).all()
+    assert (np.diff(history["lr"]) < 0).all()
+    assert record["history_best"] == 1  # the warm-up does not count
+
+
+def test_a_longer_fit_keeps_its_best_epoch(train, fit, settings):
+    fit(train, max_epochs=4, refit=False)
+    record = train.uns["ipar"]
+    counted = record["history"].query("w_rw == w_rw.max()")
+    assert len(record["history"]) == 4
+    assert record["history_best"] == counted["epoch"][counted["val_gated"].idxmin()]
+
+
+def test_beta_is_the_best_of_the_sweep(fitted):
+    record = fitted.train.uns["ipar"]["fit"]
+    table = record["betas"]
+    assert table["beta"].tolist() == [0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4]
+    assert fitted.model.beta == record["beta"] == table["beta"][table["e_geo"].idxmin()]
+
+
+def test_seeds(train, fit_briefly):
+    first = fit_briefly(train.copy())
+    assert same_weights(first, fit_briefly(train.copy()))
+    assert not same_weights(first, fit_briefly(train.copy(), random_state=1))
+
+
+def test_the_left_out_slide_is_not_trained_on_unless_refitted(train, fit_briefly):
+    expected, refitted = fit_briefly(train.copy()), fit_briefly(train.copy(), refit=True)
+    left = train.obs["slide"] == expected.record["validation_slide"]
+    rng = np.random.default_rng(0)
+    train.obsm["spatial"][left] = rng.permutation(train.obsm["spatial"][left])
+    assert same_weights(fit_briefly(train.copy()), expected)
+    assert not same_weights(fit_briefly(train.copy(), refit=True), refitted)
+
+
+def test_frames_of_slides_do_not_matter(train, fit_briefly):
+    expected = fit_briefly(train.copy())
+    c = train.obs["slide"] == "c"
+    train.obsm["spatial"][c] = train.obsm["spatial"][c][:, ::-1] * 50.0 - 1e5
+    found = fit_briefly(train)
+    for name, value in model_state(expected)[1].items():
+        np.testing.assert_allclose(model_state(found)[1][name], value, atol=5e-3)
+
+
+def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_training, fit, unchanged):
+    changes = unchanged(bad_training.adata)
+    with pytest.raises(bad_training.error, match=bad_training.remedy):
+        fit(bad_training.adata)
+    assert changes() == set()
+
+
+def test_settings_that_make_no_sense(train, fit, unchanged):
+    changes = unchanged(train)
+    with pytest.raises(ValueError, match="max_epochs must be at least 1, found 0"):
+        fit(train, max_epochs=0)
+    with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):
+        fit(train, device="abacus")
+    assert changes() == set()
+
+
+def test_the_number_of_candidates_is_that_of_the_graph_unless_given(train, fit_briefly):
+    assert fit_briefly(train).n_neighbors == 40
+    assert fit_briefly(train, n_neighbors=25).n_neighbors == 25
+    assert train.uns["ipar_candidates"]["params"]["n_neighbors"] == 25
+    assert (np.diff(train.obsp["ipar_candidates_distances"].indptr) == 25).all()
+
+
+def test_more_candidates_than_cells(train, query, fit_briefly):
+    model = fit_briefly(train, n_neighbors=500, miniset_size=(60, 400))  # slides have 120 cells
+    assert model.n_neighbors == 500
+    predict_coords(query, model, progress=False)
+    assert np.isfinite(query.obsm["X_ipar"]).all()
+
+
+@pytest.mark.parametrize("changed", [{"metric": "euclidean"}, {"use_rep": "X_other"}])
+def test_candidates_of_another_kind_are_refused(train, fit_briefly, changed):
+    candidates(train, 20, **changed)
+    with pytest.raises(ValueError, match=r"run ipar\.pp\.candidates\(adata\) again, or give n_neighbors"):
+        fit_briefly(train)
+    assert fit_briefly(train, n_neighbors=20).n_neighbors == 20
+
+
+def test_an_embedding_of_other_slides_is_not_used(train, fit_briefly, hasty_encoder):
+    # its encoder saw the coordinates of slide c, which may be the one to be scored on
+    part = train[train.obs["slide"] != "c"].copy()
+    fit_briefly(part, inputs="pca")
+    assert sorted(part.uns["ipar_embed"]["slides"]) == ["a", "b"]
+    assert part.uns["ipar"]["localisability"]["folds"]["slide"].tolist() == ["a", "b"]
+    assert not np.allclose(part.obsm["X_ipar_embed"], train[part.obs_names].obsm["X_ipar_embed"], atol=0.5)
+    alone = part[:, :].copy()
+    for key in ("ipar", "ipar_embed", "ipar_candidates"):
+        del alone.uns[key]
+    assert same_weights(fit_briefly(alone, inputs="pca"), fit_briefly(part, n_neighbors=100))
+
+
+def test_an_embedding_whose_encoder_is_gone_is_not_used(train, fit_briefly, hasty_encoder, settings):
+    embed(train, "slide", key_added="X_second", **settings.hasty)  # the record now speaks of another one
+    before = train.obsm["X_ipar_embed"].copy()
+    fit_briefly(train, inputs="pca")
+    assert not np.allclose(train.obsm["X_ipar_embed"], before, atol=0.5)
+    np.testing.assert_allclose(train.obsm["X_ipar_embed"], train.obsm["X_second"])
+
+
+def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit, hasty_encoder):
+    x = slides.X.toarray()
+    x[100:110] = 0
+    slides.X = x
+    slides.obsm["spatial"][:120] = np.repeat(slides.obsm["spatial"][:6], 20, axis=0)
+    with pytest.warns(UserWarning) as caught:
+        model = fit(slides, inputs="pca")
+    messages = "\n".join(str(one.message) for one in caught)
+    assert "10 of 360 cells have no counts" in messages
+    assert messages.count("'a': 114 of 120 cells share a position") == 1
+    assert all(np.isfinite(value).all() for value in model_state(model)[1].values())
+    assert np.isfinite(slides.uns["ipar"]["history"].to_numpy()).all()
+
+
+def test_a_tissue_without_geometry_is_fitted_with_a_warning_that_stays(make_slides, fit_briefly, hasty_encoder):
+    slides = make_slides(localisable=False)
+    with pytest.warns(LocalisabilityWarning, match="would mean nothing"):
+        model = fit_briefly(slides, inputs="pca")
+    with pytest.warns(LocalisabilityWarning, match="these coordinates mean nothing"):
+        predict_coords(slides, model, library_key="slide", progress=False)
+    assert slides.uns["ipar"]["prediction"]["localisable"] is False
+
+
+def interrupt(monkeypatch, at):
+    """Press ctrl-C in the given training step, counted over all runs; gives the weights at the end of every epoch."""
+    count, losses, validate = iter(range(10**6)), _loop.IPALiteTrainer._losses, _loop.validate
+    seen = []
+
+    def interrupted(self, batch, weights):
+        if next(count) == at:
+            raise KeyboardInterrupt
+        return losses(self, batch, weights)
+
+    def watched(net, gate, sets):
+        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        return validate(net, gate, sets)
+
+    monkeypatch.setattr(_loop.IPALiteTrainer, "_losses", interrupted)
+    monkeypatch.setattr(_loop, "validate", watched)
+    return seen
+
+
+def test_ctrl_c_keeps_the_best_so_far(train, query, fit, monkeypatch, caplog):
+    seen = interrupt(monkeypatch, 14)  # of four steps an epoch
+    model = fit(train, max_epochs=4)
+    assert "interrupted after 3 epochs" in caplog.text
+    assert len(train.uns["ipar"]["history"]) == len(seen) == 3
+    kept = seen[train.uns["ipar"]["history_best"]]
+    assert all(torch.equal(value, kept[name]) for name, value in model.net.state_dict().items())
+    predict_coords(query, model, progress=False)
+    assert np.isfinite(query.obsm["X_ipar"]).all()
+
+
+def test_ctrl_c_in_the_second_run_keeps_the_first(train, fit, monkeypatch):
+    expected = fit(train.copy(), refit=False)
+    interrupt(monkeypatch, 13)  # of two runs of eight steps
+    assert same_weights(fit(train, refit=True), expected)
+
+
+def test_ctrl_c_before_there_is_anything_to_keep_ends_the_fit(train, fit, monkeypatch, unchanged):
+    changes = unchanged(train)
+    interrupt(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(train)
+    assert changes() == set()
+
+
+def walk(value, path="uns"):
+    yield path, value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            assert isinstance(key, str)
+            yield from walk(child, f"{path}[{key!r}]")
+
+
+def test_the_record_holds_only_what_files_can(fitted):
+    for path, value in walk(dict(fitted.train.uns)):
+        assert "/" not in path
+        assert not isinstance(value, tuple | list | type(None)), path
+        assert isinstance(value, dict | str | bool | int | float | np.ndarray | np.generic | pd.DataFrame), path
+    json.loads(fitted.train.uns["ipar"]["model"]["config"])
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_a_fit_goes_on_after_a_round_trip(fitted, fit_briefly, tmp_path, suffix):
+    path = tmp_path / f"train.{suffix}"
+    getattr(fitted.train, f"write_{suffix}")(path)
+    back = getattr(ad, f"read_{suffix}")(path)
+    pd.testing.assert_frame_equal(back.uns["ipar"]["history"], fitted.train.uns["ipar"]["history"], check_index_type=False)
+    found = fit_briefly(back)  # finds embedding and candidates
+    assert same_weights(found, fit_briefly(fitted.train.copy()))
+    assert json.loads(json.dumps(found.record)) == found.record
+
+
+def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchanged, hasty_encoder):
+    changes = unchanged(train)
+    whole, part = train[:], train[train.obs["slide"] != "a"]
+    assert same_weights(fit_briefly(whole), fit_briefly(train.copy()))
+    assert changes() == set()
+    fit_briefly(part, inputs="pca")
+    assert changes() == set()

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.spatial import procrustes
+
+from ipar.metrics import luna_spearman
+from ipar.model import ConsensusPlan
+from ipar.model._io import model_state
+from ipar.pp import LocalisabilityWarning
+from ipar.tl import predict_coords
+from ipar.tl._predict import quadrant_cells
+
+
+@pytest.fixture
+def direct(model):
+    """The model, with all cells of a slide in one pass."""
+    return replace(model, plan=ConsensusPlan())
+
+
+@pytest.fixture
+def place():
+    """Predict without a bar; gives the coordinates."""
+
+    def run(adata, *args, **options):
+        predict_coords(adata, *args, progress=False, **options)
+        return adata.obsm[options.get("key_added", "X_ipar")]
+
+    return run
+
+
+def disparity(a, b):
+    """What no rotation, reflection, scale or shift can mend: 0 for one shape, 1 for unrelated ones."""
+    return procrustes(a, b)[2]
+
+
+def test_what_is_written(query, model, place, unchanged, global_random_state):
+    changes = unchanged(query)
+    coords = place(query, model)
+    assert changes() == {
+        ("obsm", "X_ipar"),
+        ("obsm", "X_ipar_recycles"),
+        ("obsm", "X_ipar_embed"),
+        ("uns", "ipar"),
+    }
+    assert coords.shape == (120, 2)
+    assert coords.dtype == np.float32
+    np.testing.assert_allclose(coords.mean(0), 0, atol=1e-5)
+    assert np.square(coords).sum(1).mean() == pytest.approx(1, abs=1e-4)
+    expected = model.encoder.transform(query.X, query.var_names, pd.Categorical(["all"] * 120))
+    assert np.array_equal(query.obsm["X_ipar_embed"], expected)
+
+
+def test_copy_leaves_the_original_alone(query, model, unchanged):
+    changes = unchanged(query)
+    changed = predict_coords(query, model, copy=True, progress=False)
+    assert changes() == set()
+    assert predict_coords(query, model, progress=False) is None
+    assert np.array_equal(changed.obsm["X_ipar"], query.obsm["X_ipar"])
+
+
+def test_the_model_is_not_changed(query, model, place):
+    before = {name: value.copy() for name, value in model_state(model)[1].items()}
+    settings = model_state(model)[0]
+    place(query, model)
+    assert model_state(model)[0] == settings
+    assert all(np.array_equal(value, before[name]) for name, value in model_state(model)[1].items())
+
+
+def test_recycles_end_in_the_layout_and_are_aligned_to_it(query, direct, place):
+    coords = place(query, direct)
+    recycles = query.obsm["X_ipar_recycles"]
+    assert recycles.shape == (120, 2 * 3)
+    assert recycles.dtype == np.float32
+    assert np.array_equal(recycles[:, -2:], coords)
+    for r in range(3):
+        layout = recycles[:, 2 * r : 2 * r + 2].astype(float)
+        assert np.square(layout).sum(1).mean() == pytest.approx(1, abs=1e-4)
+        u, _, vt = np.linalg.svd(layout.T @ coords)
+        np.testing.assert_allclose(u @ vt, np.eye(2), atol=1e-3)  # no turn would bring it nearer
+
+
+def test_an_unseen_slide_is_placed_better_than_by_chance(query, model, direct, place):
+    truth = query.obsm["spatial"]
+    permuted = np.random.default_rng(0).permutation(truth)
+    for one in (model, direct):
+        assert luna_spearman(truth, place(query, one)) > luna_spearman(truth, permuted) + 0.2
+
+
+def test_coordinates_of_the_query_are_not_read(query, model, place):
+    expected = place(query.copy(), model)
+    scrambled, bare, broken = query.copy(), query.copy(), query.copy()
+    scrambled.obsm["spatial"] = np.random.default_rng(0).permutation(query.obsm["spatial"])
+    del bare.obsm["spatial"]
+    broken.obsm["spatial"] = np.full((120, 5), np.nan)
+    for adata in (scrambled, bare, broken):
+        assert np.array_equal(place(adata, model), expected)
+
+
+def test_order_of_cells_does_not_matter(query, direct, place):
+    order = np.random.default_rng(0).permutation(120)
+    shuffled = query[order].copy()
+    expected, found = place(query, direct), place(shuffled, direct)
+    np.testing.assert_allclose(found, expected[order], atol=2e-3)
+    np.testing.assert_allclose(shuffled.obsm["X_ipar_recycles"], query.obsm["X_ipar_recycles"][order], atol=2e-3)
+
+
+def test_order_of_genes_does_not_matter_nor_do_others(query, model, place):
+    expected = place(query.copy(), model)
+    shuffled = query[:, np.random.default_rng(0).permutation(60)].copy()
+    np.testing.assert_allclose(place(shuffled, model), expected, atol=2e-3)
+    other = ad.AnnData(sparse.csr_matrix(np.full((120, 30), 1.5, dtype=np.float32)), obs=query.obs)
+    other.var_names = [f"other{i}" for i in range(30)]
+    np.testing.assert_allclose(place(ad.concat([other, query], axis=1, merge="same"), model), expected, atol=2e-3)
+
+
+def test_missing_genes_are_counted_and_stand_at_their_mean(query, direct, place):
+    dense = query.X.toarray()
+    dense[:, 40:] = dense[:, 40:].mean(0)
+    filled = query.copy()
+    filled.X = dense
+    with pytest.warns(UserWarning, match="20 of the model's 60 genes are missing from the data; they are filled"):
+        found = place(query[:, :40].copy(), direct)
+    np.testing.assert_allclose(found, place(filled, direct), atol=2e-3)
+
+
+@pytest.mark.parametrize(("n_genes", "fails"), [(30, False), (29, True), (0, True)])
+def test_half_of_the_genes_are_needed(query, model, place, n_genes, fails, unchanged):
+    query.var_names = [f"gene{i}" if i < n_genes else f"ENSG{i}" for i in range(60)]
+    changes = unchanged(query)
+    if not fails:
+        with pytest.warns(UserWarning, match="30 of the model's 60 genes are missing"):
+            assert np.isfinite(place(query, model)).all()
+        return
+    with pytest.raises(ValueError, match=rf"Only {n_genes} of the model's 60 genes.*'gene0'.*bring them to one naming"):
+        place(query, model)
+    assert changes() == set()
+
+
+@pytest.mark.parametrize("which", ["model", "direct"])
+def test_slides_are_placed_as_if_alone(train, which, place, request):
+    model = request.getfixturevalue(which)
+    coords = place(train, model, library_key="slide")
+    for name in "abc":
+        cells = train.obs["slide"] == name
+        alone = train[cells].copy()
+        np.testing.assert_allclose(coords[cells], place(alone, model), atol=2e-3)
+        np.testing.assert_allclose(coords[cells].mean(0), 0, atol=1e-4)
+    assert train.uns["ipar"]["prediction"]["library_key"] == "slide"
+
+
+def test_without_a_slide_column_all_cells_are_one_slide(train, model, place):
+    together = place(train.copy(), model)
+    assert np.square(together).sum(1).mean() == pytest.approx(1, abs=1e-4)
+    assert not np.allclose(together, place(train, model, library_key="slide"), atol=0.1)
+
+
+@pytest.mark.parametrize("column", ["category", None])
+def test_the_model_fitted_on_an_anndata_is_found_there(train, model, place, column):
+    expected = place(train.copy(), model, library_key="slide")
+    assert np.array_equal(place(train, library_key="slide" if column is None else None), expected)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_the_model_is_found_after_a_round_trip(train, place, tmp_path, suffix):
+    expected = place(train)
+    path = tmp_path / f"placed.{suffix}"
+    getattr(train, f"write_{suffix}")(path)
+    back = getattr(ad, f"read_{suffix}")(path)
+    assert np.array_equal(back.obsm["X_ipar"], expected)
+    attention, kept = (one.uns["ipar"]["attention"] for one in (train, back))
+    assert attention.keys() == kept.keys()
+    assert all(np.array_equal(attention[key], kept[key]) for key in attention)
+    assert dict(back.uns["ipar"]["prediction"]) == train.uns["ipar"]["prediction"]
+    del back.obsm["X_ipar"]
+    assert np.array_equal(place(back), expected)
+
+
+def test_no_model_at_all(query, unchanged):
+    changes = unchanged(query)
+    with pytest.raises(ValueError, match=r"No model given.*ipar\.tl\.fit_ipalite.*or ipar\.load\(directory\)"):
+        predict_coords(query)
+    assert changes() == set()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [lambda x: x.toarray(), sparse.csc_matrix, lambda x: x.toarray().astype(np.float64)],
+    ids=["dense", "csc", "float64"],
+)
+def test_any_matrix_gives_the_same_layout(query, model, place, convert):
+    expected = place(query.copy(), model)
+    query.X = convert(query.X)
+    assert np.array_equal(place(query, model), expected)
+
+
+def test_counts_give_what_normalising_first_gives(query, direct, place, unchanged):
+    expected = place(query.copy(), direct)
+    query.X = query.layers["counts"].astype(np.int32)
+    changes = unchanged(query)
+    with pytest.warns(UserWarning, match="raw counts"):
+        found = place(query, direct)
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert ("X",) not in changes()
+
+
+def test_a_layer_can_be_read(query, model, place):
+    expected = place(query.copy(), model)
+    query.layers["lognorm"], query.X = query.X, None
+    assert np.array_equal(place(query, model, layer="lognorm"), expected)
+
+
+def test_a_view_is_placed_and_its_parent_left_alone(train, model, place, unchanged):
+    changes = unchanged(train)
+    view = train[train.obs["slide"] == "b"]
+    expected = place(view.copy(), model)
+    assert np.array_equal(place(view, model), expected)
+    assert changes() == set()
+
+
+def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_query, model, unchanged):
+    changes = unchanged(bad_query.adata)
+    with pytest.raises(bad_query.error, match=bad_query.remedy):
+        predict_coords(bad_query.adata, model, library_key="slide", progress=False)
+    assert changes() == set()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_too_few_cells(query, model, place, n):
+    with pytest.raises(ValueError, match=f"At least 4 cells are needed for a layout, found {n}"):
+        place(query[:n].copy(), model)
+
+
+@pytest.mark.parametrize("n", [4, 5, 20, 80, 81])
+def test_fewer_cells_than_candidates(query, model, place, n):
+    few = query[:n].copy()
+    assert np.isfinite(place(few, model)).all()
+    attention = few.uns["ipar"]["attention"]
+    assert (attention["candidates"].sum(1) == min(40, attention["cells"].shape[1] - 1)).all()
+
+
+@pytest.mark.parametrize("which", ["model", "direct"])
+def test_cells_without_counts_are_warned_of_and_stay_finite(query, which, place, request):
+    x = query.X.toarray()
+    x[:50] = 0
+    query.X = sparse.csr_matrix(x)
+    with pytest.warns(UserWarning, match=r"50 of 120 cells have no counts.*sc\.pp\.filter_cells"):
+        coords = place(query, request.getfixturevalue(which))
+    assert np.isfinite(coords).all()
+
+
+def test_no_counts_at_all(query, model, place):
+    query.X = sparse.csr_matrix(query.shape, dtype=np.float32)
+    with pytest.warns(UserWarning, match="120 of 120 cells have no counts"):
+        assert np.isfinite(place(query, model)).all()
+
+
+def test_consensus_follows_the_plan(query, model, direct, place):
+    plan = model.plan
+    assert (plan.direct_max, plan.subset_size, plan.n_anchors) == (80, 64, 21)
+    coords = place(query, model)
+    assert query.uns["ipar"]["prediction"] == {
+        "method": "consensus",
+        "n_rounds": plan.n_rounds,
+        "subset_size": 64,
+        "n_cells": 120,
+        "key_added": "X_ipar",
+        "random_state": 0,
+        "localisable": True,
+    }
+    assert np.array_equal(place(query, model), coords)
+    assert disparity(place(query, model, random_state=1), coords) < 0.2
+    assert disparity(place(query, model, n_rounds=1), coords) > disparity(place(query, model, n_rounds=20), coords) > 0
+    assert query.uns["ipar"]["prediction"]["n_rounds"] == 20
+    assert disparity(place(query, direct), coords) < 0.5
+    assert query.uns["ipar"]["prediction"]["method"] == "direct"
+    with pytest.raises(ValueError, match="n_rounds must be at least 1, found 0"):
+        place(query, model, n_rounds=0)
+
+
+def test_a_direct_layout_has_no_seed(query, direct, place):
+    assert np.array_equal(place(query.copy(), direct), place(query, direct, random_state=7))
+
+
+def test_large_slides_and_small_ones_side_by_side(train, model, place):
+    part = train[[*range(120), *range(120, 160), *range(240, 244)]].copy()  # 120, 40 and 4 cells
+    coords = place(part, model, library_key="slide")
+    assert np.isfinite(coords).all()
+    assert part.uns["ipar"]["prediction"]["method"] == "consensus"
+
+
+@pytest.mark.parametrize("which", ["model", "direct"])
+def test_attention_rows(query, which, place, request):
+    coords = place(query, request.getfixturevalue(which))
+    found = query.uns["ipar"]["attention"]
+    cells, weights, candidates, chosen = (found[key] for key in ("cells", "weights", "candidates", "query"))
+    m = 120 if which == "direct" else 64
+    assert cells.shape == candidates.shape == (len(chosen), m)
+    assert weights.shape == (len(chosen), 2, 2, m)  # recycles, heads
+    assert weights.dtype == np.float32
+    assert candidates.dtype == bool
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-4)
+    assert weights[~np.broadcast_to(candidates[:, None, None], weights.shape)].max() == 0
+    assert (candidates.sum(1) == 40).all()
+    for i, cell in enumerate(chosen):
+        assert len(set(cells[i])) == m
+        assert cell in cells[i]
+        assert not candidates[i][cells[i] == cell].any()
+    sides = coords[chosen] > np.median(coords, axis=0)
+    assert len({tuple(side) for side in sides}) == len(chosen) == 4
+
+
+def test_attention_is_of_the_first_slide_by_position(train, model, place):
+    order = np.random.default_rng(0).permutation(360)
+    mixed = train[order].copy()
+    place(mixed, model, library_key="slide")
+    found = mixed.uns["ipar"]["attention"]
+    assert set(mixed.obs["slide"].iloc[found["cells"].ravel()]) == {"a"}
+    assert set(mixed.obs["slide"].iloc[found["query"]]) == {"a"}
+
+
+def test_cells_of_quadrants_are_each_named_once():
+    corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=np.float32)
+    assert quadrant_cells(np.r_[corners, 10 * corners]).tolist() in ([0, 1, 2, 3], [4, 5, 6, 7])
+    assert len(quadrant_cells(np.zeros((5, 2), dtype=np.float32))) == 1
+
+
+def test_another_key(query, model, place, unchanged):
+    expected = place(query.copy(), model)
+    changes = unchanged(query)
+    assert np.array_equal(place(query, model, key_added="X_second"), expected)
+    assert {("obsm", "X_second"), ("obsm", "X_second_recycles")} <= changes()
+    assert "X_ipar" not in query.obsm
+    assert query.uns["ipar"]["prediction"]["key_added"] == "X_second"
+
+
+def test_the_record_of_a_fit_is_kept(train, model, place):
+    before = set(train.uns["ipar"])
+    embedding = train.obsm["X_ipar_embed"].copy()
+    place(train, model, library_key="slide")
+    assert set(train.uns["ipar"]) == before | {"attention", "prediction"}
+    assert np.array_equal(train.obsm["X_ipar_embed"], embedding)  # cross-fitted: a further fit relies on it
+
+
+def test_a_model_of_a_tissue_that_cannot_be_localised_warns_with_the_figures(query, model, place):
+    verdict = {"localisable": False, "distance_spearman": 0.0512, "recall_ratio": 1.349}
+    with pytest.warns(LocalisabilityWarning, match=r"at 0\.05.*1\.3 times.*mean nothing") as caught:
+        place(query, replace(model, record={"localisability": verdict}))
+    assert caught[0].filename == __file__
+    assert query.uns["ipar"]["prediction"]["localisable"] is False
+
+
+def test_a_device_that_is_not_there(query, model, place, unchanged):
+    changes = unchanged(query)
+    with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):
+        place(query, model, device="abacus")
+    assert changes() == set()
