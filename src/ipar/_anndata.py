@@ -290,7 +290,9 @@ def warn_empty_cells(expression: Expression) -> None:
 
 def record(adata: AnnData) -> dict[str, Any]:
     """The run record ``uns["ipar"]``, made where it is missing."""
-    return adata.uns.setdefault(RECORD, {})  # type: ignore[no-any-return]
+    # a new dict: that of a view is its parent's
+    adata.uns[RECORD] = dict(adata.uns.get(RECORD, {}))
+    return adata.uns[RECORD]  # type: ignore[no-any-return]
 
 
 def to_uns(value: Any) -> Any:

@@ -44,6 +44,13 @@ def test_itself_is_never_a_candidate_not_even_among_twins_or_empty_cells():
     assert all(set(row) <= twins for row in found[:10].tolist())
 
 
+def test_opposite_cells_are_candidates_before_itself():
+    h = -torch.rand(20, 1)
+    h[4] = 1.0  # as far as cosine goes from all others
+    assert sorted(cosine_candidates(h, 19)[4].tolist()) == [j for j in range(20) if j != 4]
+    assert all(4 in row for i, row in enumerate(cosine_candidates(h, 19).tolist()) if i != 4)
+
+
 def test_sets_are_searched_apart():
     h = torch.randn(2, 3, 25, 6)
     found = cosine_candidates(h, 5)

@@ -99,7 +99,7 @@ def test_genes_are_matched_by_name(encoder, cells):
     matrix, slides = cells
     expected = encoder.transform(matrix, GENES, slides)
     order = np.random.default_rng(3).permutation(20)
-    wide = sparse.hstack([matrix[:, order], sparse.csr_matrix(np.ones((N, 4)))]).tocsr()
+    wide = sparse.hstack([matrix[:, order], sparse.csr_matrix(np.ones((N, 4), dtype=np.float32))], format="csr")
     names = GENES[order].append(pd.Index(["x1", "x2", "x3", "x4"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -112,7 +112,9 @@ def test_missing_genes_stand_at_the_mean_of_their_slide(encoder, cells):
     for name in "abc":
         dense[np.asarray(slides) == name, :6] = dense[np.asarray(slides) == name, :6].mean(0)
     expected = encoder.transform(sparse.csr_matrix(dense), GENES, slides)
-    with pytest.warns(UserWarning, match="6 of the model's 20 genes are missing from the data; they are filled at the mean"):
+    with pytest.warns(
+        UserWarning, match="6 of the model's 20 genes are missing from the data; they are filled at the mean"
+    ):
         found = encoder.transform(matrix[:, 6:], GENES[6:], slides)
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
@@ -129,7 +131,9 @@ def test_match_says_which_genes_are_there(encoder, cells):
 @pytest.mark.parametrize("n_shared", [0, 9])
 def test_too_few_genes_name_both_namings(encoder, cells, n_shared):
     names = pd.Index([f"g{i}" if i < n_shared else f"ENSMUSG{i:05}" for i in range(20)])[::-1]
-    message = rf"Only {n_shared} of the model's 20 genes.*at least half.*such as 'g0', the data 'ENSMUSG00019'.*one naming"
+    message = (
+        rf"Only {n_shared} of the model's 20 genes.*at least half.*such as 'g0', the data 'ENSMUSG00019'.*one naming"
+    )
     with pytest.raises(ValueError, match=message):
         encoder.transform(cells[0], names, cells[1])
 

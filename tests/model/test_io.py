@@ -40,7 +40,7 @@ def edit(folder, change, *, sign=False):
     path.write_text(json.dumps(head))
 
 
-def test_a_saved_model_predicts_the_same(saved, model, query):
+def test_a_saved_model_predicts_the_same(saved, model, query, global_random_state):
     loaded = ipar.load(saved)
     assert np.array_equal(coords(loaded, query), coords(model, query))
     assert loaded.record == model.record
@@ -93,7 +93,7 @@ def test_weights_of_a_loaded_model_are_its_own(model):
     again = model_from_state(config, arrays)
     for value in arrays.values():
         value[...] = 0
-    assert any(float(p.abs().max()) > 0 for p in again.net.parameters())
+    assert any(p.detach().any() for p in again.net.parameters())
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -121,7 +121,9 @@ def test_no_model_at_all(saved, tmp_path, kind):
     elif kind == "weights only":
         path = saved
         (saved / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"No ipar model at {re.escape(str(path))}: expected a directory with config"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"No ipar model at {re.escape(str(path))}: expected a directory with config"
+    ):
         ipar.load(path)
 
 
@@ -129,7 +131,9 @@ def test_no_model_at_all(saved, tmp_path, kind):
 def test_another_version_is_named(saved, change):
     edit(saved, lambda head: head.update(change))
     version = re.escape(ipar.__version__)
-    with pytest.raises(ValueError, match=rf"this ipar reads ipar\.IPALite version 1: load it with ipar {version}, or fit"):
+    with pytest.raises(
+        ValueError, match=rf"this ipar reads ipar\.IPALite version 1: load it with ipar {version}, or fit"
+    ):
         ipar.load(saved)
 
 
@@ -170,7 +174,7 @@ def test_weights_changed_by_hand_are_refused(saved):
 )
 def test_settings_that_fit_no_weights_are_refused(saved, change):
     edit(saved, lambda head: change(head["config"]), sign=True)
-    with pytest.raises(ValueError, match="is not complete .*save it again from the fitted model"):
+    with pytest.raises(ValueError, match="(?s)is not complete .*save it again from the fitted model"):
         ipar.load(saved)
 
 

@@ -160,10 +160,11 @@ def test_without_a_slide_column_all_cells_are_one_slide(train, model, place):
     assert not np.allclose(together, place(train, model, library_key="slide"), atol=0.1)
 
 
-@pytest.mark.parametrize("column", ["category", None])
-def test_the_model_fitted_on_an_anndata_is_found_there(train, model, place, column):
+def test_the_model_fitted_on_an_anndata_is_found_there(train, model, place, global_random_state):
     expected = place(train.copy(), model, library_key="slide")
-    assert np.array_equal(place(train, library_key="slide" if column is None else None), expected)
+    assert np.array_equal(place(train.copy()), expected)  # slide by slide, as it was fitted
+    del train.obs["slide"]
+    assert np.array_equal(place(train), place(train.copy(), model))
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
-from ipar.training import FoldScore, Localisability, score_fold
+from ipar.training import FoldScore, Localisability, _localise, score_fold
 from ipar.training._localise import score_of
 
 
@@ -71,17 +71,20 @@ def test_frames_and_order_do_not_matter():
     assert moved.distance_spearman == pytest.approx(first.distance_spearman, abs=1e-4)
 
 
-def test_large_slides_are_subsampled_without_bias():
-    coords = layout(4000)
-    score = score_fold("one", lifted(coords, 0.5), coords)
-    assert score.recall_chance == pytest.approx(100 / 1499)
-    assert score.distance_spearman == pytest.approx(
-        score_fold("one", lifted(coords, 0.5), coords, random_state=1).distance_spearman, abs=0.03
-    )
+def test_large_slides_are_subsampled_without_bias(monkeypatch):
+    coords = layout(900)
+    h = lifted(coords, 0.5)
+    whole = score_fold("one", h, coords)
+    monkeypatch.setattr(_localise, "_MAX_CELLS", 300)
+    parts = [score_fold("one", h, coords, random_state=seed) for seed in range(5)]
+    assert all(part.recall_chance == 75 / 299 for part in parts)
+    assert len({part.distance_spearman for part in parts}) == 5
+    assert np.mean([part.distance_spearman for part in parts]) == pytest.approx(whole.distance_spearman, abs=0.03)
 
 
-def test_seeds(global_random_state):
-    coords = layout(2000)
+def test_seeds(monkeypatch, global_random_state):
+    monkeypatch.setattr(_localise, "_MAX_CELLS", 100)
+    coords = layout(200)
     h = lifted(coords, 0.5)
     assert score_fold("one", h, coords) == score_fold("one", h, coords)
     assert score_fold("one", h, coords) != score_fold("one", h, coords, random_state=1)

@@ -8,7 +8,7 @@ import torch
 
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
 from ipar.training import _loop
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining, augment, validate
+from ipar.training._loop import IPALiteTrainer, IPALiteTraining, augment, sweep_beta, validate
 from ipar.training._losses import LossWeights, e_geo, gate_loss
 from ipar.training._minisets import collate, sample_minisets
 
@@ -278,3 +278,13 @@ def test_training_reaches_every_weight_that_is_in_use():
         # γ waits for the geometry term to be switched on: weight decay must not touch it either
         assert torch.equal(p, before[name]) == (name == "block.gamma"), name
     assert not any(torch.equal(a, b) for a, b in zip(gate_before, made.gate.parameters(), strict=True))
+
+
+def test_sweep_gives_what_validation_gives_at_every_weight():
+    made, sets = trainer(), minisets(3, seed=3)
+    made.fit(minisets())
+    betas, state = (0.0, 0.5, 4.0), torch.get_rng_state()
+    found = sweep_beta(made.net, made.gate, sets, betas)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found == pytest.approx([validate(made.net, made.gate, sets, beta=beta)[1] for beta in betas])
+    assert len(set(found)) == 3

@@ -27,7 +27,7 @@ def read(path: str) -> ad.AnnData:
         raise FileNotFoundError(msg)
     try:
         return ad.read_h5ad(path)
-    except (OSError, KeyError, ad.io.AnnDataReadError) as error:
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         msg = f"{path} is not an h5ad that anndata can read ({type(error).__name__}): write it with adata.write_h5ad()."
         raise ValueError(msg) from error
 
@@ -97,10 +97,20 @@ def run_evaluate(options: argparse.Namespace) -> None:
     true, predicted = np.asarray(adata.obsm[options.spatial_key]), np.asarray(adata.obsm[options.use_rep])
     if options.library_key is None:
         scores = {"all": ipar.metrics.evaluate(true, predicted)}
+    elif options.library_key in adata.obs:
+        scores = dict(ipar.metrics.evaluate_slides(true, predicted, adata.obs[options.library_key].to_numpy()))
     else:
-        slides = adata.obs[options.library_key]
-        scores = dict(ipar.metrics.evaluate_slides(true, predicted, slides.to_numpy()))
-    print(json.dumps(scores, indent=1) if options.json else score_table(scores))
+        msg = f"obs has no column {options.library_key!r}; it has {sorted(adata.obs)}. Name one with --library-key."
+        raise KeyError(msg)
+    print(json.dumps(_json_scores(scores), indent=1) if options.json else score_table(scores))
+
+
+def _json_scores(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Scores with null for those that are not defined: JSON has no NaN."""
+    return {
+        column: {name: None if np.isnan(value) else value for name, value in own.items()}
+        for column, own in scores.items()
+    }
 
 
 def score_table(columns: dict[str, dict[str, float]], names: list[str] | None = None) -> str:

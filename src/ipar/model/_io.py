@@ -73,7 +73,8 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     """The encoder of :func:`encoder_state`."""
     parts = []
     for i, part in enumerate(config["parts"]):
-        net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
+        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
+            net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
         load_module(net, arrays, f"part{i}")
         parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
     loadings = np.asarray(arrays["loadings"], dtype=np.float32)
@@ -97,8 +98,9 @@ def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
 
 def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite:
     """The model of :func:`model_state`."""
-    net = IPALiteNet(IPALiteConfig(**config["net"]))
-    gate = EdgeGate(net.config.d_input)
+    with torch.random.fork_rng(devices=[]):
+        net = IPALiteNet(IPALiteConfig(**config["net"]))
+        gate = EdgeGate(net.config.d_input)
     load_module(net, arrays, "net")
     load_module(gate, arrays, "gate")
     start = "encoder."
@@ -153,11 +155,12 @@ def _swap_in(staging: Path, path: Path) -> None:
         os.replace(path, old)
         os.replace(staging, path)
     except BaseException:
-        if not path.exists():
-            old.rename(path)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, path)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | Path) -> IPALite:

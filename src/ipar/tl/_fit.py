@@ -114,21 +114,22 @@ def fit_ipalite(
     slides = get_slides(adata, library_key, minimum=2)
     check_slide_sizes(slides)
     coords = get_coords(adata, spatial_key)
-    _prepare(
-        adata,
-        library_key,
-        n_neighbors,
-        {
-            "inputs": inputs,
-            "spatial_key": spatial_key,
-            "layer": layer,
-            "mask_var": mask_var,
-            "random_state": random_state,
-            "device": device,
-            "progress": progress,
-        },
-    )
-    check_distinct(coords, slides)
+    if _is_embedded(adata, library_key):
+        check_distinct(coords, slides)
+    else:
+        embed(
+            adata,
+            library_key,
+            inputs=inputs,
+            spatial_key=spatial_key,
+            layer=layer,
+            mask_var=mask_var,
+            random_state=random_state,
+            device=device,
+            progress=progress,
+        )
+        adata.uns.pop(CANDIDATES, None)
+    _prepare_candidates(adata, library_key, n_neighbors, random_state)
     k = int(adata.uns[CANDIDATES]["params"]["n_neighbors"])
     embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)
     rows = [np.flatnonzero(slides == name) for name in slides.categories]
@@ -152,28 +153,26 @@ def fit_ipalite(
     return _finish(adata, fit, k, miniset_size, settings)
 
 
-def _prepare(adata: AnnData, library_key: str, n_neighbors: int | None, options: dict[str, Any]) -> None:
-    """Embedding and candidates, where they are missing or belong to other slides."""
-    if EMBED not in adata.obsm or not _embeds_these_slides(adata, library_key):
-        embed(adata, library_key, **options)
-        adata.uns.pop(CANDIDATES, None)
+def _is_embedded(adata: AnnData, library_key: str) -> bool:
+    """Whether the stored encoder made the embedding, from the coordinates of these slides and no others."""
+    found = adata.uns.get(EMBED_RECORD, {})
+    if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
+        return False
+    return set(found.get("slides", ())) == set(get_slides(adata, library_key).categories.astype(str))
+
+
+def _prepare_candidates(adata: AnnData, library_key: str, n_neighbors: int | None, random_state: int) -> None:
+    """Find candidates where they are missing or others are asked for."""
     known = adata.uns.get(CANDIDATES, {}).get("params", {})
-    if not known or n_neighbors not in (None, known["n_neighbors"]):
-        candidates(adata, n_neighbors or 100, library_key=library_key, random_state=options["random_state"])
-    elif known["metric"] != "cosine" or known["use_rep"] != EMBED:
+    fitting = known.get("metric") == "cosine" and known.get("use_rep") == EMBED
+    if not known or (n_neighbors is not None and not (fitting and n_neighbors == known["n_neighbors"])):
+        candidates(adata, n_neighbors or 100, library_key=library_key, random_state=random_state)
+    elif not fitting:
         msg = (
             f"The network finds candidates by cosine distance in obsm[{EMBED!r}], but uns[{CANDIDATES!r}] was made with "
             f"metric {known['metric']!r} on {known['use_rep']!r}: run ipar.pp.candidates(adata) again, or give n_neighbors."
         )
         raise ValueError(msg)
-
-
-def _embeds_these_slides(adata: AnnData, library_key: str) -> bool:
-    """Whether the stored encoder made the embedding, from the coordinates of these slides and no others."""
-    found = adata.uns.get(EMBED_RECORD, {})
-    if found.get("library_key") != library_key or found.get("use_rep") != EMBED:
-        return False
-    return set(found.get("slides", ())) == set(get_slides(adata, library_key).categories.astype(str))
 
 
 def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALiteTraining:
