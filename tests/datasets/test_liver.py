@@ -36,12 +36,12 @@ def test_zonated_genes_run_one_way_in_hepatocytes(liver: ad.AnnData):
     change = profile.iloc[-1] - profile.iloc[0]
     monotone = (profile.diff().iloc[1:] * np.sign(change) > -0.05).all()
     programme = liver.var["programme"].astype(str)
-    for name, share_rising in (("pericentral", 0.25), ("periportal", 0.75)):
+    for name, direction in (("pericentral", -1), ("periportal", 1)):
         strong = (programme == name) & (change.abs() > 0.7)
         assert strong.sum() > 25
         assert monotone[strong].mean() > 0.9
-        # three in four follow the name, one in four runs against it
-        assert abs((change[strong] > 0).mean() - share_rising) < 0.2
+        # most follow the name; some run against it
+        assert (np.sign(change[strong]) == direction).mean() > 0.6
     assert (change[programme == "housekeeping"].abs() < 0.7).mean() > 0.95
 
 

@@ -15,6 +15,16 @@ from sklearn.neighbors import KNeighborsRegressor
 from ipar import datasets
 
 
+@pytest.fixture(scope="module")
+def layered_map() -> ad.AnnData:
+    return datasets.layered_tissue_dissociated(3000)
+
+
+@pytest.fixture(scope="module")
+def liver_map() -> ad.AnnData:
+    return datasets.liver_lobules_dissociated(3000)
+
+
 def median_row_spearman(a: np.ndarray, b: np.ndarray) -> float:
     a, b = (rankdata(x, axis=1) for x in (a, b))
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
@@ -56,11 +66,11 @@ def test_an_unseen_slide_of_liver_cannot_be_placed(seed: int):
 
 
 def smoothed(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
-    """True origins and 15 principal components of the local average expression, z-scored."""
+    """True origins and 3 principal components of the local average expression, which are the tissue's strongest patterns."""
     coords = cells.obsm["spatial_origin"]
     near = cKDTree(coords).query(coords, k=20)[1]
     local = cells.X.toarray()[near].mean(axis=1)
-    components = PCA(15, random_state=0).fit_transform(local - local.mean(axis=0))
+    components = PCA(3, random_state=0).fit_transform(local - local.mean(axis=0))
     return coords, components
 
 
@@ -81,31 +91,31 @@ def rotation(degrees: float) -> np.ndarray:
 MIRROR = np.diag([-1.0, 1.0])
 
 
-def test_layered_tissue_has_no_symmetry(layered_cells: ad.AnnData):
-    coords, components = smoothed(layered_cells)
+def test_layered_tissue_has_no_symmetry(layered_map: ad.AnnData):
+    coords, components = smoothed(layered_map)
     coords = coords - coords.mean(axis=0)
-    assert self_likeness(coords, components, rotation(1)) > 0.8
+    assert self_likeness(coords, components, rotation(1)) > 0.9
     turns = [self_likeness(coords, components, rotation(a)) for a in range(45, 316, 15)]
     mirrors = [self_likeness(coords, components, rotation(a) @ MIRROR) for a in range(0, 360, 10)]
-    assert max(turns + mirrors) < 0.4
+    assert max(turns + mirrors) < 0.45
 
 
-def test_liver_turned_by_sixty_degrees_about_a_vein_or_mirrored_is_the_same_liver(liver_cells: ad.AnnData):
-    coords, components = smoothed(liver_cells)
+def test_liver_turned_by_sixty_degrees_about_a_vein_or_mirrored_is_the_same_liver(liver_map: ad.AnnData):
+    coords, components = smoothed(liver_map)
     symmetric = [
         self_likeness(coords, components, rotation(a) @ m) for a in range(0, 360, 60) for m in (np.eye(2), MIRROR)
     ]
     between = [self_likeness(coords, components, rotation(a)) for a in (30, 90, 150)]
     assert min(symmetric) > 0.6
-    assert max(between) < min(symmetric) - 0.15
+    assert max(between) < 0.2
 
 
-@pytest.mark.parametrize(("name", "repeats"), [("layered_cells", False), ("liver_cells", True)])
+@pytest.mark.parametrize(("name", "repeats"), [("layered_map", False), ("liver_map", True)])
 def test_cells_that_look_alike_are_close_unless_tissue_repeats(
     name: str, repeats: bool, request: pytest.FixtureRequest
 ):
     coords, components = smoothed(request.getfixturevalue(name))
-    far = np.linalg.norm(coords[:, None] - coords[None], axis=2)
+    far = cdist(coords, coords)
     alike = cdist(components, components)
     # beyond the neighbourhood whose average is shared, so that the smoothing itself decides nothing
     alike[far < 2 * np.sort(far, axis=1)[:, 20:21]] = np.inf

@@ -16,6 +16,7 @@ from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 LayOut = Callable[[Tensor], Tensor]
 """Takes cell indices of equally large sets ``(S, m)``, gives their layouts ``(R + 1, S, m, 2)``."""
 
+_MANY_CELLS = 20_000
 _ALIGN_ITERATIONS = 3  # generalised Procrustes settles in two or three
 
 
@@ -35,14 +36,18 @@ class ConsensusPlan:
     n_rounds
         Rounds, each with new anchors and new subsets.
     batch_size
-        Subsets laid out at once.
+        Subsets laid out at once: on a CPU more than one only leave the cache.
     """
 
     direct_max: int = 384
     subset_size: int = 240
     n_anchors: int = 80
     n_rounds: int = 8
-    batch_size: int = 4
+    batch_size: int = 1
+
+    def rounds_for(self, n: int) -> int:
+        """Rounds for ``n`` cells: half as many beyond 20,000, where a round takes long."""
+        return self.n_rounds if n <= _MANY_CELLS else -(-self.n_rounds // 2)
 
 
 def generalised_procrustes(layouts: Tensor, anchors: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class IPALite:
         if n <= self.plan.direct_max:
             layouts, method = self._lay_out(embedding[None])[:, 0], "direct"
         else:
-            plan = self.plan if n_rounds is None else _with_rounds(self.plan, n_rounds)
+            plan = _with_rounds(self.plan, self.plan.rounds_for(n) if n_rounds is None else n_rounds)
             layouts = consensus_layout(
                 n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
             )
