@@ -30,9 +30,9 @@ REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in b
 INTRO = """# Benchmarks
 
 Every method places a slide of which it gets the expression only; the slide's coordinates reach no choice (the two rows
-marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over seeds
-(of {seeds}, as many as each task says); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random minisets of the placed
-slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
+marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
+seeds given (of {seeds}); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
+minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
 Stress-1 and E_geo. Made with
 
 ```bash
@@ -77,7 +77,11 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     for method, runs in shown.items():
         cells = [_cell(_values(runs, key), bold=best[key] == method) for key in COLUMNS]
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
-        lines.append(f"| {LABELS.get(method, method)} | " + " | ".join(cells + cost) + " |")
+        seeds = f" ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
+        lines.append(f"| {LABELS.get(method, method)}{seeds} | " + " | ".join(cells + cost) + " |")
+    missing = [label for m, label in LABELS.items() if m not in by_method]
+    if missing:
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
     skipped = [f"{LABELS[m]} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
     if skipped:
         lines += ["", f"Not applicable: {'; '.join(skipped)}"]
@@ -125,26 +129,34 @@ def _paired(shown: dict[str, list[dict[str, Any]]]) -> str:
     lines = ["ipar minus control, paired over seeds (in bold where ipar is ahead):", ""]
     lines += ["| control | " + " | ".join(COLUMNS[key][0] for key in keys) + " |", "|---" * (len(keys) + 1) + "|"]
     for method, runs in shown.items():
-        if method in REFERENCES | {"ipar"}:
+        if method in REFERENCES | {"ipar"} or not len(_gaps(shown["ipar"], runs, keys[0])):
             continue
         cells = []
         for key in keys:
-            gap = _values(shown["ipar"], key) - _values(runs, key)
-            ahead = gap.mean() > 0 if COLUMNS[key][1] else gap.mean() < 0
-            text = f"{gap.mean():+.3f} ± {gap.std(ddof=1) if len(gap) > 1 else 0.0:.3f}"
+            gap = _gaps(shown["ipar"], runs, key)
+            better = gap.mean() if COLUMNS[key][1] else -gap.mean()
+            ahead = better > 1e-9  # not the rounding of a tie
+            text = f"{round(gap.mean(), 6) + 0.0:+.3f} ± {gap.std(ddof=1) if len(gap) > 1 else 0.0:.3f}"
             cells.append(f"**{text}**" if ahead else text)
         lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _gaps(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> np.ndarray:
+    """Differences of a score, seed by seed, over the seeds that both have."""
+    own = {run.get("seed", i): run["scores"][key] for i, run in enumerate(ours)}
+    other = {run.get("seed", i): run["scores"][key] for i, run in enumerate(theirs)}
+    return np.array([own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())], dtype=float)
 
 
 def footer(results: Results, options: argparse.Namespace) -> str:
     """What was chosen, and how times were taken."""
     lines = ["## What ipar chose", "", "| task | seed | encoder input | β | epochs |", "|---|---|---|---|---|"]
     for task, by_method in results.items():
-        for seed, run in zip(options.seeds, by_method.get("ipar", []), strict=False):
+        for i, run in enumerate(by_method.get("ipar", [])):
             chosen = run.get("chosen", {})
             lines.append(
-                f"| {task} | {seed} | {chosen.get('inputs')} | {chosen.get('beta')} | {chosen.get('epochs')} |"
+                f"| {task} | {run.get('seed', i)} | {chosen.get('inputs')} | {chosen.get('beta')} | {chosen.get('epochs')} |"
             )
     lines += [
         "",

@@ -100,19 +100,21 @@ def run_all(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, A
             return result
 
         found = dict(zip(jobs, pool.map(work, jobs), strict=True))
-    return {t: {m: [found[t, m, s] for s in options.seeds] for m in options.methods} for t in options.tasks}
+    return {
+        t: {m: [found[t, m, s] | {"seed": s} for s in options.seeds] for m in options.methods} for t in options.tasks
+    }
 
 
 def stored(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """What has been measured so far, with the seeds that all methods of a task have."""
+    """What has been measured so far; a method may have fewer seeds than another, or none."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for task in options.tasks:
         folder = Path(options.out) / task
-        seeds = [s for s in options.seeds if all((folder / f"{m}-{s}.json").is_file() for m in options.methods)]
-        if seeds:
-            found[task] = {
-                m: [json.loads((folder / f"{m}-{s}.json").read_text()) for s in seeds] for m in options.methods
-            }
+        for method in options.methods:
+            paths = {seed: folder / f"{method}-{seed}.json" for seed in options.seeds}
+            runs = [json.loads(path.read_text()) | {"seed": seed} for seed, path in paths.items() if path.is_file()]
+            if runs:
+                found.setdefault(task, {})[method] = runs
     return found
 
 
