@@ -43,7 +43,7 @@ def test_references_read_the_truth_they_are_given(slides, short):
 
 
 def test_no_cell_is_placed_by_its_own_position_within_the_slide(slides, monkeypatch):
-    regression = networks.Regression(n_steps=10)
+    regression = networks.Regression(n_steps=30)
     monkeypatch.setattr(networks, "Regression", lambda: regression)
     fold = next(iter(KFold(5, shuffle=True, random_state=0).split(slides.truth)))[1]
     truth = slides.truth.copy()
