@@ -34,8 +34,8 @@ def test_layout_has_the_axes_of_classical_mds(layout):
 
 
 def test_unit_of_the_layout_is_a_radius(layout):
-    # two members side by side: squared distances add, so a perfect layout has a radius of the root of two
-    assert 0.7 < np.sqrt((layout**2).sum(axis=1).mean()) / np.sqrt(2) < 1.1
+    # somewhat less than the slides', since what is not predictable is averaged away
+    assert 0.4 < np.sqrt((layout**2).sum(axis=1).mean()) < 1.05
 
 
 def test_frames_of_slides_do_not_matter(tissue, layout):

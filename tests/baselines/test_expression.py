@@ -29,7 +29,7 @@ def test_umap_keeps_the_neighbours_of_the_slide(tissue):
     assert layout.shape == (len(tissue.query), 2)
     assert layout.dtype == np.float32
     k = 10
-    assert knn_hit(tissue.truth, layout, k) > 3 * k / (len(layout) - 1)
+    assert knn_hit(tissue.truth, layout, n_neighbors=k) > 3 * k / (len(layout) - 1)
 
 
 def test_umap_is_seeded_and_leaves_global_state_alone(tissue):

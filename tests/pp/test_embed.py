@@ -53,6 +53,12 @@ def test_seeds(slides, quick):
     first = quick(slides)
     assert np.array_equal(first, quick(slides))
     assert not np.allclose(first, quick(slides, random_state=1), atol=0.1)
+    assert np.array_equal(first, quick(slides, random_state=np.int64(0)))
+    seed = slides.uns["ipar_embed"]["random_state"]
+    assert type(seed) is int
+    drawn = quick(slides, random_state=np.random.default_rng(0)).copy()
+    assert np.array_equal(drawn, quick(slides, random_state=np.random.default_rng(0)))
+    assert np.array_equal(drawn, quick(slides, random_state=slides.uns["ipar_embed"]["random_state"]))
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,11 @@ def test_beta_is_the_best_of_the_sweep(fitted):
 def test_seeds(train, fit_briefly):
     first = fit_briefly(train.copy())
     assert same_weights(first, fit_briefly(train.copy()))
+    assert same_weights(first, fit_briefly(train.copy(), random_state=np.int64(0)))
     assert not same_weights(first, fit_briefly(train.copy(), random_state=1))
+    drawn = fit_briefly(train.copy(), random_state=np.random.default_rng(0))
+    assert same_weights(drawn, fit_briefly(train.copy(), random_state=drawn.record["random_state"]))
+    json.dumps(drawn.record)
 
 
 def test_the_left_out_slide_is_not_trained_on_unless_refitted(train, fit_briefly):

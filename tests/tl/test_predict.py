@@ -288,6 +288,14 @@ def test_a_direct_layout_has_no_seed(query, direct, place):
     assert np.array_equal(place(query.copy(), direct), place(query, direct, random_state=7))
 
 
+def test_seeds(query, model, place):
+    drawn = place(query, model, random_state=np.random.default_rng(0))
+    seed = query.uns["ipar"]["prediction"]["random_state"]
+    assert type(seed) is int
+    assert np.array_equal(place(query.copy(), model, random_state=seed), drawn)
+    assert not np.array_equal(place(query, model, random_state=None), drawn)
+
+
 def test_large_slides_and_small_ones_side_by_side(train, model, place):
     part = train[[*range(120), *range(120, 160), *range(240, 244)]].copy()  # 120, 40 and 4 cells
     coords = place(part, model, library_key="slide")

@@ -40,9 +40,9 @@ class Reference:
 
 
 def as_expression(x: Any, name: str) -> FloatArray:
-    """Dense float32 copy of a matrix of any kind, ``(n_cells, n_genes)``."""
+    """Dense float32 copy of a matrix of any kind, ``(n_cells, n_genes)``, rows contiguous so that sums round alike."""
     plain: Any = x  # scipy's abstract base class declares no toarray
-    dense = np.array(plain.toarray() if sparse.issparse(x) else plain, dtype=np.float32)
+    dense = np.array(plain.toarray() if sparse.issparse(x) else plain, dtype=np.float32, order="C")
     if dense.ndim != 2 or dense.shape[0] < 2 or dense.shape[1] < 1:
         msg = f"`{name}` must have shape (n_cells, n_genes) with at least two cells and one gene, got {dense.shape}."
         raise ValueError(msg)

@@ -71,7 +71,7 @@ def distance_embedding_mds(
 
     Returns
     -------
-    Layout, shape (n_query, 2), float32, centred, in RMS radii of a training slide (times the square root of two).
+    Layout, shape (n_query, 2), float32, centred, in RMS radii of a training slide.
 
     Raises
     ------
@@ -92,7 +92,8 @@ def distance_embedding_mds(
             _embed(data, *components, _Recipe(n_steps)),
             _embed(data, *genes, _Recipe(n_steps)),
         ]
-    embedding = np.concatenate(members, axis=1)
+    # side by side, squared distances add: the root of their mean is one distance again
+    embedding = np.concatenate(members, axis=1) / np.sqrt(len(members))
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
     return layout
 

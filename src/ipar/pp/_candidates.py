@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
+from ipar._seed import as_seed
 from ipar.graph import connectivities, neighbor_distances
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def candidates(
     library_key: str | None = None,
     metric: str = "cosine",
     transformer: Transformer | None = None,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
     key_added: str = CANDIDATES,
     copy: bool = False,
 ) -> AnnData | None:
@@ -47,7 +48,7 @@ def candidates(
         Any scikit-learn neighbour transformer, as in :func:`scanpy.pp.neighbors`. By default the search is exact up to
         40,000 cells a slide and uses PyNNDescent beyond.
     random_state
-        Seed of the approximate search.
+        Seed of the approximate search; the one that is used is written down.
     key_added
         Prefix of the results.
     copy
@@ -71,6 +72,7 @@ def candidates(
     ValueError
         If ``n_neighbors`` is below 1 or the embedding is not finite.
     """
+    random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
     if use_rep not in adata.obsm:
         msg = f"adata.obsm has no {use_rep!r}: run ipar.pp.embed(adata, library_key=...) first, or name an embedding as use_rep."

@@ -23,6 +23,7 @@ from ipar._anndata import (
     warn_empty_cells,
 )
 from ipar._device import get_device
+from ipar._seed import as_seed
 from ipar.model import GeometryEncoder, IPALite
 from ipar.model._encoder import Inputs
 from ipar.model._io import encoder_from_state, encoder_state
@@ -50,7 +51,7 @@ def embed(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
     key_added: str = EMBED,
@@ -123,6 +124,7 @@ def embed(
     ----------
     The local term is the neighbour-embedding loss of Hinton & Roweis (2002), the global one metric stress.
     """
+    random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
     expression = get_expression(adata, layer=layer, mask_var=mask_var if model is None else None)
     warn_empty_cells(expression)

@@ -18,6 +18,7 @@ from ipar._anndata import (
     record,
 )
 from ipar._device import get_device
+from ipar._seed import as_seed
 from ipar.model import ConsensusPlan, IPALite
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_state
@@ -46,7 +47,7 @@ def fit_ipalite(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
 ) -> IPALite:
@@ -111,6 +112,7 @@ def fit_ipalite(
     KeyError, TypeError, ValueError
         If slides, coordinates or expression are missing or not usable; the message names the remedy.
     """
+    random_state = as_seed(random_state)
     slides = get_slides(adata, library_key, minimum=2)
     check_slide_sizes(slides)
     coords = get_coords(adata, spatial_key)

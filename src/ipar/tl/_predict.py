@@ -23,6 +23,7 @@ from ipar._anndata import (
     warn_empty_cells,
 )
 from ipar._device import get_device
+from ipar._seed import as_seed
 from ipar.model import Attention, IPALite
 from ipar.model._io import model_from_state
 from ipar.pp import LocalisabilityWarning
@@ -40,7 +41,7 @@ def predict_coords(
     library_key: str | None = None,
     layer: str | None = None,
     n_rounds: int | None = None,
-    random_state: int = 0,
+    random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
     key_added: str = COORDS,
@@ -104,6 +105,7 @@ def predict_coords(
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised.
     """
+    random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
     if model is None:
         model, library_key = _stored_model(adata, library_key)
