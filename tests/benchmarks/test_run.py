@@ -81,7 +81,7 @@ def results():
     verdict = {"localisable": 1.0, "distance_spearman": 0.41, "permutation_spearman": 0.01, "recall_ratio": 3.0}
     return {
         "ob": {
-            "ipar": runs([0.6, 0.8], [1.0, 1.2], localisability=verdict, chosen={"inputs": "pca", "beta": 2.0}),
+            "ipar": runs([0.75, 1.0], [1.0, 1.25], localisability=verdict, chosen={"inputs": "pca", "beta": 2.0}),
             "pca_knn": runs([0.5, 0.5], [0.9, 0.9]),
             "within_slide_mlp": runs([0.99, 0.99], [0.1, 0.1]),
             "cell_type_centroids": [{"skipped": "the slides have no cell-type labels"}] * 2,
@@ -96,7 +96,7 @@ def row(page, start):
 def test_page_shows_means_and_marks_the_best_without_the_references(results, folder, tmp_path):
     report.write_report(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
-    assert "**0.700 ± 0.141**" in row(page, "**ipar**")
+    assert "**0.875 ± 0.177**" in row(page, "**ipar**")
     assert "**0.900 ± 0.000**" in row(page, "PCA + kNN")
     assert "**" not in row(page, "within-slide")
     assert "0.41" in page
@@ -105,9 +105,9 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
 
 
 def test_differences_are_paired(results, folder, tmp_path):
-    results["ob"]["pca_knn"] = runs([0.5, 0.7], [0.9, 1.3])  # moves with ipar: the sd of the difference is zero
+    results["ob"]["pca_knn"] = runs([0.5, 0.75], [1.0, 1.5])  # moves with ipar: the differences do not spread
     report.write_report(results, make_options(folder, tmp_path))
     paired = (tmp_path / "page.md").read_text().split("ipar minus control")[1]
-    assert "**+0.100 ± 0.000**" in row(paired, "PCA + kNN")
-    assert " +0.000 ± 0.141 " in row(paired, "PCA + kNN")  # E_geo: no better, so not bold
+    assert "**+0.250 ± 0.000**" in row(paired, "PCA + kNN")
+    assert "**-0.125 ± 0.177**" in row(paired, "PCA + kNN")  # E_geo: less is better
     assert "within-slide" not in paired.split("##")[0]

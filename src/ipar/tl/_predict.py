@@ -125,7 +125,7 @@ def predict_coords(
     record(adata)["attention"] = _quadrant_attention(model, h, coords, slides, random_state)
     record(adata)["prediction"] = {
         "method": method,
-        "n_rounds": n_rounds or model.plan.rounds_for(adata.n_obs),
+        "n_rounds": n_rounds or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
         "subset_size": model.plan.subset_size,
         "n_cells": adata.n_obs,
         "key_added": key_added,
