@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import anndata as ad
 import h5py
@@ -243,18 +245,24 @@ def test_ctrl_c_writes_nothing(files, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_an_interrupted_write_leaves_the_old_file(fitted, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize("where", ["while writing", "at the very end"])
+def test_an_interrupted_write_leaves_the_old_file(fitted, tmp_path, monkeypatch, error, where):
     path = tmp_path / "cells.h5ad"
     write(fitted.query, path)
     before = path.read_bytes()
 
-    def half_written(self, target, **_):
-        with open(target, "wb") as file:
-            file.write(b"half a fi")
+    def half_written(_, target, **__):
+        Path(target).write_bytes(b"half a fi")
+        raise error
+
+    def never(*_):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(ad.AnnData, "write_h5ad", half_written)
+        if where == "while writing":
+            patch.setattr(ad.AnnData, "write_h5ad", half_written)
+        else:
+            patch.setattr(os, "replace", never)
         with pytest.raises(error):
             write(fitted.train, path)
     assert path.read_bytes() == before

@@ -33,7 +33,7 @@ def layered_tissue(
     n_slides
         Number of sections. Section *i* is the same however many there are.
     n_cells
-        Cells per section, at least 50. The default keeps training on a laptop within a minute.
+        Cells per section, at least 50. The default is small: quick to train on, and layers show.
     n_genes
         Number of genes, at least 50; the default is a targeted panel's size. About 30 % are spatial, 25 % mark
         cell types.
