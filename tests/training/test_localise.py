@@ -72,12 +72,12 @@ def test_frames_and_order_do_not_matter():
 
 
 def test_large_slides_are_subsampled_without_bias(monkeypatch):
-    coords = layout(900)
+    coords = layout(600)
     h = lifted(coords, 0.5)
     whole = score_fold("one", h, coords)
-    monkeypatch.setattr(_localise, "_MAX_CELLS", 300)
+    monkeypatch.setattr(_localise, "_MAX_CELLS", 200)
     parts = [score_fold("one", h, coords, random_state=seed) for seed in range(5)]
-    assert all(part.recall_chance == 75 / 299 for part in parts)
+    assert all(part.recall_chance == 50 / 199 for part in parts)
     assert len({part.distance_spearman for part in parts}) == 5
     assert np.mean([part.distance_spearman for part in parts]) == pytest.approx(whole.distance_spearman, abs=0.03)
 
