@@ -7,10 +7,18 @@ import pytest
 import torch
 from scipy.spatial import procrustes
 from scipy.stats import ortho_group
+from sklearn.decomposition import PCA
 
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 from ipar.model import ConsensusPlan
-from ipar.model._consensus import align_recycles, consensus_layout, generalised_procrustes, round_subsets
+from ipar.model._consensus import (
+    align_recycles,
+    blend_layouts,
+    consensus_layout,
+    generalised_procrustes,
+    principal_layout,
+    round_subsets,
+)
 
 PLAN = ConsensusPlan(subset_size=40, n_anchors=12, n_rounds=3, batch_size=3)
 N = 300
@@ -179,3 +187,49 @@ def test_recycles_are_aligned_to_the_last():
         disparity = procrustes(last.numpy(), found.numpy())[2]
         # at unit radius the best turn leaves 2 − 2·√(1 − disparity)
         assert (found - last).square().sum(-1).mean().item() == pytest.approx(2 - 2 * np.sqrt(1 - disparity), abs=1e-9)
+
+
+def test_principal_layout_is_that_of_a_pca():
+    rng = np.random.default_rng(5)
+    h = rng.normal(size=(200, 8)) * np.array([5.0, 3.0, 1.0, 1.0, 0.5, 0.5, 0.2, 0.1]) + 4
+    found = principal_layout(torch.from_numpy(h)).numpy()
+    expected = gauge_fix(torch.from_numpy(PCA(2).fit_transform(h))).numpy()
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-10)
+
+
+def test_coincident_embeddings_have_a_layout_of_zeros():
+    assert (principal_layout(torch.ones(10, 4)) == 0).all()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_blend_is_the_mean_of_layouts_turned_onto_each_other(weight):
+    # the same shape in another frame changes nothing, whatever its weight
+    rng = np.random.default_rng(6)
+    layouts = gauge_fix(torch.from_numpy(rng.normal(size=(3, 50, 2))))
+    other = random_similarity(layouts[1], rng)
+    found = blend_layouts(layouts, other, weight)
+    torch.testing.assert_close(found[1], layouts[1])
+    torch.testing.assert_close(found, gauge_fix(found))
+
+
+def test_blend_goes_from_one_layout_to_the_other():
+    rng = np.random.default_rng(7)
+    layout, other = (torch.from_numpy(rng.normal(size=(60, 2))) for _ in range(2))
+
+    def gap(blend, target):
+        return procrustes(target.numpy(), blend[0].numpy())[2]
+
+    blends = [blend_layouts(layout[None], other, weight) for weight in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    away, near = ([gap(blend, target) for blend in blends] for target in (layout, other))
+    assert away[0] == pytest.approx(0, abs=1e-12)
+    assert near[-1] == pytest.approx(0, abs=1e-12)
+    assert np.all(np.diff(away) > 0)
+    assert np.all(np.diff(near) < 0)
+
+
+def test_blend_of_layouts_in_any_frame_is_the_same_shape():
+    rng = np.random.default_rng(8)
+    layout, other = (torch.from_numpy(rng.normal(size=(40, 2))) for _ in range(2))
+    expected = blend_layouts(layout[None], other, 0.4)[0].numpy()
+    moved = blend_layouts(random_similarity(layout, rng)[None], random_similarity(other, rng), 0.4)[0].numpy()
+    assert procrustes(expected, moved)[2] == pytest.approx(0, abs=1e-12)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from ipar.graph import neighbor_average
 from ipar.model import GeometryEncoder
 from ipar.model import _encoder as module
 from ipar.model._encoder import EncoderPart, centre_by_slide, equalise_blocks
@@ -22,10 +23,10 @@ def encoder():
     """One network on components for both terms, one on genes for the global term."""
     rng = np.random.default_rng(0)
     loadings = rng.normal(size=(20, 5)).astype(np.float32)
-    pca = SharedEncoder(5, hidden=(16,), n_output=8).eval()
+    pca = SharedEncoder(15, hidden=(16,), n_output=8).eval()
     genes = SharedEncoder(20, hidden=(16,), n_output=8).eval()
     parts = (EncoderPart("pca", pca, ("local", "global")), EncoderPart("genes", genes, ("global",)))
-    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"})
+    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"}, gene_scale=1.5)
 
 
 @pytest.fixture
@@ -46,10 +47,14 @@ def test_embedding_by_hand(encoder, cells):
     for name in "abc":
         own = np.flatnonzero(slides == name)
         x = matrix[own].toarray().astype(float)
-        x = torch.from_numpy((x - x.mean(0)).astype(np.float32))
+        x = x - x.mean(0)
+        z = x @ encoder.loadings
+        average = neighbor_average(z.astype(np.float32), pd.Categorical([name] * len(own)), 20).toarray().astype(float)
+        hops = [z, average @ z, average @ average @ z]
+        hops = np.hstack([block * np.sqrt((z**2).mean() / (block**2).mean()) for block in hops])
         with torch.no_grad():
-            pca = encoder.parts[0].net(x @ torch.from_numpy(encoder.loadings)).numpy()
-            genes = encoder.parts[1].net(x).numpy()
+            pca = encoder.parts[0].net(torch.from_numpy(hops.astype(np.float32))).numpy()
+            genes = encoder.parts[1].net(torch.from_numpy((1.5 * average @ x).astype(np.float32))).numpy()
         for i, block in enumerate((pca[:, :4], pca[:, 4:], genes[:, 4:])):
             block = block * 9.4 / np.sqrt(3) / np.sqrt(np.square(block).sum(1).mean())
             np.testing.assert_allclose(found[own, 4 * i : 4 * i + 4], block, atol=1e-3)
@@ -178,3 +183,9 @@ def test_blocks_are_only_rescaled():
             np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
             assert np.square(found[part, block]).sum(1).mean() == pytest.approx(9.4**2 / 3, rel=1e-4)
     assert not found[:, 4:].any()  # nothing to scale is not blown up
+
+
+def test_columns_that_were_taught_distances_across_the_tissue(encoder):
+    assert encoder.global_columns.tolist() == [*range(4, 8), *range(8, 12)]
+    local = EncoderPart("pca", encoder.parts[0].net, ("local",))
+    assert GeometryEncoder(GENES, encoder.loadings, (local,), {}).global_columns.tolist() == [0, 1, 2, 3]

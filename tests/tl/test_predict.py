@@ -371,3 +371,23 @@ def test_a_device_that_is_not_there(query, model, place, unchanged):
     with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):
         place(query, model, device="abacus")
     assert changes() == set()
+
+
+def test_weight_of_the_embeddings_own_layout(query, model, place):
+    # from the network's layout alone to the embedding's alone
+    coords = {weight: place(query.copy(), model, global_weight=weight) for weight in (0.0, 0.4, 1.0)}
+    assert np.array_equal(coords[0.4], place(query.copy(), model))  # the model's own weight
+    h = model.encoder.transform(query.X, query.var_names, pd.Categorical(["all"] * query.n_obs)).astype(float)
+    h = h[:, model.encoder.global_columns] - h[:, model.encoder.global_columns].mean(0)
+    u, s, _ = np.linalg.svd(h, full_matrices=False)
+    overview = u[:, :2] * s[:2]
+    assert disparity(overview, coords[1.0]) == pytest.approx(0, abs=1e-6)
+    assert 0 < disparity(overview, coords[0.4]) < disparity(overview, coords[0.0])
+    alone = place(query.copy(), replace(model, global_weight=0.0))
+    assert np.array_equal(alone, coords[0.0])
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+def test_a_weight_that_is_no_share(query, model, weight):
+    with pytest.raises(ValueError, match=r"global_weight must lie between 0 and 1, found"):
+        predict_coords(query, model, global_weight=weight, progress=False)

@@ -1,6 +1,15 @@
 """Candidate search."""
 
+from ipar.graph._averages import averaged_features, neighbor_average
 from ipar.graph._candidates import candidate_mask, cosine_candidates
 from ipar.graph._neighbors import connectivities, default_transformer, neighbor_distances
 
-__all__ = ["candidate_mask", "connectivities", "cosine_candidates", "default_transformer", "neighbor_distances"]
+__all__ = [
+    "averaged_features",
+    "candidate_mask",
+    "connectivities",
+    "cosine_candidates",
+    "default_transformer",
+    "neighbor_average",
+    "neighbor_distances",
+]

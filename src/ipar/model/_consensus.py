@@ -136,6 +136,20 @@ def _join(layouts: Tensor, subsets: Tensor, n: int, n_anchors: int) -> Tensor:
     return sums / counts[None, :, None]
 
 
+def principal_layout(h: Tensor) -> Tensor:
+    """The two first principal components of an embedding, gauge-fixed, ``(n, 2)``: classical MDS of its distances."""
+    centred = (h - h.mean(0)).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred)  # ascending
+    return gauge_fix((centred @ vectors[:, -2:].flip(1)).to(h.dtype))
+
+
+def blend_layouts(layouts: Tensor, other: Tensor, weight: float) -> Tensor:
+    """Weighted mean of every layout ``(R + 1, n, 2)`` with another one ``(n, 2)`` turned onto it, gauge-fixed."""
+    others = gauge_fix(other.expand_as(layouts))
+    turned = gauge_fix(apply_similarity(others, procrustes_transform(others, layouts)))
+    return gauge_fix((1 - weight) * gauge_fix(layouts) + weight * turned)
+
+
 def align_recycles(layouts: Tensor) -> Tensor:
     """Align the layout of every recycle to the last, ``(R + 1, n, 2)``, so that they can be drawn side by side."""
     last = layouts[-1:].expand_as(layouts)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ipar.model._consensus import ConsensusPlan
-from ipar.model._encoder import EncoderPart, GeometryEncoder
+from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
 from ipar.model._ipalite import IPALite
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SharedEncoder
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "ipar.IPALite"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 Arrays = dict[str, NDArray[Any]]
@@ -52,6 +52,8 @@ def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
     config = {
         "genes": encoder.genes.tolist(),
         "record": encoder.record,
+        "averaging": asdict(encoder.averaging),
+        "gene_scale": encoder.gene_scale,
         "parts": [
             {
                 "source": part.source,
@@ -78,7 +80,14 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         load_module(net, arrays, f"part{i}")
         parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
     loadings = np.asarray(arrays["loadings"], dtype=np.float32)
-    return GeometryEncoder(pd.Index(config["genes"]), loadings, tuple(parts), dict(config["record"]))
+    return GeometryEncoder(
+        genes=pd.Index(config["genes"]),
+        loadings=loadings,
+        parts=tuple(parts),
+        record=dict(config["record"]),
+        averaging=Averaging(**config["averaging"]),
+        gene_scale=config["gene_scale"],
+    )
 
 
 def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
@@ -90,6 +99,7 @@ def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
         "beta": model.beta,
         "n_neighbors": model.n_neighbors,
         "plan": asdict(model.plan),
+        "global_weight": model.global_weight,
         "record": model.record,
     }
     arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
@@ -107,7 +117,16 @@ def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
     own = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
     encoder = encoder_from_state(config["encoder"], own)
     plan = ConsensusPlan(**config["plan"])
-    return IPALite(encoder, net, gate, config["beta"], config["n_neighbors"], plan, dict(config["record"]))
+    return IPALite(
+        encoder=encoder,
+        net=net,
+        gate=gate,
+        beta=config["beta"],
+        n_neighbors=config["n_neighbors"],
+        plan=plan,
+        record=dict(config["record"]),
+        global_weight=config["global_weight"],
+    )
 
 
 def _digest(content: bytes) -> str:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar.graph import candidate_mask
-from ipar.model._consensus import ConsensusPlan, align_recycles, consensus_layout
+from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, consensus_layout, principal_layout
 from ipar.model._encoder import GeometryEncoder
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate
 
+GLOBAL_WEIGHT = 0.4
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
 
@@ -79,6 +80,11 @@ class IPALite:
         Candidates a cell.
     plan
         How sets larger than those trained on are laid out.
+    global_weight
+        Share that the embedding's own layout, its two first principal components over the whole set, has in the result.
+        The network sees neighbourhoods and is better near by, the embedding was taught distances across the tissue: on
+        left-out brain sections their mean is better than either in rank correlation, neighbours and Procrustes error.
+        0 leaves the network alone, which has the lower E_geo.
     record
         History, localisability and settings of the fit.
     """
@@ -90,13 +96,20 @@ class IPALite:
     n_neighbors: int
     plan: ConsensusPlan = field(default_factory=ConsensusPlan)
     record: dict[str, Any] = field(default_factory=dict)
+    global_weight: float = GLOBAL_WEIGHT
 
     def __repr__(self) -> str:
         fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
         return f"IPALite({fitted}, n_neighbors={self.n_neighbors}, beta={self.beta:g})"
 
     def layout(
-        self, h: NDArray[np.float32], *, random_state: int = 0, n_rounds: int | None = None, progress: bool = False
+        self,
+        h: NDArray[np.float32],
+        *,
+        random_state: int = 0,
+        n_rounds: int | None = None,
+        global_weight: float | None = None,
+        progress: bool = False,
     ) -> Layout:
         """Lay out one set of cells of any size.
 
@@ -108,14 +121,20 @@ class IPALite:
             Seed of the consensus subsets; a direct layout has no randomness.
         n_rounds
             Consensus rounds; the model's plan, if None.
+        global_weight
+            Share of the embedding's own layout, between 0 and 1; the model's, if None.
         progress
             Show a bar.
 
         Raises
         ------
         ValueError
-            If there are fewer than four cells.
+            If there are fewer than four cells, or the weight is not a share.
         """
+        weight = self.global_weight if global_weight is None else global_weight
+        if not 0 <= weight <= 1:
+            msg = f"global_weight must lie between 0 and 1, found {weight}."
+            raise ValueError(msg)
         n = len(h)
         if n < MIN_CELLS:
             msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
@@ -129,6 +148,9 @@ class IPALite:
                 n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
             )
             method = "consensus"
+        if weight:
+            overview = principal_layout(embedding[:, self.encoder.global_columns])
+            layouts = blend_layouts(layouts, overview, weight)
         return Layout(align_recycles(layouts).numpy(), method)
 
     @torch.no_grad()

@@ -76,8 +76,9 @@ def embed(
     model
         A fitted model whose encoder is used.
     inputs
-        What the encoder reads: ``"pca"`` (50 principal components), ``"genes"``, or ``"both"``. By default the best of
-        the three on left-out slides.
+        What the encoder reads: ``"pca"`` (30 principal components), ``"genes"``, or ``"both"``, each together with the
+        average over the 20 cells of the slide that are most like it. By default the best of the three on left-out
+        slides.
     recipe
         Shapes and training of the networks.
     n_folds
@@ -122,7 +123,8 @@ def embed(
 
     References
     ----------
-    The local term is the neighbour-embedding loss of Hinton & Roweis (2002), the global one metric stress.
+    The local term is the neighbour-embedding loss of Hinton & Roweis (2002), the global one metric stress. Averages over
+    neighbours in expression as input features: Frasca et al., arXiv:2004.11198 (2020).
     """
     random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata

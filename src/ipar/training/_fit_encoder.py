@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,16 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from ipar.geometry import gauge_fix
-from ipar.model._encoder import EncoderPart, GeometryEncoder, Inputs
+from ipar.graph import averaged_features, neighbor_average
+from ipar.model._encoder import (
+    Averaging,
+    EncoderPart,
+    GeometryEncoder,
+    Inputs,
+    averaged_genes,
+    centre_by_slide,
+    project,
+)
 from ipar.nn import SharedEncoder
 from ipar.training._encoder import EncoderTraining, train_encoder
 
@@ -36,6 +45,10 @@ class EncoderRecipe:
     ----------
     n_pcs
         Principal components, fitted on the training slides.
+    pc_power
+        Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
+    averaging
+        Neighbours in expression that a cell is read together with.
     n_output
         Width of each network's output, half for each term.
     pca_hidden, pca_dropout
@@ -46,14 +59,16 @@ class EncoderRecipe:
         Their training.
     """
 
-    n_pcs: int = 50
+    n_pcs: int = 30
+    pc_power: float = 0.25
+    averaging: Averaging = Averaging()
     n_output: int = 128
     pca_hidden: tuple[int, ...] = (256,)
     pca_dropout: float = 0.3
     genes_hidden: tuple[int, ...] = (512, 256)
     genes_dropout: float = 0.3
     genes_input_dropout: float = 0.5
-    pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384)
+    pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
     genes_training: EncoderTraining = EncoderTraining(n_steps=400, batch_size=384)
 
 
@@ -66,24 +81,39 @@ class Slide:
     name: str
 
 
-def _dense_centred(slide: Slide) -> NDArray[np.float32]:
-    dense = slide.expression.toarray()
-    centred: NDArray[np.float32] = dense - dense.mean(axis=0)
-    return centred
-
-
-def principal_axes(slides: Sequence[NDArray[np.float32]], n_pcs: int, random_state: int) -> NDArray[np.float32]:
+def principal_axes(
+    slides: Sequence[NDArray[np.float32]], n_pcs: int, random_state: int, power: float = 0.0
+) -> NDArray[np.float32]:
     """Axes ``(n_genes, n_pcs)`` of per-slide centred expression, scaled so that components have unit variance overall.
 
-    One common factor, not one an axis: whitening would blow up the noise of the last components.
+    Every component is first divided by a ``power`` of its standard deviation. Far below 1: whitening would blow up the
+    noise of the last components.
     """
     stacked = np.concatenate(slides)
     n_pcs = min(n_pcs, *(d - 1 for d in stacked.shape))
     _, _, axes = randomized_svd(stacked, n_pcs, random_state=random_state)
     loadings = axes.T
-    scale = (stacked @ loadings).std()
-    scaled: NDArray[np.float32] = (loadings / max(float(scale), 1e-12)).astype(np.float32)
+    components = stacked @ loadings
+    divisor = np.maximum(components.std(axis=0), 1e-12) ** power
+    scale = max(float((components / divisor).std()), 1e-12)
+    scaled: NDArray[np.float32] = (loadings / (divisor * scale)).astype(np.float32)
     return scaled
+
+
+def _features(
+    slide: Slide, loadings: NDArray[np.float32], averaging: Averaging, sources: set[str]
+) -> dict[str, NDArray[np.float32]]:
+    """What the networks read of one slide, as :meth:`GeometryEncoder.transform` makes it; genes are not yet scaled."""
+    single: pd.Categorical[Any] = pd.Categorical([slide.name] * slide.expression.shape[0])
+    means, codes = centre_by_slide(slide.expression, single)
+    components = project(slide.expression, means, codes, loadings)
+    average = neighbor_average(components, single, averaging.n_neighbors)
+    found = {}
+    if "pca" in sources:
+        found["pca"] = averaged_features(components, average, codes, averaging.n_hops)
+    if "genes" in sources:
+        found["genes"] = averaged_genes(slide.expression, means, codes, average, slice(None), averaging.gene_hops)
+    return found
 
 
 def fit_encoder(
@@ -117,17 +147,23 @@ def fit_encoder(
     dict
         An encoder for each of ``inputs``.
     """
-    dense = [_dense_centred(slide) for slide in slides]
+    dense = [slide.expression.toarray() for slide in slides]
+    loadings = principal_axes([x - x.mean(axis=0) for x in dense], recipe.n_pcs, random_state, recipe.pc_power)
+    del dense
+    sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
+    read = [_features(slide, loadings, recipe.averaging, sources) for slide in slides]
+    gene_scale = 1.0
+    if "genes" in sources:
+        gene_scale = 1.0 / max(float(np.sqrt(np.mean([np.square(x["genes"]).mean() for x in read]))), 1e-12)
+        for x in read:
+            x["genes"] *= gene_scale
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
-    loadings = principal_axes(dense, recipe.n_pcs, random_state)
-    nets: dict[str, SharedEncoder] = {}
-    for source in {source for name in inputs for source, _ in _PARTS[name]}:
-        features = [x @ loadings if source == "pca" else x for x in dense]
-        nets[source] = _train_net(source, features, coords, recipe, random_state, device)
+    nets = {s: _train_net(s, [x[s] for x in read], coords, recipe, random_state, device) for s in sorted(sources)}
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
-        encoders[name] = GeometryEncoder(genes, loadings, parts, {"inputs": name, "random_state": random_state})
+        record = {"inputs": name, "random_state": random_state}
+        encoders[name] = GeometryEncoder(genes, loadings, parts, record, recipe.averaging, gene_scale)
     return encoders
 
 
