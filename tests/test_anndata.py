@@ -8,15 +8,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from ipar._anndata import (
-    check_distinct,
-    check_slide_sizes,
-    get_coords,
-    get_expression,
-    get_slides,
-    record,
-    warn_empty_cells,
-)
+from ipar._anndata import check_distinct, check_slide_sizes, get_coords, get_slides, record
+from ipar._expression import get_expression, warn_empty_cells
 
 N = 360
 

@@ -276,7 +276,7 @@ def test_a_senseless_share_of_missing_genes_is_refused(simulate: Simulator, shar
         ({"n_genes": 10}, ValueError, "n_genes must be at least 50, got 10"),
         ({"median_counts": 0}, ValueError, "median_counts must be a finite number of at least 100"),
         ({"median_counts": np.inf}, ValueError, "median_counts must be a finite number of at least 100"),
-        ({"random_state": -1}, ValueError, "random_state must be at least 0"),
+        ({"random_state": -1}, ValueError, "random_state must not be negative"),
         ({"random_state": "zero"}, TypeError, "random_state must be an integer"),
     ],
 )

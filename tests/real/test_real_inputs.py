@@ -11,7 +11,8 @@ import pytest
 import scanpy as sc
 
 import ipar
-from ipar._anndata import get_coords, get_expression, get_slides
+from ipar._anndata import get_coords, get_slides
+from ipar._expression import get_expression
 from ipar.metrics import evaluate
 from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning

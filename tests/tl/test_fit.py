@@ -81,6 +81,8 @@ def test_a_layer_is_passed_on_to_the_embedding(slides, fit_briefly, hasty_encode
     expected = fit_briefly(slides.copy(), inputs="pca")
     slides.layers["lognorm"], slides.X = slides.X, None
     assert same_weights(fit_briefly(slides, inputs="pca", layer="lognorm"), expected)
+    predict_coords(slides, progress=False)  # remembers it
+    assert np.isfinite(slides.obsm["X_ipar"]).all()
 
 
 def test_the_fit_learns(fitted, fit_briefly):

@@ -153,3 +153,9 @@ def test_batch_is_its_sets_and_padding():
         assert (batch.sigma[b] > 0).all()
         assert batch.edges[b].max() < size
     assert batch.steps.tolist() == [3, 3, 3]
+
+
+def test_every_slide_is_learned_from():
+    h, x = [torch.zeros(60, 4)] * 3, [torch.randn(60, 2)] * 3
+    with pytest.raises(ValueError, match="n_minisets must be at least the number of slides, 3, found 2"):
+        sample_minisets(h, x, 2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ _SHOWN = {
 def run_demo(options: argparse.Namespace) -> None:
     """Simulate, train, predict, score beside the controls, draw."""
     mpl.use("Agg")
+    logging.getLogger("ipar").setLevel(logging.WARNING)  # the demonstration says itself what matters
     start = time.monotonic()
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -47,7 +50,9 @@ def run_demo(options: argparse.Namespace) -> None:
         print(_row(name, columns[name]), flush=True)
 
     print("\nTraining", flush=True)
-    ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # said in full below
+        ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
     verdict = train.uns["ipar"]["localisability"]
     print(
         f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "

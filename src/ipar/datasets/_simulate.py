@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ipar._seed import as_seed
 from ipar.datasets._expression import Genes, Technology, draw_counts, draw_genes, log_normalise
 from ipar.datasets._sections import Floats, Piece, Tissue, as_categories, mount
 
@@ -35,7 +36,7 @@ def simulate_slides(
     """Simulate sections of `tissue`; see `ipar.datasets.layered_tissue` for what comes back."""
     n_slides, n_cells, n_genes = _at_least("n_slides", n_slides, 1), *_check_size(n_cells, n_genes)
     technology = _technology(SPATIAL, median_counts, batch_strength)
-    seed = _as_seed(random_state)
+    seed = as_seed(random_state)
     genes = draw_genes(_stream(seed, "genes"), tissue, n_genes)
     pieces, coords, counts = [], [], []
     for slide in range(n_slides):
@@ -79,7 +80,7 @@ def simulate_dissociated(
         )
         raise ValueError(msg)
     technology = _technology(DROPLET, median_counts, 1.0)
-    seed = _as_seed(random_state)
+    seed = as_seed(random_state)
     genes = draw_genes(_stream(seed, "genes"), tissue, n_genes)
     rng = _stream(seed, "dissociated")
     piece = _dissociate(rng, tissue, n_cells)
@@ -138,13 +139,6 @@ def _stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
     """Return a generator of its own for every purpose: slide 1 stays the same however many slides there are."""
     key = (("genes", "slides", "order", "dissociated").index(purpose), index)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
-def _as_seed(random_state: int | np.random.Generator | None) -> int:
-    """Return one integer that stands for the whole tissue, so that it can be written down and used again."""
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return int(np.random.default_rng(random_state).integers(2**31))
-    return _at_least("random_state", random_state, 0)
 
 
 def _check_size(n_cells: int, n_genes: int) -> tuple[int, int]:

@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ipar._anndata import (
-    EMBED,
-    EMBED_RECORD,
-    Expression,
-    check_distinct,
-    check_slide_sizes,
-    get_coords,
-    get_expression,
-    get_slides,
-    record,
-    warn_empty_cells,
-)
+from ipar._anndata import EMBED, EMBED_RECORD, check_distinct, check_slide_sizes, get_coords, get_slides, record
 from ipar._device import get_device
+from ipar._expression import Expression, get_expression, warn_empty_cells
 from ipar._seed import as_seed
 from ipar.model import GeometryEncoder, IPALite
 from ipar.model._encoder import Inputs

@@ -11,18 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import (
-    COORDS,
-    EMBED,
-    EMBED_RECORD,
-    RECORD,
-    RECYCLES,
-    get_expression,
-    get_slides,
-    record,
-    warn_empty_cells,
-)
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECORD, RECYCLES, get_slides, record
 from ipar._device import get_device
+from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
 from ipar.model import Attention, IPALite
 from ipar.model._io import model_from_state
@@ -68,7 +59,7 @@ def predict_coords(
         Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For
         the AnnData fitted on it is the column it was fitted with.
     layer
-        Layer with log-normalised expression; ``X``, if None.
+        Layer with log-normalised expression; ``X``, if None. For the AnnData fitted on it is the layer it was fitted on.
     n_rounds
         Consensus rounds; by default 8, and 4 beyond 20,000 cells. More smooth the layout a little.
     global_weight
@@ -116,6 +107,7 @@ def predict_coords(
     adata = adata.copy() if copy else adata
     if model is None:
         model, library_key = _stored_model(adata, library_key)
+        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     expression = get_expression(adata, layer=layer)
     warn_empty_cells(expression)
     slides = get_slides(adata, library_key)

@@ -124,7 +124,15 @@ def sample_minisets(
         Candidates a cell.
     random_state
         Seed of subsets, ring edges and landmarks.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer minisets than slides: some slide would never be learned from.
     """
+    if n_minisets < len(embeddings):
+        msg = f"n_minisets must be at least the number of slides, {len(embeddings)}, found {n_minisets}."
+        raise ValueError(msg)
     rng = np.random.default_rng(random_state)
     generator = torch.Generator().manual_seed(random_state)
     sets = []
