@@ -11,7 +11,7 @@ from scipy import sparse
 from ipar.graph import neighbor_average
 from ipar.model import GeometryEncoder
 from ipar.model import _encoder as module
-from ipar.model._encoder import EncoderPart, centre_by_slide, equalise_blocks
+from ipar.model._encoder import Averaging, EncoderPart, centre_by_slide, equalise_blocks
 from ipar.nn import SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])
@@ -26,7 +26,7 @@ def encoder():
     pca = SharedEncoder(15, hidden=(16,), n_output=8).eval()
     genes = SharedEncoder(20, hidden=(16,), n_output=8).eval()
     parts = (EncoderPart("pca", pca, ("local", "global")), EncoderPart("genes", genes, ("global",)))
-    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"}, gene_scale=1.5)
+    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"}, Averaging(20, 2, 1), gene_scale=1.5)
 
 
 @pytest.fixture

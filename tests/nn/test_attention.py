@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from ipar.nn import attention_bias, masked_attention
+from ipar.nn import DenseGraph, attention_bias, masked_attention
 
 B, H, N, D = 2, 3, 11, 4
 
@@ -20,8 +20,7 @@ def parts():
 
 
 def attend(query, key, candidates, gate=None, beta=2.0):
-    bias = attention_bias(candidates, gate, beta, query.dtype)[:, None]
-    return masked_attention(query, key, bias, candidates.any(-1)[:, None, :, None])
+    return masked_attention(query, key, attention_bias(candidates, gate, beta, query.dtype), DenseGraph(candidates))
 
 
 def by_loops(query, key, candidates, gate, beta):

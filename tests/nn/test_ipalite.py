@@ -9,7 +9,7 @@ import torch
 from scipy.special import erf, softmax
 
 from ipar.geometry import gauge_fix
-from ipar.nn import IPALiteConfig, IPALiteNet, _ipalite
+from ipar.nn import DenseGraph, IPALiteConfig, IPALiteNet, _ipalite
 
 SMALL = IPALiteConfig(d_input=7, d_state=10, n_heads=3, d_head=5, n_recycles=3)
 N = 17
@@ -72,7 +72,7 @@ def reference(net, h, candidates, gate, beta):
             for head in range(config.n_heads):
                 own = slice(head * config.d_head, (head + 1) * config.d_head)
                 q, k, v = (
-                    np.stack([linear(state, f"block.{part}", row)[own] for row in s])
+                    np.stack([linear(state, f"blocks.0.{part}", row)[own] for row in s])
                     for part in ("query", "key", "value")
                 )
                 allowed = np.flatnonzero(candidates[i])
@@ -80,16 +80,16 @@ def reference(net, h, candidates, gate, beta):
                 for j in allowed:
                     logit = q[i] @ k[j] / np.sqrt(config.d_head) + beta * gate[i, j]
                     if config.geometry == "clamped":
-                        strength = np.log1p(np.exp(state["block.gamma"][head]))
+                        strength = np.log1p(np.exp(state["blocks.0.geometry.gamma"][head]))
                         logit += max(-strength * np.sum((x[i] - x[j]) ** 2), -10.0)
                     logits.append(logit)
                 if len(allowed):
                     a[head, i, allowed] = softmax(logits)
                 for j in range(n):
-                    moved[i] += a[head, i, j] * state["block.step"][head] @ (x[j] - x[i])
+                    moved[i] += a[head, i, j] * state["blocks.0.step"][head] @ (x[j] - x[i])
                 message.append(sum(a[head, i, j] * v[j] for j in range(n)))
-            joined = np.concatenate([layer_norm(state, "block.norm", s[i]), *message])
-            updated[i] = s[i] + mlp(state, "block.update", joined)
+            joined = np.concatenate([layer_norm(state, "blocks.0.norm", s[i]), *message])
+            updated[i] = s[i] + mlp(state, "blocks.0.update", joined)
         s, x = updated, gauge(moved)
         layouts.append(x)
         attentions.append(a)
@@ -100,7 +100,7 @@ def reference(net, h, candidates, gate, beta):
 def test_network_against_loops(geometry):
     net = randomised(replace(SMALL, geometry=geometry))
     with torch.no_grad():
-        net.block.gamma += 3.0  # strong enough for the clamp to be reached
+        net.blocks[0].geometry.gamma += 3.0  # strong enough for the clamp to be reached
     h, candidates, gate = inputs()
     out = net(h, candidates, gate, beta=0.7, return_attention=True)
     layouts, attention = reference(net, h[0].numpy(), candidates[0].numpy(), gate[0].numpy(), 0.7)
@@ -143,8 +143,8 @@ def test_a_fresh_network_stands_still_but_can_learn_to_move():
     assert out.layouts.shape == (4, 1, N, 2)
     assert torch.allclose(out.layouts, out.layouts[:1].expand_as(out.layouts), atol=1e-5)
     (out.coords - torch.randn(N, 2)).square().sum().backward()
-    assert net.block.step.grad.abs().min() > 0
-    assert torch.allclose(torch.nn.functional.softplus(net.block.gamma), torch.ones(3))
+    assert net.blocks[0].step.grad.abs().min() > 0
+    assert torch.allclose(torch.nn.functional.softplus(net.blocks[0].geometry.gamma), torch.ones(3))
 
 
 def test_every_layout_is_gauge_fixed():
@@ -170,8 +170,10 @@ def test_permutation_equivariance(geometry):
 
 
 def run_block(net, s, x, candidates, gate):
-    bias = _ipalite.attention_bias(candidates, gate, 1.0, s.dtype)[:, None]
-    return net.block(s, x, bias, candidates.any(-1)[:, None, :, None], None)
+    block, given = net.blocks[0], _ipalite._Inputs(DenseGraph(candidates), None, gate, None)
+    bias = _ipalite.attention_bias(candidates, gate, 1.0, s.dtype)
+    attention = block.attend(s, x, given, bias, None, geometry=net.config.has_geometry(0))
+    return *block.move(s, x, attention, given, None), attention
 
 
 def states_and_layout():
@@ -204,7 +206,7 @@ def test_block_turns_with_its_frame(geometry, reflect):
     )
     state, layout, attention = run_block(net, s, x, candidates, gate)
     with torch.no_grad():
-        net.block.step.copy_(turn @ net.block.step @ turn.T)
+        net.blocks[0].step.copy_(turn @ net.blocks[0].step @ turn.T)
     turned = run_block(net, s, x @ turn.T, candidates, gate)
     assert torch.allclose(turned[0], state, atol=1e-10)
     assert torch.allclose(turned[1], layout @ turn.T, atol=1e-10)
@@ -215,7 +217,7 @@ def test_steps_that_only_turn_and_scale_are_rotation_equivariant():
     net, (_, candidates, gate) = randomised(), inputs()
     with torch.no_grad():
         a, b = torch.randn(2, 3)
-        net.block.step.copy_(torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], -2))
+        net.blocks[0].step.copy_(torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], -2))
     s, x = states_and_layout()
     turn = torch.linalg.qr(torch.randn(2, 2, dtype=torch.float64))[0]
     turn[:, 0] *= torch.linalg.det(turn)  # a rotation

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from ipar.metrics import luna_spearman
+from ipar.model import load
 from ipar.model._io import model_state
+from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning, candidates, embed
 from ipar.tl import fit_ipalite, predict_coords
 from ipar.training import _loop
@@ -318,3 +320,21 @@ def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchange
     assert changes() == set()
     fit_briefly(part, inputs="pca")
     assert changes() == set()
+
+
+@pytest.mark.parametrize("name", ["v2", "d7", "ipar2d"])
+def test_any_member_of_the_family_by_name(slides, query, fit_briefly, name, tmp_path):
+    model = fit_briefly(slides, inputs="pca", config=name)
+    assert model.net.config == IPALiteConfig.named(name, d_input=model.net.config.d_input)
+    model.save(tmp_path / "model")
+    found = [
+        predict_coords(query, m, copy=True, progress=False).obsm["X_ipar"] for m in (model, load(tmp_path / "model"))
+    ]
+    assert np.isfinite(found[0]).all()
+    assert np.array_equal(*found)
+
+
+def test_a_gate_with_an_output_a_head(slides, query, fit_briefly):
+    model = fit_briefly(slides, inputs="pca", config=IPALiteConfig.v1(gate_heads=4))
+    predict_coords(query, model, progress=False)
+    assert np.isfinite(query.obsm["X_ipar"]).all()

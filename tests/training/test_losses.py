@@ -171,3 +171,11 @@ def test_walk_reference_is_of_the_true_layout(sets):
     target = walk_target(made.coords)
     swapped = replace(batch, log_reference=log_walk(noisy(made.coords), target.adjacency, target.sigma)[None])
     assert layout_losses(made.coords[None], swapped).walk > 0.01
+
+
+def test_gate_loss_of_several_heads_is_the_mean_of_theirs():
+    candidates = torch.rand(2, 12, 12) < 0.5
+    reference = torch.randn(2, 12, 12).masked_fill(torch.rand(2, 12, 12) < 0.6, float("-inf"))
+    gate = torch.randn(2, 4, 12, 12)
+    single = [gate_loss(gate[:, head], candidates, reference) for head in range(4)]
+    torch.testing.assert_close(gate_loss(gate, candidates, reference), torch.stack(single).mean())

@@ -110,7 +110,7 @@ def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
     """The model of :func:`model_state`."""
     with torch.random.fork_rng(devices=[]):
         net = IPALiteNet(IPALiteConfig(**config["net"]))
-        gate = EdgeGate(net.config.d_input)
+        gate = EdgeGate(net.config.d_input, net.config.gate_heads)
     load_module(net, arrays, "net")
     load_module(gate, arrays, "gate")
     start = "encoder."

@@ -1,18 +1,27 @@
 """Networks: they know no data, no optimiser and no files."""
 
 from ipar.nn._attention import attention_bias, masked_attention
+from ipar.nn._config import IPALiteConfig
 from ipar.nn._encoder import SharedEncoder
-from ipar.nn._gate import EdgeGate, dense_gate
-from ipar.nn._ipalite import IPALiteBlock, IPALiteConfig, IPALiteNet, IPALiteOutput
+from ipar.nn._gate import EdgeGate, EdgeMLP, dense_gate, edge_outputs
+from ipar.nn._graph import CandidateGraph, DenseGraph, EdgeGraph, as_graph, graph_of
+from ipar.nn._ipalite import IPALiteBlock, IPALiteNet, IPALiteOutput
 
 __all__ = [
+    "CandidateGraph",
+    "DenseGraph",
     "EdgeGate",
+    "EdgeGraph",
+    "EdgeMLP",
     "IPALiteBlock",
     "IPALiteConfig",
     "IPALiteNet",
     "IPALiteOutput",
     "SharedEncoder",
+    "as_graph",
     "attention_bias",
     "dense_gate",
+    "edge_outputs",
+    "graph_of",
     "masked_attention",
 ]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ipar.nn._graph import CandidateGraph
 
-def attention_bias(candidates: Tensor, gate: Tensor | None, beta: float, dtype: torch.dtype) -> Tensor:
+
+def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtype: torch.dtype) -> Tensor:
     """Candidate mask and gate as one additive term of the logits.
 
     Parameters
     ----------
-    candidates
-        Allowed pairs, bool ``(B, n, n)``.
+    mask
+        Allowed pairs, bool ``(B, n, m)``.
     gate
-        Gate scores, ``(B, n, n)``; zero, if None.
+        Gate scores, ``(B, n, m)``, or ``(B, H, n, m)`` for a gate with an output a head; zero, if None.
     beta
         Weight of the gate.
     dtype
@@ -23,15 +25,18 @@ def attention_bias(candidates: Tensor, gate: Tensor | None, beta: float, dtype: 
     Returns
     -------
     Tensor
-        ``β·g`` on candidates, a very low finite number elsewhere, ``(B, n, n)``. Finite, since a row of −∞ is NaN after
-        the softmax and, masked or not, NaN in the gradient.
+        ``β·g`` on candidates, a very low finite number elsewhere, ``(B, 1 or H, n, m)``. Finite, since a row of −∞ is NaN
+        after the softmax and, masked or not, NaN in the gradient.
     """
-    lowest = torch.finfo(dtype).min / 4
-    scores = torch.zeros((), dtype=dtype, device=candidates.device) if gate is None else beta * gate
-    return torch.where(candidates, scores, torch.full((), lowest, dtype=dtype, device=candidates.device))
+    lowest = torch.full((), torch.finfo(dtype).min / 4, dtype=dtype, device=mask.device)
+    if gate is None:
+        scores = torch.zeros((), dtype=dtype, device=mask.device)
+    else:
+        scores = beta * (gate if gate.ndim == 4 else gate[:, None])
+    return torch.where(mask[:, None], scores, lowest)
 
 
-def masked_attention(query: Tensor, key: Tensor, bias: Tensor, has_candidate: Tensor) -> Tensor:
+def masked_attention(query: Tensor, key: Tensor, bias: Tensor, graph: CandidateGraph) -> Tensor:
     """Attention weights over the allowed pairs.
 
     Parameters
@@ -39,13 +44,13 @@ def masked_attention(query: Tensor, key: Tensor, bias: Tensor, has_candidate: Te
     query, key
         ``(B, H, n, d)``, the query scaled.
     bias
-        From :func:`attention_bias`, with the geometry term where there is one; ``(B, 1 or H, n, n)``.
-    has_candidate
-        Which cells have any, ``(B, 1, n, 1)``.
+        From :func:`attention_bias`, with the other terms where there are any; ``(B, 1 or H, n, m)``.
+    graph
+        The candidates.
 
     Returns
     -------
     Tensor
-        Weights ``(B, H, n, n)``: rows sum to 1, or are all zero where a cell has no candidate.
+        Weights ``(B, H, n, m)``: rows sum to 1, or are all zero where a cell has no candidate.
     """
-    return (query @ key.mT + bias).softmax(-1) * has_candidate
+    return (graph.dot(query, key) + bias).softmax(-1) * graph.mask.any(-1)[:, None, :, None]

@@ -1,4 +1,4 @@
-"""The learned soft gate on candidate edges."""
+"""Networks on candidate edges: the learned soft gate, and the pair features."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ipar.nn._graph import CandidateGraph, as_graph
+
 _HIDDEN = 64
 _PIECE = 4096  # edges
 
 
-class EdgeGate(nn.Module):
-    r"""Score of a candidate edge: MLP on :math:`[h_i, h_j, |h_i - h_j|, h_i \circ h_j]`.
-
-    The score is a bias on attention logits, never a pruning.
+class EdgeMLP(nn.Module):
+    r"""MLP on :math:`[h_i, h_j, |h_i - h_j|, h_i \circ h_j]` of candidate edges.
 
     Parameters
     ----------
     d_input
         Width of the embedding h.
-    n_heads
-        Outputs: 1 is shared by all attention heads.
+    hidden
+        Widths of the hidden layers.
+    n_output
+        Outputs an edge.
     """
 
-    def __init__(self, d_input: int, n_heads: int = 1) -> None:
+    def __init__(self, d_input: int, hidden: tuple[int, ...], n_output: int) -> None:
         super().__init__()
-        self.first = nn.Linear(4 * d_input, _HIDDEN)
-        self.rest = nn.Sequential(nn.GELU(), nn.Linear(_HIDDEN, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, n_heads))
+        self.first = nn.Linear(4 * d_input, hidden[0])
+        widths = [*hidden, n_output]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.GELU(), nn.Linear(before, after)]
+        self.rest = nn.Sequential(*layers)
 
     def forward(self, h: Tensor, source: Tensor, target: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Score edges.
+        """Read edges.
 
         Parameters
         ----------
@@ -43,7 +49,7 @@ class EdgeGate(nn.Module):
         Returns
         -------
         Tensor
-            Scores g_ij, ``(m, n_heads)``, in the precision of ``h``.
+            Outputs, ``(m, n_output)``, in the precision of ``h``.
         """
         work = dtype or h.dtype
         # The first layer is linear in its four blocks: the two that depend on one cell are computed once a cell.
@@ -61,29 +67,67 @@ class EdgeGate(nn.Module):
         return hidden.to(h.dtype)
 
 
-def dense_gate(gate: EdgeGate, h: Tensor, candidates: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Gate scores of sets as a matrix, computed on candidate edges only and zero elsewhere.
+class EdgeGate(EdgeMLP):
+    """Score of a candidate edge: a bias on attention logits, never a pruning.
 
     Parameters
     ----------
-    gate
-        A gate with one output.
+    d_input
+        Width of the embedding h.
+    n_heads
+        Outputs: 1 is shared by all attention heads.
+    """
+
+    def __init__(self, d_input: int, n_heads: int = 1) -> None:
+        super().__init__(d_input, (_HIDDEN, _HIDDEN), n_heads)
+
+
+def edge_outputs(
+    network: EdgeMLP, h: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Outputs of a network on the candidate edges of sets, and zero in all other slots.
+
+    Parameters
+    ----------
+    network
+        The network.
     h
         Embeddings, ``(B, n, d)``.
     candidates
-        Candidate mask, ``(B, n, n)``.
+        Candidate mask ``(B, n, n)``, or a graph of ``m`` slots a cell.
     dtype
         Precision of the work on edges.
 
     Returns
     -------
     Tensor
-        Scores, ``(B, n, n)``.
+        ``(B, n, m, n_output)``.
     """
-    batch, source, target = candidates.nonzero(as_tuple=True)
-    n, cells = h.shape[1], h.reshape(-1, h.shape[-1])
+    graph = as_graph(candidates)
+    source, target, slots = graph.edges()
+    cells = h.reshape(-1, h.shape[-1])
     # without gradients nothing is kept, and pieces that fit the cache take half the time
-    piece = len(source) if torch.is_grad_enabled() else _PIECE
-    ends = zip(torch.split(batch * n + source, piece), torch.split(batch * n + target, piece), strict=True)
-    scores = torch.cat([gate(cells, i, j, dtype=dtype)[:, 0] for i, j in ends])
-    return torch.zeros(candidates.shape, dtype=h.dtype, device=h.device).index_put((batch, source, target), scores)
+    piece = max(len(source), 1) if torch.is_grad_enabled() else _PIECE
+    ends = zip(torch.split(source, piece), torch.split(target, piece), strict=True)
+    found = torch.cat([network(cells, i, j, dtype=dtype) for i, j in ends])
+    out = torch.zeros(*graph.mask.shape, found.shape[-1], dtype=h.dtype, device=h.device)
+    return out.index_put(slots, found)
+
+
+def dense_gate(
+    gate: EdgeGate, h: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Gate scores of sets, computed on candidate edges only and zero elsewhere.
+
+    Parameters
+    ----------
+    gate, h, candidates, dtype
+        As in :func:`edge_outputs`.
+
+    Returns
+    -------
+    Tensor
+        Scores ``(B, n, m)``, or ``(B, H, n, m)`` of a gate with an output a head.
+    """
+    scores = edge_outputs(gate, h, candidates, dtype)
+    return scores[..., 0] if scores.shape[-1] == 1 else scores.permute(0, 3, 1, 2)

@@ -7,60 +7,21 @@ every cell by a linear map of the attended displacements.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipar.geometry import gauge_fix, squared_distances
+from ipar.geometry import gauge_fix
 from ipar.nn._attention import attention_bias, masked_attention
+from ipar.nn._config import IPALiteConfig
+from ipar.nn._gate import EdgeMLP, edge_outputs
+from ipar.nn._graph import CandidateGraph, as_graph
+from ipar.nn._terms import RecycleSchedule, geometry_term
 
-_GEOMETRY_MIN = -10.0  # clamp of the geometry term: e^-10 is nothing, and beyond it lies saturation
-_GAMMA_INIT = math.log(math.e - 1.0)  # softplus(γ) = 1
-
-
-@dataclass(frozen=True)
-class IPALiteConfig:
-    """Shape of an :class:`IPALiteNet`.
-
-    Attributes
-    ----------
-    d_input
-        Width of the embedding.
-    d_state
-        Width of the node state (c_s).
-    n_heads, d_head
-        Attention heads and their width.
-    n_recycles
-        Passes of the weight-shared block.
-    beta
-        Weight of the gate on the attention logits while training.
-    coord_noise
-        Standard deviation, in RMS radii, of the noise on the first guess while training.
-    geometry
-        ``"none"``, or ``"clamped"``: −softplus(γ_h)·‖x_i − x_j‖² clamped to [−10, 0]. The weights γ exist either way,
-        so that the term can be switched on for trained weights.
-    """
-
-    d_input: int = 128
-    d_state: int = 96
-    n_heads: int = 4
-    d_head: int = 32
-    n_recycles: int = 5
-    beta: float = 2.0
-    coord_noise: float = 0.05
-    geometry: Literal["none", "clamped"] = "none"
-
-    @classmethod
-    def v1(cls, **overrides: Any) -> IPALiteConfig:
-        """The default member: one block shared by five recycles, no geometry term."""
-        return cls(**overrides)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        return asdict(self)
+_PAIR_HIDDEN, _PAIR_OUTPUT = 64, 32
 
 
 @dataclass(frozen=True)
@@ -72,11 +33,15 @@ class IPALiteOutput:
     layouts
         The first guess and the layout after every recycle, gauge-fixed, ``(R + 1, B, n, 2)``.
     attention
-        Weights of every recycle, ``(R, B, H, n, n)``, where asked for.
+        Weights of every recycle, ``(R, B, H, n, m)``, where asked for.
+    terms
+        Terms of the logits of every recycle by name (``"qk"``, ``"geometry"``, ``"pair"``, ``"gate"``; those that the
+        network has), ``(B, 1 or H, n, m)`` each, where asked for.
     """
 
     layouts: Tensor
     attention: Tensor | None
+    terms: list[dict[str, Tensor]] | None = None
 
     @property
     def coords(self) -> Tensor:
@@ -84,17 +49,44 @@ class IPALiteOutput:
         return self.layouts[-1]
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What all recycles of a pass read.
+
+    Attributes
+    ----------
+    graph, mask
+        Candidates, and which cells are real.
+    gate
+        Gate scores or None.
+    pair
+        Pair features ``(B, n, m, 32)`` or None.
+    """
+
+    graph: CandidateGraph
+    mask: Tensor | None
+    gate: Tensor | None
+    pair: Tensor | None
+
+
 class IPALiteBlock(nn.Module):
     r"""One recycle.
 
     .. math::
-        a^h_{ij} &= \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij}\big) \\
+        a^h_{ij} &= \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij} \;[+\,\text{geometry}]\;[+\,\text{pair}]\big) \\
         \Delta x_i &= \textstyle\sum_h \sum_j a^h_{ij} W^h_x (x_j - x_i) \\
         s_i &\leftarrow s_i + \mathrm{MLP}\big(\mathrm{LayerNorm}(s_i), \textstyle\sum_j a^h_{ij} v_j\big) \\
         X &\leftarrow \mathrm{gauge\_fix}(X + \Delta x)
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    recycle
+        The recycle that the block is for; None for one that all share.
     """
 
-    def __init__(self, config: IPALiteConfig) -> None:
+    def __init__(self, config: IPALiteConfig, recycle: int | None = None) -> None:
         super().__init__()
         self.config = config
         c, inner = config.d_state, config.n_heads * config.d_head
@@ -102,7 +94,11 @@ class IPALiteBlock(nn.Module):
         self.key = nn.Linear(c, inner, bias=False)
         self.value = nn.Linear(c, inner, bias=False)
         self.step = nn.Parameter(torch.zeros(config.n_heads, 2, 2))
-        self.gamma = nn.Parameter(torch.full((config.n_heads,), _GAMMA_INIT))
+        if config.qk_norm and not config.per_recycle:
+            self.logit_scale = nn.Parameter(torch.tensor(0.5 * math.log(config.d_head)))
+        # a shared block owns γ even where the term is off
+        self.geometry = geometry_term(config) if recycle is None or config.has_geometry(recycle) else None
+        self.pair = nn.Linear(_PAIR_OUTPUT, config.n_heads, bias=False) if config.pair_bias else None
         self.norm = nn.LayerNorm(c)
         self.update = nn.Sequential(nn.Linear(c + inner, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
         for parameter in self.update[-1].parameters():
@@ -112,37 +108,52 @@ class IPALiteBlock(nn.Module):
         batch, n, _ = x.shape
         return x.view(batch, n, self.config.n_heads, self.config.d_head).transpose(1, 2)  # (B, H, n, d)
 
-    def _geometry(self, x: Tensor) -> Tensor:
-        strength = functional.softplus(self.gamma)[:, None, None]
-        return (-strength * squared_distances(x)[:, None]).clamp_min(_GEOMETRY_MIN)
+    def _query_key(self, s: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Query, scaled, and key."""
+        query, key, width = self._heads(self.query(s)), self._heads(self.key(s)), self.config.d_head
+        if not self.config.qk_norm:
+            return query / math.sqrt(width), key
+        scale = self.logit_scale.exp() if tau is None else tau
+        # normed rows have length √d: over d their product is a cosine
+        return functional.layer_norm(query, (width,)) * (scale / width), functional.layer_norm(key, (width,))
 
-    def forward(
-        self, s: Tensor, x: Tensor, bias: Tensor, has_candidate: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """New states, new gauge-fixed layout and the attention weights.
+    def extra_terms(self, s: Tensor, x: Tensor, inputs: _Inputs, *, geometry: bool) -> dict[str, Tensor]:
+        """Terms of the logits beside query and key and the gate, ``(B, H, n, m)`` each."""
+        terms = {}
+        if geometry and self.geometry is not None:
+            terms["geometry"] = self.geometry(s, x, inputs.graph)
+        if self.pair is not None and inputs.pair is not None:
+            terms["pair"] = self.pair(inputs.pair).permute(0, 3, 1, 2)
+        return terms
 
-        Parameters
-        ----------
-        s, x
-            States ``(B, n, c)`` and layout ``(B, n, 2)``.
-        bias, has_candidate
-            Additive term of the logits ``(B, 1, n, n)`` and which cells have candidates ``(B, 1, n, 1)``.
-        mask
-            Which cells are real, ``(B, n)``.
-        """
-        query = self._heads(self.query(s)) / math.sqrt(self.config.d_head)
-        if self.config.geometry == "clamped":
-            bias = bias + self._geometry(x)
-        attention = masked_attention(query, self._heads(self.key(s)), bias, has_candidate)
+    def attend(
+        self, s: Tensor, x: Tensor, inputs: _Inputs, bias: Tensor, tau: Tensor | None, *, geometry: bool
+    ) -> Tensor:
+        """Attention weights, ``(B, H, n, m)``."""
+        for term in self.extra_terms(s, x, inputs, geometry=geometry).values():
+            bias = bias + term
+        return masked_attention(*self._query_key(s, tau), bias, inputs.graph)
+
+    def logit_terms(
+        self, s: Tensor, x: Tensor, inputs: _Inputs, tau: Tensor | None, *, geometry: bool
+    ) -> dict[str, Tensor]:
+        """All terms of the logits but the gate's, by name."""
+        terms = {"qk": inputs.graph.dot(*self._query_key(s, tau))}
+        return terms | self.extra_terms(s, x, inputs, geometry=geometry)
+
+    def move(
+        self, s: Tensor, x: Tensor, attention: Tensor, inputs: _Inputs, eta: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """New states ``(B, n, c)`` and the new gauge-fixed layout ``(B, n, 2)``."""
         value = self._heads(self.value(s))
         # one product serves messages and displacements; Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
         position = x[:, None].expand(-1, self.config.n_heads, -1, -1)
-        gathered = attention @ torch.cat([value, position], dim=-1)
-        pull = gathered[..., -2:] - position * has_candidate
-        moved = x + torch.einsum("hab,zhnb->zna", self.step, pull)
+        gathered = inputs.graph.weighted_sum(attention, torch.cat([value, position], dim=-1))
+        pull = gathered[..., -2:] - position * inputs.graph.mask.any(-1)[:, None, :, None]
+        shift = torch.einsum("hab,zhnb->zna", self.step, pull)
         message = gathered[..., :-2].transpose(1, 2).flatten(2)
         s = s + self.update(torch.cat([self.norm(s), message], dim=-1))
-        return s, gauge_fix(moved, mask), attention
+        return s, gauge_fix(x + (shift if eta is None else eta * shift), inputs.mask)
 
 
 class IPALiteNet(nn.Module):
@@ -156,21 +167,25 @@ class IPALiteNet(nn.Module):
 
     def __init__(self, config: IPALiteConfig | None = None) -> None:
         super().__init__()
-        self.config = config or IPALiteConfig.v1()
-        d, c = self.config.d_input, self.config.d_state
+        self.config = config = config or IPALiteConfig.v1()
+        d, c = config.d_input, config.d_state
         self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
         self.coord_input = nn.Sequential(nn.Linear(d, c), nn.GELU(), nn.Linear(c, 2))
-        self.block = IPALiteBlock(self.config)
+        recycles: list[int | None] = [None] if config.shared else [*range(config.n_recycles)]
+        self.blocks = nn.ModuleList(IPALiteBlock(config, recycle) for recycle in recycles)
+        self.pair = EdgeMLP(d, (_PAIR_HIDDEN,), _PAIR_OUTPUT) if config.pair_bias else None
+        self.schedule = RecycleSchedule(config) if config.per_recycle else None
 
     def forward(
         self,
         h: Tensor,
-        candidates: Tensor,
+        candidates: Tensor | CandidateGraph,
         gate: Tensor | None = None,
         *,
         mask: Tensor | None = None,
         beta: float | None = None,
         return_attention: bool = False,
+        return_terms: bool = False,
     ) -> IPALiteOutput:
         """Lay out sets of cells.
 
@@ -179,31 +194,57 @@ class IPALiteNet(nn.Module):
         h
             Embeddings, ``(B, n, d_input)``.
         candidates
-            Which cells each may attend to, bool ``(B, n, n)``.
+            Which cells each may attend to: bool ``(B, n, n)``, or a graph of ``m`` slots a cell.
         gate
-            Gate scores, ``(B, n, n)``; zero, if None.
+            Gate scores, ``(B, n, m)`` or ``(B, H, n, m)``; zero, if None.
         mask
             Which cells are real, bool ``(B, n)``; all, if None.
         beta
-            Weight of the gate; the config's, if None.
-        return_attention
-            Keep the attention weights, which take ``R·B·H·n²`` floats.
+            Weight of the gate; the config's, if None. Where every recycle has its own, they are scaled by ``beta`` over
+            the config's.
+        return_attention, return_terms
+            Keep the attention weights and the terms of the logits, which take ``R·B·H·n·m`` floats each.
 
         Returns
         -------
         IPALiteOutput
-            Layouts and, where asked for, attention weights.
+            Layouts and, where asked for, attention weights and terms.
         """
-        bias = attention_bias(candidates, gate, self.config.beta if beta is None else beta, h.dtype)[:, None]
-        has_candidate = candidates.any(-1)[:, None, :, None]
+        graph, weight = as_graph(candidates), self.config.beta if beta is None else beta
+        pair = None if self.pair is None else edge_outputs(self.pair, h, graph)
+        inputs = _Inputs(graph, mask, gate, pair)
         s, x = self.state_input(h), self.coord_input(h)
         if self.training and self.config.coord_noise:
             x = x + self.config.coord_noise * torch.randn_like(x)
         x = gauge_fix(x, mask)
-        layouts, attentions = [x], []
-        for _ in range(self.config.n_recycles):
-            s, x, attention = self.block(s, x, bias, has_candidate, mask)
-            layouts.append(x)
+        fixed = attention_bias(graph.mask, gate, weight, h.dtype)
+        layouts, attentions, terms = [x], [], []
+        for recycle in range(self.config.n_recycles):
+            block = cast(IPALiteBlock, self.blocks[0 if self.config.shared else recycle])
+            geometry = self.config.has_geometry(recycle)
+            bias, tau, eta, beta_r = self._of_recycle(recycle, inputs, fixed, weight)
+            attention = block.attend(s, x, inputs, bias, tau, geometry=geometry)
+            if return_terms:
+                found = block.logit_terms(s, x, inputs, tau, geometry=geometry)
+                terms.append(found if gate is None else found | {"gate": beta_r * _by_head(gate)})
             if return_attention:
                 attentions.append(attention)
-        return IPALiteOutput(torch.stack(layouts), torch.stack(attentions) if return_attention else None)
+            s, x = block.move(s, x, attention, inputs, eta)
+            layouts.append(x)
+        return IPALiteOutput(
+            torch.stack(layouts), torch.stack(attentions) if return_attention else None, terms if return_terms else None
+        )
+
+    def _of_recycle(
+        self, recycle: int, inputs: _Inputs, fixed: Tensor, weight: float
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, float | Tensor]:
+        """Mask and gate as a bias, τ, η and the gate's weight of one recycle."""
+        if self.schedule is None:
+            return fixed, None, None, weight
+        tau, beta, eta = self.schedule(recycle)
+        beta = beta * (weight / self.config.beta)
+        return attention_bias(inputs.graph.mask, inputs.gate, beta, fixed.dtype), tau, eta, beta
+
+
+def _by_head(gate: Tensor) -> Tensor:
+    return gate if gate.ndim == 4 else gate[:, None]

@@ -66,9 +66,8 @@ def embed(
     model
         A fitted model whose encoder is used.
     inputs
-        What the encoder reads: ``"pca"`` (30 principal components), ``"genes"``, or ``"both"``, each together with the
-        average over the 20 cells of the slide that are most like it. By default the best of the three on left-out
-        slides.
+        What the encoder reads: ``"pca"`` (30 principal components, and their average over the 20 cells of the slide that
+        are most like it), ``"genes"``, or ``"both"``. By default the best of the three on left-out slides.
     recipe
         Shapes and training of the networks.
     n_folds

@@ -36,7 +36,7 @@ def fit_ipalite(
     adata: AnnData,
     library_key: str,
     *,
-    config: IPALiteConfig | None = None,
+    config: IPALiteConfig | str | None = None,
     training: IPALiteTraining | None = None,
     n_minisets: int = 64,
     miniset_size: tuple[int, int] = (96, 384),
@@ -64,7 +64,8 @@ def fit_ipalite(
     library_key
         Categorical column of ``obs`` that tells slides apart.
     config
-        Shape of the network; :meth:`ipar.nn.IPALiteConfig.v1` by default.
+        Shape of the network: a member of the family by name (``"v1"``, ``"v2"``, ``"d7"``, ``"ipar2d"``) or a config
+        with switches of your own; :meth:`ipar.nn.IPALiteConfig.v1` by default. It is stored with the model.
     training
         The recipe: optimiser, loss weights, augmentation, early stopping.
     n_minisets
@@ -138,7 +139,7 @@ def fit_ipalite(
     fit = fit_networks(
         [embedding[cells] for cells in rows],
         [coords[cells] for cells in rows],
-        config=config,
+        config=IPALiteConfig.named(config) if isinstance(config, str) else config,
         training=_recipe(training, max_epochs),
         plan=MinisetPlan(n_minisets, miniset_size, k),
         refit=len(rows) < 4 if refit is None else refit,

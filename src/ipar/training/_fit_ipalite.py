@@ -16,6 +16,7 @@ from ipar.training._minisets import Miniset, sample_minisets
 
 BETAS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 _N_VALIDATION = 12
+_BETA_GAIN = 0.05  # of the energy; one slide is too little evidence to leave the trained β for less
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class IPALiteFit:
     net, gate
         The networks.
     beta
-        The gate's weight that laid out the validation slide best.
+        The gate's weight that laid out the validation slide best, or the trained one where that is as good as it.
     betas
         E_geo of the validation slide at every β tried.
     history
@@ -120,12 +121,28 @@ def fit_networks(
     return IPALiteFit(
         net=net,
         gate=gate,
-        beta=BETAS[int(np.argmin(energies))],
+        beta=choose_beta(energies, config.beta),
         betas=pd.DataFrame({"beta": BETAS, "e_geo": energies}),
         history=run.history,
         best_epoch=run.best_epoch,
         validation_slide=left,
     )
+
+
+def choose_beta(energies: Sequence[float], trained: float) -> float:
+    """The β of the lowest energy, or the trained one where that is not lower by a twentieth.
+
+    Parameters
+    ----------
+    energies
+        E_geo on the left-out slide at every β of ``BETAS``.
+    trained
+        β of the training; where it is none of ``BETAS``, the best is taken.
+    """
+    best = int(np.argmin(energies))
+    if trained in BETAS and energies[best] > (1 - _BETA_GAIN) * energies[BETAS.index(trained)]:
+        return trained
+    return BETAS[best]
 
 
 def _draw(h: Sequence[torch.Tensor], x: Sequence[torch.Tensor], plan: MinisetPlan, random_state: int) -> list[Miniset]:
@@ -146,6 +163,6 @@ def _run(
 ) -> tuple[IPALiteNet, EdgeGate, Trained]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)
-        net, gate = IPALiteNet(config).to(device), EdgeGate(config.d_input).to(device)
+        net, gate = IPALiteNet(config).to(device), EdgeGate(config.d_input, config.gate_heads).to(device)
     trainer = IPALiteTrainer(net, gate, training, random_state=random_state)
     return net, gate, trainer.fit(train, validation, n_epochs=n_epochs, progress=progress)

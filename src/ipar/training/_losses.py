@@ -88,7 +88,7 @@ def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor
     Parameters
     ----------
     gate
-        Scores, ``(B, n, n)``.
+        Scores, ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with an output a head.
     candidates
         Candidate mask, ``(B, n, n)``.
     log_reference
@@ -97,8 +97,10 @@ def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor
     Returns
     -------
     Tensor
-        Mean over the cells that have a true neighbour among their candidates, in nats.
+        Mean over the cells that have a true neighbour among their candidates (and over heads), in nats.
     """
+    if gate.ndim == 4:
+        candidates, log_reference = (x[:, None].expand_as(gate) for x in (candidates, log_reference))
     shared = candidates & (log_reference > float("-inf"))
     rows = shared.any(-1)
     lowest = torch.finfo(gate.dtype).min / 2
