@@ -8,7 +8,7 @@ import pytest
 
 from ipar import pl
 
-NAMES = ["attention_focus", "coord_progression", "coords", "history", "localisability"]
+NAMES = ["attention_focus", "coord_progression", "coords", "history", "localisability", "shepard"]
 
 
 @pytest.fixture

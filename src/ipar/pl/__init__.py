@@ -7,5 +7,6 @@ from ipar.pl._coords import coords
 from ipar.pl._history import history
 from ipar.pl._localisability import localisability
 from ipar.pl._progression import coord_progression
+from ipar.pl._shepard import shepard
 
-__all__ = ["attention_focus", "coord_progression", "coords", "history", "localisability"]
+__all__ = ["attention_focus", "coord_progression", "coords", "history", "localisability", "shepard"]
