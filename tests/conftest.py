@@ -16,7 +16,7 @@ from scipy import sparse
 import ipar
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
-from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining
+from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining
 
 N_CELLS, N_GENES = 120, 60
 
@@ -27,6 +27,7 @@ RECIPE = EncoderRecipe(
     genes_hidden=(32,),
     pca_training=EncoderTraining(n_steps=100, batch_size=96),
     genes_training=EncoderTraining(n_steps=60, batch_size=96),
+    overview_training=OverviewTraining(n_steps=30, batch_size=2, size=(32, 64)),
 )
 # for tests of what is written rather than of how good it is
 HASTY = EncoderRecipe(
@@ -36,6 +37,7 @@ HASTY = EncoderRecipe(
     genes_hidden=(16,),
     pca_training=EncoderTraining(n_steps=3, batch_size=96),
     genes_training=EncoderTraining(n_steps=3, batch_size=96),
+    overview_training=OverviewTraining(n_steps=2, batch_size=2, size=(32, 64)),
 )
 SMALL = {
     "config": IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),

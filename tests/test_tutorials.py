@@ -13,10 +13,11 @@ NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 SHORT = """
 import functools
 import ipar
-from ipar.training import EncoderRecipe, EncoderTraining
+from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
 
 _few = EncoderTraining(n_steps=40, batch_size=256)
-ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=EncoderRecipe(pca_training=_few, genes_training=_few))
+_recipe = EncoderRecipe(pca_training=_few, genes_training=_few, overview_training=OverviewTraining(n_steps=5))
+ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
 ipar.tl.fit_ipalite = functools.partial(ipar.tl.fit_ipalite, n_minisets=6, miniset_size=(96, 128), max_epochs=2)
 """
 

@@ -11,7 +11,8 @@ from scipy import sparse
 from ipar.graph import neighbor_average
 from ipar.model import GeometryEncoder
 from ipar.model import _encoder as module
-from ipar.model._encoder import Averaging, EncoderPart, centre_by_slide, equalise_blocks
+from ipar.model._encoder import Averaging, EncoderPart
+from ipar.model._features import centre_by_slide, equalise_blocks
 from ipar.nn import SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])

@@ -16,12 +16,16 @@ from ipar._expression import get_expression
 from ipar.metrics import evaluate
 from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning
-from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining
+from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 RECIPE = EncoderRecipe(
-    n_pcs=30, n_output=32, pca_hidden=(64,), pca_training=EncoderTraining(n_steps=200, batch_size=128)
+    n_pcs=30,
+    n_output=32,
+    pca_hidden=(64,),
+    pca_training=EncoderTraining(n_steps=200, batch_size=128),
+    overview_training=OverviewTraining(n_steps=60),
 )
 FIT = {
     "config": IPALiteConfig(d_state=32, n_heads=2, d_head=16, n_recycles=3),

@@ -377,9 +377,9 @@ def test_weight_of_the_embeddings_own_layout(query, model, place):
     # from the network's layout alone to the embedding's alone
     coords = {weight: place(query.copy(), model, global_weight=weight) for weight in (0.0, 0.4, 1.0)}
     assert np.array_equal(coords[0.4], place(query.copy(), model))  # the model's own weight
-    h = model.encoder.transform(query.X, query.var_names, pd.Categorical(["all"] * query.n_obs)).astype(float)
-    h = h[:, model.encoder.global_columns] - h[:, model.encoder.global_columns].mean(0)
-    u, s, _ = np.linalg.svd(h, full_matrices=False)
+    one = pd.Categorical(["all"] * query.n_obs)
+    far = model.encoder.transform_with_overview(query.X, query.var_names, one)[1].astype(float)
+    u, s, _ = np.linalg.svd(far - far.mean(0), full_matrices=False)
     overview = u[:, :2] * s[:2]
     assert disparity(overview, coords[1.0]) == pytest.approx(0, abs=1e-6)
     assert 0 < disparity(overview, coords[0.4]) < disparity(overview, coords[0.0])

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar.graph import averaged_features, neighbor_average
-from ipar.nn import SharedEncoder
+from ipar.model._features import averaged_genes, centre_by_slide, equalise_blocks, project, whole_slides
+from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
 
-EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
 MIN_OVERLAP = 0.5
 _CHUNK = 4096  # cells made dense at a time
 
@@ -39,14 +39,6 @@ class EncoderPart:
     source: Literal["pca", "genes"]
     net: SharedEncoder
     terms: tuple[Literal["local", "global"], ...]
-
-
-def centre_by_slide(matrix: sparse.csr_matrix, slides: pd.Categorical) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
-    """Mean expression of every slide ``(n_slides, n_genes)`` and the slide index of every cell."""
-    codes = np.asarray(slides.codes, dtype=np.int64)
-    counts = np.bincount(codes, minlength=len(slides.categories))
-    member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=(len(counts), len(codes)))
-    return np.asarray((member @ matrix).todense(), dtype=np.float32), codes
 
 
 @dataclass(frozen=True)
@@ -87,6 +79,8 @@ class GeometryEncoder:
         Neighbours that a cell is read together with.
     gene_scale
         What averaged and centred genes are multiplied by, to unit variance overall on the training slides.
+    overview
+        Network that sees a slide as a whole; it adds to :meth:`far_features` and not to the embedding.
     parts
         The trained networks.
     record
@@ -99,6 +93,7 @@ class GeometryEncoder:
     record: dict[str, Any]
     averaging: Averaging = Averaging()
     gene_scale: float = 1.0
+    overview: SetEncoder | None = None
 
     @property
     def n_blocks(self) -> int:
@@ -117,6 +112,10 @@ class GeometryEncoder:
         columns = np.split(np.arange(self.n_output), self.n_blocks)
         kept = [block for block, term in zip(columns, terms, strict=True) if term == "global"]
         return np.concatenate(kept or columns)
+
+    @property
+    def _n_global(self) -> int:
+        return len(self.global_columns) * self.n_blocks // self.n_output
 
     def match(self, matrix: sparse.csr_matrix, genes: pd.Index) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
         """Bring a matrix into the encoder's gene order.
@@ -175,13 +174,35 @@ class GeometryEncoder:
             Embedding, float32, ``(n_cells, n_output)``. In each slide every block has the same RMS norm and a row an
             RMS norm of 9.4: slides that an encoder has not seen come out smaller, the more the fewer it has seen.
         """
+        return self.transform_with_overview(matrix, genes, slides)[0]
+
+    def transform_with_overview(
+        self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embed cells, and give what tells distances across the tissue.
+
+        Parameters
+        ----------
+        matrix, genes, slides
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        tuple
+            The embedding, and beside each other the blocks of it that were taught distances across the tissue and the
+            overview's output, scaled to the same size on every slide, ``(n_cells, d)``.
+        """
         matrix, _ = self.match(matrix, genes)
         means, codes = centre_by_slide(matrix, slides)
         components = project(matrix, means, codes, self.loadings)
         average = neighbor_average(components, slides, self.averaging.n_neighbors)
         features = averaged_features(components, average, codes, self.averaging.n_hops)
-        h = [self._embed(part, features, matrix, means, codes, average) for part in self.parts]
-        return equalise_blocks(np.concatenate(h, axis=1), codes, self.n_blocks)
+        parts = [self._embed(part, features, matrix, means, codes, average) for part in self.parts]
+        h = equalise_blocks(np.concatenate(parts, axis=1), codes, self.n_blocks)
+        far = [h[:, columns] for columns in np.split(self.global_columns, self._n_global)]
+        if self.overview is not None:
+            far.append(whole_slides(self.overview, features, codes))
+        return h, np.concatenate([equalise_blocks(block, codes, 1) for block in far], axis=1)
 
     @torch.no_grad()
     def _embed(
@@ -204,49 +225,3 @@ class GeometryEncoder:
             out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)
-
-
-def project(
-    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], loadings: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Principal components of expression centred within slides, ``(n, n_pcs)``, without a dense copy of the genes."""
-    centred: NDArray[np.float32] = (matrix @ loadings - (means @ loadings)[codes]).astype(np.float32)
-    return centred
-
-
-def averaged_genes(
-    matrix: sparse.csr_matrix,
-    means: NDArray[np.float32],
-    codes: NDArray[np.int_],
-    average: sparse.csr_matrix,
-    rows: slice,
-    n_hops: int,
-) -> NDArray[np.float32]:
-    """Some rows of the expression, centred within slides and averaged over neighbours, ``(n_rows, n_genes)``."""
-    weights = sparse.identity(matrix.shape[0], dtype=np.float32, format="csr")[rows]
-    for _ in range(n_hops):
-        weights = weights @ average
-    # rows of the average sum to 1 and stay on their slide, so that the mean can be taken off afterwards
-    averaged: NDArray[np.float32] = (weights @ matrix).toarray() - means[codes[rows]]
-    return averaged
-
-
-def equalise_blocks(h: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int) -> NDArray[np.float32]:
-    """Scale every block of every slide to the same share of an RMS row norm of 9.4.
-
-    Parameters
-    ----------
-    h
-        Blocks side by side, ``(n, n_blocks · width)``.
-    codes
-        Slide index of every cell, ``(n,)``.
-    n_blocks
-        Number of blocks.
-    """
-    blocks = h.reshape(len(h), n_blocks, -1)
-    share = EMBEDDING_NORM / n_blocks**0.5
-    counts = np.maximum(np.bincount(codes), 1)
-    square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
-    rms = np.sqrt(square / counts[:, None]).astype(np.float32)
-    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(h.shape)
-    return scaled.astype(np.float32)

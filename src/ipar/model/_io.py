@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
 from ipar.model._ipalite import IPALite
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SharedEncoder
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,9 +65,14 @@ def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
             for part in encoder.parts
         ],
     }
+    if encoder.overview is not None:
+        names = ("n_input", "width", "n_layers", "n_heads", "n_output")
+        config["overview"] = {name: getattr(encoder.overview, name) for name in names}
     arrays: Arrays = {"loadings": encoder.loadings}
     for i, part in enumerate(encoder.parts):
         arrays |= module_arrays(part.net, f"part{i}")
+    if encoder.overview is not None:
+        arrays |= module_arrays(encoder.overview, "overview")
     return config, arrays
 
 
@@ -79,6 +84,11 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
             net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
         load_module(net, arrays, f"part{i}")
         parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
+    overview = None
+    if "overview" in config:
+        with torch.random.fork_rng(devices=[]):
+            overview = SetEncoder(**config["overview"])
+        load_module(overview, arrays, "overview")
     loadings = np.asarray(arrays["loadings"], dtype=np.float32)
     return GeometryEncoder(
         genes=pd.Index(config["genes"]),
@@ -87,6 +97,7 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         record=dict(config["record"]),
         averaging=Averaging(**config["averaging"]),
         gene_scale=config["gene_scale"],
+        overview=overview,
     )
 
 

@@ -81,9 +81,9 @@ class IPALite:
     plan
         How sets larger than those trained on are laid out.
     global_weight
-        Share that the embedding's own layout, its two first principal components over the whole set, has in the result.
-        The network sees neighbourhoods and is better near by, the embedding was taught distances across the tissue: on
-        left-out brain sections their mean is better than either in rank correlation, neighbours and Procrustes error.
+        Share that a second layout has in the result: the two first principal components, over the whole set, of what was
+        taught distances across the tissue. The network sees neighbourhoods and is better near by: on left-out brain
+        sections the mean of both is better than either in rank correlation, neighbours and Procrustes error.
         0 leaves the network alone, which has the lower E_geo.
     record
         History, localisability and settings of the fit.
@@ -106,6 +106,7 @@ class IPALite:
         self,
         h: NDArray[np.float32],
         *,
+        far: NDArray[np.float32] | None = None,
         random_state: int = 0,
         n_rounds: int | None = None,
         global_weight: float | None = None,
@@ -117,6 +118,9 @@ class IPALite:
         ----------
         h
             Embeddings, ``(n, d)``.
+        far
+            What tells distances across the tissue, see :meth:`GeometryEncoder.transform_with_overview`; the blocks of the
+            embedding that were taught them, if None.
         random_state
             Seed of the consensus subsets; a direct layout has no randomness.
         n_rounds
@@ -149,7 +153,8 @@ class IPALite:
             )
             method = "consensus"
         if weight:
-            overview = principal_layout(embedding[:, self.encoder.global_columns])
+            across = h[:, self.encoder.global_columns] if far is None else far
+            overview = principal_layout(torch.from_numpy(np.ascontiguousarray(across, dtype=np.float32)))
             layouts = blend_layouts(layouts, overview, weight)
         return Layout(align_recycles(layouts).numpy(), method)
 

@@ -6,6 +6,7 @@ from ipar.nn._encoder import SharedEncoder
 from ipar.nn._gate import EdgeGate, EdgeMLP, dense_gate, edge_outputs
 from ipar.nn._graph import CandidateGraph, DenseGraph, EdgeGraph, as_graph, graph_of
 from ipar.nn._ipalite import IPALiteBlock, IPALiteNet, IPALiteOutput
+from ipar.nn._set_encoder import SetEncoder
 
 __all__ = [
     "CandidateGraph",
@@ -17,6 +18,7 @@ __all__ = [
     "IPALiteConfig",
     "IPALiteNet",
     "IPALiteOutput",
+    "SetEncoder",
     "SharedEncoder",
     "as_graph",
     "attention_bias",

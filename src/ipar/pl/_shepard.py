@@ -105,10 +105,12 @@ def _gauge(xy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _draw(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], name: str | None) -> None:
     limit = float(max(true.max(), np.quantile(predicted, 0.999))) * 1.02
-    ax.hexbin(true, predicted, gridsize=_GRID, extent=(0, limit, 0, limit), bins="log", cmap="Greys", linewidths=0)
+    ax.hexbin(
+        true, predicted, gridsize=_GRID, extent=(0, limit, 0, limit), bins="log", cmap="Greys", linewidths=0, alpha=0.5
+    )
     ax.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
     centre, low, middle, high = quartiles(true, predicted)
-    ax.fill_between(centre, low, high, color=VERMILLION, alpha=0.25, linewidth=0, label="middle half")
+    ax.fill_between(centre, low, high, color=VERMILLION, alpha=0.4, linewidth=0, label="middle half")
     ax.plot(centre, middle, color=VERMILLION, linewidth=1.8, label="median")
     as_chart(ax)
     varies = true.min() < true.max() and predicted.min() < predicted.max()

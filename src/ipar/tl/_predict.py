@@ -44,7 +44,7 @@ def predict_coords(
     Cells are embedded, find their candidates and are laid out by the network: all at once while there are no more than
     the sets trained on, and beyond that by consensus: random subsets that share anchor cells are laid out, aligned on
     the anchors and averaged, over several rounds with new anchors. Time and memory are linear in the number of cells.
-    The network sees neighbourhoods; the embedding, which was taught distances across the tissue, adds its own layout.
+    The network sees neighbourhoods; what was taught distances across the tissue adds a layout of its own.
 
     A layout has no natural rotation, reflection or scale; :func:`ipar.metrics.procrustes_align` brings it onto known
     coordinates for display. No coordinates of ``adata`` are read.
@@ -63,8 +63,8 @@ def predict_coords(
     n_rounds
         Consensus rounds; by default 8, and 4 beyond 20,000 cells. More smooth the layout a little.
     global_weight
-        Share, between 0 and 1, that the embedding's own layout (its first two principal components over the whole set)
-        has in the result; by default the model's, 0.4. At 0 the network alone decides: lower E_geo, that is better
+        Share, between 0 and 1, that the layout of what was taught distances across the tissue has in the result (the
+        embedding, and a network that sees the whole set; their first two principal components); by default the model's, 0.4. At 0 the network alone decides: lower E_geo, that is better
         neighbourhoods at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
     random_state
         Seed of the consensus subsets. The global random state is left as it was.
@@ -115,9 +115,9 @@ def predict_coords(
     target = get_device(device)
     model.net.to(target)
     model.gate.to(target)
-    h = model.encoder.transform(expression.matrix, expression.genes, slides)
+    h, far = model.encoder.transform_with_overview(expression.matrix, expression.genes, slides)
     options = {"n_rounds": n_rounds, "global_weight": global_weight, "random_state": random_state, "progress": progress}
-    coords, recycles, method = _layouts(model, h, slides, options)
+    coords, recycles, method = _layouts(model, h, far, slides, options)
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
@@ -162,14 +162,18 @@ def _warn_unlocalisable(model: IPALite) -> None:
 
 
 def _layouts(
-    model: IPALite, h: NDArray[np.float32], slides: pd.Categorical, options: dict[str, Any]
+    model: IPALite,
+    h: NDArray[np.float32],
+    far: NDArray[np.float32],
+    slides: pd.Categorical,
+    options: dict[str, Any],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
     n_layouts = model.net.config.n_recycles + 1
     recycles = np.empty((len(h), 2 * n_layouts), dtype=np.float32)
     methods = []
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        layout = model.layout(h[cells], **options)
+        layout = model.layout(h[cells], far=far[cells], **options)
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"

@@ -4,6 +4,7 @@ from ipar.training._encoder import EncoderTraining, global_loss, local_loss, tra
 from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
+from ipar.training._fit_overview import OverviewTraining, fit_overview
 from ipar.training._localise import FoldScore, Localisability, score_fold
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta, validate
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
@@ -22,12 +23,14 @@ __all__ = [
     "Miniset",
     "MinisetBatch",
     "MinisetPlan",
+    "OverviewTraining",
     "Slide",
     "Trained",
     "collate",
     "fit_embedding",
     "fit_encoder",
     "fit_networks",
+    "fit_overview",
     "gate_loss",
     "global_loss",
     "layout_losses",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 from tqdm.auto import tqdm
 
-from ipar.model._encoder import GeometryEncoder, Inputs, equalise_blocks
+from ipar.model._encoder import GeometryEncoder, Inputs
+from ipar.model._features import equalise_blocks
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._localise import FoldScore, Localisability, score_fold, score_of
 
@@ -107,7 +108,8 @@ def fit_embedding(
             bar.update()
         means = {name: score_of([score for _, _, score in found]) for name, found in by_input.items()}
         best = max(candidates, key=lambda name: means[name])
-        encoder = fit_encoder(slides, genes, (best,), recipe, random_state=random_state, device=device)[best]
+        options: dict[str, Any] = {"overview": True, "random_state": random_state, "device": device}
+        encoder = fit_encoder(slides, genes, (best,), recipe, **options)[best]
         bar.update()
     found = sorted(by_input[best], key=lambda item: item[0])
     choice = pd.DataFrame({"inputs": list(means), "score": list(means.values())})

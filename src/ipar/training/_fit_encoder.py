@@ -15,17 +15,11 @@ from sklearn.utils.extmath import randomized_svd
 
 from ipar.geometry import gauge_fix
 from ipar.graph import averaged_features, neighbor_average
-from ipar.model._encoder import (
-    Averaging,
-    EncoderPart,
-    GeometryEncoder,
-    Inputs,
-    averaged_genes,
-    centre_by_slide,
-    project,
-)
+from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
+from ipar.model._features import averaged_genes, centre_by_slide, project
 from ipar.nn import SharedEncoder
 from ipar.training._encoder import EncoderTraining, train_encoder
+from ipar.training._fit_overview import OverviewTraining, fit_overview
 
 _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local", "global"], ...]], ...]] = {
     "pca": (("pca", ("local", "global")),),
@@ -57,6 +51,8 @@ class EncoderRecipe:
         Of the network fed with genes.
     pca_training, genes_training
         Their training.
+    overview_training
+        Training of the set encoder, which reads what the network on components reads.
     """
 
     n_pcs: int = 30
@@ -70,6 +66,7 @@ class EncoderRecipe:
     genes_input_dropout: float = 0.5
     pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
     genes_training: EncoderTraining = EncoderTraining(n_steps=400, batch_size=384)
+    overview_training: OverviewTraining = OverviewTraining()
 
 
 @dataclass(frozen=True)
@@ -122,6 +119,7 @@ def fit_encoder(
     inputs: Sequence[Inputs],
     recipe: EncoderRecipe,
     *,
+    overview: bool = False,
     random_state: int = 0,
     device: torch.device | None = None,
 ) -> dict[Inputs, GeometryEncoder]:
@@ -137,6 +135,8 @@ def fit_encoder(
         Which encoders are wanted.
     recipe
         Shapes and training.
+    overview
+        Train the set encoder too.
     random_state
         Seed.
     device
@@ -151,7 +151,9 @@ def fit_encoder(
     loadings = principal_axes([x - x.mean(axis=0) for x in dense], recipe.n_pcs, random_state, recipe.pc_power)
     del dense
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
-    read = [_features(slide, loadings, recipe.averaging, sources) for slide in slides]
+    read = [
+        _features(slide, loadings, recipe.averaging, sources | ({"pca"} if overview else set())) for slide in slides
+    ]
     gene_scale = 1.0
     if "genes" in sources:
         gene_scale = 1.0 / max(float(np.sqrt(np.mean([np.square(x["genes"]).mean() for x in read]))), 1e-12)
@@ -159,11 +161,15 @@ def fit_encoder(
             x["genes"] *= gene_scale
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
     nets = {s: _train_net(s, [x[s] for x in read], coords, recipe, random_state, device) for s in sorted(sources)}
+    whole = None
+    if overview:
+        seen = [torch.from_numpy(x["pca"]) for x in read]
+        whole = fit_overview(seen, coords, recipe.overview_training, random_state=random_state, device=device)
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
         record = {"inputs": name, "random_state": random_state}
-        encoders[name] = GeometryEncoder(genes, loadings, parts, record, recipe.averaging, gene_scale)
+        encoders[name] = GeometryEncoder(genes, loadings, parts, record, recipe.averaging, gene_scale, whole)
     return encoders
 
 

@@ -1,0 +1,87 @@
+"""What an encoder's networks read and write, on arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar.nn import SetEncoder
+
+EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
+_CONTEXT = 2048  # cells of a slide that all others attend to: far more than the sets trained on
+
+
+def centre_by_slide(matrix: sparse.csr_matrix, slides: pd.Categorical) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
+    """Mean expression of every slide ``(n_slides, n_genes)`` and the slide index of every cell."""
+    codes = np.asarray(slides.codes, dtype=np.int64)
+    counts = np.bincount(codes, minlength=len(slides.categories))
+    member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=(len(counts), len(codes)))
+    return np.asarray((member @ matrix).todense(), dtype=np.float32), codes
+
+
+def project(
+    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], loadings: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Principal components of expression centred within slides, ``(n, n_pcs)``, without a dense copy of the genes."""
+    centred: NDArray[np.float32] = (matrix @ loadings - (means @ loadings)[codes]).astype(np.float32)
+    return centred
+
+
+def averaged_genes(
+    matrix: sparse.csr_matrix,
+    means: NDArray[np.float32],
+    codes: NDArray[np.int_],
+    average: sparse.csr_matrix,
+    rows: slice,
+    n_hops: int,
+) -> NDArray[np.float32]:
+    """Some rows of the expression, centred within slides and averaged over neighbours, ``(n_rows, n_genes)``."""
+    weights = sparse.identity(matrix.shape[0], dtype=np.float32, format="csr")[rows]
+    for _ in range(n_hops):
+        weights = weights @ average
+    # rows of the average sum to 1 and stay on their slide, so that the mean can be taken off afterwards
+    averaged: NDArray[np.float32] = (weights @ matrix).toarray() - means[codes[rows]]
+    return averaged
+
+
+@torch.no_grad()
+def whole_slides(network: SetEncoder, features: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.float32]:
+    """Output of a set encoder for every cell of every slide, centred, ``(n, n_output)``.
+
+    All cells of a slide attend to the same 2,048 of them at most, so that time and memory are linear in cells.
+    """
+    device = next(network.parameters()).device
+    out = np.empty((len(features), network.n_output), dtype=np.float32)
+    for code in np.unique(codes):
+        cells = np.flatnonzero(codes == code)
+        context = None
+        if len(cells) > _CONTEXT:
+            pick = np.random.default_rng(0).permutation(len(cells))[:_CONTEXT]
+            context = torch.from_numpy(np.sort(pick)).to(device)
+        own = network(torch.from_numpy(features[cells])[None].to(device), context)[0].cpu().numpy()
+        out[cells] = own - own.mean(axis=0)
+    return out
+
+
+def equalise_blocks(h: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int) -> NDArray[np.float32]:
+    """Scale every block of every slide to the same share of an RMS row norm of 9.4.
+
+    Parameters
+    ----------
+    h
+        Blocks side by side, ``(n, n_blocks · width)``.
+    codes
+        Slide index of every cell, ``(n,)``.
+    n_blocks
+        Number of blocks.
+    """
+    blocks = h.reshape(len(h), n_blocks, -1)
+    share = EMBEDDING_NORM / n_blocks**0.5
+    counts = np.maximum(np.bincount(codes), 1)
+    square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
+    rms = np.sqrt(square / counts[:, None]).astype(np.float32)
+    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(h.shape)
+    return scaled.astype(np.float32)

@@ -1,0 +1,101 @@
+"""Training of the set encoder that sees a slide as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipar.nn import SetEncoder
+
+_SQUARE_MIN = 1e-6  # keeps the gradient of the root finite for coincident cells
+
+
+@dataclass(frozen=True)
+class OverviewTraining:
+    """How a :class:`~ipar.nn.SetEncoder` is trained.
+
+    Attributes
+    ----------
+    n_steps, batch_size
+        Optimiser steps, and sets of each.
+    size
+        Smallest and largest set.
+    noise
+        Standard deviation of Gaussian noise on the (standardised) input.
+    lr, weight_decay
+        Of AdamW under a one-cycle schedule.
+    """
+
+    n_steps: int = 500
+    batch_size: int = 4
+    size: tuple[int, int] = (96, 384)
+    noise: float = 0.3
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+
+
+def embedding_distances(h: Tensor) -> Tensor:
+    """Distances within sets ``(B, n, d)``, ``(B, n, n)``, by one matrix product."""
+    square = h.square().sum(-1)
+    return (square[:, :, None] + square[:, None] - 2 * h @ h.mT).clamp_min(_SQUARE_MIN).sqrt()
+
+
+def fit_overview(
+    features: Sequence[Tensor],
+    coords: Sequence[Tensor],
+    config: OverviewTraining,
+    *,
+    random_state: int,
+    device: torch.device | None = None,
+) -> SetEncoder:
+    """Train a set encoder so that embedding distances are tissue distances.
+
+    Parameters
+    ----------
+    features
+        Input of every training slide, ``(n_s, n_input)``.
+    coords
+        Gauge-fixed coordinates, ``(n_s, 2)``.
+    config
+        The recipe.
+    random_state
+        Seed; the global random state is left as it was.
+    device
+        Where to train; the CPU, if None.
+    """
+    rng = np.random.default_rng(random_state)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_state)
+        network = SetEncoder(features[0].shape[1]).to(device).train()
+        optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=config.n_steps, pct_start=0.1)
+        for _ in range(config.n_steps):
+            x, position = (part.to(device) for part in _draw(features, coords, config, rng))
+            h = network(x + config.noise * torch.randn_like(x))
+            apart = ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+            gap = embedding_distances(h) - torch.cdist(position, position)
+            loss = gap[:, apart].square().mean()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+    return network.eval()
+
+
+def _draw(
+    features: Sequence[Tensor], coords: Sequence[Tensor], config: OverviewTraining, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Sets of one size from slides at random, ``(B, n, n_input)`` and ``(B, n, 2)``."""
+    smallest = min(len(x) for x in features)
+    n = min(int(rng.integers(config.size[0], config.size[1] + 1)), smallest)
+    chosen = rng.integers(len(features), size=config.batch_size)
+    picks = [torch.from_numpy(rng.choice(len(features[i]), n, replace=False)) for i in chosen]
+    x, position = (
+        torch.stack([part[i][pick] for i, pick in zip(chosen, picks, strict=True)]) for part in (features, coords)
+    )
+    return x, position
