@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from ipar.graph import neighbor_average
-from ipar.model import GeometryEncoder
+from ipar.graph import averaged_features, neighbor_average
+from ipar.model import GeometryEncoder, _features
 from ipar.model import _encoder as module
 from ipar.model._encoder import Averaging, EncoderPart
 from ipar.model._features import centre_by_slide, equalise_blocks
-from ipar.nn import SharedEncoder
+from ipar.nn import SetEncoder, SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])
 N = 90
@@ -190,3 +191,44 @@ def test_columns_that_were_taught_distances_across_the_tissue(encoder):
     assert encoder.global_columns.tolist() == [*range(4, 8), *range(8, 12)]
     local = EncoderPart("pca", encoder.parts[0].net, ("local",))
     assert GeometryEncoder(GENES, encoder.loadings, (local,), {}).global_columns.tolist() == [0, 1, 2, 3]
+
+
+@pytest.fixture
+def overseen(encoder):
+    """The encoder with a network that sees a slide as a whole."""
+    return replace(encoder, overview=SetEncoder(15, width=8, n_heads=2, n_output=4).eval())
+
+
+def test_far_features_by_hand(overseen, encoder, cells):
+    matrix, slides = cells
+    h, far = overseen.transform_with_overview(matrix, GENES, slides)
+    np.testing.assert_array_equal(h, encoder.transform(matrix, GENES, slides))
+    assert far.shape == (N, 12)
+    for name in "abc":
+        own = np.flatnonzero(slides == name)
+        alone = matrix[own].toarray().astype(float)
+        z = ((alone - alone.mean(0)) @ overseen.loadings).astype(np.float32)
+        one = pd.Categorical([name] * len(own))
+        features = averaged_features(z, neighbor_average(z, one, 20), np.zeros(len(own), dtype=int), 2)
+        with torch.no_grad():
+            whole = overseen.overview(torch.from_numpy(features)[None])[0].numpy()
+        blocks = [h[own, 4:8], h[own, 8:], whole - whole.mean(0)]
+        expected = [block * 9.4 / np.sqrt(np.square(block).sum(1).mean()) for block in blocks]
+        np.testing.assert_allclose(far[own], np.hstack(expected), atol=2e-3)
+
+
+def test_without_an_overview_far_features_are_the_embeddings_own(encoder, cells):
+    h, far = encoder.transform_with_overview(cells[0], GENES, cells[1])
+    assert far.shape == (N, 8)
+    scale = np.linalg.norm(far, axis=1) / np.linalg.norm(h[:, 4:], axis=1)
+    np.testing.assert_allclose(scale, np.sqrt(3), rtol=1e-4)
+
+
+def test_large_slides_attend_to_some_of_their_cells(overseen, cells, monkeypatch):
+    expected = overseen.transform_with_overview(*cells[:1], GENES, cells[1])[1]
+    monkeypatch.setattr(_features, "_CONTEXT", 40)  # of the slide of 50
+    found = overseen.transform_with_overview(*cells[:1], GENES, cells[1])[1]
+    large = np.asarray(cells[1] == "a")
+    np.testing.assert_allclose(found[~large], expected[~large], atol=1e-5)
+    assert not np.allclose(found[large], expected[large], atol=1e-3)
+    assert np.corrcoef(found[large].ravel(), expected[large].ravel())[0, 1] > 0.9

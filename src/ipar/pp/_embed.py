@@ -53,7 +53,8 @@ def embed(
     neighbourhoods match spatial ones, the other so that embedding distances match true ones. What is written for a
     training slide comes from encoders that never saw that slide's coordinates (cross-fitting), rotated into one space:
     an encoder separates slides it has seen far better than new ones, and a network trained on such embeddings would
-    fail on a new slide. The same encoders tell whether the tissue can be localised at all.
+    fail on a new slide. The same encoders tell whether the tissue can be localised at all. A set encoder, in which cells
+    attend to their whole slide, is trained beside them for :func:`ipar.tl.predict_coords`.
 
     With ``model``, its encoder embeds the cells of ``adata``; no coordinates are needed or read.
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+
+from ipar.geometry import gauge_fix
+from ipar.training import OverviewTraining, fit_overview
+from ipar.training._fit_overview import embedding_distances
+
+BRIEF = OverviewTraining(n_steps=60, batch_size=2, size=(40, 60), lr=2e-3)
+
+
+def slide(seed, n=150):
+    """Noisy features that tell a position, in a frame of the slide's own."""
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform(-1, 1, size=(n, 2))
+    features = np.hstack([xy, xy**2, xy[:, :1] * xy[:, 1:]]) + 0.1 * rng.normal(size=(n, 5))
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return torch.tensor(features, dtype=torch.float32), gauge_fix(torch.tensor(xy @ turn, dtype=torch.float32))
+
+
+def test_distances_by_matrix_product_are_distances():
+    h = torch.randn(2, 9, 4, dtype=torch.float64)
+    found = embedding_distances(h)
+    apart = ~torch.eye(9, dtype=torch.bool)
+    torch.testing.assert_close(found[:, apart], torch.cdist(h, h)[:, apart])
+
+
+def test_distances_across_an_unseen_slide_are_learned():
+    slides = [slide(seed) for seed in range(3)]
+    network = fit_overview([x for x, _ in slides], [c for _, c in slides], BRIEF, random_state=0)
+    x, c = slide(9)
+    with torch.no_grad():
+        h = network(x[None])[0]
+    assert spearmanr(pdist(h.numpy()), pdist(c.numpy())).statistic > 0.9
+
+
+def test_repeats_and_leaves_the_global_state_alone():
+    slides = [slide(0), slide(1, n=30)]  # a slide smaller than the sets
+    features, coords = [x for x, _ in slides], [c for _, c in slides]
+    few = OverviewTraining(n_steps=3, batch_size=2, size=(40, 60))
+    state = torch.random.get_rng_state()
+    first, again, other = (fit_overview(features, coords, few, random_state=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_coincident_cells_keep_the_training_finite():
+    x = torch.zeros(50, 4)
+    few = OverviewTraining(n_steps=3, batch_size=1, size=(40, 50), noise=0.0)
+    network = fit_overview([x], [gauge_fix(torch.randn(50, 2))], few, random_state=0)
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+def test_it_is_ready_to_use():
+    x, c = slide(0)
+    network = fit_overview([x], [c], OverviewTraining(n_steps=1, batch_size=1, size=(40, 50)), random_state=0)
+    assert not network.training
