@@ -271,6 +271,7 @@ def test_consensus_follows_the_plan(query, model, direct, place):
         "method": "consensus",
         "n_rounds": plan.n_rounds,
         "subset_size": 64,
+        "global_weight": 0.4,
         "n_cells": 120,
         "key_added": "X_ipar",
         "random_state": 0,
