@@ -16,7 +16,7 @@ from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, 
 from ipar.model._encoder import GeometryEncoder
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate
 
-GLOBAL_WEIGHT = 0.4
+GLOBAL_WEIGHT = 0.5
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
 

@@ -64,7 +64,7 @@ def predict_coords(
         Consensus rounds; by default 8, and 4 beyond 20,000 cells. More smooth the layout a little.
     global_weight
         Share, between 0 and 1, that the layout of what was taught distances across the tissue has in the result (the
-        embedding, and a network that sees the whole set; their first two principal components); by default the model's, 0.4. At 0 the network alone decides: lower E_geo, that is better
+        embedding, and a network that sees the whole set; their first two principal components); by default the model's, a half. At 0 the network alone decides: lower E_geo, that is better
         neighbourhoods at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
     random_state
         Seed of the consensus subsets. The global random state is left as it was.
