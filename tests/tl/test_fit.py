@@ -117,11 +117,15 @@ def test_a_longer_fit_keeps_its_best_epoch(train, fit, settings):
     assert record["history_best"] == counted["epoch"][counted["val_gated"].idxmin()]
 
 
-def test_beta_is_the_best_of_the_sweep(fitted):
+def test_beta_is_the_best_of_the_sweep_or_as_good_as_it(fitted):
     record = fitted.train.uns["ipar"]["fit"]
-    table = record["betas"]
-    assert table["beta"].tolist() == [0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4]
-    assert fitted.model.beta == record["beta"] == table["beta"][table["e_geo"].idxmin()]
+    betas = record["betas"].set_index("beta")["e_geo"]
+    assert betas.index.tolist() == [0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4]
+    assert record["beta"] == fitted.model.beta
+    if record["beta"] == fitted.model.net.config.beta:  # not left for less than a twentieth of the energy
+        assert 0.95 * betas[record["beta"]] < betas.min()
+    else:
+        assert betas[record["beta"]] == betas.min()
 
 
 def test_seeds(train, fit_briefly):
