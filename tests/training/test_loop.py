@@ -209,7 +209,7 @@ def test_gate_weighs_on_candidates_but_never_on_target_edges():
     made, sets = trainer(), minisets(2)
     made.fit(minisets())
     with torch.no_grad():
-        made.net.block.step.add_(0.3)
+        made.net.blocks[0].step.add_(0.3)
         first = validate(made.net, made.gate, sets)
         for p in made.gate.parameters():
             p.mul_(3.0)
@@ -276,7 +276,7 @@ def test_training_reaches_every_weight_that_is_in_use():
     made.fit(minisets())
     for name, p in made.net.named_parameters():
         # γ waits for the geometry term to be switched on: weight decay must not touch it either
-        assert torch.equal(p, before[name]) == (name == "block.gamma"), name
+        assert torch.equal(p, before[name]) == (name == "blocks.0.geometry.gamma"), name
     assert not any(torch.equal(a, b) for a, b in zip(gate_before, made.gate.parameters(), strict=True))
 
 
