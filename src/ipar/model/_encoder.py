@@ -80,7 +80,7 @@ class GeometryEncoder:
     gene_scale
         What averaged and centred genes are multiplied by, to unit variance overall on the training slides.
     overview
-        Network that sees a slide as a whole; it adds to :meth:`far_features` and not to the embedding.
+        Network that sees a slide as a whole; it adds to :meth:`transform_with_overview`, not to the embedding.
     parts
         The trained networks.
     record
