@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar.graph import candidate_mask
+from ipar.graph import candidate_mask, cosine_candidates
 from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, consensus_layout, principal_layout
 from ipar.model._encoder import GeometryEncoder
-from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate
+from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
@@ -163,9 +163,8 @@ class IPALite:
         """Layouts ``(R + 1, S, m, 2)`` of sets ``(S, m, d)``."""
         self.net.eval()
         h = h.to(next(self.net.parameters()).device)
-        candidates = candidate_mask(h, self.n_neighbors)
-        scores = dense_gate(self.gate, h, candidates)
-        out: IPALiteOutput = self.net(h, candidates, scores, beta=self.beta)
+        graph = graph_of(cosine_candidates(h, self.n_neighbors))
+        out: IPALiteOutput = self.net(h, graph, dense_gate(self.gate, h, graph), beta=self.beta)
         return out.layouts.cpu()
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from ipar.metrics._checks import gauge_fix
 from ipar.pl._figure import INK, VERMILLION, as_chart, finish, given_axes, new_axes
 from ipar.pl._read import cells_of_slide, finite_rows, layout, true_positions
 
@@ -90,17 +91,10 @@ def shepard(
     if len(rows) > _MAX_CELLS:
         rows = np.random.default_rng(random_state).choice(rows, _MAX_CELLS, replace=False)
     (axes,) = new_axes(["shepard"], n_cols=1, panel=(4.2, 3.6)) if ax is None else given_axes(ax, ["shepard"])
-    _draw(axes, pdist(_gauge(truth[rows])), pdist(_gauge(predicted[rows])), name)
+    _draw(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name)
     finish(ax=ax, show=show, return_fig=return_fig)
     figure: Figure = axes.figure.figure
     return figure if return_fig else None
-
-
-def _gauge(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    centred = xy - xy.mean(axis=0)
-    radius = float(np.sqrt(np.square(centred).sum(axis=1).mean()))
-    fixed: NDArray[np.float64] = centred / (radius or 1.0)
-    return fixed
 
 
 def _draw(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], name: str | None) -> None:
