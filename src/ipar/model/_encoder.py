@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar.graph import averaged_features, neighbor_average
-from ipar.model._features import averaged_genes, centre_by_slide, equalise_blocks, project, whole_slides
+from ipar.model._features import centre_by_slide, centred_genes, equalise_blocks, project, whole_slides
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
@@ -52,22 +52,19 @@ class Averaging:
     n_hops
         Averages that the network on components reads beside the cell: 1 is the average over its neighbours, 2 adds the
         average of those averages; 0 for none.
-    gene_hops
-        Times that genes are averaged before the network on genes reads them. By default it reads the cell itself, which
-        leaves the two networks different views: better neighbourhoods in the end than twice the same.
     """
 
     n_neighbors: int = 20
     n_hops: int = 1
-    gene_hops: int = 0
 
 
 @dataclass(frozen=True)
 class GeometryEncoder:
     """Embeds expression so that distances say how far apart two cells lie in the tissue.
 
-    A cell is read together with the average over the cells of its slide that are most like it: the counts of one spot
-    are noisy, and what its neighbours in expression share is what tells where it lies.
+    The network on components reads a cell together with the average over the cells of its slide that are most like it:
+    the counts of one spot are noisy, and what its neighbours in expression share tells where it lies. The network on
+    genes reads the cell itself: two views give better neighbourhoods than twice the same.
 
     Attributes
     ----------
@@ -78,7 +75,7 @@ class GeometryEncoder:
     averaging
         Neighbours that a cell is read together with.
     gene_scale
-        What averaged and centred genes are multiplied by, to unit variance overall on the training slides.
+        What centred genes are multiplied by, to unit variance overall on the training slides.
     overview
         Network that sees a slide as a whole; it adds to :meth:`transform_with_overview`, not to the embedding.
     parts
@@ -197,7 +194,7 @@ class GeometryEncoder:
         components = project(matrix, means, codes, self.loadings)
         average = neighbor_average(components, slides, self.averaging.n_neighbors)
         features = averaged_features(components, average, codes, self.averaging.n_hops)
-        parts = [self._embed(part, features, matrix, means, codes, average) for part in self.parts]
+        parts = [self._embed(part, features, matrix, means, codes) for part in self.parts]
         h = equalise_blocks(np.concatenate(parts, axis=1), codes, self.n_blocks)
         far = [h[:, columns] for columns in np.split(self.global_columns, self._n_global)]
         if self.overview is not None:
@@ -212,7 +209,6 @@ class GeometryEncoder:
         matrix: sparse.csr_matrix,
         means: NDArray[np.float32],
         codes: NDArray[np.int_],
-        average: sparse.csr_matrix,
     ) -> NDArray[np.float32]:
         device = next(part.net.parameters()).device
         out = np.empty((len(features), part.net.n_output), dtype=np.float32)
@@ -221,7 +217,7 @@ class GeometryEncoder:
             if part.source == "pca":
                 x = features[rows]
             else:
-                x = averaged_genes(matrix, means, codes, average, rows, self.averaging.gene_hops) * self.gene_scale
+                x = centred_genes(matrix, means, codes, rows) * self.gene_scale
             out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)

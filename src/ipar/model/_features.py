@@ -30,21 +30,12 @@ def project(
     return centred
 
 
-def averaged_genes(
-    matrix: sparse.csr_matrix,
-    means: NDArray[np.float32],
-    codes: NDArray[np.int_],
-    average: sparse.csr_matrix,
-    rows: slice,
-    n_hops: int,
+def centred_genes(
+    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], rows: slice
 ) -> NDArray[np.float32]:
-    """Some rows of the expression, centred within slides and averaged over neighbours, ``(n_rows, n_genes)``."""
-    weights = sparse.identity(matrix.shape[0], dtype=np.float32, format="csr")[rows]
-    for _ in range(n_hops):
-        weights = weights @ average
-    # rows of the average sum to 1 and stay on their slide, so that the mean can be taken off afterwards
-    averaged: NDArray[np.float32] = (weights @ matrix).toarray() - means[codes[rows]]
-    return averaged
+    """Some rows of the expression, dense and centred within slides, ``(n_rows, n_genes)``."""
+    centred: NDArray[np.float32] = matrix[rows].toarray() - means[codes[rows]]
+    return centred
 
 
 @torch.no_grad()

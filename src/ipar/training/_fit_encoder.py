@@ -16,7 +16,7 @@ from sklearn.utils.extmath import randomized_svd
 from ipar.geometry import gauge_fix
 from ipar.graph import averaged_features, neighbor_average
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
-from ipar.model._features import averaged_genes, centre_by_slide, project
+from ipar.model._features import centre_by_slide, centred_genes, project
 from ipar.nn import SharedEncoder
 from ipar.training._encoder import EncoderTraining, train_encoder
 from ipar.training._fit_overview import OverviewTraining, fit_overview
@@ -109,7 +109,7 @@ def _features(
     if "pca" in sources:
         found["pca"] = averaged_features(components, average, codes, averaging.n_hops)
     if "genes" in sources:
-        found["genes"] = averaged_genes(slide.expression, means, codes, average, slice(None), averaging.gene_hops)
+        found["genes"] = centred_genes(slide.expression, means, codes, slice(None))
     return found
 
 
