@@ -8,6 +8,7 @@ from ipar.training._fit_overview import OverviewTraining, fit_overview
 from ipar.training._localise import FoldScore, Localisability, score_fold
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta, validate
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
+from ipar.training._measures import attention_recall, recall_chance
 from ipar.training._minisets import Miniset, MinisetBatch, collate, make_miniset, sample_minisets
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "OverviewTraining",
     "Slide",
     "Trained",
+    "attention_recall",
     "collate",
     "fit_embedding",
     "fit_encoder",
@@ -36,6 +38,7 @@ __all__ = [
     "layout_losses",
     "local_loss",
     "make_miniset",
+    "recall_chance",
     "sample_minisets",
     "score_fold",
     "sweep_beta",
