@@ -25,6 +25,8 @@ MEMBERS = {
     "pair": V1(pair_bias=True, **SMALL),
     "heads": V1(gate_heads=4, **SMALL),
     "ipar2d": IPAR(**SMALL),
+    "no qk": D7(qk=False, **SMALL),
+    "no gate": IPAR(gate=False, **SMALL),
 }
 
 
@@ -74,6 +76,52 @@ def energy(net, gate, h, index, form, target):
 )
 def test_parameters(config, count):
     assert sum(p.numel() for p in IPALiteNet(config).parameters()) == count
+
+
+@pytest.mark.parametrize("supervision", ["T1", "T2", "mix"])
+def test_gate_supervision_costs_no_parameters(supervision):
+    for config in (V1(gate_supervision=supervision), V2(gate_supervision=supervision)):
+        bare = replace(config, gate_supervision="T1")
+        assert [p.shape for p in IPALiteNet(config).parameters()] == [p.shape for p in IPALiteNet(bare).parameters()]
+
+
+def test_a_term_left_out_is_gone_from_the_logits_and_all_others_stay():
+    h = torch.randn(1, 30, 8, dtype=torch.float64)
+    graph = graph_of(cosine_candidates(h, 9))
+    full = IPAR(**SMALL)
+    assert full.terms == ("qk", "geometry", "pair", "gate")
+    for term in full.terms:
+        config = full.without(term)
+        assert set(config.terms) == set(full.terms) - {term}
+        net, gate = made(config)
+        out = net(h, graph, dense_gate(gate, h, graph), return_attention=True, return_terms=True)
+        found = out.terms[-1]  # the recycle with geometry
+        assert set(found) == set(config.terms)
+        logits = sum(found.values()).masked_fill(~graph.mask[:, None], float("-inf"))
+        assert torch.allclose(logits.softmax(-1), out.attention[-1], atol=1e-9)
+    with pytest.raises(ValueError, match=r"term must be one that the config has, \('qk', 'gate'\), found 'geometry'"):
+        V1().without("geometry")
+
+
+def test_without_its_term_the_gate_changes_nothing_and_without_qk_there_are_no_such_weights():
+    h = torch.randn(1, 30, 8, dtype=torch.float64)
+    graph = graph_of(cosine_candidates(h, 9))
+    net, gate = made(V1(gate=False, **SMALL))
+    assert torch.equal(net(h, graph, dense_gate(gate, h, graph), beta=4.0).coords, net(h, graph).coords)
+    names = {name.split(".")[2] for name, _ in IPALiteNet(D7(qk=False)).named_parameters() if name.startswith("blocks")}
+    assert not names & {"query", "key", "logit_scale"}
+
+
+def test_states_are_those_that_each_recycle_read():
+    h = torch.randn(1, 30, 8, dtype=torch.float64)
+    graph = graph_of(cosine_candidates(h, 9))
+    net, _ = made(MEMBERS["v2"])
+    seen = []
+    for block in net.blocks:
+        block.norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    out = net(h, graph, return_terms=True)
+    assert torch.equal(out.states, torch.stack(seen))
+    assert net(h, graph).states is None
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -9,7 +9,7 @@ import torch
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
 from ipar.training import _loop
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining, augment, sweep_beta, validate
-from ipar.training._losses import LossWeights, e_geo, gate_loss
+from ipar.training._losses import LossWeights, e_geo, gate_loss, gate_reference
 from ipar.training._minisets import collate, sample_minisets
 
 NET = IPALiteConfig(d_input=12, d_state=24, n_heads=2, d_head=8, n_recycles=2)
@@ -288,3 +288,18 @@ def test_sweep_gives_what_validation_gives_at_every_weight():
     assert torch.equal(torch.get_rng_state(), state)
     assert found == pytest.approx([validate(made.net, made.gate, sets, beta=beta)[1] for beta in betas])
     assert len(set(found)) == 3
+
+
+def test_the_gate_learns_what_the_config_names():
+    """Pretrained on one target, a gate fits that target better than a gate pretrained on the other does."""
+    sets = minisets(3)
+    batch, fits = collate(sets), {}
+    for supervision in ("T1", "T2"):
+        made = trainer(replace(QUICK, gate_steps=150, lr=3e-3, **CALM), net=replace(NET, gate_supervision=supervision))
+        made.pretrain_gate(sets, [len(s) for s in sets], np.random.default_rng(0))
+        scores = dense_gate(made.gate, batch.h, batch.candidates)
+        for target in ("T1", "T2"):
+            reference = gate_reference(batch.log_reference, target)
+            fits[supervision, target] = gate_loss(scores, batch.candidates, reference).item()
+    assert fits["T1", "T1"] < fits["T2", "T1"]
+    assert fits["T2", "T2"] < fits["T1", "T2"]

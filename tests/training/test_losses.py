@@ -11,7 +11,15 @@ from scipy.stats import entropy
 from ipar import metrics
 from ipar.geometry import gauge_fix, log_walk, walk_target
 from ipar.metrics import _e_geo
-from ipar.training._losses import LossWeights, e_geo, entropy_regulariser, gate_loss, layout_losses, repulsion
+from ipar.training._losses import (
+    LossWeights,
+    e_geo,
+    entropy_regulariser,
+    gate_loss,
+    gate_reference,
+    layout_losses,
+    repulsion,
+)
 from ipar.training._minisets import collate, sample_minisets
 
 
@@ -179,3 +187,20 @@ def test_gate_loss_of_several_heads_is_the_mean_of_theirs():
     gate = torch.randn(2, 4, 12, 12)
     single = [gate_loss(gate[:, head], candidates, reference) for head in range(4)]
     torch.testing.assert_close(gate_loss(gate, candidates, reference), torch.stack(single).mean())
+
+
+def test_gate_is_taught_one_step_two_steps_or_their_mean(sets):
+    batch = collate(sets)
+    one = batch.log_reference.exp().double().numpy()
+    two = np.einsum("bij,bjk->bik", one, one)
+    for supervision, expected in (("T1", one), ("T2", two), ("mix", 0.5 * (one + two))):
+        found = gate_reference(batch.log_reference, supervision).exp().numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        real = batch.mask.numpy()
+        np.testing.assert_allclose(found.sum(-1)[real], 1, rtol=1e-5)
+        assert not found[~real].any()
+    # a gate that says log P² is a perfect one under its own supervision, and under no other
+    scores = gate_reference(batch.log_reference, "T2").clamp_min(-40)
+    losses = [gate_loss(scores, batch.candidates, gate_reference(batch.log_reference, s)) for s in ("T2", "mix", "T1")]
+    assert abs(losses[0].item()) < 1e-5
+    assert losses[0] < losses[1] < losses[2]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Geometry = Literal["none", "monotone", "clamped", "rbf", "point"]
+GateSupervision = Literal["T1", "T2", "mix"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class IPALiteConfig:
         A bias a head from a network on pairs of embeddings.
     gate_heads
         Outputs of the gate that goes with the network: 1, or one a head.
+    gate_supervision
+        What the gate is taught to point at: targets of one step of the true random walk (``"T1"``), of two steps
+        (``"T2"``), or the mean of both (``"mix"``). One step was best wherever it was measured.
+    qk, gate
+        Whether the product of query and key, and the gate's scores, count in the logits. Without ``qk`` there are no such
+        weights; without ``gate`` it is trained but weighs nothing. For :meth:`without`.
     per_recycle
         Clamped scale τ_r, gate weight β_r and step gate η_r of every recycle instead of one fixed ``beta``.
     beta
@@ -77,6 +84,9 @@ class IPALiteConfig:
     geometry_recycles: tuple[int, ...] | None = None
     pair_bias: bool = False
     gate_heads: int = 1
+    gate_supervision: GateSupervision = "T1"
+    qk: bool = True
+    gate: bool = True
     per_recycle: bool = False
     beta: float = 2.0
     coord_noise: float = 0.05
@@ -84,6 +94,9 @@ class IPALiteConfig:
     def __post_init__(self) -> None:
         if self.geometry not in get_args(Geometry):
             msg = f"geometry must be one of {get_args(Geometry)}, found {self.geometry!r}."
+            raise ValueError(msg)
+        if self.gate_supervision not in get_args(GateSupervision):
+            msg = f"gate_supervision must be one of {get_args(GateSupervision)}, found {self.gate_supervision!r}."
             raise ValueError(msg)
         if self.n_recycles < 1:
             msg = f"n_recycles must be at least 1, found {self.n_recycles}."
@@ -125,6 +138,27 @@ class IPALiteConfig:
         if self.geometry == "none" or self.geometry_recycles is None:
             return self.geometry != "none"
         return recycle in {r % self.n_recycles for r in self.geometry_recycles}
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Terms of the attention logits that this member has, of ``"qk"``, ``"geometry"``, ``"pair"`` and ``"gate"``."""
+        has = {"qk": self.qk, "geometry": self.geometry != "none", "pair": self.pair_bias, "gate": self.gate}
+        return tuple(name for name, there in has.items() if there)
+
+    def without(self, term: str) -> IPALiteConfig:
+        """The same member with a term of its logits left out.
+
+        Raises
+        ------
+        ValueError
+            If it has no such term.
+        """
+        if term not in self.terms:
+            msg = f"term must be one that the config has, {self.terms}, found {term!r}."
+            raise ValueError(msg)
+        off: dict[str, Any] = {"qk": False, "geometry": "none", "pair_bias": False, "gate": False}
+        name = "pair_bias" if term == "pair" else term
+        return replace(self, **{name: off[name]})
 
     @classmethod
     def v1(cls, **overrides: Any) -> IPALiteConfig:

@@ -37,11 +37,14 @@ class IPALiteOutput:
     terms
         Terms of the logits of every recycle by name (``"qk"``, ``"geometry"``, ``"pair"``, ``"gate"``; those that the
         network has), ``(B, 1 or H, n, m)`` each, where asked for.
+    states
+        Node states that every recycle read, ``(R, B, n, d_state)``, where terms were asked for.
     """
 
     layouts: Tensor
     attention: Tensor | None
     terms: list[dict[str, Tensor]] | None = None
+    states: Tensor | None = None
 
     @property
     def coords(self) -> Tensor:
@@ -90,11 +93,11 @@ class IPALiteBlock(nn.Module):
         super().__init__()
         self.config = config
         c, inner = config.d_state, config.n_heads * config.d_head
-        self.query = nn.Linear(c, inner, bias=False)
-        self.key = nn.Linear(c, inner, bias=False)
+        self.query = nn.Linear(c, inner, bias=False) if config.qk else None
+        self.key = nn.Linear(c, inner, bias=False) if config.qk else None
         self.value = nn.Linear(c, inner, bias=False)
         self.step = nn.Parameter(torch.zeros(config.n_heads, 2, 2))
-        if config.qk_norm and not config.per_recycle:
+        if config.qk and config.qk_norm and not config.per_recycle:
             self.logit_scale = nn.Parameter(torch.tensor(0.5 * math.log(config.d_head)))
         # a shared block owns γ even where the term is off
         self.geometry = geometry_term(config) if recycle is None or config.has_geometry(recycle) else None
@@ -109,7 +112,10 @@ class IPALiteBlock(nn.Module):
         return x.view(batch, n, self.config.n_heads, self.config.d_head).transpose(1, 2)  # (B, H, n, d)
 
     def _query_key(self, s: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Query, scaled, and key."""
+        """Query, scaled, and key; of no width, so that their products are zero, where the term is left out."""
+        if self.query is None or self.key is None:
+            empty = s.new_zeros(s.shape[0], self.config.n_heads, s.shape[1], 0)
+            return empty, empty
         query, key, width = self._heads(self.query(s)), self._heads(self.key(s)), self.config.d_head
         if not self.config.qk_norm:
             return query / math.sqrt(width), key
@@ -138,7 +144,7 @@ class IPALiteBlock(nn.Module):
         self, s: Tensor, x: Tensor, inputs: _Inputs, tau: Tensor | None, *, geometry: bool
     ) -> dict[str, Tensor]:
         """All terms of the logits but the gate's, by name."""
-        terms = {"qk": inputs.graph.dot(*self._query_key(s, tau))}
+        terms = {"qk": inputs.graph.dot(*self._query_key(s, tau))} if self.config.qk else {}
         return terms | self.extra_terms(s, x, inputs, geometry=geometry)
 
     def move(
@@ -203,7 +209,8 @@ class IPALiteNet(nn.Module):
             Weight of the gate; the config's, if None. Where every recycle has its own, they are scaled by ``beta`` over
             the config's.
         return_attention, return_terms
-            Keep the attention weights and the terms of the logits, which take ``R·B·H·n·m`` floats each.
+            Keep the attention weights, and the terms of the logits with the node states; weights and a term take
+            ``R·B·H·n·m`` floats each.
 
         Returns
         -------
@@ -211,6 +218,7 @@ class IPALiteNet(nn.Module):
             Layouts and, where asked for, attention weights and terms.
         """
         graph, weight = as_graph(candidates), self.config.beta if beta is None else beta
+        gate = gate if self.config.gate else None
         pair = None if self.pair is None else edge_outputs(self.pair, h, graph)
         inputs = _Inputs(graph, mask, gate, pair)
         s, x = self.state_input(h), self.coord_input(h)
@@ -218,7 +226,7 @@ class IPALiteNet(nn.Module):
             x = x + self.config.coord_noise * torch.randn_like(x)
         x = gauge_fix(x, mask)
         fixed = attention_bias(graph.mask, gate, weight, h.dtype)
-        layouts, attentions, terms = [x], [], []
+        layouts, attentions, terms, states = [x], [], [], []
         for recycle in range(self.config.n_recycles):
             block = cast(IPALiteBlock, self.blocks[0 if self.config.shared else recycle])
             geometry = self.config.has_geometry(recycle)
@@ -227,12 +235,16 @@ class IPALiteNet(nn.Module):
             if return_terms:
                 found = block.logit_terms(s, x, inputs, tau, geometry=geometry)
                 terms.append(found if gate is None else found | {"gate": beta_r * _by_head(gate)})
+                states.append(s)
             if return_attention:
                 attentions.append(attention)
             s, x = block.move(s, x, attention, inputs, eta)
             layouts.append(x)
         return IPALiteOutput(
-            torch.stack(layouts), torch.stack(attentions) if return_attention else None, terms if return_terms else None
+            torch.stack(layouts),
+            torch.stack(attentions) if return_attention else None,
+            terms if return_terms else None,
+            torch.stack(states) if return_terms else None,
         )
 
     def _of_recycle(

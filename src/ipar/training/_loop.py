@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
-from ipar.training._losses import LossWeights, e_geo, gate_loss, layout_losses
+from ipar.training._losses import LossWeights, e_geo, gate_loss, gate_reference, layout_losses
 from ipar.training._minisets import Miniset, MinisetBatch, batch_order, collate
 from ipar.training._precision import fast_dtype, release_memory
 
@@ -210,7 +210,7 @@ class IPALiteTrainer:
         for index in rng.integers(len(sizes), size=config.gate_steps):
             batch = augment(collate([train[index]], self.device), config)
             scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
-            self._step(gate_loss(scores, batch.candidates, batch.log_reference), optimiser)
+            self._step(self._gate_loss(scores, batch), optimiser)
 
     def _epoch(
         self,
@@ -242,11 +242,15 @@ class IPALiteTrainer:
         scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
         layout = layout_losses(self.net(batch.h, batch.candidates, scores, mask=batch.mask).coords, batch)
         terms = {name: getattr(layout, name) for name in ("walk", "stress", "repulsion", "entropy")}
-        terms["gate"] = gate_loss(scores, batch.candidates, batch.log_reference)
+        terms["gate"] = self._gate_loss(scores, batch)
         terms["total"] = sum(
             (getattr(weights, name) * value for name, value in terms.items()), start=scores.new_zeros(())
         )
         return terms
+
+    def _gate_loss(self, scores: Tensor, batch: MinisetBatch) -> Tensor:
+        target = gate_reference(batch.log_reference, self.net.config.gate_supervision)
+        return gate_loss(scores, batch.candidates, target)
 
     def _step(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
         optimiser.zero_grad()
@@ -263,11 +267,10 @@ def validate(
     """E_geo of held-out minisets: on target edges with gate scores zero, and on gated candidates."""
     net.eval()
     energies = []
-    for batch in _in_order(sets, next(net.parameters()).device):
-        on_target = net(batch.h, batch.adjacency, mask=batch.mask).coords
+    for batch in in_order(sets, next(net.parameters()).device):
         scores = dense_gate(gate, batch.h, batch.candidates)
-        on_candidates = net(batch.h, batch.candidates, scores, mask=batch.mask, beta=beta).coords
-        energies.append([e_geo(x, batch).item() for x in (on_target, on_candidates)])
+        on_target = layout_energy(net, batch, batch.adjacency)
+        energies.append([on_target, layout_energy(net, batch, batch.candidates, scores, beta=beta)])
     target, candidates = np.mean(energies, axis=0)
     return float(target), float(candidates)
 
@@ -277,13 +280,19 @@ def sweep_beta(net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], betas: 
     """E_geo of held-out minisets on gated candidates for every weight β of the gate."""
     net.eval()
     energies = []
-    for batch in _in_order(sets, next(net.parameters()).device):
+    for batch in in_order(sets, next(net.parameters()).device):
         scores = dense_gate(gate, batch.h, batch.candidates)
-        layouts = (net(batch.h, batch.candidates, scores, mask=batch.mask, beta=beta).coords for beta in betas)
-        energies.append([e_geo(x, batch).item() for x in layouts])
+        energies.append([layout_energy(net, batch, batch.candidates, scores, beta=beta) for beta in betas])
     return [float(value) for value in np.mean(energies, axis=0)]
 
 
-def _in_order(sets: Sequence[Miniset], device: torch.device) -> Iterator[MinisetBatch]:
+def layout_energy(
+    net: IPALiteNet, batch: MinisetBatch, graph: Tensor, scores: Tensor | None = None, *, beta: float | None = None
+) -> float:
+    """E_geo of the layout that a network gives a batch on any graph ``(B, n, n)``; without scores the gate is off."""
+    return e_geo(net(batch.h, graph, scores, mask=batch.mask, beta=beta).coords, batch).item()
+
+
+def in_order(sets: Sequence[Miniset], device: torch.device) -> Iterator[MinisetBatch]:
     """One set at a time: without gradients nothing is gained by padding."""
     return (collate([one], device) for one in sets)

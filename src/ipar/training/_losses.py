@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ipar.geometry import log_edge_distance, log_stress, log_walk, walk_kl
+from ipar.nn._config import GateSupervision
 from ipar.training._minisets import MinisetBatch
 
 _STRESS_WEIGHT = 0.1
@@ -82,6 +83,24 @@ def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Te
     return walk.mean(), stress.mean()
 
 
+def gate_reference(log_reference: Tensor, supervision: GateSupervision) -> Tensor:
+    """What the gate is taught: log of the target walk of one step, of two, or of the mean of both.
+
+    Parameters
+    ----------
+    log_reference
+        Log of the one-step target walk P, ``(B, n, n)``.
+    supervision
+        ``"T1"`` is log P, ``"T2"`` log P², ``"mix"`` log of (P + P²)/2; see
+        :class:`ipar.nn.IPALiteConfig`.
+    """
+    if supervision == "T1":
+        return log_reference
+    one = log_reference.exp()
+    two = one @ one
+    return (two if supervision == "T2" else (one + two) / 2).log()
+
+
 def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor:
     r"""KL of the target walk restricted to the candidates against the gate's softmax over them.
 
@@ -92,7 +111,7 @@ def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor
     candidates
         Candidate mask, ``(B, n, n)``.
     log_reference
-        Log of the one-step target walk, ``(B, n, n)``.
+        Log of the target walk, ``(B, n, n)``, as from :func:`gate_reference`.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,16 +133,22 @@ def sample_minisets(
     if n_minisets < len(embeddings):
         msg = f"n_minisets must be at least the number of slides, {len(embeddings)}, found {n_minisets}."
         raise ValueError(msg)
-    rng = np.random.default_rng(random_state)
     generator = torch.Generator().manual_seed(random_state)
-    sets = []
+    drawn = draw_cells([len(h) for h in embeddings], n_minisets, size, random_state)
+    return [
+        make_miniset(embeddings[slide][cells], coords[slide][cells], n_neighbors, generator) for slide, cells in drawn
+    ]
+
+
+def draw_cells(
+    n_cells: Sequence[int], n_minisets: int, size: tuple[int, int], random_state: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Slide and cells of random subsets, slide by slide in turn; a slide of fewer cells gives all of them."""
+    rng = np.random.default_rng(random_state)
     for index in range(n_minisets):
-        slide = index % len(embeddings)
-        available = len(embeddings[slide])
-        n = min(int(rng.integers(size[0], size[1] + 1)), available)
-        pick = torch.from_numpy(rng.choice(available, n, replace=False))
-        sets.append(make_miniset(embeddings[slide][pick], coords[slide][pick], n_neighbors, generator))
-    return sets
+        slide = index % len(n_cells)
+        n = min(int(rng.integers(size[0], size[1] + 1)), n_cells[slide])
+        yield slide, torch.from_numpy(rng.choice(n_cells[slide], n, replace=False))
 
 
 def batch_order(sizes: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
