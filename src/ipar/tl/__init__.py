@@ -1,6 +1,19 @@
-"""Tools: training and prediction."""
+"""Tools: training, prediction, and experiments with fitted models."""
 
+from ipar.tl._ablate import ablate_terms
+from ipar.tl._attention import attention
+from ipar.tl._diagnostics import attention_diagnostics
+from ipar.tl._experiments import decompose_gap, shuffle_controls, sweep_beta
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._predict import predict_coords
 
-__all__ = ["fit_ipalite", "predict_coords"]
+__all__ = [
+    "ablate_terms",
+    "attention",
+    "attention_diagnostics",
+    "decompose_gap",
+    "fit_ipalite",
+    "predict_coords",
+    "shuffle_controls",
+    "sweep_beta",
+]

@@ -106,7 +106,7 @@ def predict_coords(
     random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
     if model is None:
-        model, library_key = _stored_model(adata, library_key)
+        model, library_key = stored_model(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     expression = get_expression(adata, layer=layer)
     warn_empty_cells(expression)
@@ -136,7 +136,8 @@ def predict_coords(
     return adata if copy else None
 
 
-def _stored_model(adata: AnnData, library_key: str | None) -> tuple[IPALite, str | None]:
+def stored_model(adata: AnnData, library_key: str | None) -> tuple[IPALite, str | None]:
+    """The model that was fitted on an AnnData, and the slide column that it was fitted with where none is given."""
     state = adata.uns.get(RECORD, {}).get("model")
     if state is None:
         msg = (
@@ -183,7 +184,30 @@ def _quadrant_attention(
     model: IPALite, h: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, random_state: int
 ) -> dict[str, NDArray[np.generic]]:
     cells = np.flatnonzero(slides == slides.categories[0])
-    found: Attention = model.attention(h[cells], quadrant_cells(coords[cells]), random_state=random_state)
+    return attention_record(model, h[cells], cells, quadrant_cells(coords[cells]), random_state)
+
+
+def attention_record(
+    model: IPALite,
+    h: NDArray[np.float32],
+    cells: NDArray[np.int64],
+    query: NDArray[np.int64],
+    random_state: int,
+) -> dict[str, NDArray[np.generic]]:
+    """Attention of some cells of a slide as it is stored, in positions of the whole AnnData.
+
+    Parameters
+    ----------
+    model
+        The model.
+    h, cells
+        Embeddings of the slide ``(n, d)``, and where its cells are in the AnnData ``(n,)``.
+    query
+        Which of them to look at, sorted.
+    random_state
+        Seed.
+    """
+    found: Attention = model.attention(h, query, random_state=random_state)
     q = len(found.query)
     return {
         "query": cells[found.query],

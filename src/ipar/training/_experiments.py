@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ipar.graph import candidate_mask
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
@@ -21,7 +22,12 @@ CONTROLS = ("intact", "shuffled", "other miniset", "gaussian", "random graph")
 
 @torch.no_grad()
 def decompose_gap(
-    net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], *, beta: float | None = None
+    net: IPALiteNet,
+    gate: EdgeGate,
+    sets: Sequence[Miniset],
+    *,
+    beta: float | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """E_geo of minisets on graphs between the true one and the one that inference has.
 
@@ -33,6 +39,8 @@ def decompose_gap(
         Held-out minisets.
     beta
         Weight of the gate; the config's, if None.
+    progress
+        Show a bar.
 
     Returns
     -------
@@ -43,7 +51,7 @@ def decompose_gap(
     """
     net.eval()
     rows = []
-    for number, batch in enumerate(in_order(sets, next(net.parameters()).device)):
+    for number, batch in enumerate(_with_bar(net, sets, "gap", progress)):
         true, wrong = batch.candidates & batch.adjacency, batch.candidates & ~batch.adjacency
         graphs = (batch.adjacency, true, wrong, batch.candidates)
         energies = [layout_energy(net, batch, graph) for graph in graphs]
@@ -62,6 +70,7 @@ def shuffle_controls(
     n_neighbors: int,
     beta: float | None = None,
     random_state: int = 0,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """E_geo of minisets whose embeddings or graph have been spoilt.
 
@@ -77,6 +86,8 @@ def shuffle_controls(
         Weight of the gate; the config's, if None.
     random_state
         Seed.
+    progress
+        Show a bar.
 
     Returns
     -------
@@ -97,12 +108,18 @@ def shuffle_controls(
     net.eval()
     generator = torch.Generator().manual_seed(random_state)
     rows = []
-    for number, batch in enumerate(in_order(sets, next(net.parameters()).device)):
+    for number, batch in enumerate(_with_bar(net, sets, "controls", progress)):
         other = sets[(number + 1) % len(sets)].h
         for name, spoilt in _spoilt(batch, other, n_neighbors, generator):
             scores = dense_gate(gate, spoilt.h, spoilt.candidates)
             rows.append((name, number, layout_energy(net, spoilt, spoilt.candidates, scores, beta=beta)))
     return pd.DataFrame(rows, columns=["condition", "miniset", "e_geo"])
+
+
+def _with_bar(net: IPALiteNet, sets: Sequence[Miniset], name: str, progress: bool) -> Iterable[MinisetBatch]:
+    batches = in_order(sets, next(net.parameters()).device)
+    bar: Iterable[MinisetBatch] = tqdm(batches, desc=name, total=len(sets), unit="miniset", disable=not progress)
+    return bar
 
 
 def _spoilt(

@@ -276,11 +276,14 @@ def validate(
 
 
 @torch.no_grad()
-def sweep_beta(net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], betas: Sequence[float]) -> list[float]:
+def sweep_beta(
+    net: IPALiteNet, gate: EdgeGate, sets: Sequence[Miniset], betas: Sequence[float], *, progress: bool = False
+) -> list[float]:
     """E_geo of held-out minisets on gated candidates for every weight β of the gate."""
     net.eval()
     energies = []
-    for batch in in_order(sets, next(net.parameters()).device):
+    batches = in_order(sets, next(net.parameters()).device)
+    for batch in tqdm(batches, desc="beta", total=len(sets), unit="miniset", disable=not progress):
         scores = dense_gate(gate, batch.h, batch.candidates)
         energies.append([layout_energy(net, batch, batch.candidates, scores, beta=beta) for beta in betas])
     return [float(value) for value in np.mean(energies, axis=0)]
