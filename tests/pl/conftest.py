@@ -25,6 +25,7 @@ def make_predicted():
     adata = ad.AnnData(np.ones((N, 3), dtype=np.float32))
     adata.obs_names = [f"c{i}" for i in range(N)]
     adata.obs["slide"] = pd.Categorical(["one"] * N)
+    adata.obs["ipar_uncertainty"] = np.random.default_rng(5).gamma(2.0, size=N)
     adata.obsm["spatial"] = truth
     unit = (truth - truth.mean(0)) / np.sqrt(((truth - truth.mean(0)) ** 2).sum(1).mean())
     layouts = [unit + rng.normal(scale=0.6 - 0.15 * r, size=(N, 2)) for r in range(R + 1)]
@@ -56,6 +57,25 @@ def predicted():
     return make_predicted()
 
 
+def made_diagnostics():
+    """Diagnostics of two slides, five recycles and four heads, as `attention_diagnostics` leaves them."""
+    rng = np.random.default_rng(7)
+    measures = ["attention_recall", "attention_entropy", "head_diversity", "rho_qk", "rho_gate", "logit_std"]
+    keys = [(name, recycle, head) for name in measures for recycle in range(1, 6) for head in range(1, 5)]
+    keys += [("displacement", recycle, 0) for recycle in range(1, 6)]
+    keys += [(name, 0, 0) for name in ("attention_recall_chance", "gate_precision", "gate_recall")]
+    rows = [(slide, *key, rng.random(), 0.1, 12) for slide in ("one", "two") for key in keys]
+    return pd.DataFrame(rows, columns=["slide", "measure", "recycle", "head", "value", "sd", "n_sets"])
+
+
+def made_gap():
+    """Energies of two slides with three minisets each, as `decompose_gap` leaves them."""
+    rng = np.random.default_rng(8)
+    conditions = ["target edges", "true candidates", "wrong candidates", "all candidates", "gated candidates"]
+    rows = [(slide, name, i, rng.random()) for slide in ("one", "two") for i in range(3) for name in conditions]
+    return pd.DataFrame(rows, columns=["slide", "condition", "miniset", "e_geo"])
+
+
 @pytest.fixture
 def trained():
     """A training AnnData with the record of six epochs and of three left-out slides."""
@@ -78,6 +98,8 @@ def trained():
     adata.uns["ipar"] = {
         "history": table,
         "history_best": 4,
+        "diagnostics": made_diagnostics(),
+        "gap": made_gap(),
         "localisability": {
             "localisable": True,
             "recall_ratio": 3.8,

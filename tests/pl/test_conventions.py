@@ -8,7 +8,17 @@ import pytest
 
 from ipar import pl
 
-NAMES = ["attention_focus", "coord_progression", "coords", "history", "localisability", "shepard"]
+NAMES = [
+    "attention_focus",
+    "coord_progression",
+    "coords",
+    "diagnostics",
+    "gap",
+    "history",
+    "localisability",
+    "shepard",
+    "uncertainty",
+]
 
 
 @pytest.fixture
@@ -48,7 +58,9 @@ def test_drawing_leaves_the_data_and_the_settings_alone(both, name):
         assert (both.obsm[key] == before.obsm[key]).all()
     for key, value in before.uns["ipar"]["attention"].items():
         assert (both.uns["ipar"]["attention"][key] == value).all()
-    assert both.uns["ipar"]["history"].equals(before.uns["ipar"]["history"])
+    for key in ("history", "diagnostics", "gap"):
+        assert both.uns["ipar"][key].equals(before.uns["ipar"][key])
+    assert both.obs.equals(before.obs)
     assert list(both.uns) == list(before.uns)
 
 

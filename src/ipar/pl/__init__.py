@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from ipar.pl._attention import attention_focus
 from ipar.pl._coords import coords
+from ipar.pl._diagnostics import diagnostics
+from ipar.pl._gap import gap
 from ipar.pl._history import history
 from ipar.pl._localisability import localisability
 from ipar.pl._progression import coord_progression
 from ipar.pl._shepard import shepard
+from ipar.pl._uncertainty import uncertainty
 
-__all__ = ["attention_focus", "coord_progression", "coords", "history", "localisability", "shepard"]
+__all__ = [
+    "attention_focus",
+    "coord_progression",
+    "coords",
+    "diagnostics",
+    "gap",
+    "history",
+    "localisability",
+    "shepard",
+    "uncertainty",
+]

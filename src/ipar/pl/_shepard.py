@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from ipar.metrics._checks import gauge_fix
 from ipar.pl._figure import INK, VERMILLION, as_chart, finish, given_axes, new_axes
+from ipar.pl._quartiles import quartiles
 from ipar.pl._read import cells_of_slide, finite_rows, layout, true_positions
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_CELLS = 1500  # a million pairs: more change neither picture nor figures
-_N_BINS = 25
 _GRID = 60
 
 
@@ -114,14 +114,3 @@ def _draw(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], n
     ax.set_ylabel("predicted distance (RMS radii)")
     ax.set_title(f"{f'{name}: ' if name else ''}Spearman over pairs {rho}", fontsize=10)
     ax.legend(frameon=False, fontsize=8, loc="upper left")
-
-
-def quartiles(
-    true: NDArray[np.float64], predicted: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Median true distance, and lower quartile, median and upper quartile of predicted ones, in bins of equal counts."""
-    order = np.argsort(true, kind="stable")
-    bins = [part for part in np.array_split(order, _N_BINS) if len(part)]
-    centre = np.array([np.median(true[part]) for part in bins])
-    low, middle, high = np.array([np.quantile(predicted[part], (0.25, 0.5, 0.75)) for part in bins]).T
-    return centre, low, middle, high

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Rectangle
+
+from ipar.pl._figure import INK, VERMILLION, figure_of, finish, given_axes
+from ipar.pl._read import run_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from ipar.pl._figure import AxesLike
+
+_REMEDY = "ipar.tl.attention_diagnostics"
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """How a measure is drawn: its title, the range of its colours, and what is healthy."""
+
+    title: str
+    limits: tuple[float | None, float | None] = (0.0, None)
+    healthy: tuple[float, float] | None = None
+    note: str = ""
+    decays: bool = False  # healthy is to fall from recycle to recycle
+    colormap: str = "cividis"
+
+
+def _rho(term: str) -> _Panel:
+    # correlations diverge around zero
+    return _Panel(f"ρ(attention, {term})", (-1.0, 1.0), colormap="PuOr")
+
+
+_PANELS = {
+    "attention_recall": _Panel("attention recall@30", (0.0, 1.0), (0.40, 1.0), "healthy above 0.40"),
+    "head_diversity": _Panel("head diversity", (0.0, 1.0)),
+    "logit_std": _Panel("logit deviation", (0.0, None), (4.0, 8.0), "healthy 4 to 8"),
+    # log 80 is 4.4: at 2.9 the attention of a cell goes to some 18 others; its double and its half are let pass
+    "attention_entropy": _Panel("attention entropy (nats)", (0.0, None), (2.2, 3.6), "healthy about 2.9"),
+    "displacement": _Panel("step |ΔX|/√n", (0.0, None), None, "healthy: decays", decays=True),
+    "rho_qk": _rho("query·key"),
+    "rho_gate": _rho("gate"),
+    "rho_geometry": _rho("geometry"),
+    "rho_pair": _rho("pair"),
+    # two RMS radii lead out of the tissue
+    "offset_query": _Panel("query offset (RMS radii)", (0.0, None), (0.0, 2.0), "healthy below 2"),
+    "offset_key": _Panel("key offset (RMS radii)", (0.0, None), (0.0, 2.0), "healthy below 2"),
+}
+_SINGLE = {
+    "attention_recall_chance": "chance for attention recall",
+    "gate_precision": "gate precision@30",
+    "gate_recall": "gate recall@30",
+}
+
+
+def diagnostics(
+    adata: AnnData,
+    measures: Sequence[str] | None = None,
+    *,
+    slide: str | None = None,
+    n_cols: int = 4,
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Show what a network attends to and why: a heat map over recycles × heads for each measure.
+
+    Figures stand in the fields, so that colours need not be read off. Fields outside of the healthy range that the title
+    names have a frame of red dashes: attention recall below 0.40 (0.55 is reached in the last recycle of good networks),
+    logits that are flat (below 4) or near one-hot (above 8), an entropy far from 2.9 nats (for some 80 candidates),
+    steps that grow from one recycle to the next, offsets of point attention that lead out of the tissue. Correlations
+    and head diversity have no healthy range. The figure's title gives chance for the recall and what the gate reaches
+    (0.78 and 0.63 are good).
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`ipar.tl.attention_diagnostics`.
+    measures
+        Measures to draw. None: all that were found and are per recycle.
+    slide
+        Slide to draw. None: the mean over slides.
+    n_cols
+        Heat maps in a row.
+    ax
+        Axes to draw on instead of a new figure: one for each measure. The title of the figure is then left out.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without ``uns["ipar"]["diagnostics"]``, or for a measure or slide that it does not hold.
+    ValueError
+        For a wrong number of axes.
+    """
+    table = _of_slide(pd.DataFrame(run_record(adata, "diagnostics", _REMEDY)), slide)
+    found = [name for name in _PANELS if name in set(table["measure"])]
+    names = found if measures is None else list(measures)
+    if not names or (missing := [name for name in names if name not in found]):
+        msg = f"no heat map of {missing if names else 'nothing'}: pass measures out of {found}, or run {_REMEDY} again."
+        raise KeyError(msg)
+    grids = {name: _grid(table, name) for name in names}
+    axes = _new_axes(grids, n_cols) if ax is None else given_axes(ax, names)
+    for panel, (name, grid) in zip(axes, grids.items(), strict=True):
+        _draw(panel, grid, _PANELS[name])
+    figure = figure_of(axes)
+    if ax is None:
+        figure.suptitle(_summary(table, slide), fontsize=10)
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure if return_fig else None
+
+
+def _of_slide(table: pd.DataFrame, slide: str | None) -> pd.DataFrame:
+    """Mean values of one slide, or of all: ``measure, recycle, head, value``."""
+    slides = list(dict.fromkeys(table["slide"].astype(str)))
+    if slide is not None and str(slide) not in slides:
+        msg = f"the diagnostics hold no slide {slide!r}: pass one of {slides} as slide."
+        raise KeyError(msg)
+    own = table if slide is None else table[table["slide"].astype(str) == str(slide)]
+    return own.groupby(["measure", "recycle", "head"], observed=True)["value"].mean().reset_index()
+
+
+def _grid(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Values of a measure, recycles × heads."""
+    own = table[table["measure"] == measure]
+    return own.pivot(index="recycle", columns="head", values="value")
+
+
+def _new_axes(grids: dict[str, pd.DataFrame], n_cols: int) -> list[Axes]:
+    import matplotlib.pyplot as plt
+
+    n_cols = min(n_cols, len(grids))
+    n_rows = -(-len(grids) // n_cols)
+    height = 0.9 + 0.24 * max(len(grid) for grid in grids.values())
+    width = 0.9 + 0.36 * max(grid.shape[1] for grid in grids.values())
+    figure, axes = plt.subplots(
+        n_rows, n_cols, figsize=(n_cols * width, n_rows * height + 0.4), squeeze=False, layout="constrained"
+    )
+    for spare in axes.ravel()[len(grids) :]:
+        spare.remove()
+    return list(axes.ravel()[: len(grids)])
+
+
+def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
+    values = grid.to_numpy(dtype=np.float64)
+    low, high = (np.nanmin(values) if panel.limits[0] is None else panel.limits[0], panel.limits[1])
+    image = ax.imshow(
+        values,
+        cmap=panel.colormap,
+        vmin=low,
+        vmax=max(float(np.nanmax(values)), low + _SLACK) if high is None else high,
+        aspect="auto",
+        label=panel.title,
+    )
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            shade = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114))
+            ax.text(
+                column,
+                row,
+                f"{value:.2f}" if abs(value) < 9.95 else f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if shade < 0.5 else INK,
+            )
+    for row, column in np.argwhere(unhealthy(values, panel)):
+        frame = Rectangle(
+            (column - 0.46, row - 0.46),
+            0.92,
+            0.92,
+            fill=False,
+            edgecolor=VERMILLION,
+            linewidth=1.6,
+            linestyle=(0, (2.5, 1.2)),
+            label="unhealthy",
+        )
+        ax.add_patch(frame)
+    ax.set_title(f"{panel.title}\n{panel.note}" if panel.note else panel.title, fontsize=8.5)
+    heads = ["all" if head == "0" else head for head in grid.columns.astype(str)]
+    ax.set_xticks(range(len(heads)), heads, fontsize=8)
+    ax.set_yticks(range(len(grid)), [str(recycle) for recycle in grid.index], fontsize=8)
+    ax.set_xlabel("head", fontsize=8)
+    ax.set_ylabel("recycle", fontsize=8)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def unhealthy(values: NDArray[np.float64], panel: _Panel) -> NDArray[np.bool_]:
+    """Which fields lie outside of the healthy range, or rise where they should fall."""
+    if panel.decays:
+        rises = np.zeros(values.shape, dtype=bool)
+        rises[1:] = np.diff(values, axis=0) > _SLACK
+        return rises
+    if panel.healthy is None:
+        return np.zeros(values.shape, dtype=bool)
+    low, high = panel.healthy
+    out: NDArray[np.bool_] = (values < low) | (values > high)
+    return out
+
+
+def _summary(table: pd.DataFrame, slide: str | None) -> str:
+    means = table.groupby("measure")["value"].mean()
+    parts = [f"{title} {means[name]:.2f}" for name, title in _SINGLE.items() if name in means]
+    head = "Attention" if slide is None else f"Attention on {slide}"
+    return f"{head}: {', '.join(parts)}" if parts else f"{head} (no true coordinates)"

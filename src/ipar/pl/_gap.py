@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ipar.pl._figure import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, as_chart, figure_of, finish, given_axes
+from ipar.pl._read import run_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_REMEDY = "ipar.tl.decompose_gap"
+_BARS = {
+    "target edges": ("true graph", GREEN),
+    "true candidates": ("candidates that\nare true neighbours", BLUE),
+    "wrong candidates": ("only the\nwrong candidates", VERMILLION),
+    "all candidates": ("all candidates,\nno gate", GREY),
+    "gated candidates": ("all candidates\nwith the gate", ORANGE),
+}
+
+
+def gap(
+    adata: AnnData,
+    *,
+    slide: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Show where the energy at inference comes from: E_geo of the same minisets on graph after graph.
+
+    A bar is the mean over minisets, its whisker their standard deviation, dots are single minisets. From the first bar
+    to the second the true edges go that are no candidates; from there to the fourth the wrong ones come in; the gate then
+    takes back what it can.
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`ipar.tl.decompose_gap`.
+    slide
+        Slide to draw. None: the minisets of all slides.
+    ax
+        Axes to draw on instead of a new figure.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without ``uns["ipar"]["gap"]``, or for a slide that it does not hold.
+    ValueError
+        For a wrong number of axes.
+    """
+    table = pd.DataFrame(run_record(adata, "gap", _REMEDY))
+    slides = list(dict.fromkeys(table["slide"].astype(str)))
+    if slide is not None:
+        if str(slide) not in slides:
+            msg = f"the decomposition holds no slide {slide!r}: pass one of {slides} as slide."
+            raise KeyError(msg)
+        table = table[table["slide"].astype(str) == str(slide)]
+    (axes,) = _new_axes() if ax is None else given_axes(ax, ["gap"])
+    _draw(axes, table)
+    if slide is not None or len(slides) == 1:
+        axes.set_title(str(slide or slides[0]), fontsize=10)
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure_of([axes]) if return_fig else None
+
+
+def _new_axes() -> list[Axes]:
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(5.6, 2.9), layout="constrained")
+    return [axes]
+
+
+def _draw(ax: Axes, table: pd.DataFrame) -> None:
+    names = [name for name in _BARS if name in set(table["condition"])]
+    for place, name in enumerate(names):
+        energies = table[table["condition"] == name]["e_geo"].to_numpy(dtype=np.float64)
+        mean, spread = energies.mean(), energies.std()
+        ax.barh(place, mean, height=0.66, color=_BARS[name][1], linewidth=0, label=name)
+        shift = np.linspace(-0.22, 0.22, len(energies)) if len(energies) > 1 else [0.0]
+        ax.scatter(energies, place + np.asarray(shift), s=7, color=INK, alpha=0.45, linewidths=0, zorder=2)
+        ax.errorbar(mean, place, xerr=spread, color=INK, linewidth=1.2, capsize=3, zorder=3)
+        right = max(float(energies.max()), mean + spread)
+        ax.annotate(
+            f"{mean:.2f}", (right, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9, color=INK
+        )
+    as_chart(ax)
+    ax.set_yticks(range(len(names)), [_BARS[name][0] for name in names], fontsize=8.5)
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.set_xlim(min(0.0, float(table["e_geo"].min())), None)
+    ax.margins(x=0.12)
+    ax.set_xlabel("E_geo on held-out minisets (lower is better)", fontsize=9)

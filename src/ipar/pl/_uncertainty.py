@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
+from ipar.pl._figure import INK, VERMILLION, as_chart, as_map, dots, figure_of, finish, given_axes, panel_height
+from ipar.pl._quartiles import quartiles
+from ipar.pl._read import cells_of_slide, finite_rows, layout, true_positions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from ipar.pl._figure import AxesLike
+
+_WIDTH = 3.7
+_COLORMAP = "viridis"
+
+
+def uncertainty(
+    adata: AnnData,
+    key: str = "ipar_uncertainty",
+    *,
+    use_rep: str = "X_ipar",
+    spatial_key: str | None = "spatial",
+    library_key: str | None = None,
+    slide: str | None = None,
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Show how sure a prediction is of each cell and, where the truth is known, whether it knows.
+
+    Left: the predicted layout, carried onto the truth where that is known, coloured by uncertainty; the surest cells lie on
+    top of others. Right, with the truth: the distance of each cell from its true place against its uncertainty, with the
+    median and middle half of cells of like uncertainty. A curve that rises is an uncertainty that can be used; its title
+    gives the rank correlation, and the mean error of the surest half over that of all.
+
+    Parameters
+    ----------
+    adata
+        Cells with a predicted layout and an uncertainty.
+    key
+        Column of ``obs`` with the uncertainty of each cell, larger meaning less certain.
+    use_rep
+        Key in ``obsm`` of the predicted positions (n, 2).
+    spatial_key
+        Key in ``obsm`` of the true positions (n, 2). If it is absent or None, the layout is drawn alone.
+    library_key
+        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one.
+    slide
+        Slide to draw. None: the first by name.
+    ax
+        Axes to draw on instead of a new figure: two, or one where the truth is unknown. The colour bar is then left out.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without ``obs[key]``, ``obsm[use_rep]`` or the slide column.
+    ValueError
+        For an unknown slide, values that are no numbers, coordinates of a wrong shape, or a wrong number of axes.
+    """
+    doubt = _doubt(adata, key)
+    predicted = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
+    rows, name = cells_of_slide(adata, library_key, slide)
+    truth = true_positions(adata, spatial_key)
+    if truth is not None and not np.isfinite(truth[rows]).all(axis=1).any():
+        truth = None
+    rows = finite_rows(rows, truth, predicted, doubt[:, None])
+    xy = predicted[rows] if truth is None else procrustes_align(truth[rows], predicted[rows])
+    names = ["layout"] if truth is None else ["layout", "error"]
+    axes = _new_axes(xy, len(names)) if ax is None else given_axes(ax, names)
+    scale = _draw_layout(axes[0], xy, doubt[rows], name)
+    if truth is not None:
+        _draw_error(axes[1], doubt[rows], cell_errors(truth[rows], predicted[rows]), key)
+    figure = figure_of(axes)
+    if ax is None:
+        bar = figure.colorbar(scale, ax=axes[0], label=key, shrink=0.8, aspect=25)
+        bar.outline.set_visible(False)
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure if return_fig else None
+
+
+def _doubt(adata: AnnData, key: str) -> NDArray[np.float64]:
+    if key not in adata.obs:
+        msg = f"adata.obs has no {key!r}: predict with uncertainty first, or name its column as key (obs has {list(adata.obs)})."
+        raise KeyError(msg)
+    try:
+        values: NDArray[np.float64] = adata.obs[key].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        msg = f"adata.obs[{key!r}] must hold numbers, found dtype {adata.obs[key].dtype}: name another column as key."
+        raise ValueError(msg) from error
+    return values
+
+
+def _new_axes(xy: NDArray[np.float64], n: int) -> list[Axes]:
+    import matplotlib.pyplot as plt
+
+    height = max(panel_height(xy, _WIDTH), 2.8)
+    figure, axes = plt.subplots(1, n, figsize=(n * _WIDTH + 1.0, height + 0.4), squeeze=False, layout="constrained")
+    return list(axes[0])
+
+
+def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], name: str | None) -> ScalarMappable:
+    # a few cells of extreme doubt would leave all others in one colour
+    low, high = np.percentile(doubt, [1, 99])
+    scale = ScalarMappable(Normalize(float(low), float(max(high, low + 1e-12))), _COLORMAP)
+    order = np.argsort(-doubt, kind="stable")
+    as_map(ax, xy)
+    dots(ax, xy[order], c=scale.to_rgba(doubt[order]), label="prediction")
+    ax.set_title(f"{name}: prediction" if name else "prediction", fontsize=10)
+    return scale
+
+
+def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64], key: str) -> None:
+    dots(ax, np.column_stack([doubt, error]), s=6, color=INK, alpha=0.35, label="cells")
+    centre, low, middle, high = quartiles(doubt, error, n_bins=int(np.clip(len(doubt) // 20, 3, 12)))
+    ax.fill_between(centre, low, high, color=VERMILLION, alpha=0.3, linewidth=0, label="middle half")
+    ax.plot(centre, middle, color=VERMILLION, linewidth=1.8, label="median")
+    as_chart(ax)
+    ax.set_ylim(0, None)
+    ax.set_xlabel(key, fontsize=9)
+    ax.set_ylabel("distance from the true place (RMS radii)", fontsize=9)
+    rho, half = uncertainty_spearman(error, doubt), certain_half_error(error, doubt)
+    ax.set_title(f"Spearman {rho:.2f}, error of the surest half × {half:.2f}", fontsize=10)
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
