@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from ipar.pl._figure import INK, VERMILLION, figure_of, finish, given_axes
@@ -171,16 +172,8 @@ def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
     )
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            shade = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114))
-            ax.text(
-                column,
-                row,
-                f"{value:.2f}" if abs(value) < 9.95 else f"{value:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color="white" if shade < 0.5 else INK,
-            )
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink_on(image.cmap(image.norm(value)))}
+            ax.text(column, row, _figures(value, panel), fontsize=7.5, **style)
     for row, column in np.argwhere(unhealthy(values, panel)):
         frame = Rectangle(
             (column - 0.46, row - 0.46),
@@ -201,6 +194,19 @@ def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
     ax.set_ylabel("recycle", fontsize=8)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+
+
+def _figures(value: float, panel: _Panel) -> str:
+    if abs(value) >= 9.95:
+        return f"{value:.0f}"
+    digits = 3 if panel.decays else 2
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0 makes of −0 a zero
+
+
+def _ink_on(color: Any) -> str:
+    """White or ink, whichever has more contrast (relative luminance as in WCAG 2)."""
+    luminance = [np.dot(np.power(to_rgb(one), 2.2), (0.2126, 0.7152, 0.0722)) for one in (color, INK)]
+    return "white" if 1.05 / (luminance[0] + 0.05) > (luminance[0] + 0.05) / (luminance[1] + 0.05) else INK
 
 
 def unhealthy(values: NDArray[np.float64], panel: _Panel) -> NDArray[np.bool_]:

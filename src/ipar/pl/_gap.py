@@ -71,8 +71,8 @@ def gap(
         table = table[table["slide"].astype(str) == str(slide)]
     (axes,) = _new_axes() if ax is None else given_axes(ax, ["gap"])
     _draw(axes, table)
-    if slide is not None or len(slides) == 1:
-        axes.set_title(str(slide or slides[0]), fontsize=10)
+    if slide is not None:
+        axes.set_title(str(slide), fontsize=10)
     finish(ax=ax, show=show, return_fig=return_fig)
     return figure_of([axes]) if return_fig else None
 

@@ -92,6 +92,7 @@ def uncertainty(
     if ax is None:
         bar = figure.colorbar(scale, ax=axes[0], label=key, shrink=0.8, aspect=25)
         bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8)
     finish(ax=ax, show=show, return_fig=return_fig)
     return figure if return_fig else None
 
@@ -137,5 +138,5 @@ def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64]
     ax.set_xlabel(key, fontsize=9)
     ax.set_ylabel("distance from the true place (RMS radii)", fontsize=9)
     rho, half = uncertainty_spearman(error, doubt), certain_half_error(error, doubt)
-    ax.set_title(f"Spearman {rho:.2f}, error of the surest half × {half:.2f}", fontsize=10)
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    ax.set_title(f"Spearman {rho:.2f}, surest half: error × {half:.2f}", fontsize=10)
+    ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, loc="upper right")
