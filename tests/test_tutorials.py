@@ -13,12 +13,15 @@ NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 SHORT = """
 import functools
 import ipar
-from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
+from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining
 
 _few = EncoderTraining(n_steps=40, batch_size=256)
 _recipe = EncoderRecipe(pca_training=_few, genes_training=_few, overview_training=OverviewTraining(n_steps=5))
 ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
-ipar.tl.fit_ipalite = functools.partial(ipar.tl.fit_ipalite, n_minisets=6, miniset_size=(96, 128), max_epochs=2)
+_gate = IPALiteTraining(gate_steps=20)
+ipar.tl.fit_ipalite = functools.partial(
+    ipar.tl.fit_ipalite, training=_gate, n_minisets=6, miniset_size=(96, 128), max_epochs=2
+)
 """
 
 

@@ -103,6 +103,20 @@ def test_an_unseen_section_is_placed_better_than_by_chance(brain):
     assert found["e_geo"] < permuted["e_geo"]
 
 
+def test_diagnostics_of_an_unseen_section(brain):
+    section, options = brain.test.copy(), {"spatial_key": "truth", "n_minisets": 6, "progress": False}
+    ipar.tl.attention_diagnostics(section, brain.model, **options)
+    table = section.uns["ipar"]["diagnostics"]
+    means = table.groupby(["measure", "recycle"])["value"].mean()
+    assert means["attention_recall", 3] > means["attention_recall_chance", 0] + 0.05
+    assert means["gate_precision", 0] > means["attention_recall_chance", 0] + 0.05
+    assert means["rho_gate"].min() > 0.2
+    gap = ipar.tl.decompose_gap(section, brain.model, **options).groupby("condition")["e_geo"].mean()
+    assert gap["target edges"] < gap["true candidates"] < gap["all candidates"] < gap["wrong candidates"]
+    controls = ipar.tl.shuffle_controls(section, brain.model, **options).groupby("condition")["ratio"].mean()
+    assert controls[["shuffled", "other miniset", "gaussian"]].min() > 1.5
+
+
 def test_the_files_on_disk_give_the_same(brain, tmp_path):
     brain.model.save(tmp_path / "brain")
     brain.train.write_h5ad(tmp_path / "train.h5ad")
