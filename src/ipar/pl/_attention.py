@@ -52,7 +52,8 @@ def attention_focus(
     Parameters
     ----------
     adata
-        Cells after :func:`ipar.tl.predict_coords`, which stores the attention of one query per spatial quadrant.
+        Cells after :func:`ipar.tl.predict_coords`, which stores the attention of one query per spatial quadrant, or
+        :func:`ipar.tl.attention`, which stores that of any cells.
     query
         Stored queries to draw, by name or by position in `adata`. None: all of them, each in its own figure, since the
         twenty panels of one query fill a page.

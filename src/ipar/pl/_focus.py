@@ -116,7 +116,7 @@ def choose_queries(
         focus = by_name.get(one) if isinstance(one, str) else foci.get(int(one))
         if focus is None:
             stored = ", ".join(f"{position} ({focus.name})" for position, focus in foci.items())
-            msg = f"no attention was stored for the query {one!r}: pass one of the stored queries, {stored}."
+            msg = f"no attention was stored for the query {one!r}: pass one of the stored queries, {stored}, or store it with ipar.tl.attention."
             raise ValueError(msg)
         chosen.append(focus)
     if not chosen:
