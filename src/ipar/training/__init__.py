@@ -1,6 +1,8 @@
 """Minisets, losses, training loops and the localisability check; nothing here knows AnnData."""
 
+from ipar.training._diagnostics import ProbeSet, diagnose, probe_set
 from ipar.training._encoder import EncoderTraining, global_loss, local_loss, train_encoder
+from ipar.training._experiments import decompose_gap, shuffle_controls
 from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
@@ -25,10 +27,13 @@ __all__ = [
     "MinisetBatch",
     "MinisetPlan",
     "OverviewTraining",
+    "ProbeSet",
     "Slide",
     "Trained",
     "attention_recall",
     "collate",
+    "decompose_gap",
+    "diagnose",
     "fit_embedding",
     "fit_encoder",
     "fit_networks",
@@ -38,9 +43,11 @@ __all__ = [
     "layout_losses",
     "local_loss",
     "make_miniset",
+    "probe_set",
     "recall_chance",
     "sample_minisets",
     "score_fold",
+    "shuffle_controls",
     "sweep_beta",
     "train_encoder",
     "validate",
