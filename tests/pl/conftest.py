@@ -71,7 +71,14 @@ def made_diagnostics():
 def made_gap():
     """Energies of two slides with three minisets each, as `decompose_gap` leaves them."""
     rng = np.random.default_rng(8)
-    conditions = ["target edges", "true candidates", "wrong candidates", "all candidates", "gated candidates"]
+    conditions = [
+        "first guess",
+        "target edges",
+        "true candidates",
+        "wrong candidates",
+        "all candidates",
+        "gated candidates",
+    ]
     rows = [(slide, name, i, rng.random()) for slide in ("one", "two") for i in range(3) for name in conditions]
     return pd.DataFrame(rows, columns=["slide", "condition", "miniset", "e_geo"])
 

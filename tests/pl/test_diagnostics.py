@@ -116,7 +116,7 @@ def test_bars_are_the_means_over_minisets(trained, artist):
         means = own.groupby("condition", sort=False)["e_geo"].mean()
         np.testing.assert_allclose([bar.get_width() for bar in bars], means)
         assert [float(text.get_text()) for text in ax.texts] == pytest.approx(means.tolist(), abs=0.0051)
-        assert len(ax.get_yticklabels()) == 5
+        assert len(ax.get_yticklabels()) == 6
         assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the true graph on top
     with pytest.raises(KeyError, match="holds no slide 'three'"):
         gap(trained, slide="three")

@@ -45,6 +45,8 @@ def test_gap_is_the_energy_on_each_graph(networks, sets):
         pointed = torch.zeros(len(one), len(one), dtype=torch.bool)
         for i, row in enumerate(one.candidates.tolist()):
             pointed[i, row] = True
+        guess = e_geo(net(batch.h, pointed[None]).layouts[0], batch).item()
+        assert wide.loc[number, "first guess"] == pytest.approx(guess, rel=1e-4)
         graphs = {
             "target edges": one.walk.adjacency,
             "true candidates": pointed & one.walk.adjacency,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _REMEDY = "ipar.tl.decompose_gap"
 _BARS = {
+    "first guess": ("first guess,\nno graph", "#56B4E9"),
     "target edges": ("true graph", GREEN),
     "true candidates": ("candidates that\nare true neighbours", BLUE),
     "wrong candidates": ("only the\nwrong candidates", VERMILLION),
@@ -33,8 +34,9 @@ def gap(
 ) -> Figure | None:
     """Show where the energy at inference comes from: E_geo of the same minisets on graph after graph.
 
-    A bar is the mean over minisets, its whisker their standard deviation, dots are single minisets. From the first bar
-    to the second the true edges go that are no candidates; from there to the fourth the wrong ones come in; the gate then
+    A bar is the mean over minisets, its whisker their standard deviation, dots are single minisets. The first is what
+    the embedding alone gives, before any recycle: graphs that do worse harm. From the true graph to the candidates that
+    are true neighbours those edges go that are no candidates; with all candidates the wrong ones come in; the gate then
     takes back what it can.
 
     Parameters
@@ -80,7 +82,7 @@ def gap(
 def _new_axes() -> list[Axes]:
     import matplotlib.pyplot as plt
 
-    _, axes = plt.subplots(figsize=(5.6, 2.9), layout="constrained")
+    _, axes = plt.subplots(figsize=(5.6, 3.3), layout="constrained")
     return [axes]
 
 

@@ -64,8 +64,8 @@ def decompose_gap(
     Returns
     -------
     DataFrame
-        ``slide, condition, miniset, e_geo``, also written to ``.uns["ipar"]["gap"]``. Conditions: ``"target edges"``
-        (the true graph); ``"true candidates"`` (candidates that are true neighbours: what missing edges cost);
+        ``slide, condition, miniset, e_geo``, also written to ``.uns["ipar"]["gap"]``. Conditions: ``"first
+        guess"`` (before any graph is used: what the embedding alone gives); ``"target edges"`` (the true graph); ``"true candidates"`` (candidates that are true neighbours: what missing edges cost);
         ``"wrong candidates"`` (only the others); ``"all candidates"``, these four with gate scores zero; ``"gated
         candidates"`` (what inference has).
 

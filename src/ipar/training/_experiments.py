@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 from ipar.graph import candidate_mask
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
 from ipar.training._loop import in_order, layout_energy
+from ipar.training._losses import e_geo
 from ipar.training._minisets import Miniset, MinisetBatch
 
-GAP = ("target edges", "true candidates", "wrong candidates", "all candidates", "gated candidates")
+GAP = ("first guess", "target edges", "true candidates", "wrong candidates", "all candidates", "gated candidates")
 CONTROLS = ("intact", "shuffled", "other miniset", "gaussian", "random graph")
 
 
@@ -45,16 +46,17 @@ def decompose_gap(
     Returns
     -------
     DataFrame
-        ``condition, miniset, e_geo``. Conditions: ``"target edges"``; ``"true candidates"``, the candidates that are
-        true neighbours; ``"wrong candidates"``, those that are not; ``"all candidates"``, these four without gate;
-        ``"gated candidates"``, as at inference.
+        ``condition, miniset, e_geo``. Conditions: ``"first guess"``, before any graph is used; ``"target edges"``;
+        ``"true candidates"``, the candidates that are true neighbours; ``"wrong candidates"``, those that are not;
+        ``"all candidates"``, these four without gate; ``"gated candidates"``, as at inference.
     """
     net.eval()
     rows = []
     for number, batch in enumerate(_with_bar(net, sets, "gap", progress)):
         true, wrong = batch.candidates & batch.adjacency, batch.candidates & ~batch.adjacency
         graphs = (batch.adjacency, true, wrong, batch.candidates)
-        energies = [layout_energy(net, batch, graph) for graph in graphs]
+        guess = net(batch.h, batch.candidates, mask=batch.mask).layouts[0]
+        energies = [e_geo(guess, batch).item(), *(layout_energy(net, batch, graph) for graph in graphs)]
         scores = dense_gate(gate, batch.h, batch.candidates)
         energies.append(layout_energy(net, batch, batch.candidates, scores, beta=beta))
         rows += [(name, number, energy) for name, energy in zip(GAP, energies, strict=True)]
