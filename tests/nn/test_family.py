@@ -304,6 +304,7 @@ def test_beta_scales_the_gate_of_every_recycle():
     ("options", "message"),
     [
         ({"geometry": "spherical"}, "geometry must be one of .*'clamped'.*found 'spherical'"),
+        ({"gate_supervision": "T3"}, "gate_supervision must be one of .*'mix'.*found 'T3'"),
         ({"n_recycles": 0}, "n_recycles must be at least 1"),
         ({"gate_heads": 2}, "gate_heads must be 1 or n_heads=4, found 2"),
         ({"geometry": "clamped", "geometry_recycles": (5,)}, r"geometry_recycles must lie in -5 … 4, found \[5\]"),
