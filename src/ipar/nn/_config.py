@@ -156,9 +156,13 @@ class IPALiteConfig:
         if term not in self.terms:
             msg = f"term must be one that the config has, {self.terms}, found {term!r}."
             raise ValueError(msg)
-        off: dict[str, Any] = {"qk": False, "geometry": "none", "pair_bias": False, "gate": False}
-        name = "pair_bias" if term == "pair" else term
-        return replace(self, **{name: off[name]})
+        off: dict[str, dict[str, Any]] = {
+            "qk": {"qk": False},
+            "geometry": {"geometry": "none"},
+            "pair": {"pair_bias": False},
+            "gate": {"gate": False},
+        }
+        return replace(self, **off[term])
 
     @classmethod
     def v1(cls, **overrides: Any) -> IPALiteConfig:
