@@ -271,7 +271,8 @@ def test_consensus_follows_the_plan(query, model, direct, place):
         "method": "consensus",
         "n_rounds": plan.n_rounds,
         "subset_size": 64,
-        "global_weight": 0.5,
+        "global_weight": model.global_weight,
+        "sharpened": model.sharpening is not None,
         "n_cells": 120,
         "key_added": "X_ipar",
         "random_state": 0,
@@ -377,7 +378,8 @@ def test_a_device_that_is_not_there(query, model, place, unchanged):
 def test_weight_of_the_embeddings_own_layout(query, model, place):
     # from the network's layout alone to the embedding's alone
     coords = {weight: place(query.copy(), model, global_weight=weight) for weight in (0.0, 0.5, 1.0)}
-    assert np.array_equal(coords[0.5], place(query.copy(), model))  # the model's own weight
+    half = replace(model, global_weight=0.5)
+    assert np.array_equal(coords[0.5], place(query.copy(), half))  # the model's own weight
     one = pd.Categorical(["all"] * query.n_obs)
     far = model.encoder.transform_with_overview(query.X, query.var_names, one)[1].astype(float)
     u, s, _ = np.linalg.svd(far - far.mean(0), full_matrices=False)

@@ -4,5 +4,6 @@ from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import GeometryEncoder
 from ipar.model._io import load
 from ipar.model._ipalite import Attention, IPALite, Layout
+from ipar.model._sharpen import Sharpening
 
-__all__ = ["Attention", "ConsensusPlan", "GeometryEncoder", "IPALite", "Layout", "load"]
+__all__ = ["Attention", "ConsensusPlan", "GeometryEncoder", "IPALite", "Layout", "Sharpening", "load"]

@@ -22,13 +22,14 @@ from safetensors.numpy import load_file, save_file
 from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
 from ipar.model._ipalite import IPALite
+from ipar.model._sharpen import Sharpening
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
 
 if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "ipar.IPALite"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 Arrays = dict[str, NDArray[Any]]
@@ -111,6 +112,7 @@ def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
         "n_neighbors": model.n_neighbors,
         "plan": asdict(model.plan),
         "global_weight": model.global_weight,
+        "sharpening": None if model.sharpening is None else asdict(model.sharpening),
         "record": model.record,
     }
     arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
@@ -137,6 +139,7 @@ def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
         plan=plan,
         record=dict(config["record"]),
         global_weight=config["global_weight"],
+        sharpening=None if config["sharpening"] is None else Sharpening(**config["sharpening"]),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipar._anndata import (
     CANDIDATES,
@@ -25,6 +27,7 @@ from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
 from ipar.pp import candidates, embed
 from ipar.pp._embed import stored_encoder
+from ipar.training._fit_finish import Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._loop import IPALiteTraining
 
@@ -55,7 +58,8 @@ def fit_ipalite(
 
     Runs :func:`ipar.pp.embed` and :func:`ipar.pp.candidates` where their results are missing. The layout network is
     trained on the cross-fitted embeddings with one slide left out, on which the number of epochs and the gate's weight
-    β are chosen, and then again on all slides. Ctrl-C ends the training and keeps the best weights so far.
+    β are chosen, and then again on all slides. What follows the network, the weight of the overview and the sharpening of
+    neighbourhoods, is chosen on the left-out slide as well. Ctrl-C ends the training and keeps the best weights so far.
 
     Parameters
     ----------
@@ -104,7 +108,8 @@ def fit_ipalite(
     ``.uns["ipar"]["history_best"]``
         The epoch chosen.
     ``.uns["ipar"]["fit"]``
-        β and the energies it was chosen by, the slide left out, settings.
+        β and the energies it was chosen by, the slide left out, settings; ``"finish"`` is the table by which the weight of
+        the overview and the strength of the sharpening were chosen on that slide.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
 
@@ -153,7 +158,11 @@ def fit_ipalite(
         "library_key": library_key,
         "validation_slide": str(slides.categories[fit.validation_slide]),
     }
-    return _finish(adata, fit, k, miniset_size, settings)
+    model = _assemble(adata, fit, k, miniset_size, settings)
+    left = rows[fit.validation_slide]
+    model, finish = _finished(model, fit, embedding[left], coords[left], random_state)
+    _write(adata, model, fit, finish, settings)
+    return model
 
 
 def _is_embedded(adata: AnnData, library_key: str) -> bool:
@@ -179,8 +188,6 @@ def _prepare_candidates(adata: AnnData, library_key: str, n_neighbors: int | Non
 
 
 def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALiteTraining:
-    from dataclasses import replace
-
     training = training or IPALiteTraining()
     if max_epochs is None:
         return training
@@ -191,12 +198,11 @@ def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALite
     return replace(training, max_epochs=max_epochs, ramp_epochs=max(1, min(training.ramp_epochs, max_epochs // 2)))
 
 
-def _finish(
+def _assemble(
     adata: AnnData, fit: IPALiteFit, n_neighbors: int, size: tuple[int, int], settings: dict[str, Any]
 ) -> IPALite:
-    written = record(adata)
-    verdict = {k: v for k, v in written.get("localisability", {}).items() if k != "folds"}
-    model = IPALite(
+    verdict = {k: v for k, v in record(adata).get("localisability", {}).items() if k != "folds"}
+    return IPALite(
         encoder=stored_encoder(adata),
         net=fit.net.cpu(),
         gate=fit.gate.cpu(),
@@ -205,12 +211,28 @@ def _finish(
         plan=ConsensusPlan(direct_max=size[1], subset_size=sum(size) // 2, n_anchors=sum(size) // 6),
         record={"localisability": _plain(verdict), "best_epoch": fit.best_epoch, **settings},
     )
+
+
+def _finished(
+    model: IPALite, fit: IPALiteFit, h: NDArray[np.float32], coords: NDArray[np.float32], random_state: int
+) -> tuple[IPALite, Finish]:
+    """The model with the steps after the network, chosen on the slide that the network was not trained on."""
+    cells = pick_cells(len(h), random_state)
+    h, coords = h[cells], coords[cells]
+    before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu())
+    network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
+    finish = choose_finish(network, h, h[:, model.encoder.global_columns], coords, random_state=random_state)
+    return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
+
+
+def _write(adata: AnnData, model: IPALite, fit: IPALiteFit, finish: Finish, settings: dict[str, Any]) -> None:
+    written = record(adata)
     settings_json, arrays = model_state(model)
     written["history"] = fit.history
     written["history_best"] = fit.best_epoch
-    written["fit"] = {**settings, "beta": fit.beta, "betas": fit.betas, "n_neighbors": n_neighbors}
+    written["fit"] = {**settings, "beta": fit.beta, "betas": fit.betas, "n_neighbors": model.n_neighbors}
+    written["fit"] |= {"global_weight": finish.global_weight, "finish": finish.table}
     written["model"] = {"config": json.dumps(settings_json), "arrays": arrays}
-    return model
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def predict_coords(
     layer: str | None = None,
     n_rounds: int | None = None,
     global_weight: float | None = None,
+    sharpen: bool = True,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -64,8 +65,12 @@ def predict_coords(
         Consensus rounds; by default 8, and 4 beyond 20,000 cells. More smooth the layout a little.
     global_weight
         Share, between 0 and 1, that the layout of what was taught distances across the tissue has in the result (the
-        embedding, and a network that sees the whole set; their first two principal components); by default the model's, a half. At 0 the network alone decides: lower E_geo, that is better
-        neighbourhoods at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
+        embedding, and a network that sees the whole set; their first two principal components); by default the model's,
+        chosen on a left-out training slide. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
+        at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
+    sharpen
+        Draw cells together that choose each other in the embedding, as far as the left-out training slide allowed it:
+        more true neighbours, the same map. See :class:`ipar.model.Sharpening`.
     random_state
         Seed of the consensus subsets. The global random state is left as it was.
     device
@@ -116,7 +121,13 @@ def predict_coords(
     model.net.to(target)
     model.gate.to(target)
     h, far = model.encoder.transform_with_overview(expression.matrix, expression.genes, slides)
-    options = {"n_rounds": n_rounds, "global_weight": global_weight, "random_state": random_state, "progress": progress}
+    options = {
+        "n_rounds": n_rounds,
+        "global_weight": global_weight,
+        "sharpen": sharpen,
+        "random_state": random_state,
+        "progress": progress,
+    }
     coords, recycles, method = _layouts(model, h, far, slides, options)
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
@@ -128,6 +139,7 @@ def predict_coords(
         "n_rounds": n_rounds or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
         "subset_size": model.plan.subset_size,
         "global_weight": model.global_weight if global_weight is None else global_weight,
+        "sharpened": sharpen and model.sharpening is not None,
         "n_cells": adata.n_obs,
         "key_added": key_added,
         "random_state": random_state,

@@ -46,6 +46,8 @@ class IPALiteFit:
     ----------
     net, gate
         The networks.
+    unseen
+        The networks as they were before the left-out slide was trained on too: for choices that are made on it.
     beta
         The gate's weight that laid out the validation slide best, or the trained one where that is as good as it.
     betas
@@ -60,6 +62,7 @@ class IPALiteFit:
 
     net: IPALiteNet
     gate: EdgeGate
+    unseen: tuple[IPALiteNet, EdgeGate]
     beta: float
     betas: pd.DataFrame
     history: pd.DataFrame
@@ -112,7 +115,7 @@ def fit_networks(
     net, gate, run = _run(sets, held_out, config, training, None, random_state, device, progress)
     if run.best_epoch < 0:  # interrupted before there was anything to keep
         raise KeyboardInterrupt
-    energies = sweep_beta(net, gate, held_out, BETAS)
+    energies, unseen = sweep_beta(net, gate, held_out, BETAS), (net, gate)
     if refit and not run.interrupted:
         sets = _draw(h, x, plan, random_state)
         again = _run(sets, (), config, training, run.best_epoch + 1, random_state, device, progress)
@@ -121,6 +124,7 @@ def fit_networks(
     return IPALiteFit(
         net=net,
         gate=gate,
+        unseen=unseen,
         beta=choose_beta(energies, config.beta),
         betas=pd.DataFrame({"beta": BETAS, "e_geo": energies}),
         history=run.history,

@@ -1,0 +1,95 @@
+"""How a layout is finished, as a left-out training slide says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ipar.metrics import e_geo_minisets, knn_hit, luna_spearman
+from ipar.model._consensus import blend_layouts, principal_layout
+from ipar.model._sharpen import STRENGTHS, Sharpening, sharpen_layout
+
+WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_WEIGHT_COST, _SHARPENING_COST = 0.03, 0.02  # shares of E_geo that may be paid, each for what it buys
+_MAX_CELLS = 1500  # scores of more cells take long and say the same
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The steps after the network, and what they were chosen by.
+
+    Attributes
+    ----------
+    global_weight
+        Share of the layout of what was taught distances across the tissue.
+    sharpening
+        Local step; None, where every strength costs too much.
+    table
+        E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, reach, hold, e_geo,
+        knn_hit_20, luna_spearman``; ``reach`` is zero without sharpening.
+    """
+
+    global_weight: float
+    sharpening: Sharpening | None
+    table: pd.DataFrame
+
+
+def pick_cells(n: int, random_state: int) -> NDArray[np.int64]:
+    """At most 1,500 cells of the left-out slide."""
+    return np.sort(np.random.default_rng(random_state).permutation(n)[:_MAX_CELLS])
+
+
+def choose_finish(
+    layout: NDArray[np.float32],
+    h: NDArray[np.float32],
+    far: NDArray[np.float32],
+    coords: NDArray[np.float32],
+    *,
+    strengths: Sequence[Sharpening] = STRENGTHS,
+    random_state: int = 0,
+) -> Finish:
+    """Choose the weight of the overview and the strength of the sharpening on a slide that the network has not seen.
+
+    Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
+    across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
+    than 3 % of E_geo, and then the strongest sharpening that costs no more than 2 %.
+
+    Parameters
+    ----------
+    layout
+        The network's layout of the left-out slide, ``(n, 2)``.
+    h, far
+        Cross-fitted embedding and the part of it that was taught distances across the tissue, ``(n, d)``.
+    coords
+        True coordinates, ``(n, 2)``.
+    strengths
+        Sharpening to try, from strong to weak.
+    random_state
+        Seed of minisets and pairs.
+    """
+    rows: list[tuple[float, ...]] = []
+
+    def energy(x: NDArray[np.float32], weight: float, sharp: Sharpening | None) -> float:
+        value = e_geo_minisets(coords, x, random_state=random_state).total
+        local = (0.0, 0.0) if sharp is None else (sharp.reach, sharp.hold)
+        hit = knn_hit(coords, x) if len(x) > 20 else float("nan")
+        rows.append((weight, *local, value, hit, luna_spearman(coords, x)))
+        return value
+
+    network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
+    blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in WEIGHTS}
+    energies = {w: energy(x, w, None) for w, x in blends.items()}
+    weight = max(w for w in WEIGHTS if energies[w] <= (1 + _WEIGHT_COST) * min(energies.values()))
+    chosen = None
+    for strength in strengths:
+        sharp = sharpen_layout(blends[weight], h, strength, random_state=random_state)
+        if energy(sharp, weight, strength) <= (1 + _SHARPENING_COST) * energies[weight]:
+            chosen = strength
+            break
+    columns = ["global_weight", "reach", "hold", "e_geo", "knn_hit_20", "luna_spearman"]
+    return Finish(weight, chosen, pd.DataFrame(rows, columns=columns))
