@@ -377,6 +377,7 @@ def test_a_device_that_is_not_there(query, model, place, unchanged):
 
 def test_weight_of_the_embeddings_own_layout(query, model, place):
     # from the network's layout alone to the embedding's alone
+    model = replace(model, sharpening=None)
     coords = {weight: place(query.copy(), model, global_weight=weight) for weight in (0.0, 0.5, 1.0)}
     half = replace(model, global_weight=0.5)
     assert np.array_equal(coords[0.5], place(query.copy(), half))  # the model's own weight

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import pdist
+
+from ipar.metrics import knn_hit, procrustes_error
+from ipar.model import Sharpening
+from ipar.model._sharpen import STRENGTHS, sharpen_layout
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    """True positions, an embedding that knows neighbours well, and a layout that is right only in the large."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((400, 2))
+    centres = rng.random((80, 2))
+    h = np.exp(-np.square(truth[:, None] - centres).sum(-1) / 0.02)
+    layout = truth + rng.normal(scale=0.08, size=truth.shape)
+    return truth, h.astype(np.float32), layout.astype(np.float32)
+
+
+def test_more_neighbours_and_the_same_map(tissue):
+    truth, h, layout = tissue
+    sharp = sharpen_layout(layout, h, Sharpening())
+    assert knn_hit(truth, sharp) > 1.2 * knn_hit(truth, layout)
+    assert procrustes_error(truth, sharp).rmse < 1.02 * procrustes_error(truth, layout).rmse
+    assert sharp.shape == (400, 2)
+    assert sharp.dtype == np.float32
+    np.testing.assert_allclose(sharp.mean(0), 0, atol=1e-5)
+    assert np.square(sharp).sum(1).mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_strengths_go_from_strong_to_weak(tissue):
+    _, h, layout = tissue
+    change = [procrustes_error(layout, sharpen_layout(layout, h, one)).rmse for one in STRENGTHS]
+    assert change == sorted(change, reverse=True)
+
+
+def test_what_is_held_firmly_does_not_move(tissue):
+    _, h, layout = tissue
+    held = sharpen_layout(layout, h, Sharpening(hold=1e4))
+    assert procrustes_error(layout, held).rmse < 0.02
+
+
+def test_unrelated_cells_are_not_drawn_together(tissue):
+    # two clumps of the layout that share no neighbour in the embedding stay apart
+    truth, h, _ = tissue
+    h = np.concatenate([h, -h])
+    layout = np.concatenate([truth, truth + [3.0, 0.0]]).astype(np.float32)
+    sharp = sharpen_layout(layout, h, STRENGTHS[0])
+    gap = np.linalg.norm(sharp[:400].mean(0) - sharp[400:].mean(0))
+    assert gap > 1.8  # of the 1.94 RMS radii before
+    assert np.median(pdist(sharp[:400])) < gap
+
+
+def test_it_repeats_and_leaves_the_global_seed(tissue):
+    _, h, layout = tissue
+    before, state = layout.copy(), torch.get_rng_state()
+    quick = replace(Sharpening(), n_steps=20)
+    first, again, other = (sharpen_layout(layout, h, quick, random_state=s) for s in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(layout, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("n", [4, 20])
+def test_small_and_coincident_sets(n):
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(n, 5)).astype(np.float32)
+    for layout in (rng.normal(size=(n, 2)), np.zeros((n, 2)), np.repeat(rng.normal(size=(n // 2, 2)), 2, axis=0)):
+        assert np.isfinite(sharpen_layout(layout.astype(np.float32), h, Sharpening(n_steps=10))).all()
