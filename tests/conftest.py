@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ import ipar
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
 from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # a worker a core: threads of their own would only get into each other's way
 
 N_CELLS, N_GENES = 120, 60
 
