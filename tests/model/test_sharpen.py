@@ -23,9 +23,14 @@ def tissue():
     return truth, h.astype(np.float32), layout.astype(np.float32)
 
 
+def sharpened(layout, h, sharpening, **options):
+    """What was taught distances is the layout itself, so that it is held as it is."""
+    return sharpen_layout(layout, h, layout, sharpening, **options)
+
+
 def test_more_neighbours_and_the_same_map(tissue):
     truth, h, layout = tissue
-    sharp = sharpen_layout(layout, h, Sharpening())
+    sharp = sharpened(layout, h, Sharpening())
     assert knn_hit(truth, sharp) > 1.2 * knn_hit(truth, layout)
     assert procrustes_error(truth, sharp).rmse < 1.02 * procrustes_error(truth, layout).rmse
     assert sharp.shape == (400, 2)
@@ -36,13 +41,13 @@ def test_more_neighbours_and_the_same_map(tissue):
 
 def test_strengths_go_from_strong_to_weak(tissue):
     _, h, layout = tissue
-    change = [procrustes_error(layout, sharpen_layout(layout, h, one)).rmse for one in STRENGTHS]
+    change = [procrustes_error(layout, sharpened(layout, h, one)).rmse for one in STRENGTHS]
     assert change == sorted(change, reverse=True)
 
 
 def test_what_is_held_firmly_does_not_move(tissue):
     _, h, layout = tissue
-    held = sharpen_layout(layout, h, Sharpening(hold=1e4))
+    held = sharpened(layout, h, Sharpening(hold=1e4))
     assert procrustes_error(layout, held).rmse < 0.02
 
 
@@ -51,7 +56,7 @@ def test_unrelated_cells_are_not_drawn_together(tissue):
     truth, h, _ = tissue
     h = np.concatenate([h, -h])
     layout = np.concatenate([truth, truth + [3.0, 0.0]]).astype(np.float32)
-    sharp = sharpen_layout(layout, h, STRENGTHS[0])
+    sharp = sharpened(layout, h, STRENGTHS[0])
     gap = np.linalg.norm(sharp[:400].mean(0) - sharp[400:].mean(0))
     assert gap > 1.8  # of the 1.94 RMS radii before
     assert np.median(pdist(sharp[:400])) < gap
@@ -61,7 +66,7 @@ def test_it_repeats_and_leaves_the_global_seed(tissue):
     _, h, layout = tissue
     before, state = layout.copy(), torch.get_rng_state()
     quick = replace(Sharpening(), n_steps=20)
-    first, again, other = (sharpen_layout(layout, h, quick, random_state=s) for s in (0, 0, 1))
+    first, again, other = (sharpened(layout, h, quick, random_state=s) for s in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(layout, before)
@@ -73,4 +78,13 @@ def test_small_and_coincident_sets(n):
     rng = np.random.default_rng(0)
     h = rng.normal(size=(n, 5)).astype(np.float32)
     for layout in (rng.normal(size=(n, 2)), np.zeros((n, 2)), np.repeat(rng.normal(size=(n // 2, 2)), 2, axis=0)):
-        assert np.isfinite(sharpen_layout(layout.astype(np.float32), h, Sharpening(n_steps=10))).all()
+        assert np.isfinite(sharpened(layout.astype(np.float32), h, Sharpening(n_steps=10))).all()
+
+
+def test_what_was_taught_distances_has_a_say(tissue):
+    truth, h, layout = tissue
+    far = np.column_stack([truth, np.zeros((400, 3))]).astype(np.float32) * 7  # in units of its own
+    better = sharpen_layout(layout, h, far, Sharpening(hold=100.0))
+    assert procrustes_error(truth, better).rmse < 0.8 * procrustes_error(truth, layout).rmse
+    halfway = (pdist(layout) / pdist(layout).mean() + pdist(truth) / pdist(truth).mean()) / 2
+    assert np.corrcoef(pdist(better), halfway)[0, 1] > 0.99

@@ -163,12 +163,12 @@ class IPALite:
                 n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
             )
             method = "consensus"
+        across = h[:, self.encoder.global_columns] if far is None else far
         if weight:
-            across = h[:, self.encoder.global_columns] if far is None else far
             overview = principal_layout(torch.from_numpy(np.ascontiguousarray(across, dtype=np.float32)))
             layouts = blend_layouts(layouts, overview, weight)
         if sharpen and self.sharpening is not None:
-            sharp = sharpen_layout(layouts[-1].numpy(), h, self.sharpening, progress=progress)
+            sharp = sharpen_layout(layouts[-1].numpy(), h, across, self.sharpening, progress=progress)
             layouts = torch.cat([layouts[:-1], torch.from_numpy(sharp)[None]])
         recycles = np.empty(layouts.shape, dtype=np.float32)
         recycles[:, order] = align_recycles(layouts).numpy()

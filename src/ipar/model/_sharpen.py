@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from ipar.graph import mutual_neighbors
 _PULL = 1.5  # of an edge against the push of a pair
 _PUSH_FLOOR = 0.01  # in squared reaches: bounds the push of coincident cells
 _HOLD = 100.0
+_TAUGHT = 0.5  # share of the taught distances in those that are held
 _PAIRS_PER_CELL = 5
 _LR, _LR_END = 0.02, 0.001
 
@@ -33,8 +34,13 @@ class Sharpening:
               + \frac1n \sum_{(i,j) \in P} \log\Big(1 + \frac{1}{d_{ij}^2 / a^2 + 0.01}\Big)
               + 100\,\lambda \operatorname*{mean}_{(i,j) \in P} (d_{ij} - d_{ij}^0)^2
 
-    over mutual neighbours E (:func:`ipar.graph.mutual_neighbors`) and 5n random pairs P, new in every step. The first two
-    terms are UMAP's attraction and repulsion up to constants; the third is what UMAP lacks, and keeps the map.
+    over mutual neighbours E (:func:`ipar.graph.mutual_neighbors`) and 5n random pairs P, new in every step, with
+
+    .. math:: d_{ij}^0 = \tfrac12 \lVert x_i^0 - x_j^0 \rVert + \tfrac12 s \lVert z_i - z_j \rVert
+
+    where z is what was taught distances across the tissue and s brings both to one mean. The first two terms are UMAP's
+    attraction and repulsion up to constants; the third is what UMAP lacks, and keeps the map. Distances of z count as
+    they are: two principal components of z, which the layout is made of, leave out what the others say.
 
     Attributes
     ----------
@@ -72,6 +78,7 @@ STRENGTHS = (
 def sharpen_layout(
     layout: NDArray[np.float32],
     h: NDArray[np.float32],
+    far: NDArray[np.float32],
     sharpening: Sharpening,
     *,
     random_state: int = 0,
@@ -85,6 +92,8 @@ def sharpen_layout(
         Coordinates, ``(n, 2)``.
     h
         Embeddings of the same cells, ``(n, d)``.
+    far
+        What was taught distances across the tissue (z), ``(n, d)``.
     sharpening
         How.
     random_state
@@ -104,13 +113,14 @@ def sharpen_layout(
     optimiser = torch.optim.Adam([x], lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, sharpening.n_steps, eta_min=_LR_END)
     pairs = _random_pairs(n, torch.Generator().manual_seed(random_state))
+    held = _held_distances(start, torch.from_numpy(np.ascontiguousarray(far, dtype=np.float32)), next(pairs))
     for _ in tqdm(range(sharpening.n_steps), desc="sharpen", disable=not progress):
         first, second = next(pairs)
         pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
         square = _square(x, first, second)
         push = torch.log1p(1 / (square / reach**2 + _PUSH_FLOOR)).sum()
         # the square is floored before the root, whose gradient at zero is infinite
-        gap = square.clamp_min(1e-12).sqrt() - _square(start, first, second).sqrt()
+        gap = square.clamp_min(1e-12).sqrt() - held(first, second)
         loss = (_PULL * pull + push) / n + _HOLD * sharpening.hold * gap.square().mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -118,6 +128,19 @@ def sharpen_layout(
         schedule.step()
     sharp: NDArray[np.float32] = gauge_fix(x.detach()).numpy()
     return sharp
+
+
+def _held_distances(start: Tensor, far: Tensor, pairs: tuple[Tensor, Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Distances to hold: the mean of those of the layout and of what was taught them, on the scale of the first."""
+    in_layout, taught = (_square(x, *pairs).sqrt().mean() for x in (start, far))
+    scale = torch.where(taught > 0, in_layout / taught, 0.0)
+
+    def held(first: Tensor, second: Tensor) -> Tensor:
+        return (1 - _TAUGHT) * _square(start, first, second).sqrt() + _TAUGHT * scale * _square(
+            far, first, second
+        ).sqrt()
+
+    return held
 
 
 def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:

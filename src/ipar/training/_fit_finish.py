@@ -15,7 +15,7 @@ from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._sharpen import STRENGTHS, Sharpening, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_WEIGHT_COST, _SHARPENING_COST = 0.03, 0.02  # shares of E_geo that may be paid, each for what it buys
+_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.02  # shares of E_geo that may be paid, each for what it buys
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
@@ -57,7 +57,7 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 3 % of E_geo, and then the strongest sharpening that costs no more than 2 %.
+    than 1 % of E_geo, and then the strongest sharpening that costs no more than 2 %.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def choose_finish(
     weight = max(w for w in WEIGHTS if energies[w] <= (1 + _WEIGHT_COST) * min(energies.values()))
     chosen = None
     for strength in strengths:
-        sharp = sharpen_layout(blends[weight], h, strength, random_state=random_state)
+        sharp = sharpen_layout(blends[weight], h, far, strength, random_state=random_state)
         if energy(sharp, weight, strength) <= (1 + _SHARPENING_COST) * energies[weight]:
             chosen = strength
             break
