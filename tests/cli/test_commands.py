@@ -70,13 +70,14 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     make_slides(localisable=localisable).write_h5ad(tmp_path / "slides.h5ad")
     query.write_h5ad(tmp_path / "cells.h5ad")
     slides, cells, model, out = (tmp_path / name for name in ("slides.h5ad", "cells.h5ad", "model", "deep/placed.h5ad"))
-    assert main(["fit", str(slides), "--model", str(model), "--inputs", "pca", "--seed", "3", "--quiet"]) == 0
+    assert main(["fit", str(slides), "--model", str(model), "--inputs", "pca", "--config", "d7", "--seed", "3", "--quiet"]) == 0
     said = capsys.readouterr()
     assert f"model: {model}" in said.out
     verdict = "yes" if localisable else "NO"
     assert said.out.startswith(f"localisable: {verdict} (on left-out slides: distance Spearman ")
     assert ("warning: This tissue cannot be localised" in said.err) is not localisable
     assert (quick_fit["random_state"], quick_fit["inputs"], quick_fit["progress"]) == (3, "pca", False)
+    assert ipar.load(model).net.config.geometry == "clamped"  # of d7
     assert (quick_fit["library_key"], quick_fit["spatial_key"]) == ("slide", "spatial")
 
     assert main(["predict", str(cells), "--model", str(model), "-o", str(out), "--quiet"]) == 0
@@ -96,13 +97,13 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
 
 def test_options_of_predict_reach_the_prediction(files, fitted):
     fitted.train.write_h5ad(files / "train.h5ad")
-    arguments = ["--library-key", "slide", "--n-rounds", "2", "--seed", "5", "--quiet"]
+    arguments = ["--library-key", "slide", "--n-rounds", "2", "--seed", "5", "--quiet", "--no-sharpen"]
     out = files / "placed.h5ad"
     assert (
         main(["predict", str(files / "train.h5ad"), "--model", str(files / "model"), "-o", str(out), *arguments]) == 0
     )
     placed, train = ad.read_h5ad(out), fitted.train.copy()
-    ipar.tl.predict_coords(train, fitted.model, library_key="slide", n_rounds=2, random_state=5, progress=False)
+    ipar.tl.predict_coords(train, fitted.model, library_key="slide", n_rounds=2, sharpen=False, random_state=5, progress=False)
     assert np.array_equal(placed.obsm["X_ipar"], train.obsm["X_ipar"])
 
 

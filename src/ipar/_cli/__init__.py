@@ -78,6 +78,9 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument(
         "--inputs", choices=["pca", "genes", "both"], default=None, help="default: best on left-out slides"
     )
+    fit.add_argument(
+        "--config", choices=["v1", "v2", "d7", "ipar2d"], default="v1", help="member of the family (default: v1)"
+    )
     _add_common(fit)
     fit.set_defaults(run=_lazy("_files", "run_fit"))
 
@@ -89,6 +92,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("-o", "--output", required=True, help="h5ad to write")
     predict.add_argument("--library-key", default=None, help="obs column that tells slides apart (default: one slide)")
     predict.add_argument("--n-rounds", type=int, default=None, help="consensus rounds (default: 8)")
+    predict.add_argument("--no-sharpen", action="store_true", help="leave neighbourhoods as the layout has them")
     _add_common(predict)
     predict.set_defaults(run=_lazy("_files", "run_predict"))
 

@@ -52,6 +52,7 @@ def run_fit(options: argparse.Namespace) -> None:
     model = ipar.tl.fit_ipalite(
         adata,
         options.library_key,
+        config=options.config,
         spatial_key=options.spatial_key,
         n_neighbors=options.n_neighbors,
         inputs=options.inputs,
@@ -79,6 +80,7 @@ def run_predict(options: argparse.Namespace) -> None:
         library_key=options.library_key,
         layer=options.layer,
         n_rounds=options.n_rounds,
+        sharpen=not options.no_sharpen,
         random_state=options.seed,
         device=options.device,
         progress=not options.quiet,
