@@ -73,7 +73,6 @@ STRENGTHS = (
     Sharpening(0.8, 2.0),
     Sharpening(1.6, 2.0),
     Sharpening(1.6, 4.0),
-    Sharpening(1.6, 8.0),
 )
 """From strong to weak."""
 

@@ -15,7 +15,8 @@ from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._sharpen import STRENGTHS, Sharpening, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.02  # shares of E_geo that may be paid, each for what it buys
+_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.03  # shares of E_geo that may be paid, each for what it buys
+_WEAKEST_COST = 0.1
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
@@ -57,7 +58,8 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo, and then the strongest sharpening that costs no more than 2 %.
+    than 1 % of E_geo, and then the strongest sharpening that costs no more than 3 %. One slide is too little evidence to
+    do without it: the weakest is taken all the same, unless it finds no more true neighbours or costs more than 10 %.
 
     Parameters
     ----------
@@ -74,21 +76,24 @@ def choose_finish(
     """
     rows: list[tuple[float, ...]] = []
 
-    def energy(x: NDArray[np.float32], weight: float, sharp: Sharpening | None) -> float:
-        value = e_geo_minisets(coords, x, random_state=random_state).total
+    def score(x: NDArray[np.float32], weight: float, sharp: Sharpening | None) -> tuple[float, float]:
+        energy = e_geo_minisets(coords, x, random_state=random_state).total
         local = (0.0, 0.0) if sharp is None else (sharp.reach, sharp.hold)
-        hit = knn_hit(coords, x) if len(x) > 20 else float("nan")
-        rows.append((weight, *local, value, hit, luna_spearman(coords, x)))
-        return value
+        hit = knn_hit(coords, x)
+        rows.append((weight, *local, energy, hit, luna_spearman(coords, x)))
+        return energy, hit
 
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
     blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in WEIGHTS}
-    energies = {w: energy(x, w, None) for w, x in blends.items()}
-    weight = max(w for w in WEIGHTS if energies[w] <= (1 + _WEIGHT_COST) * min(energies.values()))
+    plain = {w: score(x, w, None) for w, x in blends.items()}
+    weight = max(w for w in WEIGHTS if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
+    energy, hit = plain[weight]
     chosen = None
     for strength in strengths:
         sharp = sharpen_layout(blends[weight], h, far, strength, random_state=random_state)
-        if energy(sharp, weight, strength) <= (1 + _SHARPENING_COST) * energies[weight]:
+        cost, found = score(sharp, weight, strength)
+        allowed = _WEAKEST_COST if strength == strengths[-1] else _SHARPENING_COST
+        if found > hit and cost <= (1 + allowed) * energy:
             chosen = strength
             break
     columns = ["global_weight", "reach", "hold", "e_geo", "knn_hit_20", "luna_spearman"]
