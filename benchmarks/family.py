@@ -1,0 +1,147 @@
+"""Every member of the IPA-Lite family on real slides, under one reduced recipe: JSON files and a page.
+
+    python benchmarks/family.py --data ../shared/data --markdown docs/family.md
+
+Every (task, member, seed) is kept as a JSON file under ``--out``: an interrupted run goes on where it stopped. All
+members of a seed are trained on the same embeddings, which are kept under ``--cache``, and scored on the same minisets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from embedded import Embedded, embedded
+from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.training import (
+    IPALiteTraining,
+    LossWeights,
+    Miniset,
+    MinisetPlan,
+    attention_recall,
+    collate,
+    fit_networks,
+    validate,
+)
+from keep import kept
+from members import MEMBERS, Member
+
+TASKS = ["brain2", "embryo"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much every member is trained and scored; far below the defaults of a fit, so that all can be.
+
+    Attributes
+    ----------
+    n_minisets, size
+        Training minisets and their sizes.
+    training
+        The recipe.
+    n_scored
+        Minisets of the test slide.
+    max_cells
+        Cells a slide.
+    """
+
+    n_minisets: int = 24
+    size: tuple[int, int] = (96, 160)
+    training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=120)
+    n_scored: int = 16
+    max_cells: int = 1500
+
+
+def train(member: Member, slides: Embedded, seed: int, budget: Budget) -> tuple[IPALiteNet, EdgeGate, float, int]:
+    """Fit one member on the training slides: networks, β, epochs. One training slide is left out for the choices."""
+    recipe = budget.training
+    if not member.gated:
+        recipe = replace(recipe, gate_steps=0, weights=replace(LossWeights(), gate=0.0))
+    config = member.config() if member.gated else replace(member.config(), beta=0.0)
+    plan = MinisetPlan(budget.n_minisets, budget.size, member.n_neighbors)
+    fit = fit_networks(slides.train, slides.coords, config=config, training=recipe, plan=plan, random_state=seed)
+    return fit.net, fit.gate, fit.beta if member.gated else 0.0, fit.best_epoch + 1
+
+
+@torch.no_grad()
+def recall(net: IPALiteNet, gate: EdgeGate, beta: float, sets: list[Miniset]) -> float:
+    """AttnRecall@30 of the last recycle, mean over heads and minisets."""
+    found = []
+    for batch in (collate([one]) for one in sets):
+        scores = dense_gate(gate, batch.h, batch.candidates)
+        out = net(batch.h, batch.candidates, scores, beta=beta, return_attention=True)
+        assert out.attention is not None
+        found.append(attention_recall(out.attention[-1, 0], batch.candidates[0], batch.adjacency[0]).mean().item())
+    return float(np.mean(found))
+
+
+def with_noise(slides: Embedded, seed: int) -> Embedded:
+    """The same slides with Gaussian embeddings of the same spread: all that is left is the true graph."""
+    rng = np.random.default_rng(seed)
+    own, test = slides.train, slides.test
+    noise = [(rng.normal(size=h.shape) * h.std()).astype(np.float32) for h in (*own, test)]
+    return replace(slides, train=noise[:-1], test=noise[-1])
+
+
+def measure(member: Member, slides: Embedded, seed: int, budget: Budget) -> dict[str, Any]:
+    """Train a member and score it on minisets of the test slide."""
+    if member.embedding == "random":
+        slides = with_noise(slides, seed)
+    start = time.process_time()
+    net, gate, beta, epochs = train(member, slides, seed, budget)
+    seconds = time.process_time() - start
+    sets = slides.scored(budget.n_scored, budget.size, member.n_neighbors, seed)
+    on_target, on_candidates = validate(net, gate, sets, beta=beta)
+    count = {"net": _size(net), "gate": _size(gate) if member.gated else 0}
+    return {
+        "e_geo_gated": on_candidates,
+        "e_geo_target": on_target,
+        "recall30": recall(net, gate, beta, sets),
+        "parameters": count,
+        "seconds": round(seconds, 2),
+        "beta": beta,
+        "epochs": epochs,
+    }
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def run_one(task: str, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one member on one task, or read what was measured."""
+
+    def make() -> dict[str, Any]:
+        budget = Budget()
+        slides = embedded(task, seed, options.data, options.cache, max_cells=budget.max_cells)
+        return measure(MEMBERS[name], slides, seed, budget)
+
+    return kept(options.out / task / f"{name}-{seed}.json", make, fresh=options.fresh)
+
+
+def main() -> None:
+    """Run, or continue, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--members", nargs="+", default=list(MEMBERS), choices=MEMBERS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"), help="folder of the JSON files")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/family"), help="folder of the embeddings")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    jobs = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.members]
+    for job in tqdm(jobs, unit="run"):
+        run_one(*job, options)
+
+
+if __name__ == "__main__":
+    main()
