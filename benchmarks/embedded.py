@@ -68,7 +68,9 @@ def embedded(task: str, seed: int, data: Path, cache: Path, *, max_cells: int = 
         found = embed(tasks.load(tasks.TASKS[task], data), seed, max_cells=max_cells)
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_suffix(".part.npz")
-        names = {f"train{i}": x for i, x in enumerate(found.train)} | {f"coords{i}": x for i, x in enumerate(found.coords)}
+        names = {f"train{i}": x for i, x in enumerate(found.train)} | {
+            f"coords{i}": x for i, x in enumerate(found.coords)
+        }
         np.savez(staging, test=found.test, truth=found.truth, **names)
         os.replace(staging, path)
     with np.load(path) as stored:

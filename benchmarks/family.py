@@ -28,8 +28,11 @@ from ipar.training import (
     attention_recall,
     collate,
     fit_networks,
+    recall_chance,
     validate,
 )
+from ipar.training._losses import e_geo
+from ipar.training._optimise import optimise_sets
 from keep import kept
 from members import MEMBERS, Member
 
@@ -46,8 +49,8 @@ class Budget:
         Training minisets and their sizes.
     training
         The recipe.
-    n_scored
-        Minisets of the test slide.
+    n_scored, n_oracle
+        Minisets of the test slide, and of them for the oracle.
     max_cells
         Cells a slide.
     """
@@ -56,6 +59,7 @@ class Budget:
     size: tuple[int, int] = (96, 160)
     training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=120)
     n_scored: int = 16
+    n_oracle: int = 4
     max_cells: int = 1500
 
 
@@ -71,15 +75,17 @@ def train(member: Member, slides: Embedded, seed: int, budget: Budget) -> tuple[
 
 
 @torch.no_grad()
-def recall(net: IPALiteNet, gate: EdgeGate, beta: float, sets: list[Miniset]) -> float:
-    """AttnRecall@30 of the last recycle, mean over heads and minisets."""
-    found = []
+def recall(net: IPALiteNet, gate: EdgeGate, beta: float, sets: list[Miniset]) -> tuple[list[float], float]:
+    """AttnRecall@30 of every recycle, mean over heads and minisets, and what uniform attention would have."""
+    found, chance = [], []
     for batch in (collate([one]) for one in sets):
         scores = dense_gate(gate, batch.h, batch.candidates)
         out = net(batch.h, batch.candidates, scores, beta=beta, return_attention=True)
         assert out.attention is not None
-        found.append(attention_recall(out.attention[-1, 0], batch.candidates[0], batch.adjacency[0]).mean().item())
-    return float(np.mean(found))
+        graphs = batch.candidates[0], batch.adjacency[0]
+        found.append(attention_recall(out.attention[:, 0], *graphs).mean(1).numpy())
+        chance.append(recall_chance(*graphs).item())
+    return np.mean(found, axis=0).tolist(), float(np.mean(chance))
 
 
 def with_noise(slides: Embedded, seed: int) -> Embedded:
@@ -90,8 +96,25 @@ def with_noise(slides: Embedded, seed: int) -> Embedded:
     return replace(slides, train=noise[:-1], test=noise[-1])
 
 
+def measure_oracle(slides: Embedded, seed: int, budget: Budget) -> dict[str, Any]:
+    """No network: the energy that the test minisets' own targets allow; it reads the truth, as its name says."""
+    start = time.process_time()
+    batch = collate(slides.scored(budget.n_oracle, budget.size, 1, seed))
+    found = optimise_sets(batch, random_state=seed)
+    energy = e_geo(found.coords, batch).item()
+    return {
+        "e_geo_gated": None,
+        "e_geo_target": energy,
+        "losses": {name: float(value) for name, value in found.history.iloc[-1].items()},
+        "parameters": {"net": 0, "gate": 0},
+        "seconds": round(time.process_time() - start, 2),
+    }
+
+
 def measure(member: Member, slides: Embedded, seed: int, budget: Budget) -> dict[str, Any]:
     """Train a member and score it on minisets of the test slide."""
+    if not member.trained:
+        return measure_oracle(slides, seed, budget)
     if member.embedding == "random":
         slides = with_noise(slides, seed)
     start = time.process_time()
@@ -99,11 +122,14 @@ def measure(member: Member, slides: Embedded, seed: int, budget: Budget) -> dict
     seconds = time.process_time() - start
     sets = slides.scored(budget.n_scored, budget.size, member.n_neighbors, seed)
     on_target, on_candidates = validate(net, gate, sets, beta=beta)
+    by_recycle, chance = recall(net, gate, beta, sets)
     count = {"net": _size(net), "gate": _size(gate) if member.gated else 0}
     return {
         "e_geo_gated": on_candidates,
         "e_geo_target": on_target,
-        "recall30": recall(net, gate, beta, sets),
+        "recall30": by_recycle[-1],
+        "recall30_by_recycle": by_recycle,
+        "recall30_chance": chance,
         "parameters": count,
         "seconds": round(seconds, 2),
         "beta": beta,
@@ -126,20 +152,27 @@ def run_one(task: str, name: str, seed: int, options: argparse.Namespace) -> dic
     return kept(options.out / task / f"{name}-{seed}.json", make, fresh=options.fresh)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where data, embeddings and results are, and which seeds are wanted."""
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"), help="folder of the JSON files")
+    parser.add_argument("--cache", type=Path, default=Path("benchmarks/results/cache"), help="folder of the embeddings")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+
+
 def main() -> None:
     """Run, or continue, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    add_arguments(parser)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--members", nargs="+", default=list(MEMBERS), choices=MEMBERS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"), help="folder of the JSON files")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/family"), help="folder of the embeddings")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
+    parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
     options = parser.parse_args()
     torch.set_num_threads(1)
     jobs = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.members]
-    for job in tqdm(jobs, unit="run"):
+    for job in tqdm([] if options.report_only else jobs, unit="run"):
         run_one(*job, options)
 
 

@@ -46,6 +46,11 @@ class Optimisation:
     subset_size: int = 240
     weights: LossWeights = field(default_factory=lambda: LossWeights(walk=1.0))
 
+    @classmethod
+    def polish(cls) -> Optimisation:
+        """For a layout that is nearly right: fewer and smaller steps."""
+        return cls(n_steps=300, lr=0.01)
+
 
 @dataclass(frozen=True)
 class OptimisedLayout:
@@ -88,7 +93,7 @@ def optimise_sets(
     return _minimise(start, energy, config or Optimisation(), random_state, progress)
 
 
-def optimise_coords(
+def optimise_layout(
     start: Tensor,
     targets: Targets,
     *,

@@ -1,0 +1,313 @@
+"""The validation ladder: every rung with its figures, and the bounds they must keep.
+
+    python benchmarks/ladder.py --data ../shared/data
+
+From the operator alone to the whole method on an unseen slide: a rung that fails says that those above it mean nothing.
+Every rung is kept as a JSON file under ``--out``: an interrupted run goes on where it stopped. The last two rungs are
+the V1 rows of ``family.py``, and share its files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+import family
+from embedded import Embedded, embedded
+from ipar.geometry import gauge_fix, log_walk, predicted_walk, walk_kl
+from ipar.model._consensus import principal_layout
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
+from ipar.training import IPALiteTrainer, LossWeights, Miniset, MinisetBatch, collate, layout_losses, sample_minisets
+from ipar.training._losses import e_geo
+from ipar.training._optimise import Optimisation, optimise_sets
+from keep import kept
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What rungs are measured on.
+
+    Attributes
+    ----------
+    slides
+        Embedded slides of the task.
+    task, options
+        For rungs that share files with the family.
+    n_sets, n_overfit, n_oracle
+        Minisets measured on, and steps of overfitting and of the oracle.
+    """
+
+    slides: Embedded
+    task: str
+    options: argparse.Namespace
+    n_sets: int = 8
+    n_overfit: int = 3000
+    n_oracle: int = 2000
+    size: tuple[int, int] = (96, 160)
+
+    def sets(self) -> list[Miniset]:
+        """Minisets of the training slides."""
+        h, x = ([torch.from_numpy(a) for a in arrays] for arrays in (self.slides.train, self.slides.coords))
+        return sample_minisets(h, x, self.n_sets, size=self.size, random_state=0)
+
+    def scored(self) -> list[Miniset]:
+        """Minisets of the test slide."""
+        return self.slides.scored(2 * self.n_sets, self.size, 100, 0)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung.
+
+    Attributes
+    ----------
+    title
+        What it shows.
+    measure
+        Gives its figures.
+    bounds
+        Lowest and highest allowed value of figures.
+    reported
+        Of the design, for comparison.
+    """
+
+    title: str
+    measure: Callable[[Setting], Figures]
+    bounds: dict[str, tuple[float, float]]
+    reported: str = "–"
+
+
+def operator_match(setting: Setting) -> Figures:
+    """The walk of true coordinates against the definition written out in float64, and its KL once turned and scaled."""
+    turn = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0))).Q
+    difference, kl = [], []
+    for one in setting.sets():
+        batch = collate([one])
+        walk = predicted_walk(one.coords, one.walk.adjacency, one.walk.sigma)
+        difference.append(np.abs(walk.numpy() - walk_by_definition(one.coords.double().numpy())).max())
+        moved = gauge_fix(700 * one.coords @ turn + 5000)[None]
+        log_predicted = log_walk(moved, batch.adjacency, batch.sigma)
+        kl.append(abs(walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask).item()))
+    return {"largest difference of transition probabilities": float(max(difference)), "KL at the truth": max(kl)}
+
+
+def walk_by_definition(x: np.ndarray) -> np.ndarray:
+    """One-step walk on the union of k-nearest-neighbour edges, from the formula."""
+    n = len(x)
+    k = min(max(20, int(0.15 * n)), n - 1)
+    distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    order = distance.argsort(axis=1)[:, :k]
+    sigma = np.take_along_axis(distance, order[:, -1:], axis=1)[:, 0]
+    linked = np.zeros((n, n), dtype=bool)
+    np.put_along_axis(linked, order, True, axis=1)
+    weight = np.where(linked | linked.T, np.exp(-(distance**2) / np.outer(sigma, sigma)), 0.0)
+    weight = (weight + weight.T) / 2
+    return weight / weight.sum(axis=1, keepdims=True)
+
+
+def oracle(setting: Setting) -> Figures:
+    """Adam on the coordinates themselves, from random positions."""
+    batch = collate(setting.sets())
+    found = optimise_sets(batch, config=Optimisation(n_steps=setting.n_oracle))
+    last = found.history.iloc[-1]
+    return {
+        "energy with regularisers": float(last["total"]),
+        "walk": float(last["walk"]),
+        "stress": float(last["stress"]),
+        **collapse(found.coords, batch),
+    }
+
+
+def overfit(setting: Setting) -> Figures:
+    """V1 trained on one miniset on its target edges: with Gaussian embeddings, and with those of the encoder."""
+    one = setting.sets()[0]
+    noise = torch.randn(one.h.shape, generator=torch.Generator().manual_seed(0)) * one.h.std()
+    named = {"random embeddings": replace(one, h=noise), "encoder's embeddings": one}
+    return {f"E_geo, {name}": overfitted(chosen, setting.n_overfit) for name, chosen in named.items()}
+
+
+def overfitted(one: Miniset, n_steps: int) -> float:
+    """E_geo of a miniset by a network that saw nothing else."""
+    batch, weights = collate([one]), LossWeights(walk=1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = IPALiteNet(IPALiteConfig.v1(d_input=one.h.shape[1], coord_noise=0.0))
+        optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_steps, eta_min=1e-5)
+        for _ in range(n_steps):
+            losses = layout_losses(net(batch.h, batch.adjacency).coords, batch)
+            total = weights.walk * losses.walk + weights.stress * losses.stress + weights.repulsion * losses.repulsion
+            optimiser.zero_grad()
+            (total + weights.entropy * losses.entropy).backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+    with torch.no_grad():
+        return e_geo(net.eval()(batch.h, batch.adjacency).coords, batch).item()
+
+
+def random_embeddings(setting: Setting) -> Figures:
+    """Many minisets with Gaussian embeddings, on target edges: layouts of the test slide must not collapse."""
+    noisy = replace(setting, slides=family.with_noise(setting.slides, 0))
+    net = trained_on_target_edges(noisy)
+    with torch.no_grad():
+        batches = [collate([one]) for one in noisy.scored()]
+        layouts = [net(batch.h, batch.adjacency).coords for batch in batches]
+    found = [collapse(x, batch) for x, batch in zip(layouts, batches, strict=True)]
+    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+
+
+def target_edges(setting: Setting) -> Figures:
+    """V1 trained and scored on target edges: what the network makes of the right graph on an unseen slide."""
+    net = trained_on_target_edges(setting)
+    with torch.no_grad():
+        batches = [collate([one]) for one in setting.scored()]
+        energies = [e_geo(net(batch.h, batch.adjacency).coords, batch).item() for batch in batches]
+    return {"E_geo on target edges": float(np.mean(energies)), **principal(setting)}
+
+
+def trained_on_target_edges(setting: Setting) -> IPALiteNet:
+    """V1 by the family's recipe, with the target graph in place of the candidates and no gate."""
+    budget, slides = family.Budget(), setting.slides
+    h, x = ([torch.from_numpy(a) for a in arrays] for arrays in (slides.train, slides.coords))
+    n_minisets = 4 * setting.n_sets
+    sets = [on_target_edges(s) for s in sample_minisets(h, x, n_minisets, size=setting.size, random_state=0)]
+    recipe = replace(budget.training, gate_steps=0, edge_drop=0.0, weights=replace(LossWeights(), gate=0.0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, gate = IPALiteNet(IPALiteConfig.v1(d_input=h[0].shape[1], beta=0.0)), EdgeGate(h[0].shape[1])
+    IPALiteTrainer(net, gate, recipe).fit(sets)
+    return net
+
+
+def on_target_edges(one: Miniset) -> Miniset:
+    """The miniset with its true neighbours for candidates; short rows repeat their first."""
+    rows = [row.nonzero()[:, 0] for row in one.walk.adjacency]
+    longest = max(map(len, rows))
+    padded = [torch.cat([row, row[:1].expand(longest - len(row))]) for row in rows]
+    return replace(one, candidates=torch.stack(padded).short())
+
+
+def whole_method(setting: Setting) -> Figures:
+    """V1 on candidates with its gate, beside the principal components of the same embedding."""
+    found = family.run_one(setting.task, "v1", 0, setting.options)
+    return compared(found["e_geo_gated"], setting)
+
+
+def seeds(setting: Setting) -> Figures:
+    """The same by several seeds: each with an encoder, networks and minisets of its own."""
+    runs = [family.run_one(setting.task, "v1", seed, setting.options)["e_geo_gated"] for seed in setting.options.seeds]
+    spread = float(np.std(runs, ddof=1)) if len(runs) > 1 else 0.0
+    return {**compared(float(np.mean(runs)), setting), "sd over seeds ÷ mean": spread / float(np.mean(runs))}
+
+
+def compared(energy: float, setting: Setting) -> Figures:
+    """E_geo, that of principal components, and their ratio."""
+    control = principal(setting)["E_geo of principal components"]
+    return {
+        "E_geo, candidates and gate": energy,
+        "E_geo of principal components": control,
+        "ratio to principal components": energy / control,
+    }
+
+
+def principal(setting: Setting) -> Figures:
+    """E_geo of the embedding's two first principal components on the test slide's minisets."""
+    energies = [e_geo(principal_layout(one.h)[None], collate([one])).item() for one in setting.scored()]
+    return {"E_geo of principal components": float(np.mean(energies))}
+
+
+def collapse(x: torch.Tensor, batch: MinisetBatch) -> Figures:
+    """Line collapse, λ₂/λ₁ of the covariance, and point collapse, the median pairwise distance: smallest of the sets."""
+    ratios, medians = [], []
+    for layout, mask in zip(x, batch.mask, strict=True):
+        points = gauge_fix(layout[mask])
+        small, large = torch.linalg.eigvalsh(points.T @ points)
+        ratios.append((small / large).item())
+        medians.append(torch.pdist(points).median().item())
+    return {"smallest λ₂/λ₁": min(ratios), "smallest median distance": min(medians)}
+
+
+INF = float("inf")
+STANDING = {"smallest λ₂/λ₁": (0.01, INF), "smallest median distance": (0.01, INF)}
+RUNGS = {
+    "operator": Rung(
+        "exact operator match",
+        operator_match,
+        {"largest difference of transition probabilities": (0.0, 1e-5), "KL at the truth": (0.0, 1e-5)},
+        "0, 0",
+    ),
+    "oracle": Rung(
+        "oracle near zero",
+        oracle,
+        {"energy with regularisers": (-INF, 0.05), "walk": (0.0, 0.03), "stress": (0.0, 0.12), **STANDING},
+        "−0.008 ± 0.034; walk 0.019, stress 0.082; 0/50 collapses",
+    ),
+    "overfit": Rung(
+        "one miniset overfitted",
+        overfit,
+        {"E_geo, random embeddings": (0.0, 0.2), "E_geo, encoder's embeddings": (0.0, 0.2)},
+        "0.12 random, 0.006 informative",
+    ),
+    "random": Rung("many minisets, random embeddings: no collapse", random_embeddings, STANDING, "no collapse"),
+    "target": Rung(
+        "cross-slide with target edges", target_edges, {"E_geo on target edges": (0.0, 1.0)}, "0.28 to 0.31"
+    ),
+    "candidates": Rung(
+        "cross-slide with candidates and gate",
+        whole_method,
+        {"ratio to principal components": (0.0, 1.0)},
+        "1.97 against 2.32 of MDS",
+    ),
+    "seeds": Rung(
+        "several seeds",
+        seeds,
+        {"ratio to principal components": (0.0, 1.0), "sd over seeds ÷ mean": (0.0, 0.25)},
+        "0.31 … 0.51 over five (leaked encoder)",
+    ),
+}
+
+
+def climb(rung: Rung, setting: Setting) -> dict[str, Any]:
+    """Measure a rung and check it."""
+    start = time.process_time()
+    figures = rung.measure(setting)
+    passed = {name: low <= figures[name] <= high for name, (low, high) in rung.bounds.items()}
+    seconds = round(time.process_time() - start, 1)
+    return {"figures": figures, "checks": passed, "passed": all(passed.values()), "seconds": seconds}
+
+
+def main() -> None:
+    """Climb, or go on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    family.add_arguments(parser)
+    parser.add_argument("--task", default="brain2", choices=family.TASKS)
+    parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=RUNGS)
+    parser.add_argument("--ladder", type=Path, default=Path("benchmarks/results/ladder"), help="folder of the rungs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    slides = embedded(options.task, 0, options.data, options.cache, max_cells=family.Budget().max_cells)
+    setting = Setting(slides, options.task, options)
+    failed = []
+    for name in tqdm(options.rungs, unit="rung"):
+        path = options.ladder / options.task / f"{name}.json"
+        result = kept(path, lambda name=name: climb(RUNGS[name], setting), fresh=options.fresh)
+        tqdm.write(f"{'pass' if result['passed'] else 'FAIL'}  {RUNGS[name].title}: {result['figures']}")
+        failed += [] if result["passed"] else [name]
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
