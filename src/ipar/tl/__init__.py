@@ -5,6 +5,7 @@ from ipar.tl._attention import attention
 from ipar.tl._diagnostics import attention_diagnostics
 from ipar.tl._experiments import decompose_gap, shuffle_controls, sweep_beta
 from ipar.tl._fit import fit_ipalite
+from ipar.tl._optimise import optimise_coords
 from ipar.tl._predict import predict_coords
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "attention_diagnostics",
     "decompose_gap",
     "fit_ipalite",
+    "optimise_coords",
     "predict_coords",
     "shuffle_controls",
     "sweep_beta",

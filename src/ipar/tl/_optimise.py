@@ -157,7 +157,9 @@ def _predicted(adata: AnnData, key: str) -> NDArray[np.float32]:
 def _check(coords: NDArray[np.float32], slides: pd.Categorical) -> None:
     counts = pd.Series(slides).value_counts()
     if counts.min() < MIN_CELLS:
-        msg = f"At least {MIN_CELLS} cells a slide are needed for a layout, slide {counts.idxmin()!r} has {counts.min()}."
+        msg = (
+            f"At least {MIN_CELLS} cells a slide are needed for a layout, slide {counts.idxmin()!r} has {counts.min()}."
+        )
         raise ValueError(msg)
     check_distinct(coords, slides)
 

@@ -12,6 +12,14 @@ from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
 from ipar.training._measures import attention_recall, recall_chance
 from ipar.training._minisets import Miniset, MinisetBatch, collate, make_miniset, sample_minisets
+from ipar.training._optimise import (
+    Optimisation,
+    OptimisedLayout,
+    gate_targets,
+    optimise_layout,
+    optimise_sets,
+    true_targets,
+)
 
 __all__ = [
     "EmbeddingFit",
@@ -26,6 +34,8 @@ __all__ = [
     "Miniset",
     "MinisetBatch",
     "MinisetPlan",
+    "Optimisation",
+    "OptimisedLayout",
     "OverviewTraining",
     "ProbeSet",
     "Slide",
@@ -39,10 +49,13 @@ __all__ = [
     "fit_networks",
     "fit_overview",
     "gate_loss",
+    "gate_targets",
     "global_loss",
     "layout_losses",
     "local_loss",
     "make_miniset",
+    "optimise_layout",
+    "optimise_sets",
     "probe_set",
     "recall_chance",
     "sample_minisets",
@@ -50,5 +63,6 @@ __all__ = [
     "shuffle_controls",
     "sweep_beta",
     "train_encoder",
+    "true_targets",
     "validate",
 ]

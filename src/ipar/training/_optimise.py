@@ -140,9 +140,7 @@ def true_targets(coords: Tensor, *, random_state: int = 0) -> Targets:
     return targets
 
 
-def gate_targets(
-    h: Tensor, start: Tensor, gate: EdgeGate, *, n_neighbors: int = 100, random_state: int = 0
-) -> Targets:
+def gate_targets(h: Tensor, start: Tensor, gate: EdgeGate, *, n_neighbors: int = 100, random_state: int = 0) -> Targets:
     """Targets that need no true coordinate: walks from the candidate graph and the gate, distances from the start.
 
     The gate is taught that its softmax over a cell's candidates is the true walk of one step, so here it stands for
