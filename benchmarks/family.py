@@ -55,11 +55,11 @@ class Budget:
         Cells a slide.
     """
 
-    n_minisets: int = 24
+    n_minisets: int = 16
     size: tuple[int, int] = (96, 160)
-    training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=120)
+    training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=60)
     n_scored: int = 16
-    n_oracle: int = 4
+    n_oracle: int = 3
     max_cells: int = 1500
 
 
@@ -169,11 +169,15 @@ def main() -> None:
     parser.add_argument("--members", nargs="+", default=list(MEMBERS), choices=MEMBERS)
     parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
     parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
+    parser.add_argument("--ladder", type=Path, default=Path("benchmarks/results/ladder"), help="folder of the rungs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     jobs = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.members]
     for job in tqdm([] if options.report_only else jobs, unit="run"):
         run_one(*job, options)
+    from family_report import write_page  # it reads the ladder, which reads this file
+
+    write_page(Budget(), options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,200 @@
+"""The page of the family: its table, what agrees with the reported order, and the ladder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ladder import RUNGS
+from members import CLAIMS, DEFAULT_NEIGHBORS, MEMBERS, Claim
+from tasks import TASKS
+
+Runs = dict[str, dict[int, dict[str, Any]]]
+"""Results as ``[member][seed]``."""
+
+INTRO = """# The IPA-Lite family
+
+Every member of the family is one config of one network ({{class}}`ipar.nn.IPALiteConfig`). Here all of them are trained
+and scored alike on real slides, together with the ladder that a working method has to climb. Made with
+
+```bash
+python benchmarks/family.py --data ../shared/data --markdown docs/family.md
+python benchmarks/ladder.py --data ../shared/data
+```
+
+**How.** No coordinate of the scored slide is read before the scores: the encoder (principal components in, 128 wide)
+is trained on the training slides alone, networks are trained on cross-fitted embeddings of these, and epochs and the
+gate's weight β are chosen on a training slide left out, before the networks are trained again on all training slides.
+All members of a seed share embeddings, minisets and the scored minisets, so that differences are paired.
+
+**At reduced training.** {n_minisets} training minisets of {low} to {high} cells, at most {epochs} epochs (two of them the
+ramp), {gate_steps} steps of gate pretraining, {n_scored} scored minisets, at most {max_cells:,} cells a slide
+(a random subset of larger ones): about a tenth of a default fit. The order of members and the size of differences
+between them can be read; the values themselves are those of short training, and lie above those of {{doc}}`benchmarks`.
+Seconds are of one CPU core that had other work too.
+
+**Reported** figures are the design's. They come from another slide set, longer training, and an encoder that by all
+signs had seen the coordinates of the scored slide: their order is the claim to test, not their size.
+"""
+
+COLUMNS = "| member | E_geo, candidates and gate | E_geo, target edges, no gate | recall@30 | parameters | seconds | reported |"
+
+
+def load(folder: Path, task: str) -> Runs:
+    """What has been measured of a task."""
+    found: Runs = {}
+    for name in MEMBERS:
+        for path in sorted((folder / task).glob(f"{name}-*.json")):
+            found.setdefault(name, {})[int(path.stem.rsplit("-", 1)[1])] = json.loads(path.read_text())
+    return found
+
+
+def values(runs: dict[int, dict[str, Any]], key: str) -> np.ndarray:
+    """A score of all seeds that have it."""
+    return np.array([run[key] for _, run in sorted(runs.items()) if run.get(key) is not None], dtype=float)
+
+
+def spread(numbers: np.ndarray, digits: int = 2) -> str:
+    """Mean ± sd, or a dash."""
+    if not len(numbers):
+        return "–"
+    sd = f" ± {numbers.std(ddof=1):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.{digits}f}{sd}"
+
+
+def parameters(run: dict[str, Any]) -> str:
+    """Those of the network, and of the gate where there is one."""
+    net, gate = run["parameters"]["net"], run["parameters"]["gate"]
+    return "–" if not net else f"{net:,} + {gate:,}" if gate else f"{net:,}"
+
+
+def table(task: str, runs: Runs) -> list[str]:
+    """One row a member."""
+    spec = TASKS[task]
+    seeds = sorted({seed for by_seed in runs.values() for seed in by_seed})
+    chance = [run["recall30_chance"] for run in runs.get("v1", {}).values()]
+    trained = " + ".join(spec.train or ("all others",))
+    lines = [f"## {task}", "", f"{spec.kind}: {trained} → {spec.test}. Mean ± sd of {len(seeds)} seeds."]
+    if chance:
+        lines[-1] += (
+            f" Recall@30 is of the last recycle; attention that cannot tell {DEFAULT_NEIGHBORS} candidates apart has"
+            f" {np.mean(chance):.2f}."
+        )
+    lines += ["", COLUMNS, "|---" * 7 + "|"]
+    for name, member in MEMBERS.items():
+        by_seed = runs.get(name, {})
+        if not by_seed:
+            lines.append(f"| {member.label} | not measured | | | | | {member.reported} |")
+            continue
+        label = member.label if len(by_seed) == len(seeds) else f"{member.label} ({len(by_seed)} seeds)"
+        cells = [spread(values(by_seed, key)) for key in ("e_geo_gated", "e_geo_target", "recall30")]
+        cells += [parameters(next(iter(by_seed.values()))), f"{values(by_seed, 'seconds').mean():.0f}"]
+        lines.append(f"| {label} | " + " | ".join(cells) + f" | {member.reported} |")
+    return [*lines, ""]
+
+
+def differences(claim: Claim, runs: Runs) -> np.ndarray:
+    """How much better the better one is, seed by seed; empty without common seeds."""
+    first, second = runs.get(claim.better, {}), runs.get(claim.worse, {})
+    sign = -1.0 if claim.score == "recall30" else 1.0
+    return np.array([sign * (second[s][claim.score] - first[s][claim.score]) for s in sorted(set(first) & set(second))])
+
+
+def verdict(claim: Claim, gains: np.ndarray) -> str:
+    """Whether all seeds say the same: a difference in one direction in each of them."""
+    if len(gains) < 2:
+        return "not measured"
+    one_way = bool((gains > 0).all() or (gains < 0).all())
+    if claim.alike:
+        return "differs" if one_way else "agrees"
+    if not one_way:
+        return "undecided"
+    return "agrees" if gains[0] > 0 else "**contradicts**"
+
+
+def agreement(results: dict[str, Runs]) -> list[str]:
+    """Every claim on every task, and the correlation of the orders."""
+    lines = [
+        "## Where this agrees with the reported order",
+        "",
+        "How much better the member that was reported to be better is here, in E_geo (in recall, where that is the"
+        " claim), paired over seeds. *Agrees* or **contradicts**: in every seed; *undecided*: seeds differ. Of members"
+        " reported alike, *agrees* where seeds differ on which is better, *differs* where all say the same.",
+        "",
+        "| claim | " + " | ".join(results) + " |",
+        "|---" * (len(results) + 1) + "|",
+    ]
+    for claim in CLAIMS:
+        cells = []
+        for runs in results.values():
+            gains = differences(claim, runs)
+            cells.append(f"{verdict(claim, gains)} ({spread(gains)})" if len(gains) else "not measured")
+        lines.append(f"| {claim.text} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for task, runs in results.items():
+        names = [n for n, m in MEMBERS.items() if m.energy is not None and m.embedding == "own" and n in runs]
+        if len(names) > 2:
+            pairs = [(MEMBERS[n].energy, values(runs[n], "e_geo_gated").mean()) for n in names]
+            rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+            lines.append(
+                f"On {task} the reported and the measured order of {len(names)} members (without random embeddings)"
+                f" have a Spearman correlation of {rho:.2f}."
+            )
+    return [*lines, ""]
+
+
+def ladder(folder: Path) -> list[str]:
+    """One row a rung, of every task that was climbed."""
+    lines = ["## The validation ladder", "", "A rung that fails says that those above it mean nothing.", ""]
+    for task in sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+        lines += [f"On {task}:", "", "| rung | figures | bounds | passed | reported |", "|---" * 5 + "|"]
+        for name, rung in RUNGS.items():
+            path = folder / task / f"{name}.json"
+            if not path.is_file():
+                lines.append(f"| {rung.title} | not measured | | | {rung.reported} |")
+                continue
+            result = json.loads(path.read_text())
+            figures = "; ".join(f"{key} {value:.3g}" for key, value in result["figures"].items())
+            bounds = "; ".join(_bound(key, *limits) for key, limits in rung.bounds.items())
+            lines.append(
+                f"| {rung.title} | {figures} | {bounds} | {'yes' if result['passed'] else '**no**'} | {rung.reported} |"
+            )
+        lines.append("")
+    return lines
+
+
+def _bound(name: str, low: float, high: float) -> str:
+    return f"{name} ≤ {high:g}" if np.isfinite(high) else f"{name} ≥ {low:g}"
+
+
+def write_page(budget: Any, options: argparse.Namespace) -> None:
+    """Write the page, or print it."""
+    results = {task: load(options.out, task) for task in options.tasks}
+    recipe = budget.training
+    parts = [
+        INTRO.format(
+            n_minisets=budget.n_minisets,
+            low=budget.size[0],
+            high=budget.size[1],
+            epochs=recipe.max_epochs,
+            gate_steps=recipe.gate_steps,
+            n_scored=budget.n_scored,
+            max_cells=budget.max_cells,
+        )
+    ]
+    for task, runs in results.items():
+        parts += table(task, runs)
+    parts += [*agreement(results), *ladder(options.ladder)]
+    reading = Path(__file__).with_name("family_reading.md")
+    if reading.is_file():
+        parts += [reading.read_text()]
+    page = "\n".join(parts).rstrip() + "\n"
+    if options.markdown:
+        options.markdown.write_text(page)
+    else:
+        print(page)
