@@ -32,7 +32,7 @@ from ipar.training import (
     validate,
 )
 from ipar.training._losses import e_geo
-from ipar.training._optimise import optimise_sets
+from ipar.training._optimise import Optimisation, optimise_sets
 from keep import kept
 from members import MEMBERS, Member
 
@@ -51,6 +51,8 @@ class Budget:
         The recipe.
     n_scored, n_oracle
         Minisets of the test slide, and of them for the oracle.
+    oracle
+        The oracle's recipe.
     max_cells
         Cells a slide.
     """
@@ -60,6 +62,7 @@ class Budget:
     training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=60)
     n_scored: int = 16
     n_oracle: int = 3
+    oracle: Optimisation = Optimisation()
     max_cells: int = 1500
 
 
@@ -100,7 +103,7 @@ def measure_oracle(slides: Embedded, seed: int, budget: Budget) -> dict[str, Any
     """No network: the energy that the test minisets' own targets allow; it reads the truth, as its name says."""
     start = time.process_time()
     batch = collate(slides.scored(budget.n_oracle, budget.size, 1, seed))
-    found = optimise_sets(batch, random_state=seed)
+    found = optimise_sets(batch, config=budget.oracle, random_state=seed)
     energy = e_geo(found.coords, batch).item()
     return {
         "e_geo_gated": None,

@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from keep import kept
 from report import write_report
 
 ISSUE_TASKS = ["brain2", "brain7", "embryo", "ob", "liver"]
@@ -71,8 +72,11 @@ def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, dict[str, A
 def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """The result of one run, from its file where there is one."""
     path = Path(options.out) / task / f"{method}-{seed}.json"
-    if path.is_file() and not options.fresh:
-        return dict(json.loads(path.read_text()))
+    return kept(path, lambda: in_process(task, method, seed, options), fresh=options.fresh)
+
+
+def in_process(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The result of one run in a process of its own."""
     command = [sys.executable, __file__, "--data", str(options.data), "--one", task, method, str(seed)]
     threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
@@ -80,12 +84,8 @@ def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> di
     if done.returncode or not lines:
         msg = f"{method} on {task}, seed {seed}, failed:\n{done.stderr[-3000:]}"
         raise RuntimeError(msg)
-    result = json.loads(lines[-1].removeprefix("RESULT ")) | {"threads": options.threads, "jobs": options.jobs}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_suffix(".part")
-    staging.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(staging, path)
-    return dict(result)
+    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    return result | {"threads": options.threads, "jobs": options.jobs}
 
 
 def run_all(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import family
+import family_report
+import ladder
+import members
+from embedded import Embedded
+from ipar.training import IPALiteTraining, Optimisation
+
+TINY = family.Budget(
+    n_minisets=4,
+    size=(24, 30),
+    training=IPALiteTraining(max_epochs=2, ramp_epochs=1, gate_steps=2),
+    n_scored=2,
+    n_oracle=1,
+    oracle=Optimisation(n_steps=400, lr=0.1),
+)
+
+
+@pytest.fixture(scope="module")
+def slides():
+    """Slides whose embedding holds their coordinates."""
+    rng = np.random.default_rng(0)
+    x = [rng.random((40, 2)).astype(np.float32) for _ in range(3)]
+    h = [np.tanh(4 * c @ np.ones((2, 8)) + rng.normal(size=(40, 8))).astype(np.float32) for c in x]
+    return Embedded(h[:2], x[:2], h[2], x[2])
+
+
+@pytest.fixture(scope="module")
+def result(slides):
+    return family.measure(members.MEMBERS["v1"], slides, 0, TINY)
+
+
+def test_every_row_of_the_design_is_a_member():
+    configs = {name: m.config() for name, m in members.MEMBERS.items()}
+    assert len(configs) == 20
+    assert {c.geometry for c in configs.values()} == {"none", "clamped", "monotone", "rbf", "point"}
+    assert {members.MEMBERS[name].n_neighbors for name in ("v1", "k60", "k80", "k120")} == {60, 80, 100, 120}
+    assert {configs[name].gate_supervision for name in ("v1", "t2", "mix")} == {"T1", "T2", "mix"}
+    assert [configs[name].n_recycles for name in ("v2_r3", "v2_r5")] == [3, 5]
+    assert configs["v2_last"].geometry_recycles == (-1,)
+    assert {name for claim in members.CLAIMS for name in (claim.better, claim.worse)} <= set(configs)
+
+
+def test_scores_of_a_member(result):
+    json.dumps(result)
+    assert 0 < result["e_geo_target"] < 10
+    assert 0 < result["e_geo_gated"] < 10
+    assert result["recall30"] == result["recall30_by_recycle"][-1]
+    assert len(result["recall30_by_recycle"]) == 5
+    assert 0 < result["recall30_chance"] < 1
+    assert result["epochs"] in (1, 2)
+
+
+def test_the_scored_slide_reaches_no_choice(slides, result):
+    other = replace(slides, truth=slides.truth[::-1].copy(), test=slides.test)
+    found = family.measure(members.MEMBERS["v1"], other, 0, TINY)
+    assert found["beta"] == result["beta"]
+    assert found["epochs"] == result["epochs"]
+    net, gate, *_ = family.train(members.MEMBERS["v1"], slides, 0, TINY)
+    net2, gate2, *_ = family.train(members.MEMBERS["v1"], other, 0, TINY)
+    for a, b in zip([*net.parameters(), *gate.parameters()], [*net2.parameters(), *gate2.parameters()], strict=True):
+        assert np.array_equal(a.detach(), b.detach())
+    assert found["e_geo_gated"] != result["e_geo_gated"]
+
+
+def test_without_a_gate_its_weights_are_of_no_account(slides, monkeypatch):
+    found = family.measure(members.MEMBERS["static"], slides, 0, TINY)
+    assert found["parameters"]["gate"] == 0
+    assert found["beta"] == 0
+
+    class Spoilt(family.EdgeGate):
+        def forward(self, *args, **options):
+            return super().forward(*args, **options) * 50
+
+    monkeypatch.setattr("ipar.training._fit_ipalite.EdgeGate", Spoilt)
+    again = family.measure(members.MEMBERS["static"], slides, 0, TINY)
+    assert again["e_geo_gated"] == found["e_geo_gated"]
+
+
+def test_controls(slides):
+    noise = family.with_noise(slides, 0)
+    for a, b in zip([*slides.train, slides.test], [*noise.train, noise.test], strict=True):
+        assert a.shape == b.shape
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.3
+    assert np.array_equal(noise.truth, slides.truth)
+    oracle = family.measure(members.MEMBERS["oracle"], slides, 0, TINY)
+    assert oracle["e_geo_gated"] is None
+    assert oracle["e_geo_target"] < 0.1
+
+
+def run(energy, recall=0.5, seconds=3.0):
+    scores = {"e_geo_gated": energy, "e_geo_target": 0.3, "recall30": recall, "recall30_chance": 0.2}
+    return scores | {"parameters": {"net": 1000, "gate": 20}, "seconds": seconds}
+
+
+def test_claims_are_judged_by_every_seed():
+    claim = members.Claim("one is better", "v1", "d7")
+    runs = {"v1": {0: run(1.0), 1: run(1.0)}, "d7": {0: run(1.5), 1: run(1.2)}}
+    np.testing.assert_allclose(family_report.differences(claim, runs), [0.5, 0.2])
+    assert family_report.verdict(claim, np.array([0.5, 0.2])) == "agrees"
+    assert family_report.verdict(claim, np.array([-0.5, -0.2])) == "**contradicts**"
+    assert family_report.verdict(claim, np.array([0.5, -0.2])) == "undecided"
+    assert family_report.verdict(claim, np.array([0.5])) == "not measured"
+    alike = replace(claim, alike=True)
+    assert family_report.verdict(alike, np.array([0.5, -0.2])) == "agrees"
+    assert family_report.verdict(alike, np.array([0.5, 0.2])) == "differs"
+    by_recall = replace(claim, score="recall30")
+    runs["v1"][0]["recall30"] = 0.7
+    np.testing.assert_allclose(family_report.differences(by_recall, runs), [0.2, 0.0])
+
+
+def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
+    for seed in range(2):
+        path = tmp_path / "family" / "brain2" / f"v1-{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run(1.0 + seed)))
+    rung = {"figures": {"walk": 0.5}, "checks": {"walk": False}, "passed": False, "seconds": 1.0}
+    (tmp_path / "ladder" / "brain2").mkdir(parents=True)
+    (tmp_path / "ladder" / "brain2" / "oracle.json").write_text(json.dumps(rung))
+    options = argparse.Namespace(
+        out=tmp_path / "family", ladder=tmp_path / "ladder", tasks=["brain2"], markdown=tmp_path / "page.md"
+    )
+    family_report.write_page(family.Budget(), options)
+    page = (tmp_path / "page.md").read_text()
+    lines = page.splitlines()
+    assert "| V1: shared block, 5 recycles | 1.50 ± 0.71 | 0.30 ± 0.00 | 0.50 ± 0.00 | 1,000 + 20 | 3 |" in page
+    for member in members.MEMBERS.values():
+        assert any(line.startswith(f"| {member.label} |") for line in lines), member.label
+    assert any("oracle near zero | walk 0.5" in line and "**no**" in line for line in lines)
+
+
+@pytest.fixture
+def setting(slides, tmp_path):
+    options = argparse.Namespace(out=tmp_path, seeds=[0, 1], data=tmp_path, cache=tmp_path, fresh=False)
+    return ladder.Setting(slides, "ob", options, n_sets=2, n_overfit=3, n_oracle=600, size=(24, 30))
+
+
+def test_lower_rungs_hold_on_small_slides(setting):
+    for name in ("operator", "oracle"):
+        found = ladder.climb(ladder.RUNGS[name], setting)
+        assert found["passed"], found
+        json.dumps(found)
+    with pytest.MonkeyPatch.context() as patch:  # a walk that is not the definition's does not pass
+        patch.setattr(ladder, "walk_by_definition", lambda x: np.full((len(x), len(x)), 1 / len(x)))
+        assert not ladder.climb(ladder.RUNGS["operator"], setting)["passed"]
+
+
+def test_upper_rungs_read_the_familys_results(setting, monkeypatch):
+    for seed, energy in enumerate((1.0, 1.2)):
+        path = setting.options.out / "ob" / f"v1-{seed}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(run(energy)))
+    found = ladder.seeds(setting)
+    assert found["E_geo, candidates and gate"] == pytest.approx(1.1)
+    assert found["sd over seeds ÷ mean"] == pytest.approx(np.sqrt(0.02) / 1.1)
+    assert ladder.whole_method(setting)["E_geo, candidates and gate"] == 1.0
+
+
+def test_networks_of_the_ladder_train_and_are_scored(setting, monkeypatch):
+    monkeypatch.setattr(family, "Budget", lambda: TINY)
+    assert set(ladder.overfit(setting)) == set(ladder.RUNGS["overfit"].bounds)
+    assert set(ladder.random_embeddings(setting)) == set(ladder.RUNGS["random"].bounds)
+    assert set(ladder.target_edges(setting)) >= set(ladder.RUNGS["target"].bounds)
+
+
+def test_target_edges_take_the_place_of_candidates(setting):
+    one = setting.sets()[0]
+    batch = ladder.collate([ladder.on_target_edges(one)])
+    assert np.array_equal(batch.candidates, batch.adjacency)
+
+
+def test_collapse_is_seen():
+    line = np.column_stack([np.linspace(-1, 1, 30), np.zeros(30)]).astype(np.float32)
+    batch = argparse.Namespace(mask=ladder.torch.ones(1, 30, dtype=ladder.torch.bool))
+    assert ladder.collapse(ladder.torch.from_numpy(line)[None], batch)["smallest λ₂/λ₁"] < 0.01
+    heap = ladder.torch.zeros(1, 30, 2)
+    heap[0, 0] = 1.0
+    assert ladder.collapse(heap, batch)["smallest median distance"] < 0.01
