@@ -161,6 +161,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"), help="folder of the JSON files")
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/results/cache"), help="folder of the embeddings")
+    parser.add_argument("--ladder", type=Path, default=Path("benchmarks/results/ladder"), help="folder of the rungs")
+    parser.add_argument("--polished", type=Path, default=Path("benchmarks/results/polish"), help="folder of polishing")
     parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
 
 
@@ -172,7 +174,6 @@ def main() -> None:
     parser.add_argument("--members", nargs="+", default=list(MEMBERS), choices=MEMBERS)
     parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
     parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
-    parser.add_argument("--ladder", type=Path, default=Path("benchmarks/results/ladder"), help="folder of the rungs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     jobs = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.members]

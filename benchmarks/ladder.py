@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -295,7 +294,6 @@ def main() -> None:
     family.add_arguments(parser)
     parser.add_argument("--task", default="brain2", choices=family.TASKS)
     parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=RUNGS)
-    parser.add_argument("--ladder", type=Path, default=Path("benchmarks/results/ladder"), help="folder of the rungs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     slides = embedded(options.task, 0, options.data, options.cache, max_cells=family.Budget().max_cells)

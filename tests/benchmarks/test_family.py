@@ -11,6 +11,7 @@ import family
 import family_report
 import ladder
 import members
+import polish
 from embedded import Embedded
 from ipar.training import IPALiteTraining, Optimisation
 
@@ -126,14 +127,23 @@ def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
     (tmp_path / "ladder" / "brain2").mkdir(parents=True)
     (tmp_path / "ladder" / "brain2" / "oracle.json").write_text(json.dumps(rung))
     options = argparse.Namespace(
-        out=tmp_path / "family", ladder=tmp_path / "ladder", tasks=["brain2"], markdown=tmp_path / "page.md"
+        out=tmp_path / "family",
+        ladder=tmp_path / "ladder",
+        polished=tmp_path / "polish",
+        tasks=["brain2"],
+        markdown=tmp_path / "page.md",
     )
+    for seed, after in enumerate((0.75, 0.25)):
+        scores = {when: dict.fromkeys(polish.SCORES, v) for when, v in (("before", 0.5), ("after", after))}
+        (tmp_path / "polish" / "brain2").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "polish" / "brain2" / f"{seed}.json").write_text(json.dumps(scores))
     family_report.write_page(family.Budget(), options)
     page = (tmp_path / "page.md").read_text()
     lines = page.splitlines()
     assert "| V1: shared block, 5 recycles | 1.50 ± 0.71 | 0.30 ± 0.00 | 0.50 ± 0.00 | 1,000 + 20 | 3 |" in page
     for member in members.MEMBERS.values():
         assert any(line.startswith(f"| {member.label} |") for line in lines), member.label
+    assert any(line.startswith("| brain2 | polished | 0.50 ± 0.35 (1 of 2) |") for line in lines)
     assert any("oracle near zero | walk 0.5" in line and "**no**" in line for line in lines)
 
 
@@ -184,3 +194,11 @@ def test_collapse_is_seen():
     heap = ladder.torch.zeros(1, 30, 2)
     heap[0, 0] = 1.0
     assert ladder.collapse(heap, batch)["smallest median distance"] < 0.01
+
+
+def test_polishing_is_measured_on_a_training_slide(slides):
+    nothing = replace(slides, test=slides.test[:0], truth=slides.truth[:0])
+    found = polish.measure(nothing, 0, TINY)
+    assert set(found) == {"before", "after"}
+    assert set(found["before"]) == set(polish.SCORES)
+    assert found["before"] != found["after"]
