@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, check_distinct, get_coords, get_slides, record
+from ipar._anndata import COORDS, EMBED_RECORD, check_distinct, get_coords, get_slides, record
 from ipar._device import get_device
 from ipar._expression import get_expression
 from ipar._seed import as_seed
@@ -69,7 +69,7 @@ def optimise_coords(
     coords_key
         Key of the predicted coordinates in ``obsm``; read with `refine` only.
     layer
-        Layer with log-normalised expression for `refine`; ``X``, if None.
+        Layer with log-normalised expression for `refine`; ``X``, or the one that the model was fitted on, if None.
     recipe
         Optimiser, subsets and loss weights; :class:`ipar.training.Optimisation` of the oracle or of polishing, if None.
     n_steps
@@ -108,6 +108,7 @@ def optimise_coords(
         raise ValueError(msg)
     if refine and model is None:
         model, library_key = stored_model(adata, library_key)
+        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     slides = get_slides(adata, library_key)
     recipe = _recipe(recipe, model, n_steps)
     start = _predicted(adata, coords_key) if refine else get_coords(adata, spatial_key)
