@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tqdm.auto import tqdm
 import family
 from embedded import Embedded, embedded
 from ipar.geometry import gauge_fix, log_walk, predicted_walk, walk_kl
+from ipar.metrics import procrustes_align
 from ipar.model._consensus import principal_layout
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.training import IPALiteTrainer, LossWeights, Miniset, MinisetBatch, collate, layout_losses, sample_minisets
@@ -31,6 +33,15 @@ from ipar.training._optimise import Optimisation, optimise_sets
 from keep import kept
 
 Figures = dict[str, float]
+Layouts = dict[str, dict[str, list[list[float]]]]
+"""True positions and found ones of one miniset, by what found them."""
+
+
+def drawn(one: Miniset, x: torch.Tensor) -> dict[str, list[list[float]]]:
+    """The true positions of a miniset, and a layout turned onto them."""
+    truth = one.coords.double().numpy()
+    found = procrustes_align(truth, gauge_fix(x[: len(one)]).double().numpy())
+    return {"true": truth.round(3).tolist(), "found": found.round(3).tolist()}
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Rung:
     title
         What it shows.
     measure
-        Gives its figures.
+        Gives its figures, and layouts to draw.
     bounds
         Lowest and highest allowed value of figures.
     reported
@@ -82,12 +93,12 @@ class Rung:
     """
 
     title: str
-    measure: Callable[[Setting], Figures]
+    measure: Callable[[Setting], tuple[Figures, Layouts]]
     bounds: dict[str, tuple[float, float]]
     reported: str = "–"
 
 
-def operator_match(setting: Setting) -> Figures:
+def operator_match(setting: Setting) -> tuple[Figures, Layouts]:
     """The walk of true coordinates against the definition written out in float64, and its KL once turned and scaled."""
     turn = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0))).Q
     difference, kl = [], []
@@ -98,7 +109,7 @@ def operator_match(setting: Setting) -> Figures:
         moved = gauge_fix(700 * one.coords @ turn + 5000)[None]
         log_predicted = log_walk(moved, batch.adjacency, batch.sigma)
         kl.append(abs(walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask).item()))
-    return {"largest difference of transition probabilities": float(max(difference)), "KL at the truth": max(kl)}
+    return {"largest difference of transition probabilities": float(max(difference)), "KL at the truth": max(kl)}, {}
 
 
 def walk_by_definition(x: np.ndarray) -> np.ndarray:
@@ -116,29 +127,33 @@ def walk_by_definition(x: np.ndarray) -> np.ndarray:
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def oracle(setting: Setting) -> Figures:
+def oracle(setting: Setting) -> tuple[Figures, Layouts]:
     """Adam on the coordinates themselves, from random positions."""
-    batch = collate(setting.sets())
+    sets = setting.sets()
+    batch = collate(sets)
     found = optimise_sets(batch, config=Optimisation(n_steps=setting.n_oracle))
     last = found.history.iloc[-1]
-    return {
+    figures = {
         "energy with regularisers": float(last["total"]),
         "walk": float(last["walk"]),
         "stress": float(last["stress"]),
         **collapse(found.coords, batch),
     }
+    return figures, {"oracle": drawn(sets[0], found.coords[0])}
 
 
-def overfit(setting: Setting) -> Figures:
+def overfit(setting: Setting) -> tuple[Figures, Layouts]:
     """V1 trained on one miniset on its target edges: with Gaussian embeddings, and with those of the encoder."""
     one = setting.sets()[0]
     noise = torch.randn(one.h.shape, generator=torch.Generator().manual_seed(0)) * one.h.std()
     named = {"random embeddings": replace(one, h=noise), "encoder's embeddings": one}
-    return {f"E_geo, {name}": overfitted(chosen, setting.n_overfit) for name, chosen in named.items()}
+    found = {name: overfitted(chosen, setting.n_overfit) for name, chosen in named.items()}
+    figures = {f"E_geo, {name}": energy for name, (energy, _) in found.items()}
+    return figures, {f"overfitted, {name}": drawn(one, x) for name, (_, x) in found.items()}
 
 
-def overfitted(one: Miniset, n_steps: int) -> float:
-    """E_geo of a miniset by a network that saw nothing else."""
+def overfitted(one: Miniset, n_steps: int) -> tuple[float, torch.Tensor]:
+    """E_geo and layout of a miniset by a network that saw nothing else."""
     batch, weights = collate([one]), LossWeights(walk=1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -154,27 +169,33 @@ def overfitted(one: Miniset, n_steps: int) -> float:
             optimiser.step()
             schedule.step()
     with torch.no_grad():
-        return e_geo(net.eval()(batch.h, batch.adjacency).coords, batch).item()
+        x = net.eval()(batch.h, batch.adjacency).coords
+    return e_geo(x, batch).item(), x[0]
 
 
-def random_embeddings(setting: Setting) -> Figures:
+def random_embeddings(setting: Setting) -> tuple[Figures, Layouts]:
     """Many minisets with Gaussian embeddings, on target edges: layouts of the test slide must not collapse."""
     noisy = replace(setting, slides=family.with_noise(setting.slides, 0))
-    net = trained_on_target_edges(noisy)
-    with torch.no_grad():
-        batches = [collate([one]) for one in noisy.scored()]
-        layouts = [net(batch.h, batch.adjacency).coords for batch in batches]
-    found = [collapse(x, batch) for x, batch in zip(layouts, batches, strict=True)]
-    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+    sets = noisy.scored()
+    layouts = on_true_graph(trained_on_target_edges(noisy), sets)
+    found = [collapse(x, collate([one])) for one, x in zip(sets, layouts, strict=True)]
+    figures = {name: min(f[name] for f in found) for name in found[0]}
+    return figures, {"random embeddings, unseen slide": drawn(sets[0], layouts[0][0])}
 
 
-def target_edges(setting: Setting) -> Figures:
+def target_edges(setting: Setting) -> tuple[Figures, Layouts]:
     """V1 trained and scored on target edges: what the network makes of the right graph on an unseen slide."""
-    net = trained_on_target_edges(setting)
-    with torch.no_grad():
-        batches = [collate([one]) for one in setting.scored()]
-        energies = [e_geo(net(batch.h, batch.adjacency).coords, batch).item() for batch in batches]
-    return {"E_geo on target edges": float(np.mean(energies)), **principal(setting)}
+    sets = setting.scored()
+    layouts = on_true_graph(trained_on_target_edges(setting), sets)
+    energies = [e_geo(x, collate([one])).item() for one, x in zip(sets, layouts, strict=True)]
+    figures = {"E_geo on target edges": float(np.mean(energies)), **principal(setting)}
+    return figures, {"target edges, unseen slide": drawn(sets[0], layouts[0][0])}
+
+
+@torch.no_grad()
+def on_true_graph(net: IPALiteNet, sets: list[Miniset]) -> list[torch.Tensor]:
+    """Layouts ``(1, n, 2)`` of minisets on their target edges."""
+    return [net(batch.h, batch.adjacency).coords for batch in (collate([one]) for one in sets)]
 
 
 def trained_on_target_edges(setting: Setting) -> IPALiteNet:
@@ -199,17 +220,17 @@ def on_target_edges(one: Miniset) -> Miniset:
     return replace(one, candidates=torch.stack(padded).short())
 
 
-def whole_method(setting: Setting) -> Figures:
+def whole_method(setting: Setting) -> tuple[Figures, Layouts]:
     """V1 on candidates with its gate, beside the principal components of the same embedding."""
     found = family.run_one(setting.task, "v1", 0, setting.options)
-    return compared(found["e_geo_gated"], setting)
+    return compared(found["e_geo_gated"], setting), {}
 
 
-def seeds(setting: Setting) -> Figures:
+def seeds(setting: Setting) -> tuple[Figures, Layouts]:
     """The same by several seeds: each with an encoder, networks and minisets of its own."""
     runs = [family.run_one(setting.task, "v1", seed, setting.options)["e_geo_gated"] for seed in setting.options.seeds]
     spread = float(np.std(runs, ddof=1)) if len(runs) > 1 else 0.0
-    return {**compared(float(np.mean(runs)), setting), "sd over seeds ÷ mean": spread / float(np.mean(runs))}
+    return {**compared(float(np.mean(runs)), setting), "sd over seeds ÷ mean": spread / float(np.mean(runs))}, {}
 
 
 def compared(energy: float, setting: Setting) -> Figures:
@@ -282,10 +303,11 @@ RUNGS = {
 def climb(rung: Rung, setting: Setting) -> dict[str, Any]:
     """Measure a rung and check it."""
     start = time.process_time()
-    figures = rung.measure(setting)
+    figures, layouts = rung.measure(setting)
     passed = {name: low <= figures[name] <= high for name, (low, high) in rung.bounds.items()}
     seconds = round(time.process_time() - start, 1)
-    return {"figures": figures, "checks": passed, "passed": all(passed.values()), "seconds": seconds}
+    result = {"figures": figures, "checks": passed, "passed": all(passed.values()), "seconds": seconds}
+    return result | {"layouts": layouts}
 
 
 def main() -> None:
@@ -294,6 +316,7 @@ def main() -> None:
     family.add_arguments(parser)
     parser.add_argument("--task", default="brain2", choices=family.TASKS)
     parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=RUNGS)
+    parser.add_argument("--figure", type=Path, default=None, help="picture of the layouts to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     slides = embedded(options.task, 0, options.data, options.cache, max_cells=family.Budget().max_cells)
@@ -304,6 +327,10 @@ def main() -> None:
         result = kept(path, lambda name=name: climb(RUNGS[name], setting), fresh=options.fresh)
         tqdm.write(f"{'pass' if result['passed'] else 'FAIL'}  {RUNGS[name].title}: {result['figures']}")
         failed += [] if result["passed"] else [name]
+    if options.figure:
+        from ladder_figure import draw
+
+        draw(options.ladder / options.task, options.figure)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 

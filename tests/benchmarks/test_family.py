@@ -10,6 +10,7 @@ import pytest
 import family
 import family_report
 import ladder
+import ladder_figure
 import members
 import polish
 from embedded import Embedded
@@ -168,17 +169,25 @@ def test_upper_rungs_read_the_familys_results(setting, monkeypatch):
         path = setting.options.out / "ob" / f"v1-{seed}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(run(energy)))
-    found = ladder.seeds(setting)
+    found, _ = ladder.seeds(setting)
     assert found["E_geo, candidates and gate"] == pytest.approx(1.1)
     assert found["sd over seeds ÷ mean"] == pytest.approx(np.sqrt(0.02) / 1.1)
-    assert ladder.whole_method(setting)["E_geo, candidates and gate"] == 1.0
+    assert ladder.whole_method(setting)[0]["E_geo, candidates and gate"] == 1.0
 
 
-def test_networks_of_the_ladder_train_and_are_scored(setting, monkeypatch):
+def test_networks_of_the_ladder_train_are_scored_and_drawn(setting, monkeypatch, tmp_path):
     monkeypatch.setattr(family, "Budget", lambda: TINY)
-    assert set(ladder.overfit(setting)) == set(ladder.RUNGS["overfit"].bounds)
-    assert set(ladder.random_embeddings(setting)) == set(ladder.RUNGS["random"].bounds)
-    assert set(ladder.target_edges(setting)) >= set(ladder.RUNGS["target"].bounds)
+    for name in ("overfit", "random", "target"):
+        result = ladder.climb(ladder.RUNGS[name], setting)
+        assert set(result["figures"]) >= set(ladder.RUNGS[name].bounds)
+        for pair in result["layouts"].values():
+            true, layout = np.array(pair["true"]), np.array(pair["found"])
+            assert true.shape == layout.shape
+            # turned and scaled onto the truth: no worse than all cells in one place
+            assert np.square(true - layout).sum() <= np.square(true).sum() + 0.1
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    ladder_figure.draw(tmp_path, tmp_path / "ladder.png")
+    assert (tmp_path / "ladder.png").stat().st_size > 5_000
 
 
 def test_target_edges_take_the_place_of_candidates(setting):

@@ -1,0 +1,35 @@
+"""The layouts of the ladder beside the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ipar.pl._colors import position_colors
+from ipar.pl._figure import as_map
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Write a picture with the truth above and the layout below of every rung that has one."""
+    found: dict[str, Any] = {}
+    for name in ("oracle", "overfit", "random", "target"):
+        stored = folder / f"{name}.json"
+        found |= json.loads(stored.read_text())["layouts"] if stored.is_file() else {}
+    figure, axes = plt.subplots(
+        2, len(found), figsize=(2.1 * len(found), 4.2), squeeze=False, layout="constrained", dpi=110
+    )
+    for (above, below), (title, pair) in zip(axes.T, found.items(), strict=True):
+        truth, layout = np.array(pair["true"]), np.array(pair["found"])
+        colors = position_colors(truth)
+        for ax, points in ((above, truth), (below, layout)):
+            ax.scatter(*points.T, c=colors, s=14, linewidths=0)
+            as_map(ax, points)
+        above.set_title(title.replace(", ", "\n"), fontsize=9)
+    for ax, text in zip(axes[:, 0], ("truth", "layout"), strict=True):
+        ax.set_ylabel(text, fontsize=9)
+    figure.savefig(path)
+    plt.close(figure)
