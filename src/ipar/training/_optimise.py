@@ -144,8 +144,8 @@ def gate_targets(h: Tensor, start: Tensor, gate: EdgeGate, *, n_neighbors: int =
     """Targets that need no true coordinate: walks from the candidate graph and the gate, distances from the start.
 
     The gate is taught that its softmax over a cell's candidates is the true walk of one step, so here it stands for
-    it; bandwidths and the distances of the stress term are those of the layout to be polished, which so keeps its
-    shape where the gate has nothing to say.
+    it. Bandwidths, and the distances of the stress term, are those of the layout to be polished: they hold it together
+    across the tissue, where the walk says nothing.
 
     Parameters
     ----------
