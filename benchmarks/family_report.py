@@ -69,6 +69,10 @@ def spread(numbers: np.ndarray, digits: int = 2) -> str:
     return f"{numbers.mean():.{digits}f}{sd}"
 
 
+def _seeds(n: int) -> str:
+    return "One seed" if n == 1 else f"Mean ± sd of {n} seeds"
+
+
 def parameters(run: dict[str, Any]) -> str:
     """Those of the network, and of the gate where there is one."""
     net, gate = run["parameters"]["net"], run["parameters"]["gate"]
@@ -81,7 +85,7 @@ def table(task: str, runs: Runs) -> list[str]:
     seeds = sorted({seed for by_seed in runs.values() for seed in by_seed})
     chance = [run["recall30_chance"] for run in runs.get("v1", {}).values()]
     trained = " + ".join(spec.train or ("all others",))
-    lines = [f"## {task}", "", f"{spec.kind}: {trained} → {spec.test}. Mean ± sd of {len(seeds)} seeds."]
+    lines = [f"## {task}", "", f"{spec.kind}: {trained} → {spec.test}. {_seeds(len(seeds))}."]
     if chance:
         lines[-1] += (
             f" Recall@30 is of the last recycle; attention that cannot tell {DEFAULT_NEIGHBORS} candidates apart has"
@@ -93,7 +97,7 @@ def table(task: str, runs: Runs) -> list[str]:
         if not by_seed:
             lines.append(f"| {member.label} | not measured | | | | | {member.reported} |")
             continue
-        label = member.label if len(by_seed) == len(seeds) else f"{member.label} ({len(by_seed)} seeds)"
+        label = member.label if len(by_seed) == len(seeds) else f"{member.label} ({_seeds(len(by_seed)).lower()})"
         cells = [spread(values(by_seed, key)) for key in ("e_geo_gated", "e_geo_target", "recall30")]
         cells += [parameters(next(iter(by_seed.values()))), f"{values(by_seed, 'seconds').mean():.0f}"]
         lines.append(f"| {label} | " + " | ".join(cells) + f" | {member.reported} |")
@@ -109,14 +113,35 @@ def differences(claim: Claim, runs: Runs) -> np.ndarray:
 
 def verdict(claim: Claim, gains: np.ndarray) -> str:
     """Whether all seeds say the same: a difference in one direction in each of them."""
-    if len(gains) < 2:
+    if not len(gains):
         return "not measured"
     one_way = bool((gains > 0).all() or (gains < 0).all())
     if claim.alike:
-        return "differs" if one_way else "agrees"
+        return "one seed" if len(gains) < 2 else "differs" if one_way else "agrees"
     if not one_way:
         return "undecided"
-    return "agrees" if gains[0] > 0 else "**contradicts**"
+    word = "agrees" if gains[0] > 0 else "**contradicts**"
+    return word if len(gains) > 1 else f"{word}, one seed"
+
+
+def summary(results: dict[str, Runs]) -> list[str]:
+    """Claims by outcome: on all tasks, on one of them."""
+    groups: dict[str, list[str]] = {}
+    for claim in CLAIMS:
+        found = {task: verdict(claim, differences(claim, runs)) for task, runs in results.items()}
+        firm = {task: word for task, word in found.items() if word in ("agrees", "**contradicts**", "differs")}
+        kinds = {"agrees" if word == "agrees" else "disagrees" for word in firm.values()}
+        text = claim.text.removeprefix("… ")
+        if len(kinds) > 1:
+            groups.setdefault("Tasks disagree on", []).append(text)
+        elif firm:
+            where = "" if len(firm) == len(results) else f" ({', '.join(firm)} alone)"
+            title = "Reported and found" if kinds == {"agrees"} else "Reported, but found otherwise"
+            groups.setdefault(title, []).append(text + where)
+        else:
+            groups.setdefault("Not decided by these seeds", []).append(text)
+    order = ("Reported and found", "Reported, but found otherwise", "Tasks disagree on", "Not decided by these seeds")
+    return [line for title in order if title in groups for line in (f"**{title}:** {'; '.join(groups[title])}.", "")]
 
 
 def agreement(results: dict[str, Runs]) -> list[str]:
@@ -137,7 +162,7 @@ def agreement(results: dict[str, Runs]) -> list[str]:
             gains = differences(claim, runs)
             cells.append(f"{verdict(claim, gains)} ({spread(gains)})" if len(gains) else "not measured")
         lines.append(f"| {claim.text} | " + " | ".join(cells) + " |")
-    lines.append("")
+    lines += ["", *summary(results)]
     for task, runs in results.items():
         names = [n for n, m in MEMBERS.items() if m.energy is not None and m.embedding == "own" and n in runs]
         if len(names) > 2:
@@ -147,7 +172,8 @@ def agreement(results: dict[str, Runs]) -> list[str]:
                 f"On {task} the reported and the measured order of {len(names)} members (without random embeddings)"
                 f" have a Spearman correlation of {rho:.2f}."
             )
-    return [*lines, ""]
+            lines.append("")
+    return lines
 
 
 def ladder(folder: Path) -> list[str]:

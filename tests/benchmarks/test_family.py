@@ -110,13 +110,24 @@ def test_claims_are_judged_by_every_seed():
     assert family_report.verdict(claim, np.array([0.5, 0.2])) == "agrees"
     assert family_report.verdict(claim, np.array([-0.5, -0.2])) == "**contradicts**"
     assert family_report.verdict(claim, np.array([0.5, -0.2])) == "undecided"
-    assert family_report.verdict(claim, np.array([0.5])) == "not measured"
+    assert family_report.verdict(claim, np.array([-0.5])) == "**contradicts**, one seed"
+    assert family_report.verdict(claim, np.array([])) == "not measured"
     alike = replace(claim, alike=True)
     assert family_report.verdict(alike, np.array([0.5, -0.2])) == "agrees"
     assert family_report.verdict(alike, np.array([0.5, 0.2])) == "differs"
     by_recall = replace(claim, score="recall30")
     runs["v1"][0]["recall30"] = 0.7
     np.testing.assert_allclose(family_report.differences(by_recall, runs), [0.2, 0.0])
+
+
+def test_summary_sorts_claims_by_what_tasks_say():
+    one = {"v1": {0: run(1.0), 1: run(1.0)}, "t2": {0: run(2.0), 1: run(2.0)}, "mix": {0: run(2.0), 1: run(2.0)}}
+    two = one | {"t2": {0: run(0.5), 1: run(0.5)}, "random": {0: run(0.1), 1: run(0.2)}}
+    lines = {line.split(":**")[0]: line for line in family_report.summary({"a": one, "b": two}) if line}
+    assert "A gate taught by T¹ beats T²" in lines["**Tasks disagree on"]
+    assert "A gate taught by T¹ beats the mix" in lines["**Reported and found"]
+    assert "Random embeddings are far worse (b alone)" in lines["**Reported, but found otherwise"]
+    assert "Three own blocks beat five" in lines["**Not decided by these seeds"]
 
 
 def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
