@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ladder import RUNGS
+from ladder_figure import draw
 from members import CLAIMS, DEFAULT_NEIGHBORS, MEMBERS, Claim
 from polish import SCORES
 from report import COLUMNS as REPORT_COLUMNS
@@ -45,6 +46,12 @@ signs had seen the coordinates of the scored slide: their order is the claim to 
 """
 
 COLUMNS = "| member | E_geo, candidates and gate | E_geo, target edges, no gate | recall@30 | parameters | seconds | reported |"
+
+CAPTION = (
+    "*One miniset a rung, true positions above, the layout turned onto them below; colour is the true position. An energy"
+    " near zero is no proof of the right shape: E_geo compares neighbourhoods, and a part that is folded over, as in some of"
+    " these, costs it little.*"
+)
 
 
 def load(folder: Path, task: str) -> Runs:
@@ -176,8 +183,8 @@ def agreement(results: dict[str, Runs]) -> list[str]:
     return lines
 
 
-def ladder(folder: Path) -> list[str]:
-    """One row a rung, of every task that was climbed."""
+def ladder(folder: Path, pictures: Path | None) -> list[str]:
+    """One row a rung, and a picture, of every task that was climbed; pictures only where there is a folder for them."""
     lines = ["## The validation ladder", "", "A rung that fails says that those above it mean nothing.", ""]
     for task in sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
         lines += [f"On {task}:", "", "| rung | figures | bounds | passed | reported |", "|---" * 5 + "|"]
@@ -193,6 +200,8 @@ def ladder(folder: Path) -> list[str]:
                 f"| {rung.title} | {figures} | {bounds} | {'yes' if result['passed'] else '**no**'} | {rung.reported} |"
             )
         lines.append("")
+        if pictures and draw(folder / task, pictures / f"ladder_{task}.png"):
+            lines += [f"![Layouts of the ladder on {task}](ladder_{task}.png)", "", CAPTION, ""]
     return lines
 
 
@@ -247,7 +256,11 @@ def write_page(budget: Any, options: argparse.Namespace) -> None:
     ]
     for task, runs in results.items():
         parts += table(task, runs)
-    parts += [*agreement(results), *ladder(options.ladder), *polishing(options.polished, options.tasks)]
+    parts += [
+        *agreement(results),
+        *ladder(options.ladder, options.markdown and options.markdown.parent),
+        *polishing(options.polished, options.tasks),
+    ]
     reading = Path(__file__).with_name("family_reading.md")
     if reading.is_file():
         parts += [reading.read_text()]

@@ -13,14 +13,16 @@ from ipar.pl._colors import position_colors
 from ipar.pl._figure import as_map
 
 
-def draw(folder: Path, path: Path) -> None:
-    """Write a picture with the truth above and the layout below of every rung that has one."""
+def draw(folder: Path, path: Path) -> bool:
+    """Write a picture with the truth above and the layout below of every rung that has one; False, if none has."""
     found: dict[str, Any] = {}
     for name in ("oracle", "overfit", "random", "target"):
         stored = folder / f"{name}.json"
-        found |= json.loads(stored.read_text())["layouts"] if stored.is_file() else {}
+        found |= json.loads(stored.read_text()).get("layouts", {}) if stored.is_file() else {}
+    if not found:
+        return False
     figure, axes = plt.subplots(
-        2, len(found), figsize=(2.1 * len(found), 4.2), squeeze=False, layout="constrained", dpi=110
+        2, len(found), figsize=(2.1 * len(found), 4.2), squeeze=False, layout="constrained", dpi=90
     )
     for (above, below), (title, pair) in zip(axes.T, found.items(), strict=True):
         truth, layout = np.array(pair["true"]), np.array(pair["found"])
@@ -33,3 +35,4 @@ def draw(folder: Path, path: Path) -> None:
         ax.set_ylabel(text, fontsize=9)
     figure.savefig(path)
     plt.close(figure)
+    return True
