@@ -49,6 +49,9 @@ def optimise_coords(
 
     With ``refine=True`` a prediction is **polished**: from the predicted positions, with walks that the candidate graph
     and the model's gate give, and the distances of the prediction itself for the stress term. No true coordinate is read.
+    It draws together what the gate takes for neighbours, right or wrong. On a left-out brain section it raised kNN hit@20
+    from 6.0 to 6.7 times chance and contact F1@1 % from 0.06 to 0.08, and made the rest worse: E_geo from 2.3 to 2.6,
+    Procrustes error by 2 %, coverage from 0.20 to 0.15. Polish for neighbourhoods, not for positions.
     {measured}
 
     Slides of more cells than a subset (240) see a new random subset at every step: memory is linear in cells times
