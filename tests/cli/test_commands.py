@@ -70,7 +70,10 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     make_slides(localisable=localisable).write_h5ad(tmp_path / "slides.h5ad")
     query.write_h5ad(tmp_path / "cells.h5ad")
     slides, cells, model, out = (tmp_path / name for name in ("slides.h5ad", "cells.h5ad", "model", "deep/placed.h5ad"))
-    assert main(["fit", str(slides), "--model", str(model), "--inputs", "pca", "--config", "d7", "--seed", "3", "--quiet"]) == 0
+    assert (
+        main(["fit", str(slides), "--model", str(model), "--inputs", "pca", "--config", "d7", "--seed", "3", "--quiet"])
+        == 0
+    )
     said = capsys.readouterr()
     assert f"model: {model}" in said.out
     verdict = "yes" if localisable else "NO"
@@ -103,7 +106,9 @@ def test_options_of_predict_reach_the_prediction(files, fitted):
         main(["predict", str(files / "train.h5ad"), "--model", str(files / "model"), "-o", str(out), *arguments]) == 0
     )
     placed, train = ad.read_h5ad(out), fitted.train.copy()
-    ipar.tl.predict_coords(train, fitted.model, library_key="slide", n_rounds=2, sharpen=False, random_state=5, progress=False)
+    ipar.tl.predict_coords(
+        train, fitted.model, library_key="slide", n_rounds=2, sharpen=False, random_state=5, progress=False
+    )
     assert np.array_equal(placed.obsm["X_ipar"], train.obsm["X_ipar"])
 
 

@@ -1,0 +1,159 @@
+"""What every step of ipar brings, on training slides that were left out: a markdown section and JSON.
+
+    python benchmarks/levers.py --data ../shared/data --markdown docs/levers.md
+
+No slide that ``run.py`` scores has a part in it, neither as the slide left out nor as one trained on: by these folds the
+defaults were chosen. Every (fold, seed, group of levers) is kept as a JSON file under ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from keep import kept
+from tqdm.auto import tqdm
+
+import ipar
+import tasks
+from ipar._expression import get_expression
+from ipar.metrics import evaluate
+from ipar.model._consensus import principal_layout
+from ipar.model._encoder import Averaging
+from ipar.pp._embed import split_slides
+from ipar.training import EncoderRecipe
+from ipar.training._fit_encoder import fit_encoder
+
+FOLDS = {
+    task.name: task
+    for task in (
+        tasks.Task("brain5", "mouse_brain_st.h5ad", "Hippo8", ("Hippo1", "Hippo2", "Hippo4", "Hippo5", "Hippo7"), ""),
+        tasks.Task("brain5b", "mouse_brain_st.h5ad", "Hippo1", ("Hippo2", "Hippo4", "Hippo5", "Hippo7", "Hippo8"), ""),
+        tasks.Task("brain2", "mouse_brain_st.h5ad", "Hippo5", ("Hippo1", "Hippo2"), ""),
+        tasks.Task("brain2b", "mouse_brain_st.h5ad", "Hippo8", ("Hippo4", "Hippo7"), ""),
+    )
+}
+SCORES = {
+    "luna_spearman": "LUNA Spearman",
+    "knn_hit_20_ratio": "kNN hit@20 ÷ chance",
+    "contact_f1_1": "contact F1@1 %",
+    "procrustes_rmse": "Procrustes RMSE",
+    "e_geo": "E_geo",
+}
+PLAIN = Averaging(n_hops=0)
+
+INTRO = """# What every step brings
+
+Each row is one way to place a brain section that was left out, of which only the expression is known. The sections of
+{{doc}}`benchmarks` have no part in it: by these folds the defaults were chosen. Seeds {seeds}; mean over the folds
+{folds}, trained on five, five, two and two sections, and over seeds. Lower is better for Procrustes RMSE and E_geo.
+Made with
+
+```bash
+{command}
+```
+"""
+
+
+def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any]]:
+    """The embedding's own layout, by what the encoder reads."""
+    train, query = get_expression(slides.train), get_expression(slides.query)
+    coords = np.asarray(slides.train.obsm["spatial"], dtype=np.float32)
+    parts = split_slides(train, coords, pd.Categorical(slides.train.obs["slide"]))
+    one: Any = pd.Categorical(np.zeros(slides.query.n_obs, dtype=np.int8))
+
+    def placed(encoder: Any, *, overview: bool) -> Any:
+        h, far = encoder.transform_with_overview(query.matrix, query.genes, one)
+        across = far if overview else h[:, encoder.global_columns]
+        return principal_layout(torch.from_numpy(np.ascontiguousarray(across))).numpy()
+
+    recipe = EncoderRecipe()
+    found = fit_encoder(parts, train.genes, ["pca", "genes", "both"], recipe, overview=True, random_state=seed)
+    alone = fit_encoder(parts, train.genes, ["pca"], replace(recipe, averaging=PLAIN), random_state=seed)
+    yield "embedding of components alone", placed(alone["pca"], overview=False)
+    yield "… read with the average over like cells", placed(found["pca"], overview=False)
+    yield "embedding of genes", placed(found["genes"], overview=False)
+    yield "embedding of both", placed(found["both"], overview=False)
+    yield "… and the set encoder", placed(found["both"], overview=True)
+
+
+def layouts_of_steps(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any]]:
+    """Steps after the embedding, all of one fit."""
+    model = ipar.tl.fit_ipalite(slides.train.copy(), library_key="slide", random_state=seed, progress=False)
+
+    def placed(weight: float | None, sharpening: Any) -> Any:
+        query = slides.query.copy()
+        one = replace(model, sharpening=sharpening)
+        ipar.tl.predict_coords(query, one, global_weight=weight, random_state=seed, progress=False)
+        return query.obsm["X_ipar"]
+
+    yield "network alone", placed(0.0, None)
+    yield "mean of network and overview", placed(None, None)
+    if model.sharpening is not None:
+        yield "… sharpened, the layout's distances held", placed(None, replace(model.sharpening, taught=0.0))
+    yield "… sharpened, taught distances held too (the default)", placed(None, model.sharpening)
+
+
+GROUPS = {"encoder": layouts_of_encoders, "steps": layouts_of_steps}
+
+
+def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
+    """Scores of every layout of a group."""
+    slides = tasks.load(FOLDS[fold], data)
+    scores = {}
+    for name, coords in GROUPS[group](slides, seed):
+        found = evaluate(slides.truth, coords, random_state=0)
+        scores[name] = {key: float(found[key]) for key in SCORES}
+    return scores
+
+
+def page(results: dict[tuple[str, str, int], dict[str, Any]], options: argparse.Namespace) -> str:
+    """The markdown page: a row a lever, means over what has been measured of it."""
+    command = shlex.join(["python", *sys.argv])
+    folds = ", ".join(f"{name} (→ {FOLDS[name].test})" for name in options.folds)
+    lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
+    lines += [f"| layout | {' | '.join(SCORES.values())} | runs |", "|---" * (len(SCORES) + 2) + "|"]
+    names = list(dict.fromkeys(name for group in GROUPS for key, r in results.items() if key[1] == group for name in r))
+    for name in names:
+        runs = [r[name] for r in results.values() if name in r]
+        values = [f"{np.mean([run[key] for run in runs]):.3f}" for key in SCORES]
+        lines.append(f"| {name} | {' | '.join(values)} | {len(runs)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run, or go on, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--folds", nargs="+", default=list(FOLDS), choices=list(FOLDS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers"))
+    parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = {}
+    for group in GROUPS:
+        for fold, seed in tqdm([(f, s) for s in options.seeds for f in options.folds], desc=group, unit="run"):
+            path = options.out / fold / f"{group}-{seed}.json"
+
+            def make(fold: str = fold, group: str = group, seed: int = seed) -> dict[str, Any]:
+                return measure(fold, group, seed, options.data)
+
+            results[fold, group, seed] = kept(path, make)
+    text = page(results, options)
+    if options.markdown:
+        options.markdown.write_text(text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
