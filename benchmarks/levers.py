@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from keep import kept
 from tqdm.auto import tqdm
 
 import ipar
@@ -31,6 +30,7 @@ from ipar.model._encoder import Averaging
 from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import fit_encoder
+from keep import kept
 
 FOLDS = {
     task.name: task
