@@ -15,7 +15,7 @@ from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._sharpen import STRENGTHS, Sharpening, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.03  # shares of E_geo that may be paid, each for what it buys
+_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.01  # shares of E_geo that may be paid, each for what it buys
 _WEAKEST_COST = 0.1
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
@@ -58,7 +58,7 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo, and then the strongest sharpening that costs no more than 3 %. One slide is too little evidence to
+    than 1 % of E_geo, and then the strongest sharpening that costs no more than 1 %. One slide is too little evidence to
     do without it: the weakest is taken all the same, unless it finds no more true neighbours or costs more than 10 %.
 
     Parameters
