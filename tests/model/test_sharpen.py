@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 
 from ipar.metrics import knn_hit, procrustes_error
 from ipar.model import Sharpening
-from ipar.model._sharpen import STRENGTHS, sharpen_layout
+from ipar.model._sharpen import sharpen_layout
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_more_neighbours_and_the_same_map(tissue):
     assert np.square(sharp).sum(1).mean() == pytest.approx(1, abs=1e-4)
 
 
-def test_strengths_go_from_strong_to_weak(tissue):
+def test_a_looser_hold_changes_more(tissue):
     _, h, layout = tissue
-    change = [procrustes_error(layout, sharpened(layout, h, one)).rmse for one in STRENGTHS]
+    change = [procrustes_error(layout, sharpened(layout, h, Sharpening(hold=hold))).rmse for hold in (1.0, 4.0, 16.0)]
     assert change == sorted(change, reverse=True)
 
 
@@ -56,7 +56,7 @@ def test_unrelated_cells_are_not_drawn_together(tissue):
     truth, h, _ = tissue
     h = np.concatenate([h, -h])
     layout = np.concatenate([truth, truth + [3.0, 0.0]]).astype(np.float32)
-    sharp = sharpened(layout, h, STRENGTHS[0])
+    sharp = sharpened(layout, h, Sharpening(0.8, 1.0))
     gap = np.linalg.norm(sharp[:400].mean(0) - sharp[400:].mean(0))
     assert gap > 1.8  # of the 1.94 RMS radii before
     assert np.median(pdist(sharp[:400])) < gap

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 
 from ipar.metrics import e_geo_minisets, knn_hit, luna_spearman
 from ipar.model._consensus import blend_layouts, principal_layout
-from ipar.model._sharpen import STRENGTHS, Sharpening, sharpen_layout
+from ipar.model._sharpen import Sharpening, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.01  # shares of E_geo that may be paid, each for what it buys
-_WEAKEST_COST = 0.1
+_WEIGHT_COST, _SHARPENING_COST = 0.01, 0.1  # shares of E_geo that may be paid, each for what it buys
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
@@ -29,7 +27,7 @@ class Finish:
     global_weight
         Share of the layout of what was taught distances across the tissue.
     sharpening
-        Local step; None, where every strength costs too much.
+        Local step; None, where it finds no more true neighbours or costs too much.
     table
         E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, reach, hold, e_geo,
         knn_hit_20, luna_spearman``; ``reach`` is zero without sharpening.
@@ -51,15 +49,15 @@ def choose_finish(
     far: NDArray[np.float32],
     coords: NDArray[np.float32],
     *,
-    strengths: Sequence[Sharpening] = STRENGTHS,
+    sharpening: Sharpening | None = None,
     random_state: int = 0,
 ) -> Finish:
-    """Choose the weight of the overview and the strength of the sharpening on a slide that the network has not seen.
+    """Choose the weight of the overview, and whether to sharpen, on a slide that the network has not seen.
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo, and then the strongest sharpening that costs no more than 1 %. One slide is too little evidence to
-    do without it: the weakest is taken all the same, unless it finds no more true neighbours or costs more than 10 %.
+    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo. Its
+    strength is not chosen here: what a strength costs on one left-out slide tells too little of another.
 
     Parameters
     ----------
@@ -69,8 +67,8 @@ def choose_finish(
         Cross-fitted embedding and the part of it that was taught distances across the tissue, ``(n, d)``.
     coords
         True coordinates, ``(n, 2)``.
-    strengths
-        Sharpening to try, from strong to weak.
+    sharpening
+        What is tried; the default strength, if None.
     random_state
         Seed of minisets and pairs.
     """
@@ -88,13 +86,9 @@ def choose_finish(
     plain = {w: score(x, w, None) for w, x in blends.items()}
     weight = max(w for w in WEIGHTS if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
     energy, hit = plain[weight]
-    chosen = None
-    for strength in strengths:
-        sharp = sharpen_layout(blends[weight], h, far, strength, random_state=random_state)
-        cost, found = score(sharp, weight, strength)
-        allowed = _WEAKEST_COST if strength == strengths[-1] else _SHARPENING_COST
-        if found > hit and cost <= (1 + allowed) * energy:
-            chosen = strength
-            break
+    sharpening = sharpening or Sharpening()
+    sharp = sharpen_layout(blends[weight], h, far, sharpening, random_state=random_state)
+    cost, found = score(sharp, weight, sharpening)
+    chosen = sharpening if found > hit and cost <= (1 + _SHARPENING_COST) * energy else None
     columns = ["global_weight", "reach", "hold", "e_geo", "knn_hit_20", "luna_spearman"]
     return Finish(weight, chosen, pd.DataFrame(rows, columns=columns))
