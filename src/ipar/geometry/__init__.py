@@ -1,5 +1,13 @@
 """Pure functions on tensors: gauges, random walks, stress edges, Procrustes alignment, rotations and Gaussians."""
 
+from ipar.geometry._ellipses import (
+    ELLIPSE_COLUMNS,
+    area_moments,
+    ellipse_table,
+    ellipses_of_rigid,
+    rigid_of_ellipses,
+    ring_moments,
+)
 from ipar.geometry._gauge import gauge_fix
 from ipar.geometry._overlap import gaussian_overlap, pack_symmetric
 from ipar.geometry._procrustes import apply_similarity, procrustes_transform
@@ -18,9 +26,13 @@ from ipar.geometry._walk import (
 )
 
 __all__ = [
+    "ELLIPSE_COLUMNS",
     "OffsetGaussianRigid",
     "WalkTarget",
     "apply_similarity",
+    "area_moments",
+    "ellipse_table",
+    "ellipses_of_rigid",
     "gauge_fix",
     "gaussian_overlap",
     "landmark_count",
@@ -34,6 +46,8 @@ __all__ = [
     "predicted_walk",
     "procrustes_transform",
     "random_rotation",
+    "rigid_of_ellipses",
+    "ring_moments",
     "rotation_exp",
     "rotation_log",
     "squared_distances",

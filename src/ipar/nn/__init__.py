@@ -7,13 +7,12 @@ from ipar.nn._gate import EdgeGate, EdgeMLP, dense_gate, edge_outputs
 from ipar.nn._gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
 from ipar.nn._graph import CandidateGraph, DenseGraph, EdgeGraph, as_graph, graph_of
 from ipar.nn._iga import IGABlock, IGACondition, IGANet, IGAOutput
-from ipar.nn._iga_config import AttentionGeometry, EllipseUnits, IGAConfig
+from ipar.nn._iga_config import EllipseUnits, IGAConfig
 from ipar.nn._ipalite import IPALiteBlock, IPALiteNet, IPALiteOutput
 from ipar.nn._pose_flow import follow_flow, noise_poses
 from ipar.nn._set_encoder import SetEncoder
 
 __all__ = [
-    "AttentionGeometry",
     "AttentionSignals",
     "CandidateGraph",
     "DenseGraph",
