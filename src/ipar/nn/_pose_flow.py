@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -52,6 +54,7 @@ def follow_flow(
     n_steps: int,
     *,
     clean: OffsetGaussianRigid | None = None,
+    callback: Callable[[], object] | None = None,
 ) -> OffsetGaussianRigid:
     r"""Integrate the flow from time 0 to 1 with Euler steps of equal length.
 
@@ -71,6 +74,8 @@ def follow_flow(
         Steps.
     clean
         True Gaussians, where they are known, for attention to read.
+    callback
+        Called after every step.
     """
     current, batch = start, start.shape[0]
     for step in range(n_steps):
@@ -78,4 +83,6 @@ def follow_flow(
         end = net.denoise(condition, current, time, clean=clean).rigid
         share = start.translation.new_full((batch, 1), 1 / (n_steps - step))
         current = current.interpolate(end, share)
+        if callback is not None:
+            callback()
     return current
