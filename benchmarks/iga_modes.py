@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 MODES = ("current", "clean", "curriculum")
 TASKS = ("brain2", "embryo")
-MAX_CELLS = 1500  # of a slide
-N_SETS, SET_SIZE, N_NEIGHBORS = 32, (128, 192), 48
+MAX_CELLS = 1000  # of a slide
+N_SETS, SET_SIZE, N_NEIGHBORS = 32, (96, 128), 32
 N_EPOCHS, N_BLOCKS = 40, 2
 N_EVALUATED, N_SAMPLES, N_STEPS = 4, 8, 20
 
@@ -48,7 +48,7 @@ def embedded(task: str, seed: int, options: argparse.Namespace) -> Arrays:
 def _embed(task: str, seed: int, data: Path) -> Arrays:
     import ipar
     import tasks
-    from ipar.training import EncoderRecipe, OverviewTraining
+    from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
 
     slides = tasks.load(tasks.TASKS[task], data)
     rng = np.random.default_rng(seed)
@@ -57,7 +57,8 @@ def _embed(task: str, seed: int, data: Path) -> Arrays:
     train = slides.train[np.sort(kept)].copy()
     chosen = np.sort(rng.permutation(slides.query.n_obs)[:MAX_CELLS])
     query, truth = slides.query[chosen].copy(), slides.truth[chosen]
-    recipe = EncoderRecipe(overview_training=OverviewTraining(n_steps=2))  # IGA reads no overview
+    few = EncoderTraining(n_steps=300, batch_size=384, noise=0.5, scale=1.0)  # half of the usual
+    recipe = EncoderRecipe(pca_training=few, overview_training=OverviewTraining(n_steps=2))  # IGA reads no overview
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)
         ipar.pp.embed(train, "slide", inputs="pca", recipe=recipe, random_state=seed, progress=False)
@@ -96,9 +97,7 @@ def run_one(task: str, mode: str, seed: int, options: argparse.Namespace) -> dic
     seconds = time.process_time() - start
     tail = run.history.tail(max(N_EPOCHS // 5, 1)).mean(numeric_only=True)
     return {
-        "history": json.loads(
-            run.history.drop(columns=[c for c in run.history if c.startswith("val_")]).to_json(orient="list")
-        ),
+        "history": run.history.drop(columns=[c for c in run.history if c.startswith("val_")]).round(5).to_dict("list"),
         "train": {
             name: float(tail[name]) for name in ("translation", "rotation", "auxiliary", "local_mean", "scaling")
         },

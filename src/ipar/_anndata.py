@@ -22,6 +22,16 @@ ELLIPSE = "ellipse"
 SAMPLES = "X_ipar_samples"
 UNCERTAINTY = "ipar_uncertainty"
 
+ELLIPSE_COLUMNS = {
+    2: ("offset_x", "offset_y", "sd_major", "sd_minor", "angle"),
+    3: (
+        *("offset_x", "offset_y", "offset_z", "sd_major", "sd_middle", "sd_minor"),
+        *("rotvec_x", "rotvec_y", "rotvec_z"),
+    ),
+}
+"""Columns of a table of ellipses: offset of the centre from the cell's position, standard deviations along the axes, and
+the turn that carries the coordinate axes onto them, in radians."""
+
 MIN_CELLS = 50  # below, a slide has hardly any neighbourhoods to learn from
 
 

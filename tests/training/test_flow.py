@@ -81,7 +81,9 @@ def test_poses_alone_keep_their_gaussians(d):
     state, target = corrupt(clean, noise, torch.full((B,), 0.7), config)
     assert torch.equal(state.scaling_log, noise.scaling_log)
     assert not torch.equal(state.translation, noise.translation)
-    losses = flow_losses(output(clean, clean.translation), state, target, torch.rand(B), torch.ones(B, N, dtype=torch.bool), config)
+    losses = flow_losses(
+        output(clean, clean.translation), state, target, torch.rand(B), torch.ones(B, N, dtype=torch.bool), config
+    )
     assert losses.local_mean == losses.scaling == 0
 
 

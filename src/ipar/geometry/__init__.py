@@ -1,7 +1,6 @@
 """Pure functions on tensors: gauges, random walks, stress edges, Procrustes alignment, rotations and Gaussians."""
 
 from ipar.geometry._ellipses import (
-    ELLIPSE_COLUMNS,
     area_moments,
     ellipse_table,
     ellipses_of_rigid,
@@ -26,7 +25,6 @@ from ipar.geometry._walk import (
 )
 
 __all__ = [
-    "ELLIPSE_COLUMNS",
     "OffsetGaussianRigid",
     "WalkTarget",
     "apply_similarity",

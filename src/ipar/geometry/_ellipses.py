@@ -15,16 +15,6 @@ from ipar.geometry._rotation import n_angles, rotation_exp, rotation_log
 
 Floats = NDArray[np.float64]
 
-ELLIPSE_COLUMNS = {
-    2: ("offset_x", "offset_y", "sd_major", "sd_minor", "angle"),
-    3: (
-        *("offset_x", "offset_y", "offset_z", "sd_major", "sd_middle", "sd_minor"),
-        *("rotvec_x", "rotvec_y", "rotvec_z"),
-    ),
-}
-"""Columns of a table of ellipses: offset of the centre from the cell's position, standard deviations along the axes, and
-the turn that carries the coordinate axes onto them, in radians."""
-
 
 def ring_moments(ring: Floats) -> tuple[float, Floats, Floats]:
     """Area, integral of position and of its outer product over the inside of a ring, by Green's theorem.

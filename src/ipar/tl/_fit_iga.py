@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ipar._anndata import (
     CANDIDATES,
     ELLIPSE,
+    ELLIPSE_COLUMNS,
     EMBED,
     check_distinct,
     check_slide_sizes,
@@ -23,7 +24,6 @@ from ipar._anndata import (
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
-from ipar.geometry import ELLIPSE_COLUMNS
 from ipar.model import IGA
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_format, model_state
