@@ -140,7 +140,7 @@ def _scores(truth: NDArray[np.float32], samples: Any) -> dict[str, float]:
         "sample_rmse": float(np.mean(errors)),
         "mean_rmse": metrics.procrustes_error(truth, mean).rmse,
         "luna_spearman": metrics.luna_spearman(truth, mean),
-        "knn_hit_20": metrics.knn_hit(truth, mean, 20),
+        "knn_hit_20": metrics.knn_hit(truth, mean, n_neighbors=20),
         "uncertainty_spearman": metrics.uncertainty_spearman(metrics.cell_errors(truth, mean), samples.uncertainty),
     }
 

@@ -63,7 +63,7 @@ def samples(
     adata
         Cells after :func:`ipar.tl.sample_coords`. In three dimensions the two first principal axes are drawn.
     cells
-        Up to four names of cells whose samples are drawn. None: one from each end of the two principal axes of the layout.
+        Up to four names of cells whose samples are drawn. None: the most and the least certain cell and two between.
     n_shown
         Single samples to draw.
     use_rep
@@ -102,7 +102,7 @@ def samples(
         raise ValueError(msg)
     truth = true_positions(adata, spatial_key) if point.shape[1] == 2 else None
     point, drawn = _in_plane(point[rows], drawn[rows], None if truth is None else truth[rows])
-    chosen = _chosen(adata, rows, cells, point)
+    chosen = _chosen(adata, rows, cells, spread[rows])
     names = ["uncertainty", "samples of cells", *(f"sample {i + 1}" for i in range(n_shown))]
     everything = np.concatenate([point, *drawn.transpose(1, 0, 2)[:n_shown], drawn[chosen].reshape(-1, 2)])
     if ax is None:
@@ -160,12 +160,12 @@ def _in_plane(
 
 
 def _chosen(
-    adata: AnnData, rows: NDArray[np.intp], cells: Sequence[str] | None, point: NDArray[np.float64]
+    adata: AnnData, rows: NDArray[np.intp], cells: Sequence[str] | None, spread: NDArray[np.float64]
 ) -> NDArray[np.intp]:
     """Positions, among the drawn cells, of those whose samples are shown."""
     if cells is None:
-        ends = [point[:, 0].argmin(), point[:, 0].argmax(), point[:, 1].argmin(), point[:, 1].argmax()]
-        return np.array(list(dict.fromkeys(int(end) for end in ends)), dtype=np.intp)
+        order, last = np.argsort(spread), len(spread) - 1
+        return order[sorted({last, last * 3 // 4, last // 3, 0}, reverse=True)]
     if len(cells) > len(_CELL_COLORS):
         msg = f"Samples of up to {len(_CELL_COLORS)} cells can be told apart, found {len(cells)}: name fewer."
         raise ValueError(msg)

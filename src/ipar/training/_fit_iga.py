@@ -17,7 +17,7 @@ from ipar.training._flow_loop import FlowTrainer, FlowTraining
 from ipar.training._loop import Trained
 from ipar.training._pose_sets import PoseSet, ellipse_units, sample_pose_sets
 
-_N_VALIDATION = 8
+_N_VALIDATION = 4
 
 
 @dataclass(frozen=True)
