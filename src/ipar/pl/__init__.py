@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipar.pl._attention import attention_focus
 from ipar.pl._coords import coords
 from ipar.pl._diagnostics import diagnostics
-from ipar.pl._gap import gap
 from ipar.pl._ellipses import ellipses
+from ipar.pl._gap import gap
 from ipar.pl._history import history
 from ipar.pl._localisability import localisability
 from ipar.pl._progression import coord_progression
