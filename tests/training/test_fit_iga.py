@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ipar
+from ipar.model._iga import aligned_samples
 from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, follow_flow, noise_poses
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.training import (
@@ -26,12 +27,13 @@ CONFIG = IGAConfig(d_input=WIDTH, d_state=32, n_heads=2, d_head=8, n_blocks=2)
 RECIPE = FlowTraining(gate_steps=20, lr=5e-3, max_epochs=3)
 
 
-def slide(seed, d=2, n=150):
-    """Positions in an ellipse, and an embedding that tells them with some noise."""
+def slide(seed, d=2, n=150, *, mirrored=False):
+    """Positions in a box, and an embedding that tells them with some noise; if mirrored, not the side."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, size=(n, d)) * np.array([1.5, 1.0, 0.8])[:d]
     lift = np.random.default_rng(7).normal(size=(d, WIDTH))
-    h = np.tanh(x @ lift) * 2 + 0.1 * rng.normal(size=(n, WIDTH))
+    source = np.column_stack([np.abs(x[:, 0]), x[:, 1:]]) if mirrored else x
+    h = np.tanh(source @ lift) * 2 + 0.1 * rng.normal(size=(n, WIDTH))
     x = x.astype(np.float32)
     ellipses = neighbor_ellipses(x, pd.Categorical(["a"] * n), 10)
     return h.astype(np.float32), x, ellipses.astype(np.float32)
@@ -41,8 +43,9 @@ def parts(slides):
     return [list(part) for part in zip(*slides, strict=True)]
 
 
-def pose_sets(d=2, count=4, seed=0):
-    tensors = [[torch.from_numpy(x) for x in part] for part in parts([slide(1, d), slide(2, d)])]
+def pose_sets(d=2, count=4, seed=0, **options):
+    slides = [slide(1, d, **options), slide(2, d, **options)]
+    tensors = [[torch.from_numpy(x) for x in part] for part in parts(slides)]
     return sample_pose_sets(*tensors, count, size=(60, 90), n_neighbors=20, random_state=seed)
 
 
@@ -136,11 +139,37 @@ def test_a_flow_learns_where_cells_lie(d):
     first, last = run.history.iloc[0], run.history.iloc[-3:].mean()
     assert last["translation"] < 0.5 * first["translation"]
     assert last["scaling"] < first["scaling"]
-    unseen = [torch.from_numpy(x)[None] for x in slide(9, d, 80)]
-    index = ipar.graph.candidate_mask(unseen[0], 20)
+    _, x, _ = slide(9, d, 80)
+    found = drawn(made, slide(9, d, 80), 1)[0]
+    assert np.corrcoef(torch.pdist(found), torch.pdist(torch.from_numpy(x)))[0, 1] > (0.8 if d == 2 else 0.6)
+
+
+def drawn(made, cells, n_samples, n_steps=15):
+    """Layouts of unseen cells, turned onto the first, ``(S, n, d)``."""
+    h = torch.from_numpy(cells[0])[None]
+    index = ipar.graph.candidate_mask(h, 20)
+    scores = dense_gate(made.gate, h, index)
     with torch.no_grad():
-        condition = made.net.condition(unseen[0], index, dense_gate(made.gate, unseen[0], index))
-        start = noise_poses((1, 80), made.net.config, torch.Generator().manual_seed(0))
-        found = follow_flow(made.net, condition, start, 15).translation[0]
-    distance, true = torch.pdist(found), torch.pdist(unseen[1][0])
-    assert np.corrcoef(distance, true)[0, 1] > 0.8
+        condition = made.net.condition(*(part.expand(n_samples, -1, -1) for part in (h, index, scores)))
+    start = noise_poses((n_samples, h.shape[1]), made.net.config, torch.Generator().manual_seed(0))
+    return torch.from_numpy(aligned_samples(follow_flow(made.net, condition, start, n_steps)).coords)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_samples_of_a_mirrored_tissue_show_both_modes(mirrored):
+    """A cell far from the plane of symmetry lies left in some samples and right in others, and in none between."""
+    sets = pose_sets(2, 8, mirrored=mirrored)
+    made = trainer(sets, 2, max_epochs=60, gate_steps=50)
+    made.fit(sets)
+    cells = slide(9, 2, 80, mirrored=mirrored)
+    samples = drawn(made, cells, 30)
+    far = np.abs(cells[1][:, 0]) > 0.9  # of 1.5
+    _, _, axes = torch.linalg.svd(samples[:, far].flatten(0, 1), full_matrices=False)
+    place = (samples[:, far] @ axes[0]).numpy()  # along the longest axis, which the plane of symmetry halves
+    other_side = np.minimum((place > 0).mean(0), (place < 0).mean(0))
+    between = (np.abs(place) < 0.4).mean()
+    assert between < 0.3
+    if mirrored:
+        assert np.median(other_side) > 0.2
+    else:
+        assert np.median(other_side) < 0.05

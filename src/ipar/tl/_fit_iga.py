@@ -31,7 +31,7 @@ from ipar.nn import IGAConfig
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import stored_encoder, train_embedding
 from ipar.tl._fit import is_embedded, plain
-from ipar.training import FlowTraining, IGAFit, MinisetPlan, fit_flow
+from ipar.training import EncoderRecipe, FlowTraining, IGAFit, MinisetPlan, fit_flow
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -49,6 +49,7 @@ def fit_iga(
     miniset_size: tuple[int, int] = (128, 256),
     n_neighbors: int = 48,
     inputs: Inputs | None = None,
+    recipe: EncoderRecipe | None = None,
     max_epochs: int | None = None,
     refit: bool | None = None,
     ellipse_key: str = ELLIPSE,
@@ -89,6 +90,8 @@ def fit_iga(
         Candidates a cell within a subset: about a quarter of it. More cost time in every one of the steps of a sample.
     inputs
         Input of the encoder, see :func:`ipar.pp.embed`.
+    recipe
+        Shapes and training of the encoder.
     max_epochs
         Passes over the subsets; that of the recipe, if None.
     refit
@@ -147,7 +150,7 @@ def fit_iga(
             adata,
             library_key,
             inputs=inputs,
-            recipe=None,
+            recipe=recipe,
             n_folds=3,
             spatial_key=spatial_key,
             expression=expression,

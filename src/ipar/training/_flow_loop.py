@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from ipar.nn import AttentionSignals, EdgeGate, IGANet, dense_gate, noise_poses
@@ -51,7 +51,8 @@ class FlowTraining:
     lr, lr_min, weight_decay, clip
         AdamW, its cosine end, and the gradient norm that is allowed.
     average
-        Decay of the moving average of the weights, which is what is kept: losses at random times are noisy.
+        Decay of the moving average of the weights, which is what is kept: losses at random times are noisy. It starts
+        lower, so that first, random weights are forgotten.
     curriculum_share
         Share of the training after which ``attention_geometry="curriculum"`` reads the denoised Gaussians alone; until
         then the share of the true ones falls in a straight line.
@@ -133,7 +134,7 @@ class FlowTrainer:
         parameters = [*self.net.parameters(), *self.gate.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs * n_batches, eta_min=config.lr_min)
-        average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(config.average))  # type: ignore[no-untyped-call]
+        average = AveragedModel(self.net, multi_avg_fn=moving_average(config.average))
         kept = cast(IGANet, average.module)
         best, rows, interrupted = _Best([kept, self.gate]), [], False
         devices = [self.device] if self.device.type == "cuda" else []
@@ -184,6 +185,21 @@ class FlowTrainer:
         step(terms["total"], optimiser, self.config.clip)
         found = {name: value.item() for name, value in terms.items()}
         return found | {name: getattr(signals, name).item() for name in SIGNALS}
+
+
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Moving average of weights for :class:`torch.optim.swa_utils.AveragedModel`, of fewer steps while there are few.
+
+    With a constant decay the first, random weights would weigh in for as long as the average is.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, new in zip(averaged, current, strict=True):
+            mean.lerp_(new, 1 - kept)
+
+    return update
 
 
 def flow_terms(
