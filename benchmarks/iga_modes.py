@@ -28,7 +28,7 @@ MODES = ("current", "clean", "curriculum")
 TASKS = ("brain2", "embryo")
 MAX_CELLS = 1000  # of a slide
 N_SETS, SET_SIZE, N_NEIGHBORS = 32, (96, 128), 32
-N_EPOCHS, N_BLOCKS = 40, 2
+N_EPOCHS, N_BLOCKS, BATCH_SIZE = 40, 2, 4
 N_EVALUATED, N_SAMPLES, N_STEPS = 4, 8, 20
 
 Arrays = dict[str, Any]
@@ -93,7 +93,7 @@ def run_one(task: str, mode: str, seed: int, options: argparse.Namespace) -> dic
         d_input=slides[0][0].shape[1], n_blocks=N_BLOCKS, attention_geometry=mode, units=ellipse_units(sets)
     )
     start = time.process_time()
-    net, gate, run = train_flow(sets, (), config, FlowTraining(max_epochs=N_EPOCHS), None, seed)
+    net, gate, run = train_flow(sets, (), config, FlowTraining(max_epochs=N_EPOCHS, batch_size=BATCH_SIZE), None, seed)
     seconds = time.process_time() - start
     tail = run.history.tail(max(N_EPOCHS // 5, 1)).mean(numeric_only=True)
     return {
@@ -175,9 +175,10 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, default=None, help="page whose generated part is replaced")
     parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
     parser.add_argument("--embed-only", action="store_true", help="make the embeddings and stop")
+    parser.add_argument("--report-only", action="store_true", help="write the page from what has been run so far")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for task in options.tasks:
+    for task in options.tasks if not options.report_only else ():
         for seed in options.seeds:
             if options.embed_only:
                 embedded(task, seed, options)

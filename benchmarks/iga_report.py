@@ -29,7 +29,8 @@ _LOWER = {"sample_rmse", "mean_rmse", "log_scale_rmse"}
 
 def write_section(options: argparse.Namespace, command: str) -> None:
     """Replace the generated part of the page, and draw the picture beside it."""
-    results = {task: read(Path(options.out) / task, options.modes, options.seeds) for task in options.tasks}
+    found = {task: read(Path(options.out) / task, options.modes, options.seeds) for task in options.tasks}
+    results = {task: runs for task, runs in found.items() if any(runs.values())}
     page = options.markdown.read_text()
     before, rest = page.split(START, 1)
     after = rest.split(END, 1)[1]
@@ -41,18 +42,31 @@ def write_section(options: argparse.Namespace, command: str) -> None:
 
 
 def read(folder: Path, modes: list[str], seeds: list[int]) -> Runs:
-    """Runs of one task, ``[mode] → one a seed``."""
-    return {mode: [json.loads((folder / f"{mode}-{seed}.json").read_text()) for seed in seeds] for mode in modes}
+    """Runs of one task, ``[mode] → one a seed``, of the seeds that have been run with every mode."""
+    paths = {seed: [folder / f"{mode}-{seed}.json" for mode in modes] for seed in seeds}
+    whole = [own for own in paths.values() if all(path.is_file() for path in own)]
+    return {mode: [json.loads(own[i].read_text()) for own in whole] for i, mode in enumerate(modes)}
 
 
 def _settings(results: dict[str, Runs], command: str) -> str:
-    from iga_modes import MAX_CELLS, N_BLOCKS, N_EPOCHS, N_EVALUATED, N_NEIGHBORS, N_SAMPLES, N_SETS, N_STEPS, SET_SIZE
+    from iga_modes import (
+        BATCH_SIZE,
+        MAX_CELLS,
+        N_BLOCKS,
+        N_EPOCHS,
+        N_EVALUATED,
+        N_NEIGHBORS,
+        N_SAMPLES,
+        N_SETS,
+        N_STEPS,
+        SET_SIZE,
+    )
 
     runs = [run for by_mode in results.values() for own in by_mode.values() for run in own]
     seconds = np.median([run["cpu_seconds"] for run in runs])
-    return f"""Small on purpose, so that all {len(runs)} runs fit into half an hour of one core: {N_BLOCKS} blocks, {N_SETS} sets of
+    return f"""{len(runs)} runs, small on purpose: {N_BLOCKS} blocks, {N_SETS} sets of
 {SET_SIZE[0]} to {SET_SIZE[1]} cells from slides of at most {MAX_CELLS} cells, {N_NEIGHBORS} candidates, {N_EPOCHS} epochs of
-{N_SETS // 4} steps ({seconds:.0f} seconds each, median). The networks of a seed start from the same weights and see the same
+{N_SETS // BATCH_SIZE} steps ({seconds:.0f} seconds each, median). The networks of a seed start from the same weights and see the same
 sets, times and noise. Unseen sets are {N_EVALUATED} of {SET_SIZE[1]} cells of the test slide, with {N_SAMPLES} samples of
 {N_STEPS} steps each. Means ± sd over seeds; in brackets the difference to `current`, paired over seeds. Made with
 
@@ -81,7 +95,7 @@ def section(task: str, runs: Runs) -> str:
         "`wmax_sat_frac`": lambda run: max(run["history"]["wmax_sat_frac"]),
         "`log_det_min`": lambda run: min(run["history"]["log_det_min"]),
     }
-    lines = [f"### {task}", "", f"{spec.kind}: {train} → {spec.test}. {len(next(iter(runs.values())))} seeds.", ""]
+    lines = [f"### {task}", "", f"{spec.kind}: {train} → {spec.test}. {_seeds(runs)}.", ""]
     lines += _table("loss or signal", losses, runs)
     scores = {}
     for name, title in _SCORES.items():
@@ -89,6 +103,11 @@ def section(task: str, runs: Runs) -> str:
         scores[f"{title}, true ellipses"] = lambda run, name=name: run["true"][name]
     lines += ["", *_table("at inference", scores, runs), "", _verdict(task, runs)]
     return "\n".join(lines) + "\n"
+
+
+def _seeds(runs: Runs) -> str:
+    count = len(next(iter(runs.values())))
+    return f"{count} seed" + ("s" if count > 1 else "")
 
 
 def _fall(history: dict[str, list[float]]) -> float:
@@ -132,7 +151,7 @@ def _verdict(task: str, runs: Runs) -> str:
     inner = [run["predicted"]["mean_rmse"] - run["true"]["mean_rmse"] for own in runs.values() for run in own]
     parts.append(
         f"The train–inference gap, RMSE with predicted less RMSE with true ellipses, is {np.mean(inner):+.4f} ± "
-        f"{np.std(inner, ddof=1):.4f} over all runs of {task}."
+        f"{np.std(inner, ddof=1) if len(inner) > 1 else 0.0:.4f} over all runs of {task}."
     )
     return "\n".join(f"- {part}" for part in parts)
 

@@ -47,7 +47,7 @@ class FlowTraining:
     max_epochs
         Passes over the sets.
     batch_size
-        Sets a step: each has one time and one noise.
+        Sets a step: each has one time and one noise. Twice as many steps of half the sets learn more in the same time.
     lr, lr_min, weight_decay, clip
         AdamW, its cosine end, and the gradient norm that is allowed.
     average
@@ -64,8 +64,8 @@ class FlowTraining:
         Weights of the losses.
     """
 
-    max_epochs: int = 40
-    batch_size: int = 4
+    max_epochs: int = 30
+    batch_size: int = 2
     lr: float = 2e-3
     lr_min: float = 2e-5
     weight_decay: float = 1e-3
@@ -146,17 +146,8 @@ class FlowTrainer:
                 for epoch in range(n_epochs):
                     weight = self.clean_weight(epoch, n_epochs)
                     row: dict[str, Any] = {"epoch": epoch, "lr": schedule.get_last_lr()[0], "clean_weight": weight}
-                    totals: dict[str, float] = {}
-                    for number, indices in enumerate(batch_order(sizes, config.batch_size, rng)):
-                        if number % _TRIM_EVERY == 0:
-                            release_memory()
-                        terms = self._step([train[i] for i in indices], weight, optimiser)
-                        average.update_parameters(self.net)
-                        schedule.step()
-                        _add(totals, terms, n_batches)
-                        bar.update()
-                        bar.set_postfix(translation=f"{terms['translation']:.3f}", refresh=False)
-                    row |= totals
+                    batches = batch_order(sizes, config.batch_size, rng)
+                    row |= self._epoch(train, batches, weight, optimiser, schedule, average, bar)
                     scores = validate_flow(kept, self.gate, validation) if validation else {}
                     rows.append(row | scores)
                     final = weight == self.clean_weight(n_epochs - 1, n_epochs)
@@ -169,6 +160,28 @@ class FlowTrainer:
         self.net.eval()
         self.gate.eval()
         return Trained(pd.DataFrame(rows, columns=FLOW_HISTORY), best.epoch, interrupted)
+
+    def _epoch(
+        self,
+        train: Sequence[PoseSet],
+        batches: Sequence[Sequence[int]],
+        clean_weight: float,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        average: AveragedModel,
+        bar: tqdm[Any],
+    ) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for number, indices in enumerate(batches):
+            if number % _TRIM_EVERY == 0:
+                release_memory()
+            terms = self._step([train[i] for i in indices], clean_weight, optimiser)
+            average.update_parameters(self.net)
+            schedule.step()
+            _add(totals, terms, len(batches))
+            bar.update()
+            bar.set_postfix(translation=f"{terms['translation']:.3f}", refresh=False)
+        return totals
 
     def _step(self, sets: Sequence[PoseSet], clean_weight: float, optimiser: torch.optim.Optimizer) -> dict[str, float]:
         self.net.train()
