@@ -85,6 +85,8 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     skipped = [f"{LABELS[m]} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
     if skipped:
         lines += ["", f"Not applicable: {'; '.join(skipped)}"]
+    if "iga" in shown:
+        lines += ["", _uncertainty(shown["iga"])]
     if "ipar" in shown:
         lines += ["", _paired(shown)]
     return "\n".join(lines) + "\n"
@@ -101,6 +103,14 @@ def _verdict(verdicts: list[dict[str, float]]) -> str:
     return (
         f"ipar's verdict before training: {word} (training slides left out: distance Spearman {spearman:.2f}, permuted "
         f"{permuted:.2f}; candidate recall {recall:.1f} × chance)."
+    )
+
+
+def _uncertainty(runs: list[dict[str, Any]]) -> str:
+    spearman, half = (_cell(_values(runs, key), bold=False) for key in ("uncertainty_spearman", "certain_half_error"))
+    return (
+        f"IGA's uncertainty of a cell has a Spearman correlation of {spearman} with its error; the more certain half of the "
+        f"cells has {half} times the mean error of all."
     )
 
 

@@ -23,6 +23,7 @@ LIMITS = {  # seconds, GiB
     "ipar demo": (300.0, None),
     "fit_ipalite, brain2": (600.0, 3.0),
     "predict_coords, 100,000 cells": (300.0, 4.0),
+    "sample_coords, 5,000 cells, 20 samples, 50 steps": (600.0, 4.0),
 }
 
 
@@ -96,6 +97,20 @@ def run_predict(options: argparse.Namespace) -> None:
     _report(time.perf_counter() - start, {"gib_before": round(before, 2)})
 
 
+def run_sample(_: argparse.Namespace) -> None:
+    """Sampling from an IGA of the default shape; its time does not depend on its weights, nor on what is embedded."""
+    import numpy as np
+
+    from ipar.model import IGA
+    from ipar.nn import EdgeGate, IGAConfig, IGANet
+
+    model = IGA(encoder=None, net=IGANet(IGAConfig()), gate=EdgeGate(128), n_neighbors=48)
+    h = np.random.default_rng(0).normal(size=(5_000, 128)).astype(np.float32)
+    start, used = time.perf_counter(), time.process_time()
+    model.sample(h, 20, n_steps=50)
+    _report(time.perf_counter() - start, {"cpu_seconds": round(time.process_time() - used, 1)})
+
+
 def _report(seconds: float, extra: dict[str, object]) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print("RESULT " + json.dumps({"seconds": round(seconds, 3), "peak_gib": round(peak, 2), **extra}))
@@ -106,6 +121,7 @@ RUNS = {
     "ipar demo": run_demo,
     "fit_ipalite, brain2": run_fit,
     "predict_coords, 100,000 cells": run_predict,
+    "sample_coords, 5,000 cells, 20 samples, 50 steps": run_sample,
 }
 
 

@@ -15,9 +15,9 @@ import torch
 from scipy import sparse
 
 import ipar
-from ipar.model import IPALite
-from ipar.nn import IPALiteConfig
-from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining
+from ipar.model import IGA, IPALite
+from ipar.nn import IGAConfig, IPALiteConfig
+from ipar.training import EncoderRecipe, EncoderTraining, FlowTraining, IPALiteTraining, OverviewTraining
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a worker a core: threads of their own would only get into each other's way
@@ -49,6 +49,17 @@ SMALL = {
     "n_minisets": 8,
     "miniset_size": (48, 80),
     "max_epochs": 2,
+    "progress": False,
+}
+
+SMALL_IGA = {
+    "config": IGAConfig(d_state=16, n_heads=2, d_head=8, n_blocks=2),
+    "training": FlowTraining(gate_steps=10, lr=5e-3),
+    "n_minisets": 8,
+    "miniset_size": (48, 80),
+    "n_neighbors": 20,
+    "max_epochs": 4,
+    "refit": False,
     "progress": False,
 }
 
@@ -94,7 +105,7 @@ class Fitted:
 
     train: ad.AnnData
     query: ad.AnnData
-    model: IPALite
+    model: IPALite | IGA
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,15 @@ def fitted():
     ipar.pp.candidates(train, 40)
     model = ipar.tl.fit_ipalite(train, "slide", **SMALL)
     return Fitted(train, query, model)
+
+
+@pytest.fixture(scope="session")
+def generated(fitted):
+    """The same with a generative model."""
+    train = fitted.train.copy()
+    del train.uns["ipar"]
+    train.uns["ipar"] = {"localisability": dict(fitted.train.uns["ipar"]["localisability"])}
+    return Fitted(train, fitted.query, ipar.tl.fit_iga(train, "slide", **SMALL_IGA))
 
 
 @pytest.fixture
@@ -153,13 +173,14 @@ class Settings:
     embed: dict
     hasty: dict
     fit: dict
+    iga: dict
 
 
 @pytest.fixture(scope="session")
 def settings():
     """Keyword arguments that make training quick."""
     common = {"inputs": "pca", "progress": False}
-    return Settings({"recipe": RECIPE, **common}, {"recipe": HASTY, **common}, SMALL)
+    return Settings({"recipe": RECIPE, **common}, {"recipe": HASTY, **common}, SMALL, SMALL_IGA)
 
 
 @pytest.fixture

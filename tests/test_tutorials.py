@@ -22,6 +22,8 @@ _gate = IPALiteTraining(gate_steps=20)
 ipar.tl.fit_ipalite = functools.partial(
     ipar.tl.fit_ipalite, training=_gate, n_minisets=6, miniset_size=(96, 128), max_epochs=2
 )
+ipar.tl.fit_iga = functools.partial(ipar.tl.fit_iga, n_minisets=4, miniset_size=(48, 64), max_epochs=2)
+ipar.tl.sample_coords = functools.partial(ipar.tl.sample_coords, n_steps=3)
 """
 
 

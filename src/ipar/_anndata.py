@@ -18,6 +18,19 @@ CANDIDATES = "ipar_candidates"
 COORDS = "X_ipar"
 RECYCLES = "X_ipar_recycles"
 RECORD = "ipar"
+ELLIPSE = "ellipse"
+SAMPLES = "X_ipar_samples"
+UNCERTAINTY = "ipar_uncertainty"
+
+ELLIPSE_COLUMNS = {
+    2: ("offset_x", "offset_y", "sd_major", "sd_minor", "angle"),
+    3: (
+        *("offset_x", "offset_y", "offset_z", "sd_major", "sd_middle", "sd_minor"),
+        *("rotvec_x", "rotvec_y", "rotvec_z"),
+    ),
+}
+"""Columns of a table of ellipses: offset of the centre from the cell's position, standard deviations along the axes, and
+the turn that carries the coordinate axes onto them, in radians."""
 
 MIN_CELLS = 50  # below, a slide has hardly any neighbourhoods to learn from
 
@@ -85,23 +98,34 @@ def check_slide_sizes(slides: pd.Categorical, minimum: int = MIN_CELLS) -> None:
         raise ValueError(msg)
 
 
-def get_coords(adata: AnnData, spatial_key: str = "spatial") -> NDArray[np.float32]:
-    """Read coordinates, float32 ``(n, 2)``, centred to keep the precision of large offsets.
+def get_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int, ...] = (2,)) -> NDArray[np.float32]:
+    """Read coordinates, float32 ``(n, d)``, centred to keep the precision of large offsets.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    spatial_key
+        Key in ``obsm``.
+    dims
+        Numbers of dimensions d that are understood.
 
     Raises
     ------
     KeyError
         If there are none.
     ValueError
-        If they are not of shape ``(n, 2)``, not finite, or all the same.
+        If they are of another shape or not finite.
     """
     if spatial_key not in adata.obsm:
         msg = f"adata.obsm has no {spatial_key!r}: training needs tissue coordinates; name their key as spatial_key."
         raise KeyError(msg)
     raw = adata.obsm[spatial_key]
     coords = np.asarray(raw.to_numpy() if isinstance(raw, pd.DataFrame) else raw)
-    if coords.ndim != 2 or coords.shape[1] != 2:
-        msg = f"obsm[{spatial_key!r}] must be of shape (n_cells, 2), found {coords.shape}: keep the two columns of the plane."
+    if coords.ndim != 2 or coords.shape[1] not in dims:
+        wanted = " or ".join(f"(n_cells, {d})" for d in dims)
+        remedy = "keep the two columns of the plane" if dims == (2,) else "keep the columns of positions"
+        msg = f"obsm[{spatial_key!r}] must be of shape {wanted}, found {coords.shape}: {remedy}."
         raise ValueError(msg)
     coords = coords.astype(np.float64)
     if not np.isfinite(coords).all():

@@ -12,7 +12,8 @@ import pytest
 
 import ipar
 from ipar.model import _io
-from ipar.model._io import FORMAT_VERSION, encoder_from_state, encoder_state, model_from_state, model_state
+from ipar.model._io import FORMATS, model_from_state, model_state
+from ipar.model._state import encoder_from_state, encoder_state
 
 
 @pytest.fixture
@@ -127,13 +128,13 @@ def test_no_model_at_all(saved, tmp_path, kind):
         ipar.load(path)
 
 
-@pytest.mark.parametrize("change", [{"format_version": 1}, {"format": "ipar.IGA"}])
+@pytest.mark.parametrize("change", [{"format_version": 1}, {"format": "ipar.IGA"}, {"format": "ipar.IPA3"}])
 def test_another_version_is_named(saved, change):
     edit(saved, lambda head: head.update(change))
     version = re.escape(ipar.__version__)
     with pytest.raises(
         ValueError,
-        match=rf"this ipar reads ipar\.IPALite version {FORMAT_VERSION}: load it with ipar {version}, or fit",
+        match=rf"reads ipar\.IPALite version {FORMATS['ipar.IPALite']} and ipar\.IGA .*: load it with ipar {version}, or fit",
     ):
         ipar.load(saved)
 

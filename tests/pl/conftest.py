@@ -31,6 +31,11 @@ def make_predicted():
     layouts = [unit + rng.normal(scale=0.6 - 0.15 * r, size=(N, 2)) for r in range(R + 1)]
     adata.obsm["X_ipar_recycles"] = np.concatenate(layouts, axis=1).astype(np.float32)
     adata.obsm["X_ipar"] = layouts[-1].astype(np.float32)
+    drawn = unit[:, None] + rng.normal(scale=rng.uniform(0.05, 0.4, size=(N, 1, 1)), size=(N, 5, 2))
+    adata.obsm["X_ipar_samples"] = drawn.reshape(N, -1).astype(np.float32)
+    adata.obs["ipar_uncertainty"] = np.sqrt(drawn.var(axis=1).sum(axis=-1))
+    minor = rng.uniform(2, 5, N)
+    adata.obsm["ellipse"] = np.column_stack([rng.normal(size=(N, 2)), 2 * minor, minor, rng.uniform(-1.5, 1.5, N)])
     query = np.array([5, 40, 77, 110])
     # the pass of a query holds a random part of the cells, in random order
     cells = np.stack([rng.permutation(np.append(rng.choice(np.delete(np.arange(N), q), 79, False), q)) for q in query])

@@ -13,9 +13,11 @@ NAMES = [
     "coord_progression",
     "coords",
     "diagnostics",
+    "ellipses",
     "gap",
     "history",
     "localisability",
+    "samples",
     "shepard",
     "uncertainty",
 ]

@@ -1,7 +1,17 @@
-"""Pure functions on tensors: gauges, random-walk operators, stress edges, Procrustes alignment."""
+"""Pure functions on tensors: gauges, random walks, stress edges, Procrustes alignment, rotations and Gaussians."""
 
+from ipar.geometry._ellipses import (
+    area_moments,
+    ellipse_table,
+    ellipses_of_rigid,
+    rigid_of_ellipses,
+    ring_moments,
+)
 from ipar.geometry._gauge import gauge_fix
+from ipar.geometry._overlap import gaussian_overlap, pack_symmetric
 from ipar.geometry._procrustes import apply_similarity, procrustes_transform
+from ipar.geometry._rigid import OffsetGaussianRigid
+from ipar.geometry._rotation import n_angles, random_rotation, rotation_exp, rotation_log
 from ipar.geometry._stress import landmark_count, log_edge_distance, log_stress, multiscale_edges
 from ipar.geometry._walk import (
     WalkTarget,
@@ -15,17 +25,29 @@ from ipar.geometry._walk import (
 )
 
 __all__ = [
+    "OffsetGaussianRigid",
     "WalkTarget",
     "apply_similarity",
+    "area_moments",
+    "ellipse_table",
+    "ellipses_of_rigid",
     "gauge_fix",
+    "gaussian_overlap",
     "landmark_count",
     "log_edge_distance",
     "log_stress",
     "log_walk",
     "multiscale_edges",
+    "n_angles",
     "neighbour_count",
+    "pack_symmetric",
     "predicted_walk",
     "procrustes_transform",
+    "random_rotation",
+    "rigid_of_ellipses",
+    "ring_moments",
+    "rotation_exp",
+    "rotation_log",
     "squared_distances",
     "walk_kl",
     "walk_steps",

@@ -1,7 +1,7 @@
 """Candidate search."""
 
 from ipar.graph._averages import averaged_features, neighbor_average
-from ipar.graph._candidates import candidate_mask, cosine_candidates
+from ipar.graph._candidates import candidate_mask, cosine_candidates, thinned_candidates
 from ipar.graph._mutual import mutual_neighbors
 from ipar.graph._neighbors import connectivities, default_transformer, neighbor_distances
 
@@ -14,4 +14,5 @@ __all__ = [
     "mutual_neighbors",
     "neighbor_average",
     "neighbor_distances",
+    "thinned_candidates",
 ]

@@ -1,9 +1,20 @@
-"""The fitted model, on arrays, and its files."""
+"""Fitted models, on arrays, and their files."""
 
 from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import GeometryEncoder
+from ipar.model._iga import IGA, PoseSamples
 from ipar.model._io import load
 from ipar.model._ipalite import Attention, IPALite, Layout
 from ipar.model._sharpen import Sharpening
 
-__all__ = ["Attention", "ConsensusPlan", "GeometryEncoder", "IPALite", "Layout", "Sharpening", "load"]
+__all__ = [
+    "IGA",
+    "Attention",
+    "ConsensusPlan",
+    "GeometryEncoder",
+    "IPALite",
+    "Layout",
+    "PoseSamples",
+    "Sharpening",
+    "load",
+]

@@ -1,4 +1,4 @@
-"""Models as plain values and on disk: JSON for settings, safetensors for weights, no pickle."""
+"""Models on disk: JSON for settings, safetensors for weights, no pickle."""
 
 from __future__ import annotations
 
@@ -8,139 +8,40 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ipar.model._consensus import ConsensusPlan
-from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
+from ipar.model._iga import IGA
+from ipar.model._iga_state import iga_from_state, iga_state
 from ipar.model._ipalite import IPALite
-from ipar.model._sharpen import Sharpening
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
+from ipar.model._state import Arrays, ipalite_from_state, ipalite_state
 
-if TYPE_CHECKING:
-    from torch import nn
+FORMATS = {"ipar.IPALite": 3, "ipar.IGA": 1}
+"""Kinds of models and the version of each that is written and read."""
 
-FORMAT = "ipar.IPALite"
-FORMAT_VERSION = 3
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
-Arrays = dict[str, NDArray[Any]]
+
+def model_format(model: IPALite | IGA) -> str:
+    """Kind of a model, as its files name it."""
+    return "ipar.IGA" if isinstance(model, IGA) else "ipar.IPALite"
 
 
-def module_arrays(module: nn.Module, prefix: str) -> Arrays:
-    """Weights of a module as numpy arrays under prefixed names."""
-    return {f"{prefix}.{name}": value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-
-
-def load_module(module: nn.Module, arrays: Mapping[str, NDArray[Any]], prefix: str) -> None:
-    """Fill a module from :func:`module_arrays`."""
-    start = f"{prefix}."
-    own = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
-    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in own.items()})
-    module.eval()
-
-
-def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
-    """Settings and arrays of an encoder."""
-    config = {
-        "genes": encoder.genes.tolist(),
-        "record": encoder.record,
-        "averaging": asdict(encoder.averaging),
-        "gene_scale": encoder.gene_scale,
-        "parts": [
-            {
-                "source": part.source,
-                "terms": list(part.terms),
-                "n_input": part.net.n_input,
-                "hidden": list(part.net.hidden),
-                "n_output": part.net.n_output,
-            }
-            for part in encoder.parts
-        ],
-    }
-    if encoder.overview is not None:
-        names = ("n_input", "width", "n_layers", "n_heads", "n_output")
-        config["overview"] = {name: getattr(encoder.overview, name) for name in names}
-    arrays: Arrays = {"loadings": encoder.loadings}
-    for i, part in enumerate(encoder.parts):
-        arrays |= module_arrays(part.net, f"part{i}")
-    if encoder.overview is not None:
-        arrays |= module_arrays(encoder.overview, "overview")
-    return config, arrays
-
-
-def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GeometryEncoder:
-    """The encoder of :func:`encoder_state`."""
-    parts = []
-    for i, part in enumerate(config["parts"]):
-        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
-            net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
-        load_module(net, arrays, f"part{i}")
-        parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
-    overview = None
-    if "overview" in config:
-        with torch.random.fork_rng(devices=[]):
-            overview = SetEncoder(**config["overview"])
-        load_module(overview, arrays, "overview")
-    loadings = np.asarray(arrays["loadings"], dtype=np.float32)
-    return GeometryEncoder(
-        genes=pd.Index(config["genes"]),
-        loadings=loadings,
-        parts=tuple(parts),
-        record=dict(config["record"]),
-        averaging=Averaging(**config["averaging"]),
-        gene_scale=config["gene_scale"],
-        overview=overview,
-    )
-
-
-def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
+def model_state(model: IPALite | IGA) -> tuple[dict[str, Any], Arrays]:
     """Settings and arrays of a model."""
-    encoder_config, encoder_arrays = encoder_state(model.encoder)
-    config = {
-        "encoder": encoder_config,
-        "net": model.net.config.to_dict(),
-        "beta": model.beta,
-        "n_neighbors": model.n_neighbors,
-        "plan": asdict(model.plan),
-        "global_weight": model.global_weight,
-        "sharpening": None if model.sharpening is None else asdict(model.sharpening),
-        "record": model.record,
-    }
-    arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
-    return config, arrays | module_arrays(model.net, "net") | module_arrays(model.gate, "gate")
+    return iga_state(model) if isinstance(model, IGA) else ipalite_state(model)
 
 
-def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite:
-    """The model of :func:`model_state`."""
-    with torch.random.fork_rng(devices=[]):
-        net = IPALiteNet(IPALiteConfig(**config["net"]))
-        gate = EdgeGate(net.config.d_input, net.config.gate_heads)
-    load_module(net, arrays, "net")
-    load_module(gate, arrays, "gate")
-    start = "encoder."
-    own = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
-    encoder = encoder_from_state(config["encoder"], own)
-    plan = ConsensusPlan(**config["plan"])
-    return IPALite(
-        encoder=encoder,
-        net=net,
-        gate=gate,
-        beta=config["beta"],
-        n_neighbors=config["n_neighbors"],
-        plan=plan,
-        record=dict(config["record"]),
-        global_weight=config["global_weight"],
-        sharpening=None if config["sharpening"] is None else Sharpening(**config["sharpening"]),
-    )
+def model_from_state(
+    config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], kind: str = "ipar.IPALite"
+) -> IPALite | IGA:
+    """The model of :func:`model_state`, of a kind that :func:`model_format` gives."""
+    return iga_from_state(config, arrays) if kind == "ipar.IGA" else ipalite_from_state(config, arrays)
 
 
 def _digest(content: bytes) -> str:
@@ -151,7 +52,7 @@ def _canonical(config: Any) -> bytes:
     return json.dumps(config, sort_keys=True).encode()
 
 
-def write_model(model: IPALite, path: Path) -> None:
+def write_model(model: IPALite | IGA, path: Path) -> None:
     """Write a model's directory; see :meth:`IPALite.save`."""
     from ipar import __version__
 
@@ -164,8 +65,8 @@ def write_model(model: IPALite, path: Path) -> None:
     try:
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staging / _WEIGHTS)
         head = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format": model_format(model),
+            "format_version": FORMATS[model_format(model)],
             "ipar_version": __version__,
             "config_sha256": _digest(_canonical(config)),
             "weights_sha256": _digest((staging / _WEIGHTS).read_bytes()),
@@ -196,8 +97,8 @@ def _swap_in(staging: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(path: str | Path) -> IPALite:
-    """Read a model that :meth:`IPALite.save` wrote.
+def load(path: str | Path) -> IPALite | IGA:
+    """Read a model that :meth:`IPALite.save` or :meth:`IGA.save` wrote.
 
     Parameters
     ----------
@@ -206,7 +107,7 @@ def load(path: str | Path) -> IPALite:
 
     Returns
     -------
-    IPALite
+    IPALite or IGA
         The model, ready to predict.
 
     Raises
@@ -222,7 +123,8 @@ def load(path: str | Path) -> IPALite:
         raise FileNotFoundError(msg)
     config = _read_config(path)
     try:
-        return model_from_state(config["config"], _read_weights(path, config["weights_sha256"]))
+        weights = _read_weights(path, config["weights_sha256"])
+        return model_from_state(config["config"], weights, config["format"])
     except (KeyError, TypeError, RuntimeError) as error:
         msg = f"The model at {path} is not complete ({error}): save it again from the fitted model."
         raise ValueError(msg) from error
@@ -235,10 +137,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         msg = f"{path / _CONFIG} is truncated or not of an ipar model ({error}): save the model again."
         raise ValueError(msg) from error
-    if found != (FORMAT, FORMAT_VERSION):
+    if found not in FORMATS.items():
+        readable = " and ".join(f"{kind} version {version}" for kind, version in FORMATS.items())
         msg = (
-            f"The model at {path} has format {found[0]} version {found[1]}, this ipar reads {FORMAT} version "
-            f"{FORMAT_VERSION}: load it with ipar {head.get('ipar_version')}, or fit it again."
+            f"The model at {path} has format {found[0]} version {found[1]}, this ipar reads {readable}: load it with ipar "
+            f"{head.get('ipar_version')}, or fit it again."
         )
         raise ValueError(msg)
     if _digest(_canonical(head.get("config"))) != head.get("config_sha256"):

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ipar._anndata import RECORD
-from ipar.pl._figure import AxesLike
+    from ipar.pl._figure import AxesLike
 
 _REMEDY = "ipar.tl.fit_ipalite"
 _TITLES = {
@@ -26,14 +25,30 @@ _TITLES = {
     "repulsion": "repulsion",
     "entropy": "entropy term",
     "gate": "gate KL",
+    "translation": "translation",
+    "rotation": "rotation",
+    "auxiliary": "distances, anchor",
+    "local_mean": "local mean",
+    "scaling": "scaling",
+    "geo_scaled_absmax": "largest geometry term",
+    "wmax_sat_frac": "saturated rows",
+    "log_det_min": "least log-determinant",
 }
-_CURVES = {"val_gated": ("candidates and gate", BLUE), "val_target": ("target edges", ORANGE)}
+_TERMS = {
+    "val_gated": ("total", "walk", "stress", "gate", "repulsion", "entropy"),
+    "val_pose": ("translation", "rotation", "auxiliary", "local_mean", "scaling", "gate"),
+}
+_CURVES = {
+    "val_gated": {"val_gated": ("candidates and gate", BLUE), "val_target": ("target edges", ORANGE)},
+    "val_pose": {"val_pose": ("denoised ellipses", BLUE), "val_pose_clean": ("true ellipses", ORANGE)},
+}
+_VALIDATION = {"val_gated": "E_geo on validation minisets", "val_pose": "pose losses on validation sets"}
 
 
 def history(
     adata: AnnData,
     *,
-    terms: Sequence[str] = ("total", "walk", "stress", "gate", "repulsion", "entropy"),
+    terms: Sequence[str] | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -45,12 +60,16 @@ def history(
     target edges without it, what the geometry alone could reach. Grey: the epochs in which the weight of the walk
     loss still rises, whose total cannot be compared with later ones and which cannot be chosen.
 
+    After :func:`ipar.tl.fit_iga` the large panel shows the sum of the pose losses, with attention on the ellipses that are
+    being denoised, as at inference, which chooses the epoch, and on the true ones.
+
     Parameters
     ----------
     adata
-        Cells that :func:`ipar.tl.fit_ipalite` has trained on, with ``uns["ipar"]["history"]``, one row an epoch.
+        Cells that :func:`ipar.tl.fit_ipalite` or :func:`ipar.tl.fit_iga` has trained on, with ``uns["ipar"]["history"]``, one row an epoch.
     terms
-        Columns of the history to draw in small panels. Empty: the validation panel alone.
+        Columns of the history to draw in small panels, for IGA also its debug signals ``"geo_scaled_absmax"``,
+        ``"wmax_sat_frac"`` and ``"log_det_min"``. None: the losses. Empty: the validation panel alone.
     ax
         Axes to draw on instead of a new figure: one for the validation curves, then one for each of `terms`.
     show
@@ -71,6 +90,8 @@ def history(
         For a history without epochs, or a wrong number of axes.
     """
     table = pd.DataFrame(run_record(adata, "history", _REMEDY))
+    chosen_by = "val_pose" if "val_pose" in table else "val_gated"
+    terms = _TERMS[chosen_by] if terms is None else terms
     if missing := [term for term in ("epoch", *terms) if term not in table]:
         msg = f"the history has no column {missing}: pass terms out of {list(table)}, or run {_REMEDY} again."
         raise KeyError(msg)
@@ -79,7 +100,7 @@ def history(
         raise ValueError(msg)
     best = adata.uns[RECORD].get("history_best")
     axes = _mosaic(len(terms)) if ax is None else given_axes(ax, ["validation", *terms])
-    _draw_validation(axes[0], table, None if best is None else int(best))
+    _draw_validation(axes[0], table, None if best is None else int(best), chosen_by)
     for panel, term in zip(axes[1:], terms, strict=True):
         panel.plot(table["epoch"], table[term], color=INK, linewidth=1.4, label=term, marker="o", markersize=2.5)
         _dress(panel, table, _TITLES.get(term, term))
@@ -110,18 +131,18 @@ def _dress(ax: Axes, table: pd.DataFrame, title: str) -> None:
         ax.axvspan(*span, color=GREY, alpha=0.25, linewidth=0, zorder=0, label="walk weight rises")
 
 
-def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None) -> None:
+def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None, chosen_by: str) -> None:
     values = table.set_index("epoch")
-    for column, (label, color) in _CURVES.items():
+    for column, (label, color) in _CURVES[chosen_by].items():
         curve = values[column].dropna() if column in values else pd.Series(dtype=np.float64)
         if len(curve):  # validation may run on some epochs only: its points are joined over the gaps
             ax.plot(curve.index, curve, color=color, linewidth=1.8, marker="o", markersize=3.5, label=label)
-    _dress(ax, table, "E_geo on validation minisets")
+    _dress(ax, table, _VALIDATION[chosen_by])
     if not ax.lines:
         ax.text(0.5, 0.5, "no validation", transform=ax.transAxes, ha="center", color=INK, fontsize=9)
         return
-    if best is not None and best in values.index and "val_gated" in values:
-        value = float(values["val_gated"].loc[best])
+    if best is not None and best in values.index and chosen_by in values:
+        value = float(values[chosen_by].loc[best])
         ax.axvline(best, color=INK, linewidth=0.8, linestyle=":", zorder=1)
         label = f"best: epoch {best}" + (f", {value:.2f}" if np.isfinite(value) else "")
         ax.plot(

@@ -14,9 +14,9 @@ from ipar._anndata import EMBED, EMBED_RECORD, check_distinct, check_slide_sizes
 from ipar._device import get_device
 from ipar._expression import Expression, get_expression, warn_empty_cells
 from ipar._seed import as_seed
-from ipar.model import GeometryEncoder, IPALite
+from ipar.model import IGA, GeometryEncoder, IPALite
 from ipar.model._encoder import Inputs
-from ipar.model._io import encoder_from_state, encoder_state
+from ipar.model._state import encoder_from_state, encoder_state
 from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide
 
@@ -34,7 +34,7 @@ def embed(
     adata: AnnData,
     library_key: str | None = None,
     *,
-    model: IPALite | None = None,
+    model: IPALite | IGA | None = None,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
     n_folds: int = 3,
@@ -126,9 +126,43 @@ def embed(
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]  # it speaks of the embedding that was just replaced
         return adata if copy else None
-    slides = get_slides(adata, _needed(library_key), minimum=2)
+    train_embedding(
+        adata,
+        _needed(library_key),
+        inputs=inputs,
+        recipe=recipe,
+        n_folds=n_folds,
+        spatial_key=spatial_key,
+        expression=expression,
+        layer=layer,
+        random_state=random_state,
+        device=device,
+        progress=progress,
+        key_added=key_added,
+    )
+    return adata if copy else None
+
+
+def train_embedding(
+    adata: AnnData,
+    library_key: str,
+    *,
+    inputs: Inputs | None,
+    recipe: EncoderRecipe | None,
+    n_folds: int,
+    spatial_key: str,
+    expression: Expression,
+    layer: str | None,
+    random_state: int,
+    device: str,
+    progress: bool,
+    key_added: str = EMBED,
+    dims: tuple[int, ...] = (2,),
+) -> None:
+    """What :func:`embed` does without a model, for coordinates of any of the dimensions ``dims``."""
+    slides = get_slides(adata, library_key, minimum=2)
     check_slide_sizes(slides)
-    coords = get_coords(adata, spatial_key)
+    coords = get_coords(adata, spatial_key, dims=dims)
     check_distinct(coords, slides)
     fit = fit_embedding(
         split_slides(expression, coords, slides),
@@ -145,7 +179,6 @@ def embed(
     if layer is not None:
         adata.uns[EMBED_RECORD]["layer"] = layer
     _report(fit)
-    return adata if copy else None
 
 
 def _needed(library_key: str | None) -> str:
@@ -189,7 +222,7 @@ def _report(fit: EmbeddingFit) -> None:
         f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
         "See adata.uns['ipar']['localisability'].",
         LocalisabilityWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

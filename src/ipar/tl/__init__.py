@@ -5,17 +5,21 @@ from ipar.tl._attention import attention
 from ipar.tl._diagnostics import attention_diagnostics
 from ipar.tl._experiments import decompose_gap, shuffle_controls, sweep_beta
 from ipar.tl._fit import fit_ipalite
+from ipar.tl._fit_iga import fit_iga
 from ipar.tl._optimise import optimise_coords
 from ipar.tl._predict import predict_coords
+from ipar.tl._sample import sample_coords
 
 __all__ = [
     "ablate_terms",
     "attention",
     "attention_diagnostics",
     "decompose_gap",
+    "fit_iga",
     "fit_ipalite",
     "optimise_coords",
     "predict_coords",
+    "sample_coords",
     "shuffle_controls",
     "sweep_beta",
 ]

@@ -14,7 +14,8 @@ from ipar._device import get_device
 from ipar._expression import get_expression
 from ipar._seed import as_seed
 from ipar.model import IPALite
-from ipar.tl._predict import attention_record, quadrant_cells, stored_model
+from ipar.tl._predict import attention_record, quadrant_cells
+from ipar.tl._stored import stored_ipalite
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,7 +80,7 @@ def attention(
     """
     adata = adata.copy() if copy else adata
     if model is None:
-        model, library_key = stored_model(adata, library_key)
+        model, library_key = stored_ipalite(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     expression = get_expression(adata, layer=layer)
     slides = get_slides(adata, library_key)

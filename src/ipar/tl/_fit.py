@@ -122,7 +122,7 @@ def fit_ipalite(
     slides = get_slides(adata, library_key, minimum=2)
     check_slide_sizes(slides)
     coords = get_coords(adata, spatial_key)
-    if _is_embedded(adata, library_key):
+    if is_embedded(adata, library_key):
         check_distinct(coords, slides)
     else:
         embed(
@@ -165,7 +165,7 @@ def fit_ipalite(
     return model
 
 
-def _is_embedded(adata: AnnData, library_key: str) -> bool:
+def is_embedded(adata: AnnData, library_key: str) -> bool:
     """Whether the stored encoder made the embedding, from the coordinates of these slides and no others."""
     found = adata.uns.get(EMBED_RECORD, {})
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
@@ -209,7 +209,7 @@ def _assemble(
         beta=fit.beta,
         n_neighbors=n_neighbors,
         plan=ConsensusPlan(direct_max=size[1], subset_size=sum(size) // 2, n_anchors=sum(size) // 6),
-        record={"localisability": _plain(verdict), "best_epoch": fit.best_epoch, **settings},
+        record={"localisability": plain(verdict), "best_epoch": fit.best_epoch, **settings},
     )
 
 
@@ -235,6 +235,6 @@ def _write(adata: AnnData, model: IPALite, fit: IPALiteFit, finish: Finish, sett
     written["model"] = {"config": json.dumps(settings_json), "arrays": arrays}
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def plain(values: dict[str, Any]) -> dict[str, Any]:
     """Numpy scalars (as a file gives them back) as Python's own."""
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}

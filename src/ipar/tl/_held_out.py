@@ -14,7 +14,7 @@ from ipar._anndata import EMBED_RECORD, check_distinct, get_coords, get_slides
 from ipar._device import get_device
 from ipar._expression import get_expression
 from ipar.model import IPALite
-from ipar.tl._predict import stored_model
+from ipar.tl._stored import stored_ipalite
 from ipar.training import Miniset, sample_minisets
 from ipar.training._diagnostics import ProbeSet, probe_set
 from ipar.training._minisets import draw_cells
@@ -110,7 +110,7 @@ def read_held_out(
         If the model, the slides, the coordinates or the expression are missing or not usable.
     """
     if model is None:
-        model, library_key = stored_model(adata, library_key)
+        model, library_key = stored_ipalite(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     expression = get_expression(adata, layer=layer)
     slides = get_slides(adata, library_key)

@@ -16,7 +16,7 @@ from ipar._expression import get_expression
 from ipar._seed import as_seed
 from ipar.model import IPALite
 from ipar.model._ipalite import MIN_CELLS
-from ipar.tl._predict import stored_model
+from ipar.tl._stored import stored_ipalite
 from ipar.training._optimise import Optimisation, Targets, gate_targets, optimise_layout, true_targets
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def optimise_coords(
         msg = "The oracle reads no model, but one is given: leave it out, or polish its prediction with refine=True."
         raise ValueError(msg)
     if refine and model is None:
-        model, library_key = stored_model(adata, library_key)
+        model, library_key = stored_ipalite(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     slides = get_slides(adata, library_key)
     recipe = _recipe(recipe, model, n_steps)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECORD, RECYCLES, get_slides, record
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
-from ipar.model import Attention, IPALite
-from ipar.model._io import model_from_state
-from ipar.pp import LocalisabilityWarning
+from ipar.model import IGA, Attention, IPALite
+from ipar.tl._sample import sample_coords
+from ipar.tl._stored import stored_model, warn_unlocalisable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,7 +25,7 @@ logger = logging.getLogger("ipar")
 
 def predict_coords(
     adata: AnnData,
-    model: IPALite | None = None,
+    model: IPALite | IGA | None = None,
     *,
     library_key: str | None = None,
     layer: str | None = None,
@@ -55,7 +53,8 @@ def predict_coords(
     adata
         Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
     model
-        A fitted model; the one that was fitted on this very AnnData, if None.
+        A fitted model; the one that was fitted on this very AnnData, if None. With an :class:`~ipar.IGA` this is
+        :func:`sample_coords` with its defaults, and writes what that writes.
     library_key
         Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For
         the AnnData fitted on it is the column it was fitted with.
@@ -113,10 +112,23 @@ def predict_coords(
     if model is None:
         model, library_key = stored_model(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
+    if isinstance(model, IGA):
+        _refuse_for_samples(n_rounds=n_rounds, global_weight=global_weight)
+        sample_coords(
+            adata,
+            model,
+            library_key=library_key,
+            layer=layer,
+            random_state=random_state,
+            device=device,
+            progress=progress,
+            key_added=key_added,
+        )
+        return adata if copy else None
     expression = get_expression(adata, layer=layer)
     warn_empty_cells(expression)
     slides = get_slides(adata, library_key)
-    _warn_unlocalisable(model)
+    warn_unlocalisable(model.record)
     target = get_device(device)
     model.net.to(target)
     model.gate.to(target)
@@ -148,30 +160,11 @@ def predict_coords(
     return adata if copy else None
 
 
-def stored_model(adata: AnnData, library_key: str | None) -> tuple[IPALite, str | None]:
-    """The model that was fitted on an AnnData, and the slide column that it was fitted with where none is given."""
-    state = adata.uns.get(RECORD, {}).get("model")
-    if state is None:
-        msg = (
-            "No model given and none was fitted on this AnnData: give one, ipar.tl.predict_coords(adata, model), with "
-            "model = ipar.tl.fit_ipalite(slides, library_key=...) or ipar.load(directory)."
-        )
+def _refuse_for_samples(**options: float | None) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        msg = f"{' and '.join(given)} belong to IPALite models; for an IGA model leave them out, see ipar.tl.sample_coords."
         raise ValueError(msg)
-    model = model_from_state(json.loads(state["config"]), state["arrays"])
-    fitted_key = model.record.get("library_key")
-    return model, library_key or (fitted_key if fitted_key in adata.obs else None)
-
-
-def _warn_unlocalisable(model: IPALite) -> None:
-    verdict = model.record.get("localisability", {})
-    if not verdict.get("localisable", True):
-        warnings.warn(
-            "The model was trained on a tissue that cannot be localised from expression (leaving one slide out, distances "
-            f"correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
-            "many true neighbours as chance): these coordinates mean nothing.",
-            LocalisabilityWarning,
-            stacklevel=3,
-        )
 
 
 def _layouts(

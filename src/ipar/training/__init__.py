@@ -5,8 +5,11 @@ from ipar.training._encoder import EncoderTraining, global_loss, local_loss, tra
 from ipar.training._experiments import decompose_gap, shuffle_controls
 from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
+from ipar.training._fit_iga import IGAFit, fit_flow
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_overview import OverviewTraining, fit_overview
+from ipar.training._flow import FlowLosses, FlowWeights, corrupt, couple, flow_losses
+from ipar.training._flow_loop import FlowTrainer, FlowTraining, validate_flow
 from ipar.training._localise import FoldScore, Localisability, score_fold
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta, validate
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
@@ -20,12 +23,18 @@ from ipar.training._optimise import (
     optimise_sets,
     true_targets,
 )
+from ipar.training._pose_sets import PoseBatch, PoseSet, collate_poses, sample_pose_sets
 
 __all__ = [
     "EmbeddingFit",
     "EncoderRecipe",
     "EncoderTraining",
+    "FlowLosses",
+    "FlowTrainer",
+    "FlowTraining",
+    "FlowWeights",
     "FoldScore",
+    "IGAFit",
     "IPALiteFit",
     "IPALiteTrainer",
     "IPALiteTraining",
@@ -37,17 +46,24 @@ __all__ = [
     "Optimisation",
     "OptimisedLayout",
     "OverviewTraining",
+    "PoseBatch",
+    "PoseSet",
     "ProbeSet",
     "Slide",
     "Trained",
     "attention_recall",
     "collate",
+    "collate_poses",
+    "corrupt",
+    "couple",
     "decompose_gap",
     "diagnose",
     "fit_embedding",
     "fit_encoder",
+    "fit_flow",
     "fit_networks",
     "fit_overview",
+    "flow_losses",
     "gate_loss",
     "gate_targets",
     "global_loss",
@@ -59,10 +75,12 @@ __all__ = [
     "probe_set",
     "recall_chance",
     "sample_minisets",
+    "sample_pose_sets",
     "score_fold",
     "shuffle_controls",
     "sweep_beta",
     "train_encoder",
     "true_targets",
     "validate",
+    "validate_flow",
 ]

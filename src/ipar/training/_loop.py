@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.nn._config import GateSupervision
 from ipar.training._losses import LossWeights, e_geo, gate_loss, gate_reference, layout_losses
 from ipar.training._minisets import Miniset, MinisetBatch, batch_order, collate
 from ipar.training._precision import fast_dtype, release_memory
@@ -69,7 +70,26 @@ class IPALiteTraining:
     weights: LossWeights = field(default_factory=LossWeights)
 
 
-def augment(batch: MinisetBatch, config: IPALiteTraining) -> MinisetBatch:
+class GateRecipe(Protocol):
+    """What training of the gate and augmentation read of a recipe."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def clip(self) -> float: ...
+    @property
+    def gate_steps(self) -> int: ...
+    @property
+    def h_noise(self) -> float: ...
+    @property
+    def h_dropout(self) -> float: ...
+    @property
+    def edge_drop(self) -> float: ...
+
+
+def augment(batch: MinisetBatch, config: GateRecipe) -> MinisetBatch:
     """Noise and dropout on the embeddings, dropout of candidate edges."""
     h = batch.h + config.h_noise * torch.randn_like(batch.h)
     h = torch.nn.functional.dropout(h, config.h_dropout)
@@ -203,14 +223,7 @@ class IPALiteTrainer:
 
     def pretrain_gate(self, train: Sequence[Miniset], sizes: Sequence[int], rng: np.random.Generator) -> None:
         """Train the gate alone on its KL, one miniset a step."""
-        config = self.config
-        optimiser = torch.optim.AdamW(
-            self.gate.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
-        for index in rng.integers(len(sizes), size=config.gate_steps):
-            batch = augment(collate([train[index]], self.device), config)
-            scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
-            self._step(self._gate_loss(scores, batch), optimiser)
+        pretrain_gate(self.gate, train, self.config, rng, self.net.config.gate_supervision)
 
     def _epoch(
         self,
@@ -253,11 +266,34 @@ class IPALiteTrainer:
         return gate_loss(scores, batch.candidates, target)
 
     def _step(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
-        optimiser.step()
+        step(loss, optimiser, self.config.clip)
+
+
+def step(loss: Tensor, optimiser: torch.optim.Optimizer, clip: float) -> None:
+    """One step of an optimiser with the norm of the gradient limited."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, clip)
+    optimiser.step()
+
+
+def pretrain_gate(
+    gate: EdgeGate,
+    train: Sequence[Miniset],
+    config: GateRecipe,
+    rng: np.random.Generator,
+    supervision: GateSupervision = "T1",
+) -> None:
+    """Train a gate alone on its KL, one random miniset a step."""
+    device = next(gate.parameters()).device
+    dtype = fast_dtype(device)
+    optimiser = torch.optim.AdamW(gate.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    for index in rng.integers(len(train), size=config.gate_steps):
+        batch = augment(collate([train[index]], device), config)
+        scores = dense_gate(gate, batch.h, batch.candidates, dtype)
+        target = gate_reference(batch.log_reference, supervision)
+        step(gate_loss(scores, batch.candidates, target), optimiser, config.clip)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ class Miniset:
     h
         Embeddings, ``(n, d)``.
     coords
-        True coordinates, gauge-fixed, ``(n, 2)``.
+        True coordinates, gauge-fixed, ``(n, d)``.
     walk
         Fixed edges, bandwidths and walk length.
     edges, log_true
@@ -87,7 +87,7 @@ def make_miniset(h: Tensor, coords: Tensor, n_neighbors: int, generator: torch.G
     Parameters
     ----------
     h, coords
-        Embeddings ``(n, d)`` and true coordinates ``(n, 2)``.
+        Embeddings ``(n, d)`` and true coordinates, ``(n, 2)`` or ``(n, 3)``.
     n_neighbors
         Candidates a cell, at most ``n - 1`` are used.
     generator
@@ -170,7 +170,7 @@ def collate(sets: Sequence[Miniset], device: torch.device | None = None) -> Mini
     """Pad minisets to one batch."""
     b, n, m = len(sets), max(len(s) for s in sets), max(s.edges.shape[1] for s in sets)
     h = torch.zeros(b, n, sets[0].h.shape[1])
-    coords = torch.zeros(b, n, 2)
+    coords = torch.zeros(b, n, sets[0].coords.shape[1])
     mask = torch.zeros(b, n, dtype=torch.bool)
     candidates, adjacency = torch.zeros(b, n, n, dtype=torch.bool), torch.zeros(b, n, n, dtype=torch.bool)
     sigma = torch.ones(b, n)

@@ -1,0 +1,190 @@
+"""A pose and a Gaussian that rides on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ipar.geometry._rotation import n_angles, rotation_exp, rotation_log
+
+# the turns that carry the axes of an ellipsoid onto themselves: by π in the plane, by π about each axis in space
+_AXIS_SIGNS = {2: ((1, 1), (-1, -1)), 3: ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))}
+
+
+@dataclass(frozen=True)
+class OffsetGaussianRigid:
+    r"""Rigid poses, each with a Gaussian whose mean is offset from the pose's origin.
+
+    .. math:: \mu = t + R\,m, \qquad \Sigma = R\,\mathrm{diag}(e^{2\sigma})\,R^\top
+
+    7 numbers a cell in two dimensions and 12 in three; 3 and 6 without the Gaussian. All methods are differentiable and
+    work on any leading shape.
+
+    Attributes
+    ----------
+    rotation
+        Orientation R, ``(..., d, d)``, with determinant 1: its columns are the axes of the Gaussian.
+    translation
+        Origin t, ``(..., d)``.
+    scaling_log
+        σ, logarithms of the standard deviations along the axes, ``(..., d)``.
+    local_mean
+        m, the mean in the pose's own frame, ``(..., d)``.
+    """
+
+    rotation: Tensor
+    translation: Tensor
+    scaling_log: Tensor
+    local_mean: Tensor
+
+    @classmethod
+    def identity(cls, shape: tuple[int, ...], n_dims: int) -> OffsetGaussianRigid:
+        """Poses at the origin with standard normal Gaussians, of leading ``shape``."""
+        zero = torch.zeros(*shape, n_dims)
+        return cls(torch.eye(n_dims).expand(*shape, n_dims, n_dims), zero, zero, zero)
+
+    @classmethod
+    def from_vector(cls, vector: Tensor) -> OffsetGaussianRigid:
+        """Read ``(..., 7)`` or ``(..., 12)`` numbers as :meth:`to_vector` gives them.
+
+        Raises
+        ------
+        ValueError
+            If there are neither 7 nor 12 numbers.
+        """
+        dims = {7: 2, 12: 3}
+        if vector.shape[-1] not in dims:
+            msg = f"A cell has 7 numbers in two dimensions or 12 in three, found {vector.shape[-1]}."
+            raise ValueError(msg)
+        d = dims[vector.shape[-1]]
+        turn, translation, scaling_log, local_mean = torch.split(vector, [n_angles(d), d, d, d], dim=-1)
+        return cls(rotation_exp(turn), translation, scaling_log, local_mean)
+
+    @property
+    def n_dims(self) -> int:
+        """Dimensions d, 2 or 3."""
+        return self.translation.shape[-1]
+
+    @property
+    def shape(self) -> torch.Size:
+        """Leading shape."""
+        return self.translation.shape[:-1]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> OffsetGaussianRigid:
+        """Apply a function to every part, for example an index or a move to a device."""
+        return OffsetGaussianRigid(*(function(getattr(self, field.name)) for field in fields(self)))
+
+    def to_vector(self) -> Tensor:
+        """Rotation vector, translation, log-scales and local mean side by side, ``(..., 7)`` or ``(..., 12)``."""
+        return torch.cat([rotation_log(self.rotation), self.translation, self.scaling_log, self.local_mean], dim=-1)
+
+    def apply(self, points: Tensor) -> Tensor:
+        """Points of the local frame in the global one, R·x + t, ``(..., d)``."""
+        return (self.rotation @ points[..., None]).squeeze(-1) + self.translation
+
+    def compose(self, other: OffsetGaussianRigid) -> OffsetGaussianRigid:
+        """Poses (R₁R₂, R₁t₂ + t₁): ``other`` seen through this one. The Gaussian of ``other`` rides along."""
+        return OffsetGaussianRigid(
+            self.rotation @ other.rotation, self.apply(other.translation), other.scaling_log, other.local_mean
+        )
+
+    def inverse(self) -> OffsetGaussianRigid:
+        """Inverse poses (Rᵀ, −Rᵀt); the Gaussian, which is given in the pose's own frame, stays."""
+        back = self.rotation.mT
+        moved = -(back @ self.translation[..., None]).squeeze(-1)
+        return OffsetGaussianRigid(back, moved, self.scaling_log, self.local_mean)
+
+    def move(self, turn: Tensor, shift: Tensor | None = None) -> OffsetGaussianRigid:
+        """Move all of space, reflections allowed: means go to Q·μ + b and covariances to Q·Σ·Qᵀ.
+
+        A reflection makes a left-handed frame of a right-handed one. The last axis is then turned round, with its entry
+        of the local mean, which leaves the Gaussian as it is.
+
+        Parameters
+        ----------
+        turn
+            Orthogonal Q, ``(..., d, d)``, one for every pose or broadcast.
+        shift
+            b, ``(..., d)``; zero, if None.
+        """
+        rotation = turn @ self.rotation
+        translation = (turn @ self.translation[..., None]).squeeze(-1)
+        sign = torch.ones_like(self.local_mean)
+        sign[..., -1] = torch.linalg.det(turn).sign().expand(self.shape)
+        return OffsetGaussianRigid(
+            rotation * sign[..., None, :],
+            translation if shift is None else translation + shift,
+            self.scaling_log,
+            self.local_mean * sign,
+        )
+
+    def nearest_axes(self, reference: OffsetGaussianRigid) -> OffsetGaussianRigid:
+        """The same Gaussians with those axes' signs whose rotation is nearest to that of ``reference``.
+
+        An ellipsoid's axes have no sign: 2 rotations in the plane and 4 in space describe the same one.
+        """
+        signs = torch.tensor(_AXIS_SIGNS[self.n_dims], dtype=self.translation.dtype, device=self.translation.device)
+        agreement = (reference.rotation.mT @ self.rotation).diagonal(dim1=-2, dim2=-1)
+        chosen = signs[(agreement @ signs.T).argmax(-1)]
+        return OffsetGaussianRigid(
+            self.rotation * chosen[..., None, :], self.translation, self.scaling_log, self.local_mean * chosen
+        )
+
+    def interpolate(self, end: OffsetGaussianRigid, share: Tensor) -> OffsetGaussianRigid:
+        """Go a share of the way to ``end``: rotations along the geodesic, everything else along straight lines.
+
+        Parameters
+        ----------
+        end
+            Where to.
+        share
+            0 stays, 1 arrives; broadcast against the leading shape.
+        """
+        weight = share[..., None]
+        turn = rotation_exp(weight * rotation_log(self.rotation.mT @ end.rotation))
+        return OffsetGaussianRigid(
+            self.rotation @ turn,
+            self.translation + weight * (end.translation - self.translation),
+            self.scaling_log + weight * (end.scaling_log - self.scaling_log),
+            self.local_mean + weight * (end.local_mean - self.local_mean),
+        )
+
+    def with_gaussian(self, other: OffsetGaussianRigid, share: Tensor | None = None) -> OffsetGaussianRigid:
+        """These poses with the Gaussians of ``other``, which stay as they are in the pose's own frame.
+
+        Parameters
+        ----------
+        other
+            Gives log-scales and local means.
+        share
+            How far to go towards them in a straight line, broadcast against the leading shape; all the way, if None.
+        """
+        scaling_log, local_mean = other.scaling_log, other.local_mean
+        if share is not None:
+            scaling_log = torch.lerp(self.scaling_log, scaling_log, share[..., None])
+            local_mean = torch.lerp(self.local_mean, local_mean, share[..., None])
+        return OffsetGaussianRigid(self.rotation, self.translation, scaling_log, local_mean)
+
+    def offset(self) -> Tensor:
+        """Offset of the mean from the origin in the global frame, R·m, ``(..., d)``; no sign of an axis matters."""
+        return (self.rotation @ self.local_mean[..., None]).squeeze(-1)
+
+    def to_global(self, *, scale_min: float = 0.0, scale_max: float = float("inf")) -> tuple[Tensor, Tensor]:
+        """Mean and covariance in the global frame.
+
+        Parameters
+        ----------
+        scale_min, scale_max
+            Limits of the standard deviations; with a positive lower one and a finite upper one the covariance is
+            positive definite whatever the log-scales.
+
+        Returns
+        -------
+        tuple of Tensor
+            μ ``(..., d)`` and Σ ``(..., d, d)``.
+        """
+        scaled = self.rotation * self.scaling_log.exp().clamp(scale_min, scale_max)[..., None, :]
+        return self.translation + self.offset(), scaled @ scaled.mT

@@ -1,0 +1,45 @@
+"""IGA models as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from ipar.model._iga import IGA
+from ipar.model._state import Arrays, arrays_under, encoder_from_state, encoder_state, load_module, module_arrays
+from ipar.nn import EdgeGate, IGAConfig, IGANet
+
+
+def iga_state(model: IGA) -> tuple[dict[str, Any], Arrays]:
+    """Settings and arrays of a model."""
+    encoder_config, encoder_arrays = encoder_state(model.encoder)
+    config = {
+        "encoder": encoder_config,
+        "net": model.net.config.to_dict(),
+        "n_neighbors": model.n_neighbors,
+        "set_size": list(model.set_size),
+        "record": model.record,
+    }
+    arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
+    return config, arrays | module_arrays(model.net, "net") | module_arrays(model.gate, "gate")
+
+
+def iga_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IGA:
+    """The model of :func:`iga_state`."""
+    with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
+        net = IGANet(IGAConfig.from_dict(config["net"]))
+        gate = EdgeGate(net.config.d_input)
+    load_module(net, arrays, "net")
+    load_module(gate, arrays, "gate")
+    smallest, largest = config["set_size"]
+    return IGA(
+        encoder=encoder_from_state(config["encoder"], arrays_under(arrays, "encoder")),
+        net=net,
+        gate=gate,
+        n_neighbors=config["n_neighbors"],
+        set_size=(smallest, largest),
+        record=dict(config["record"]),
+    )

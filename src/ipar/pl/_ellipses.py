@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
+from ipar.pl._colors import CellColors, add_key, obs_colors, position_colors
+from ipar.pl._figure import RASTER_ABOVE, as_map, figure_of, finish, given_axes, new_axes, panel_height
+from ipar.pl._read import cells_of_slide, finite_rows
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from ipar.pl._figure import AxesLike
+
+_REMEDIES = {"spatial": "store the coordinates there", "X_ipar": "run ipar.tl.sample_coords first"}
+
+
+def ellipses(
+    adata: AnnData,
+    color: str | None = None,
+    *,
+    ellipse_key: str = ELLIPSE,
+    use_rep: str = "spatial",
+    n_sd: float = 1.0,
+    library_key: str | None = None,
+    slide: str | None = None,
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Draw the ellipse of every cell at its place.
+
+    Parameters
+    ----------
+    adata
+        Cells with ellipses in the plane: measured ones after :func:`ipar.pp.cell_ellipses`, or predicted ones after
+        :func:`ipar.tl.sample_coords` with ``ellipse_key="X_ipar_ellipse", use_rep="X_ipar"``.
+    color
+        Column of ``obs`` to colour by. None: by position, as in :func:`coords`.
+    ellipse_key
+        Key in ``obsm`` of the ellipses (n, 5), in the units of `use_rep`.
+    use_rep
+        Key in ``obsm`` of the positions (n, 2).
+    n_sd
+        Semi-axes in standard deviations: 2 are the outline of a filled cell, 1 keeps neighbourhoods apart.
+    library_key
+        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one. One slide is drawn at a time.
+    slide
+        Slide to draw. None: the first by name.
+    ax
+        Axes to draw on instead of a new figure.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without the ellipses, the positions, the slide column, or the column to colour by.
+    ValueError
+        For arrays of another shape, ellipsoids among them, an unknown slide, or a wrong number of axes.
+    """
+    table = _columns(adata, ellipse_key, len(ELLIPSE_COLUMNS[2]), "run ipar.pp.cell_ellipses first")
+    places = _columns(adata, use_rep, 2, _REMEDIES.get(use_rep, "name the positions as use_rep"))
+    rows, name = cells_of_slide(adata, library_key, slide)
+    rows = finite_rows(rows, places, table)
+    centres = places[rows] + table[rows, :2]
+    colors = CellColors(position_colors(places[rows])) if color is None else obs_colors(adata, color, rows)
+    if ax is None:
+        panel = (4.2, panel_height(centres, 4.2))
+        axes = new_axes(["ellipses"], n_cols=1, panel=panel, margin=0.1 if colors.bare else 1.2)
+    else:
+        axes = given_axes(ax, ["ellipses"])
+    draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba)
+    figure = figure_of(axes)
+    if ax is None:
+        add_key(figure, axes, colors)
+        if name is not None:
+            figure.suptitle(name, fontsize=11)
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure if return_fig else None
+
+
+def draw_ellipses(
+    panel: Axes,
+    centres: NDArray[np.float64],
+    semi_axes: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    rgba: NDArray[np.float64],
+) -> None:
+    """Add ellipses (n) to an axes and make it a map of them; angles in radians."""
+    from matplotlib.collections import EllipseCollection
+
+    reach = semi_axes.max()
+    as_map(panel, np.vstack([centres - reach, centres + reach]))
+    widths, heights = 2 * semi_axes.T
+    panel.add_collection(
+        EllipseCollection(
+            widths,
+            heights,
+            np.degrees(angles),
+            units="xy",
+            offsets=centres,
+            offset_transform=panel.transData,
+            facecolors=np.column_stack([rgba[:, :3], np.full(len(rgba), 0.55)]),
+            edgecolors=rgba,
+            linewidths=0.6,
+            label="ellipses",
+            rasterized=len(centres) > RASTER_ABOVE,
+        )
+    )
+
+
+def _columns(adata: AnnData, key: str, n_columns: int, remedy: str) -> NDArray[np.float64]:
+    if key not in adata.obsm:
+        msg = f"adata.obsm has no {key!r}: {remedy}."
+        raise KeyError(msg)
+    values = np.asarray(adata.obsm[key], dtype=np.float64)
+    if values.shape != (adata.n_obs, n_columns):
+        msg = (
+            f"adata.obsm[{key!r}] has shape {values.shape}, expected (n_obs, {n_columns}): ellipses are drawn in the plane "
+            "only; project ellipsoids first."
+        )
+        raise ValueError(msg)
+    return values

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from ipar._anndata import UNCERTAINTY
+from ipar.metrics import procrustes_align
+from ipar.pl._colors import position_colors
+from ipar.pl._figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILLION,
+    as_map,
+    dots,
+    figure_of,
+    finish,
+    given_axes,
+    new_axes,
+    panel_height,
+)
+from ipar.pl._read import cells_of_slide, finite_rows, true_positions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from ipar.pl._figure import AxesLike
+
+_REMEDY = "ipar.tl.sample_coords"
+_CELL_COLORS = (BLUE, ORANGE, GREEN, VERMILLION)
+
+
+def samples(
+    adata: AnnData,
+    cells: Sequence[str] | None = None,
+    *,
+    n_shown: int = 2,
+    use_rep: str = "X_ipar",
+    spatial_key: str | None = "spatial",
+    library_key: str | None = None,
+    slide: str | None = None,
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Show how certain places are, where samples put single cells, and single samples.
+
+    Left, every cell at its place in ``X_ipar``, coloured by its uncertainty. Next, all samples of up to four cells over the
+    layout in grey, a star where ``X_ipar`` has the cell: one cloud is one place with its error, two clouds are two
+    alternatives. Right, single samples, every cell in the same colour in all.
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`ipar.tl.sample_coords`. In three dimensions the two first principal axes are drawn.
+    cells
+        Up to four names of cells whose samples are drawn. None: the most and the least certain cell and two between.
+    n_shown
+        Single samples to draw.
+    use_rep
+        Key in ``obsm`` of the layout; samples are in ``obsm[use_rep + "_samples"]``.
+    spatial_key
+        Key in ``obsm`` of the true positions, by which cells are coloured in single samples, and onto which all is turned.
+        If it is absent or None, the layout's.
+    library_key
+        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one. One slide is drawn at a time.
+    slide
+        Slide to draw. None: the first by name.
+    ax
+        Axes to draw on instead of a new figure: uncertainty, samples of cells, and one a single sample.
+    show
+        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        The figure, if `return_fig`.
+
+    Raises
+    ------
+    KeyError
+        Without samples, or for names of cells that are not on the slide.
+    ValueError
+        For more than four cells, fewer samples than are to be shown, an unknown slide, or a wrong number of axes.
+    """
+    point, drawn, spread = _read(adata, use_rep)
+    rows, name = cells_of_slide(adata, library_key, slide)
+    rows = finite_rows(rows, point)
+    if not 0 <= n_shown <= drawn.shape[1]:
+        msg = f"n_shown must lie between 0 and the {drawn.shape[1]} samples that there are, found {n_shown}."
+        raise ValueError(msg)
+    truth = true_positions(adata, spatial_key) if point.shape[1] == 2 else None
+    point, drawn = _in_plane(point[rows], drawn[rows], None if truth is None else truth[rows])
+    chosen = _chosen(adata, rows, cells, spread[rows])
+    names = ["uncertainty", "samples of cells", *(f"sample {i + 1}" for i in range(n_shown))]
+    everything = np.concatenate([point, *drawn.transpose(1, 0, 2)[:n_shown], drawn[chosen].reshape(-1, 2)])
+    if ax is None:
+        axes = new_axes(names, n_cols=4, panel=(3.0, panel_height(everything, 3.0)), margin=0.6)
+    else:
+        axes = given_axes(ax, names)
+    for panel, title in zip(axes, names, strict=True):
+        as_map(panel, everything)
+        panel.set_title(title, fontsize=10)
+    scale = ScalarMappable(Normalize(0.0, max(float(np.nanmax(spread[rows])), 1e-12)), "viridis")
+    dots(axes[0], point, c=scale.to_rgba(spread[rows]), label="uncertainty")
+    if ax is None:
+        figure_of(axes).colorbar(scale, ax=axes[0], label="RMS radii", location="bottom", shrink=0.7, aspect=25)
+    _clouds(axes[1], point, drawn, chosen)
+    colors = position_colors(point if truth is None else truth[rows])
+    for i, panel in enumerate(axes[2:]):
+        dots(panel, drawn[:, i], c=colors, label=f"sample {i + 1}")
+    figure = figure_of(axes)
+    if ax is None and name is not None:
+        figure.suptitle(name, fontsize=11)
+    finish(ax=ax, show=show, return_fig=return_fig)
+    return figure if return_fig else None
+
+
+def _read(adata: AnnData, use_rep: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Layout (n, d), samples (n, S, d) and uncertainty (n,)."""
+    for key in (use_rep, f"{use_rep}_samples"):
+        if key not in adata.obsm:
+            msg = f"adata.obsm has no {key!r}: run {_REMEDY} first."
+            raise KeyError(msg)
+    if UNCERTAINTY not in adata.obs:
+        msg = f"adata.obs has no {UNCERTAINTY!r}: run {_REMEDY} first."
+        raise KeyError(msg)
+    point = np.asarray(adata.obsm[use_rep], dtype=np.float64)
+    drawn = np.asarray(adata.obsm[f"{use_rep}_samples"], dtype=np.float64)
+    if drawn.shape[1] % point.shape[1]:
+        msg = f"obsm[{use_rep!r}] has {point.shape[1]} columns and its samples {drawn.shape[1]}: run {_REMEDY} again."
+        raise ValueError(msg)
+    return point, drawn.reshape(len(point), -1, point.shape[1]), adata.obs[UNCERTAINTY].to_numpy(dtype=np.float64)
+
+
+def _in_plane(
+    point: NDArray[np.float64], drawn: NDArray[np.float64], truth: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Layout and samples with two columns, turned onto the truth where that is known."""
+    if truth is not None and np.isfinite(truth).all():
+        unit = truth - truth.mean(axis=0)
+        aligned = procrustes_align(unit, point)
+        # one rotation for all: samples differ from the layout, and that is what is shown
+        turn, *_ = np.linalg.lstsq(point - point.mean(axis=0), aligned - aligned.mean(axis=0), rcond=None)
+    else:
+        _, _, axes = np.linalg.svd(point - point.mean(axis=0), full_matrices=False)
+        turn = axes[:2].T
+    return point @ turn, drawn @ turn
+
+
+def _chosen(
+    adata: AnnData, rows: NDArray[np.intp], cells: Sequence[str] | None, spread: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Positions, among the drawn cells, of those whose samples are shown."""
+    if cells is None:
+        order, last = np.argsort(spread), len(spread) - 1
+        return order[sorted({last, last * 3 // 4, last // 3, 0}, reverse=True)]
+    if len(cells) > len(_CELL_COLORS):
+        msg = f"Samples of up to {len(_CELL_COLORS)} cells can be told apart, found {len(cells)}: name fewer."
+        raise ValueError(msg)
+    found = adata.obs_names[rows].get_indexer(list(cells))
+    if (found < 0).any():
+        missing = [cell for cell, place in zip(cells, found, strict=True) if place < 0]
+        msg = f"The slide that is drawn has no cells {missing}: pass names out of adata.obs_names, or another slide."
+        raise KeyError(msg)
+    return np.asarray(found, dtype=np.intp)
+
+
+def _clouds(panel: Axes, point: NDArray[np.float64], drawn: NDArray[np.float64], chosen: NDArray[np.intp]) -> None:
+    dots(panel, point, c=GREY, alpha=0.5, label="layout")
+    for color, cell in zip(_CELL_COLORS, chosen, strict=False):
+        dots(panel, drawn[cell], c=color, s=22, alpha=0.8, edgecolors="white", linewidths=0.4, label=f"cell {cell}")
+        place = point[cell][None]
+        dots(panel, place, c=color, s=130, marker="*", edgecolors=INK, linewidths=0.8, zorder=3, label=f"place {cell}")

@@ -1,0 +1,250 @@
+"""Ellipses of cells in AnnData."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_coords, get_slides
+from ipar.geometry._ellipses import Floats, area_moments, ellipse_table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_PACKED = {3: 2, 6: 3}
+_FAR = 10.0  # standard deviations: outlines that lie so far from their cells are in other units
+
+
+def cell_ellipses(
+    adata: AnnData,
+    shapes: Any = None,
+    *,
+    moments: str | ArrayLike | None = None,
+    n_neighbors: int = 10,
+    spatial_key: str = "spatial",
+    library_key: str | None = None,
+    key_added: str = ELLIPSE,
+    copy: bool = False,
+) -> AnnData | None:
+    """Give every cell an ellipse (in 3D an ellipsoid): from its outline, its moments, or the cells around it.
+
+    An ellipse is the Gaussian with the same centroid and second moments: for a filled ellipse, the standard deviations
+    are half the semi-axes.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with coordinates.
+    shapes
+        Outlines, one a cell, in the units of the coordinates: a GeoDataFrame or GeoSeries (a shapes element of
+        SpatialData is one) of polygons, multipolygons, or points with a column ``"radius"``, or a sequence of vertex
+        arrays ``(v, 2)``. Geopandas objects are matched to cells by index where that holds all ``obs_names``, everything
+        else by order.
+    moments
+        Second central moments instead of outlines: covariance matrices ``(n, d, d)``, or their upper triangles row by row,
+        ``(n, 3)`` or ``(n, 6)``, or the key of such an array in ``obsm``. Centres are then the coordinates.
+    n_neighbors
+        Without either, the ellipse is the covariance of a spot and its `n_neighbors` nearest: the local density. 10 are
+        the first ring and half of the second on a hexagonal grid; fewer than 4 d are noisy.
+    spatial_key
+        Key of the coordinates in ``obsm``, two or three columns; outlines are plane.
+    library_key
+        Column of ``obs`` that tells slides apart, within which nearest spots are looked for; all cells are one slide, if
+        None.
+    key_added
+        Key of the results.
+    copy
+        Return a changed copy instead of writing in place.
+
+    Returns
+    -------
+    None, or the copy. Writes
+
+    ``.obsm["ellipse"]``
+        float32, ``(n, 5)``: offset of the centre from the coordinates (x, y), standard deviations along the major and the
+        minor axis, angle of the major axis to the x axis in radians, in (−π/2, π/2]. In 3D ``(n, 9)``: offset (3),
+        standard deviations (3, longest first), rotation vector of the axes (3).
+    ``.uns["ellipse"]``
+        ``columns``, ``units`` of lengths, ``method`` (``"shapes"``, ``"moments"`` or ``"neighbors"``), ``spatial_key`` and,
+        for neighbours, ``n_neighbors``.
+
+    Raises
+    ------
+    KeyError
+        If there are no coordinates or no such moments.
+    TypeError, ValueError
+        If outlines are not polygons, do not match the cells in number or have no area, moments are no covariances, or
+        there are too few cells.
+
+    Warns
+    -----
+    UserWarning
+        If outlines lie far from the coordinates of their cells, as when units differ.
+
+    References
+    ----------
+    Moments of polygons: Steger, On the calculation of arbitrary moments of polygons, TU München (1996).
+
+    Examples
+    --------
+    >>> import ipar
+    >>> st = ipar.datasets.layered_tissue(n_slides=1, n_cells=100)
+    >>> ipar.pp.cell_ellipses(st, library_key="slide")
+    >>> st.obsm["ellipse"].shape, st.uns["ellipse"]["method"]
+    ((100, 5), 'neighbors')
+    """
+    adata = adata.copy() if copy else adata
+    if shapes is not None and moments is not None:
+        msg = "Give shapes or moments, not both: an ellipse comes from one of them."
+        raise ValueError(msg)
+    get_coords(adata, spatial_key, dims=(2, 3))  # checks; the raw ones keep the frame of the outlines
+    coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    record: dict[str, Any] = {"units": f"those of obsm[{spatial_key!r}]", "spatial_key": spatial_key}
+    if shapes is not None:
+        table = _of_shapes(adata, shapes, coords)
+        record["method"] = "shapes"
+    elif moments is not None:
+        covariance = _covariances(adata, moments, coords)
+        table = ellipse_table(np.zeros_like(coords), covariance)
+        record["method"] = "moments"
+    else:
+        table = neighbor_ellipses(coords, get_slides(adata, library_key), n_neighbors)
+        record |= {"method": "neighbors", "n_neighbors": n_neighbors}
+    adata.obsm[key_added] = table.astype(np.float32)
+    record["columns"] = np.array(ELLIPSE_COLUMNS[coords.shape[1]], dtype=object)
+    adata.uns[key_added] = record
+    return adata if copy else None
+
+
+def neighbor_ellipses(coords: NDArray[np.floating], slides: pd.Categorical, n_neighbors: int) -> Floats:
+    """Table of the mean and covariance of every spot and its nearest ones of the same slide, ``(n, 5)`` or ``(n, 9)``.
+
+    Raises
+    ------
+    ValueError
+        If fewer than d + 1 neighbours are asked for, which span no ellipse, or a slide has too few cells.
+    """
+    n, d = coords.shape
+    if n_neighbors < d + 1:
+        msg = f"n_neighbors must be at least {d + 1} in {d} dimensions, found {n_neighbors}: fewer span no ellipse."
+        raise ValueError(msg)
+    mean, covariance = np.empty((n, d)), np.empty((n, d, d))
+    for name in slides.categories:
+        cells = np.flatnonzero(slides == name)
+        if len(cells) < d + 2:
+            msg = f"Slide {name!r} has {len(cells)} cells; at least {d + 2} are needed for ellipses. Drop it."
+            raise ValueError(msg)
+        search = NearestNeighbors(n_neighbors=min(n_neighbors + 1, len(cells))).fit(coords[cells])
+        around = coords[cells][search.kneighbors(coords[cells], return_distance=False)]  # (n_s, k + 1, d)
+        mean[cells] = around.mean(axis=1)
+        gaps = around - mean[cells][:, None]
+        covariance[cells] = gaps.transpose(0, 2, 1) @ gaps / around.shape[1]
+    return ellipse_table(mean - coords, covariance)
+
+
+def _covariances(adata: AnnData, moments: str | ArrayLike, coords: Floats) -> Floats:
+    if isinstance(moments, str):
+        if moments not in adata.obsm:
+            msg = f"adata.obsm has no {moments!r}: name the array of second moments, or pass it."
+            raise KeyError(msg)
+        moments = np.asarray(adata.obsm[moments])
+    values = np.asarray(moments, dtype=np.float64)
+    n, d = coords.shape
+    if values.ndim == 2 and _PACKED.get(values.shape[1]) == d:
+        full = np.empty((len(values), d, d))
+        rows, columns = np.triu_indices(d)
+        full[:, rows, columns] = full[:, columns, rows] = values
+        values = full
+    if values.shape != (n, d, d):
+        msg = (
+            f"moments must be of shape ({n}, {d}, {d}), or upper triangles ({n}, {d * (d + 1) // 2}), found {values.shape}: "
+            "one covariance for every cell, in the dimensions of the coordinates."
+        )
+        raise ValueError(msg)
+    scale = np.abs(values).max(axis=(1, 2))
+    symmetric = np.abs(values - values.transpose(0, 2, 1)).max(axis=(1, 2)) <= 1e-6 * scale
+    bad = ~(np.isfinite(values).all(axis=(1, 2)) & symmetric)
+    if not bad.any():
+        bad = np.linalg.eigvalsh(values)[:, 0] < -1e-6 * scale
+    if bad.any():
+        msg = (
+            f"moments of {int(bad.sum())} cells are no covariances (not finite, not symmetric, or negative), the first is "
+            f"that of cell {adata.obs_names[int(np.flatnonzero(bad)[0])]!r}: pass second central moments."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def _of_shapes(adata: AnnData, shapes: Any, coords: Floats) -> Floats:
+    if coords.shape[1] != 2:
+        msg = "Outlines are plane, but the coordinates have three columns: pass moments (n, 3, 3) instead."
+        raise ValueError(msg)
+    outlines = _matched(adata, shapes)
+    if len(outlines) != adata.n_obs:
+        msg = f"There are {len(outlines)} shapes for {adata.n_obs} cells: pass one for each, in the order of the cells."
+        raise ValueError(msg)
+    centres, covariance = np.empty((adata.n_obs, 2)), np.empty((adata.n_obs, 2, 2))
+    for i, outline in enumerate(outlines):
+        try:
+            centres[i], covariance[i] = outline if isinstance(outline, tuple) else area_moments(_rings(outline))
+        except (ValueError, IndexError) as error:
+            msg = (
+                f"The shape of cell {adata.obs_names[i]!r} is not usable ({error}): drop the cell or mend the outline."
+            )
+            raise ValueError(msg) from error
+    table = ellipse_table(centres - coords, covariance)
+    far = np.median(np.linalg.norm(table[:, :2], axis=1) / np.maximum(table[:, 2], 1e-300))
+    if far > _FAR:
+        warnings.warn(
+            f"Half of the shapes lie more than {far:.0f} of their standard deviations from the coordinates of their cells: "
+            "are both in the same units and frame?",
+            UserWarning,
+            stacklevel=3,
+        )
+    return table
+
+
+def _matched(adata: AnnData, shapes: Any) -> Sequence[Any]:
+    """Outlines in the order of the cells; circles as centre and covariance."""
+    if not hasattr(shapes, "geometry"):
+        return list(shapes)
+    if not shapes.index.equals(adata.obs_names) and adata.obs_names.isin(shapes.index).all():
+        shapes = shapes.loc[adata.obs_names]
+    geometries = list(shapes.geometry)
+    if not geometries or geometries[0].geom_type != "Point":
+        return geometries
+    if "radius" not in getattr(shapes, "columns", ()):
+        msg = "Points have no extent: pass polygons, or points with a column 'radius'."
+        raise ValueError(msg)
+    # a disc of radius r has variance r²/4 along any axis
+    return [
+        (np.array([point.x, point.y]), np.eye(2) * radius**2 / 4)
+        for point, radius in zip(geometries, shapes["radius"], strict=True)
+    ]
+
+
+def _rings(outline: Any) -> Iterator[tuple[Floats, float]]:
+    """Rings of a polygon, multipolygon or array of vertices, holes with a negative sign."""
+    kind = getattr(outline, "geom_type", None)
+    if kind == "MultiPolygon":
+        for part in outline.geoms:
+            yield from _rings(part)
+    elif kind == "Polygon":
+        yield np.asarray(outline.exterior.coords)[:, :2], 1.0
+        for hole in outline.interiors:
+            yield np.asarray(hole.coords)[:, :2], -1.0
+    elif kind is None:
+        vertices = np.asarray(outline, dtype=np.float64)
+        if vertices.ndim != 2 or vertices.shape[1] != 2 or len(vertices) < 3 or not np.isfinite(vertices).all():
+            msg = f"expected at least three finite vertices (v, 2), found shape {vertices.shape}"
+            raise ValueError(msg)
+        yield vertices, 1.0
+    else:
+        msg = f"expected a polygon, found {kind}"
+        raise ValueError(msg)

@@ -1,0 +1,150 @@
+"""Sampling of tissue coordinates on AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, UNCERTAINTY, get_slides, record
+from ipar._device import get_device
+from ipar._expression import get_expression, warn_empty_cells
+from ipar._seed import as_seed
+from ipar.model import IGA
+from ipar.model._iga import Point
+from ipar.tl._stored import stored_model, warn_unlocalisable
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def sample_coords(
+    adata: AnnData,
+    model: IGA | None = None,
+    *,
+    n_samples: int = 20,
+    n_steps: int = 50,
+    point: Point = "mean",
+    library_key: str | None = None,
+    layer: str | None = None,
+    random_state: int | np.random.Generator | None = 0,
+    device: str = "auto",
+    progress: bool = True,
+    key_added: str = COORDS,
+    copy: bool = False,
+) -> AnnData | None:
+    """Draw several layouts of cells from their expression.
+
+    Every sample is one possible layout of all cells of a slide together. Where they agree, the place of a cell is certain;
+    where a tissue repeats or mirrors itself, they show the alternatives. Samples are turned onto one another: only their
+    shapes differ.
+
+    No coordinates of ``adata`` are read. Time and memory are linear in the number of cells.
+
+    Parameters
+    ----------
+    adata
+        Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
+    model
+        From :func:`fit_iga`; the one that was fitted on this very AnnData, if None.
+    n_samples
+        Layouts a slide. 20 give uncertainties with a relative error of a sixth.
+    n_steps
+        Euler steps of each; 10 make rougher samples in a fifth of the time.
+    point
+        What becomes of them in ``X_ipar``: their ``"mean"``, which has the least error, or the ``"medoid"``, the sample
+        nearest to all others. Where samples show several modes, the mean of a cell lies between them, in a place that no
+        sample gives it: take the medoid.
+    library_key
+        Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For the
+        AnnData fitted on it is the column it was fitted with.
+    layer
+        Layer with log-normalised expression; ``X``, if None. For the AnnData fitted on it is the layer it was fitted on.
+    random_state
+        Seed of the samples. The global random state is left as it was.
+    device
+        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
+    progress
+        Show a progress bar.
+    key_added
+        Key of the coordinates in ``obsm``, and start of the others.
+    copy
+        Return a changed copy instead of writing in place.
+
+    Returns
+    -------
+    None, or the copy. Writes, d being the dimensions of the model,
+
+    ``.obsm["X_ipar"]``
+        Coordinates, float32, ``(n, d)``, each slide centred with an RMS radius of 1.
+    ``.obsm["X_ipar_samples"]``
+        All samples in the frame of ``X_ipar``, float32, ``(n, n_samples · d)``, the d columns of a sample side by side.
+    ``.obsm["X_ipar_ellipse"]``
+        Ellipses of the medoid in that frame, in RMS radii, columns as :func:`ipar.pp.cell_ellipses` writes them.
+    ``.obs["ipar_uncertainty"]``
+        Root mean squared distance of a cell's samples from their mean, in RMS radii; 0 of a single sample.
+    ``.obsm["X_ipar_embed"]``
+        The embedding, where it is missing.
+    ``.uns["ipar"]["prediction"]``
+        Method, numbers of samples and steps, point, seed, and the model's localisability.
+
+    Raises
+    ------
+    TypeError
+        If the model is an :class:`~ipar.IPALite`, which has one answer only.
+    ValueError
+        If no model is given or stored, genes do not match, a slide has fewer than five cells, or a setting is not possible.
+
+    Warns
+    -----
+    LocalisabilityWarning
+        If the model was trained on a tissue that cannot be localised.
+    """
+    random_state = as_seed(random_state)
+    adata = adata.copy() if copy else adata
+    if point not in get_args(Point):
+        msg = f"point must be one of {get_args(Point)}, found {point!r}."
+        raise ValueError(msg)
+    if model is None:
+        stored, library_key = stored_model(adata, library_key)
+        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
+    else:
+        stored = model
+    if not isinstance(stored, IGA):
+        msg = "An IPALite model has one answer and no samples: use ipar.tl.predict_coords, or fit with ipar.tl.fit_iga."
+        raise TypeError(msg)
+    expression = get_expression(adata, layer=layer)
+    warn_empty_cells(expression)
+    slides = get_slides(adata, library_key)
+    warn_unlocalisable(stored.record)
+    target = get_device(device)
+    stored.net.to(target)
+    stored.gate.to(target)
+    h = stored.encoder.transform(expression.matrix, expression.genes, slides)
+    n, d = adata.n_obs, stored.net.config.n_dims
+    coords, spread = np.empty((n, d), dtype=np.float32), np.empty(n, dtype=np.float32)
+    samples = np.empty((n, n_samples * d), dtype=np.float32)
+    ellipses = np.empty((n, 5 if d == 2 else 9), dtype=np.float32)
+    for name in slides.categories:
+        cells = np.flatnonzero(slides == name)
+        drawn = stored.sample(h[cells], n_samples, n_steps=n_steps, random_state=random_state, progress=progress)
+        coords[cells], spread[cells] = drawn.point(point), drawn.uncertainty
+        samples[cells] = drawn.coords.transpose(1, 0, 2).reshape(len(cells), -1)
+        ellipses[cells] = drawn.ellipses[drawn.medoid]
+    adata.obsm[key_added] = coords
+    adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = samples
+    adata.obsm[f"{key_added}_ellipse"] = ellipses
+    adata.obs[UNCERTAINTY] = spread
+    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
+        adata.obsm[EMBED] = h
+    record(adata)["prediction"] = {
+        "method": "samples",
+        "n_samples": n_samples,
+        "n_steps": n_steps,
+        "point": point,
+        "n_cells": n,
+        "key_added": key_added,
+        "random_state": random_state,
+        "localisable": bool(stored.record.get("localisability", {}).get("localisable", True)),
+    } | ({"library_key": library_key} if library_key else {})
+    return adata if copy else None

@@ -1,0 +1,158 @@
+"""Flow matching on poses: corruption and the losses of the vector field.
+
+A layout has no gauge. Every clean layout is turned (or mirrored) onto its noise by Procrustes alignment, and every
+ellipsoid's axes get the signs nearest to those of its noise: of all pairs of noise and clean state that mean the same,
+the nearest is learned from. Paths are then short and straight, and the noise alone decides the orientation of a sample;
+since noise has no preferred direction, samples have none (Klein et al., 2023, Equivariant flow matching).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ipar.geometry import OffsetGaussianRigid, procrustes_transform, rotation_log, squared_distances
+from ipar.nn import IGAConfig, IGAOutput
+
+_REST_MIN = 0.1  # the velocity divides by the time that is left
+_AUXILIARY_FROM = 0.25  # before, distances are a mean over everything that the noise may become
+_SQUARE_MIN = 1e-8
+
+
+@dataclass(frozen=True)
+class FlowWeights:
+    """Weights of the terms of the loss; ``ellipsoid`` is that of local mean and scaling, 0.25 where they dominate."""
+
+    translation: float = 1.0
+    rotation: float = 1.0
+    auxiliary: float = 1.0
+    ellipsoid: float = 1.0
+    gate: float = 0.05
+
+
+@dataclass(frozen=True)
+class FlowLosses:
+    """Terms of the loss, each the mean over cells and sets; velocities in RMS radii, radians and units of the noise.
+
+    Attributes
+    ----------
+    translation, rotation
+        Squared errors of the velocities of position and orientation.
+    local_mean, scaling
+        The same of the Gaussian's offset and log-scales, zero where they are not denoised.
+    auxiliary
+        Squared error of distances between cells in the predicted clean layout, at times above ¼, and of the guess from
+        embeddings alone.
+    """
+
+    translation: Tensor
+    rotation: Tensor
+    local_mean: Tensor
+    scaling: Tensor
+    auxiliary: Tensor
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """Terms by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def total(self, weights: FlowWeights) -> Tensor:
+        """Weighted sum."""
+        pose = weights.translation * self.translation + weights.rotation * self.rotation
+        gaussian = weights.ellipsoid * (self.local_mean + self.scaling)
+        return pose + gaussian + weights.auxiliary * self.auxiliary
+
+
+def couple(clean: OffsetGaussianRigid, noise: OffsetGaussianRigid) -> OffsetGaussianRigid:
+    """Of all states that mean the same as ``clean``, the one nearest to ``noise``.
+
+    Layouts are turned and mirrored as a whole, ``(B, n)``; axes of every ellipsoid change signs. Padding at the origin
+    plays no part.
+    """
+    # rows times the rotation of procrustes_transform; columns times its transpose
+    turn = procrustes_transform(clean.translation, noise.translation)[1].mT
+    return clean.move(turn[:, None]).nearest_axes(noise)
+
+
+def corrupt(
+    clean: OffsetGaussianRigid, noise: OffsetGaussianRigid, time: Tensor, config: IGAConfig
+) -> tuple[OffsetGaussianRigid, OffsetGaussianRigid]:
+    """State at a time between noise (0) and clean (1), and the clean state it leads to.
+
+    Parameters
+    ----------
+    clean
+        True poses and Gaussians, ``(B, n)``.
+    noise
+        From :func:`ipar.nn.noise_poses`.
+    time
+        ``(B,)``.
+    config
+        Whether Gaussians are corrupted; otherwise they stay those of the noise.
+    """
+    target = couple(clean, noise)
+    state = noise.interpolate(target, time[:, None])
+    return (state if config.corrupt_gaussians else state.with_gaussian(noise)), target
+
+
+def flow_losses(
+    out: IGAOutput,
+    state: OffsetGaussianRigid,
+    target: OffsetGaussianRigid,
+    time: Tensor,
+    mask: Tensor,
+    config: IGAConfig,
+) -> FlowLosses:
+    """Terms of the loss.
+
+    Parameters
+    ----------
+    out
+        Prediction of the clean state, ``(B, n)``.
+    state, target
+        Corrupted state at ``time``, and the clean one.
+    time
+        ``(B,)``.
+    mask
+        Which cells are real, ``(B, n)``.
+    config
+        Units, and whether Gaussians are denoised.
+    """
+    found = out.rigid
+    per_time = 1 / (1 - time).clamp_min(_REST_MIN).square()
+    turned, wanted = (rotation_log(state.rotation.mT @ end.rotation) for end in (found, target))
+
+    def velocity_error(gap: Tensor) -> Tensor:
+        return (cell_mean(gap.square().sum(-1), mask) * per_time).mean()
+
+    zero, d, units = time.new_zeros(()), config.n_dims, config.units
+    denoised = config.corrupt_gaussians
+    local_mean, scaling = found.local_mean - target.local_mean, found.scaling_log - target.scaling_log
+    return FlowLosses(
+        translation=velocity_error(found.translation - target.translation),
+        rotation=velocity_error(turned - wanted),
+        local_mean=velocity_error(local_mean / units.offset) / d if denoised else zero,
+        scaling=velocity_error(scaling / units.scaling_spread) / d if denoised else zero,
+        auxiliary=_distance_error(found.translation, target.translation, time, mask)
+        + anchor_error(out.anchor, target.translation, mask),
+    )
+
+
+def cell_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real cells of every set, ``(B, n)`` → ``(B,)``."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp_min(1)
+
+
+def _distance_error(found: Tensor, target: Tensor, time: Tensor, mask: Tensor) -> Tensor:
+    # squares are floored, not roots: the root's gradient at zero is infinite
+    near, true = (squared_distances(x).clamp_min(_SQUARE_MIN).sqrt() for x in (found, target))
+    pairs = (mask[:, :, None] & mask[:, None]).flatten(1)
+    return (cell_mean((near - true).square().flatten(1), pairs) * (time >= _AUXILIARY_FROM)).mean()
+
+
+def anchor_error(anchor: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Squared error of the guess from embeddings alone, turned onto the truth."""
+    with torch.no_grad():
+        turn = procrustes_transform(anchor, target)[1]
+    return cell_mean((anchor @ turn - target).square().sum(-1), mask).mean()
