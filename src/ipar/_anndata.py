@@ -18,6 +18,7 @@ CANDIDATES = "ipar_candidates"
 COORDS = "X_ipar"
 RECYCLES = "X_ipar_recycles"
 RECORD = "ipar"
+UNCERTAINTY = "ipar_uncertainty"
 
 MIN_CELLS = 50  # below, a slide has hardly any neighbourhoods to learn from
 

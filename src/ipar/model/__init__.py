@@ -5,5 +5,15 @@ from ipar.model._encoder import GeometryEncoder
 from ipar.model._io import load
 from ipar.model._ipalite import Attention, IPALite, Layout
 from ipar.model._sharpen import Sharpening
+from ipar.model._uncertainty import UncertaintyHead
 
-__all__ = ["Attention", "ConsensusPlan", "GeometryEncoder", "IPALite", "Layout", "Sharpening", "load"]
+__all__ = [
+    "Attention",
+    "ConsensusPlan",
+    "GeometryEncoder",
+    "IPALite",
+    "Layout",
+    "Sharpening",
+    "UncertaintyHead",
+    "load",
+]

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
 from ipar.model._ipalite import IPALite
 from ipar.model._sharpen import Sharpening
+from ipar.model._uncertainty import UncertaintyHead
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
 
 if TYPE_CHECKING:
@@ -113,9 +114,14 @@ def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
         "plan": asdict(model.plan),
         "global_weight": model.global_weight,
         "sharpening": None if model.sharpening is None else asdict(model.sharpening),
+        "uncertainty": None,
         "record": model.record,
     }
     arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
+    if model.uncertainty is not None:
+        head = asdict(model.uncertainty)
+        config["uncertainty"] = {name: value for name, value in head.items() if isinstance(value, float)}
+        arrays |= {f"uncertainty.{name}": value for name, value in head.items() if name not in config["uncertainty"]}
     return config, arrays | module_arrays(model.net, "net") | module_arrays(model.gate, "gate")
 
 
@@ -140,7 +146,17 @@ def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
         record=dict(config["record"]),
         global_weight=config["global_weight"],
         sharpening=None if config["sharpening"] is None else Sharpening(**config["sharpening"]),
+        uncertainty=_uncertainty_from_state(config.get("uncertainty"), arrays),
     )
+
+
+def _uncertainty_from_state(
+    numbers: Mapping[str, float] | None, arrays: Mapping[str, NDArray[Any]]
+) -> UncertaintyHead | None:
+    if numbers is None:
+        return None
+    names = [field.name for field in fields(UncertaintyHead) if field.name not in numbers]
+    return UncertaintyHead(**numbers, **{name: np.asarray(arrays[f"uncertainty.{name}"]) for name in names})
 
 
 def _digest(content: bytes) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECORD, RECYCLES, get_slides, record
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECORD, RECYCLES, UNCERTAINTY, get_slides, record
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
@@ -90,6 +90,11 @@ def predict_coords(
         Coordinates, float32, ``(n, 2)``, each slide centred with an RMS radius of 1.
     ``.obsm["X_ipar_recycles"]``
         The first guess and the layout after every recycle, aligned to the last, ``(n, 2(R + 1))``.
+    ``.obs["ipar_uncertainty"]``
+        Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32: learned
+        from the errors on training slides left out, see :class:`ipar.model.UncertaintyHead`. It ranks cells of a section and
+        gives their mean error about right; it is no bound. ``<key_added>_uncertainty`` for another key; missing
+        where the model has no head for it.
     ``.obsm["X_ipar_embed"]``
         The embedding, where it is missing or from another model.
     ``.uns["ipar"]["attention"]``
@@ -131,6 +136,7 @@ def predict_coords(
     coords, recycles, method = _layouts(model, h, far, slides, options)
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
+    _write_uncertainty(adata, model, h, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = h
     record(adata)["attention"] = _quadrant_attention(model, h, coords, slides, random_state)
@@ -190,6 +196,20 @@ def _layouts(
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
+
+
+def _write_uncertainty(
+    adata: AnnData, model: IPALite, h: NDArray[np.float32], slides: pd.Categorical, key: str
+) -> None:
+    if key in adata.obs:
+        del adata.obs[key]  # it speaks of coordinates that were just replaced
+    if model.uncertainty is None:
+        return
+    expected = np.empty(len(h), dtype=np.float32)
+    for name in slides.categories:
+        cells = np.flatnonzero(slides == name)
+        expected[cells] = model.expected_error(h[cells])
+    adata.obs[key] = expected
 
 
 def _quadrant_attention(
