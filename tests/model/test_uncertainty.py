@@ -64,7 +64,7 @@ def test_a_cell_whose_neighbours_are_scattered_stands_out(cells):
     signs = trouble_signs(odd, odd[:, :4])
     spread, nearest = signs[0, 0], signs[0, 2]
     assert spread > 1
-    assert nearest == signs[:, 2].max()
+    assert nearest > 2
 
 
 @pytest.mark.parametrize("n", [4, 5, 16])

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +119,9 @@ def model_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
     }
     arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
     if model.uncertainty is not None:
-        head = asdict(model.uncertainty)
-        config["uncertainty"] = {name: value for name, value in head.items() if isinstance(value, float)}
-        arrays |= {f"uncertainty.{name}": value for name, value in head.items() if name not in config["uncertainty"]}
+        numbers, own = _uncertainty_state(model.uncertainty)
+        config["uncertainty"] = numbers
+        arrays |= own
     return config, arrays | module_arrays(model.net, "net") | module_arrays(model.gate, "gate")
 
 
@@ -150,13 +150,21 @@ def model_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
     )
 
 
+_HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots")
+
+
+def _uncertainty_state(head: UncertaintyHead) -> tuple[dict[str, float], Arrays]:
+    arrays = {f"uncertainty.{name}": np.asarray(getattr(head, name)) for name in _HEAD_ARRAYS}
+    return {"intercept": head.intercept, "gamma": head.gamma}, arrays
+
+
 def _uncertainty_from_state(
     numbers: Mapping[str, float] | None, arrays: Mapping[str, NDArray[Any]]
 ) -> UncertaintyHead | None:
     if numbers is None:
         return None
-    names = [field.name for field in fields(UncertaintyHead) if field.name not in numbers]
-    return UncertaintyHead(**numbers, **{name: np.asarray(arrays[f"uncertainty.{name}"]) for name in names})
+    own: Any = {name: np.asarray(arrays[f"uncertainty.{name}"]) for name in _HEAD_ARRAYS}
+    return UncertaintyHead(intercept=numbers["intercept"], gamma=numbers["gamma"], **own)
 
 
 def _digest(content: bytes) -> str:

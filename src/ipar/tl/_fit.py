@@ -164,8 +164,8 @@ def fit_ipalite(
     some = [cells[pick_cells(len(cells), random_state)] for cells in rows]
     left = some[fit.validation_slide]
     model, finish = _finished(model, fit, embedding[left], coords[left], random_state)
-    parts = [[values[cells] for cells in some] for values in (embedding, coords)]
-    model, ranks = _with_uncertainty(model, *parts, fit.validation_slide, finish, random_state)
+    seen = [embedding[cells] for cells in some], [coords[cells] for cells in some]
+    model, ranks = _with_uncertainty(model, *seen, fit.validation_slide, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
     return model
 

@@ -18,6 +18,7 @@ from ipar._seed import as_seed
 from ipar.model import Attention, IPALite
 from ipar.model._io import model_from_state
 from ipar.pp import LocalisabilityWarning
+from ipar.training._localise import repeated_message
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,7 +112,7 @@ def predict_coords(
     Warns
     -----
     LocalisabilityWarning
-        If the model was trained on a tissue that cannot be localised.
+        If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
     """
     random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
@@ -175,6 +176,13 @@ def _warn_unlocalisable(model: IPALite) -> None:
             "The model was trained on a tissue that cannot be localised from expression (leaving one slide out, distances "
             f"correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
             "many true neighbours as chance): these coordinates mean nothing.",
+            LocalisabilityWarning,
+            stacklevel=3,
+        )
+    elif verdict.get("repeated", False):
+        warnings.warn(
+            f"The model was trained on a tissue of which not every part can be told apart. "
+            f"{repeated_message(verdict['two_places'])}",
             LocalisabilityWarning,
             stacklevel=3,
         )

@@ -63,7 +63,8 @@ def fit_uncertainty(
         Seed of the landmarks.
     """
     pca = PCA(min(_N_COMPONENTS, embeddings[0].shape[1])).fit(np.concatenate(embeddings))
-    scale = _COMPONENT_SCALE / np.sqrt(max(float(pca.explained_variance_[0]), np.finfo(np.float32).tiny))
+    first = max(float(pca.explained_variance_[0]), float(np.finfo(np.float32).tiny))
+    scale = _COMPONENT_SCALE / first**0.5
     centre, axes = pca.mean_.astype(np.float64), pca.components_.T.astype(np.float64) * scale
     far = [h[:, global_columns] for h in embeddings]
     inputs = [head_input(h, f, centre, axes) for h, f in zip(embeddings, far, strict=True)]
