@@ -62,8 +62,8 @@ def test_coordinates_of_the_slide_left_out_are_not_read(slides, quick, monkeypat
     for adata in (slides, other):
         cross_validate(adata, "slide", slides="b", controls=["pca_knn_regression"], **quick)
     ours, control = zip(placed[:2], placed[2:], strict=True)
-    np.testing.assert_allclose(*ours, atol=2e-3)
-    np.testing.assert_allclose(*control, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(*ours)
+    assert np.array_equal(*control)
 
 
 def test_every_slide_and_control_by_default(slides, monkeypatch):

@@ -33,10 +33,10 @@ class _Fold:
     """What controls are given: the training slides, the expression of the one left out and, for chance, its outline."""
 
     x: sparse.csr_matrix
-    coords: NDArray[np.float32]
+    coords: NDArray[np.float64]
     slides: NDArray[np.str_]
     query: sparse.csr_matrix
-    truth: NDArray[np.float32]
+    truth: NDArray[np.float64]
 
     @property
     def known(self) -> tuple[Any, ...]:
@@ -123,8 +123,9 @@ def cross_validate(
     random_state = as_seed(random_state)
     labels = get_slides(adata, library_key, minimum=3)
     check_slide_sizes(labels)
-    coords = get_coords(adata, spatial_key)
-    check_distinct(coords, labels)
+    check_distinct(get_coords(adata, spatial_key), labels)
+    # as they are: centred together, the slide left out would reach the others' last digits
+    coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
     left_out = _chosen(slides, [str(name) for name in labels.categories], "slide")
     methods = _chosen(controls, list(CONTROLS), "control")
     expression = get_expression(adata, layer=layer, mask_var=mask_var)
@@ -166,7 +167,7 @@ def _chosen(names: Sequence[str] | None, known: list[str], what: str) -> list[st
 
 
 def _bare(
-    matrix: sparse.csr_matrix, genes: pd.Index, labels: pd.Categorical, coords: NDArray[np.float32]
+    matrix: sparse.csr_matrix, genes: pd.Index, labels: pd.Categorical, coords: NDArray[np.float64]
 ) -> ad.AnnData:
     """Expression, slides and coordinates alone: earlier embeddings have seen the slides that are left out."""
     obs = pd.DataFrame({_SLIDE: pd.Categorical(labels.astype(str))}, index=[f"cell{i}" for i in range(len(labels))])
