@@ -64,10 +64,11 @@ SMALL_IGA = {
 }
 
 
-def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, seed=0):
+def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, mirrored=False, seed=0):
     """Slides of one tissue, each turned and shifted; log rates are plane waves and gradients of the position.
 
-    Where it is not localisable, expression has the same structure but tells nothing of the position.
+    Where it is not localisable, expression has the same structure but tells nothing of the position. Where it is
+    mirrored, expression does not tell left from right.
     """
     tissue = np.random.default_rng(123)  # the same for every call: what is learnt on one slide holds on the next
     waves, phases = tissue.normal(scale=1.2, size=(2, N_GENES)), tissue.uniform(0, 2 * np.pi, N_GENES)
@@ -77,6 +78,8 @@ def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, seed=0
     for i in range(len(names)):
         place = rng.uniform([-1.5, -1.0], [1.5, 1.0], size=(n_cells, 2))
         source = place if localisable else rng.permutation(place)
+        if mirrored:
+            source = np.c_[np.abs(source[:, 0]), source[:, 1]]
         rates = np.exp(level + np.sin(source @ waves + phases))
         rates *= rng.lognormal(np.log(3000), 0.2, size=(n_cells, 1)) / rates.sum(1, keepdims=True)
         counts.append(rng.poisson(rates))

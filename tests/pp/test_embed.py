@@ -255,3 +255,19 @@ def test_a_replaced_embedding_loses_the_record_of_the_old_one(train, model):
     assert "ipar_embed" in train.uns
     embed(train, "slide", model=model)
     assert "ipar_embed" not in train.uns
+
+
+def test_a_mirrored_tissue_is_said_to_be_so(make_slides, settings):
+    slides = make_slides(("a", "b"), n_cells=250, mirrored=True)
+    with pytest.warns(LocalisabilityWarning, match=r"looks mirrored or repeated: the neighbours.*two distant places"):
+        embed(slides, "slide", **settings.embed)
+    verdict = slides.uns["ipar"]["localisability"]
+    assert verdict["repeated"]
+    assert verdict["two_places"] >= 0.4
+    assert slides.uns["ipar"]["localisability"]["folds"]["two_places"].mean() == verdict["two_places"]
+
+
+def test_a_tissue_without_a_mirror_is_not(fitted):
+    verdict = fitted.train.uns["ipar"]["localisability"]
+    assert not verdict["repeated"]
+    assert verdict["two_places"] < 0.2

@@ -46,6 +46,7 @@ def test_what_is_written(query, model, place, unchanged, global_random_state):
         ("obsm", "X_ipar"),
         ("obsm", "X_ipar_recycles"),
         ("obsm", "X_ipar_embed"),
+        ("obs",),
         ("uns", "ipar"),
     }
     assert coords.shape == (120, 2)
@@ -54,6 +55,18 @@ def test_what_is_written(query, model, place, unchanged, global_random_state):
     assert np.square(coords).sum(1).mean() == pytest.approx(1, abs=1e-4)
     expected = model.encoder.transform(query.X, query.var_names, pd.Categorical(["all"] * 120))
     assert np.array_equal(query.obsm["X_ipar_embed"], expected)
+
+
+def test_uncertainty_is_that_of_each_slide_by_itself(train, model, place):
+    place(train, model, library_key="slide")
+    found = train.obs["ipar_uncertainty"]
+    assert found.dtype == np.float32
+    assert (found > 0).all()
+    alone = train[train.obs["slide"] == "b"].copy()
+    place(alone, model)
+    np.testing.assert_allclose(found[alone.obs_names], alone.obs["ipar_uncertainty"], rtol=0.05)
+    place(alone, model, key_added="X_second")
+    assert np.array_equal(alone.obs["X_second_uncertainty"], alone.obs["ipar_uncertainty"])
 
 
 def test_copy_leaves_the_original_alone(query, model, unchanged):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipar.metrics import e_geo_minisets
+from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import Sharpening
 from ipar.training._fit_finish import WEIGHTS, choose_finish, pick_cells
 
@@ -41,6 +41,7 @@ def test_sharpening_that_finds_neighbours_is_taken(slide):
     blurred = noisy(truth, 0.1, 2)
     finish = choose_finish(blurred, h, blurred, truth, sharpening=QUICK)
     assert finish.sharpening == QUICK
+    assert luna_spearman(truth, finish.layout) == finish.table["luna_spearman"].iloc[-1]
     plain, sharp = finish.table.iloc[-2:].itertuples()
     assert sharp.e_geo < 1.1 * plain.e_geo
     assert sharp.knn_hit_20 > plain.knn_hit_20

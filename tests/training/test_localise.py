@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
+from sklearn.cluster import KMeans
 
 from ipar.training import FoldScore, Localisability, _localise, score_fold
-from ipar.training._localise import score_of
+from ipar.training._localise import repeated_message, score_of, share_in_two_places
 
 
 def layout(n, seed=0):
@@ -124,20 +127,68 @@ def test_table_and_means():
     assert found.to_dict() == pytest.approx(
         {
             "localisable": True,
+            "repeated": False,
             "recall": 0.4,
             "recall_chance": 0.1,
             "recall_ratio": 4.0,
             "distance_spearman": 0.4,
             "permutation_spearman": 0.02,
+            "two_places": 0.0,
         }
     )
-    assert set(found.to_dict()) <= {"localisable", *table.columns}
+    assert set(found.to_dict()) <= {"localisable", "repeated", *table.columns}
 
 
 def test_message_has_figures_and_thresholds():
     message = Localisability((fold(0.123, 1.44),)).message()
     for part in ("at 0.12", "permuted: 0.02", "0.3 is needed", "1.4 times", "2 is needed"):
         assert part in message
+
+
+def nearest(features, k=20):
+    return np.argsort(cdist(features, features) + np.diag(np.full(len(features), np.inf)), axis=1)[:, :k]
+
+
+def folded(coords, noise=0.05):
+    """What a mirror-symmetric tissue tells of the position: the distance from the middle, and the height."""
+    centred = (coords - coords.mean(0)) / coords.std()
+    blur = np.random.default_rng(1).normal(scale=noise, size=centred.shape)
+    return np.c_[np.abs(centred[:, 0]), centred[:, 1]] + blur
+
+
+def by_two_means(coords, near):
+    """The same share with another library's two-means, one cell at a time."""
+    radius = np.sqrt(coords.var(axis=0).sum())
+    found = []
+    for cells in near:
+        means = KMeans(2, n_init=5, random_state=0).fit(coords[cells])
+        apart = np.linalg.norm(np.diff(means.cluster_centers_, axis=0)) / radius
+        spread = np.sqrt(means.inertia_ / len(cells)) / radius
+        found.append(apart >= 0.7 and spread < 0.3 * apart and 0.2 <= means.labels_.mean() <= 0.8)
+    return np.mean(found)
+
+
+def test_two_places_by_the_definition():
+    coords = layout(250)
+    near = nearest(folded(coords))
+    assert share_in_two_places(coords, near) == pytest.approx(by_two_means(coords, near), abs=0.05)
+
+
+def test_only_a_repeat_is_in_two_places():
+    coords = layout(400)
+    rng = np.random.default_rng(3)
+    assert share_in_two_places(coords, nearest(folded(coords))) > 0.5
+    for blur in (0.0, 1.0, 5.0, 50.0):  # from the tissue itself to chance: one place, ever wider
+        other = coords + blur * rng.normal(size=coords.shape)
+        assert share_in_two_places(coords, nearest(other)) < 0.2
+
+
+def test_a_repeat_is_told_from_the_mean_over_slides():
+    a, b = (replace(fold(0.5, 4.0), two_places=share) for share in (0.7, 0.2))
+    assert Localisability((a, b)).repeated
+    assert not Localisability((a, b, b)).repeated
+    assert Localisability((a, b)).localisable  # one side can still be laid out
+    assert "45%" in repeated_message(0.45)
 
 
 def test_choice_weighs_distances_and_neighbours():

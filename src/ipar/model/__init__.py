@@ -6,6 +6,7 @@ from ipar.model._iga import IGA, PoseSamples
 from ipar.model._io import load
 from ipar.model._ipalite import Attention, IPALite, Layout
 from ipar.model._sharpen import Sharpening
+from ipar.model._uncertainty import UncertaintyHead
 
 __all__ = [
     "IGA",
@@ -16,5 +17,6 @@ __all__ = [
     "Layout",
     "PoseSamples",
     "Sharpening",
+    "UncertaintyHead",
     "load",
 ]

@@ -15,6 +15,7 @@ from ipar.graph import candidate_mask, cosine_candidates
 from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, consensus_layout, principal_layout
 from ipar.model._encoder import GeometryEncoder
 from ipar.model._sharpen import Sharpening, sharpen_layout
+from ipar.model._uncertainty import UncertaintyHead
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
@@ -89,6 +90,8 @@ class IPALite:
     sharpening
         How cells that choose each other in the embedding are drawn together at last, chosen on a left-out slide; None
         leaves this out.
+    uncertainty
+        Expected error of every cell, from its embedding; None in models that have none.
     record
         History, localisability and settings of the fit.
     """
@@ -102,6 +105,7 @@ class IPALite:
     record: dict[str, Any] = field(default_factory=dict)
     global_weight: float = GLOBAL_WEIGHT
     sharpening: Sharpening | None = None
+    uncertainty: UncertaintyHead | None = None
 
     def __repr__(self) -> str:
         fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
@@ -173,6 +177,23 @@ class IPALite:
         recycles = np.empty(layouts.shape, dtype=np.float32)
         recycles[:, order] = align_recycles(layouts).numpy()
         return Layout(recycles, method)
+
+    def expected_error(self, h: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """How far each cell of a layout may be expected from its true place.
+
+        Parameters
+        ----------
+        h
+            Embeddings of one set of cells, ``(n, d)``.
+
+        Returns
+        -------
+        NDArray or None
+            Expected distance after alignment, in RMS radii of the tissue, ``(n,)``; None without an uncertainty head.
+        """
+        if self.uncertainty is None:
+            return None
+        return self.uncertainty.expected_error(h, h[:, self.encoder.global_columns])
 
     @torch.no_grad()
     def _lay_out(self, h: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
 from ipar.model._ipalite import IPALite
 from ipar.model._sharpen import Sharpening
+from ipar.model._uncertainty import UncertaintyHead
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
 
 if TYPE_CHECKING:
@@ -106,9 +107,14 @@ def ipalite_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
         "plan": asdict(model.plan),
         "global_weight": model.global_weight,
         "sharpening": None if model.sharpening is None else asdict(model.sharpening),
+        "uncertainty": None,
         "record": model.record,
     }
     arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
+    if model.uncertainty is not None:
+        numbers, own = _uncertainty_state(model.uncertainty)
+        config["uncertainty"] = numbers
+        arrays |= own
     return config, arrays | module_arrays(model.net, "net") | module_arrays(model.gate, "gate")
 
 
@@ -131,4 +137,22 @@ def ipalite_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         record=dict(config["record"]),
         global_weight=config["global_weight"],
         sharpening=None if config["sharpening"] is None else Sharpening(**config["sharpening"]),
+        uncertainty=_uncertainty_from_state(config.get("uncertainty"), arrays),
     )
+
+
+_HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots")
+
+
+def _uncertainty_state(head: UncertaintyHead) -> tuple[dict[str, float], Arrays]:
+    arrays = {f"uncertainty.{name}": np.asarray(getattr(head, name)) for name in _HEAD_ARRAYS}
+    return {"intercept": head.intercept, "gamma": head.gamma}, arrays
+
+
+def _uncertainty_from_state(
+    numbers: Mapping[str, float] | None, arrays: Mapping[str, NDArray[Any]]
+) -> UncertaintyHead | None:
+    if numbers is None:
+        return None
+    own: Any = {name: np.asarray(arrays[f"uncertainty.{name}"]) for name in _HEAD_ARRAYS}
+    return UncertaintyHead(intercept=numbers["intercept"], gamma=numbers["gamma"], **own)

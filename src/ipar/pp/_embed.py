@@ -19,6 +19,7 @@ from ipar.model._encoder import Inputs
 from ipar.model._state import encoder_from_state, encoder_state
 from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide
+from ipar.training._localise import repeated_message
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -109,7 +110,8 @@ def embed(
     Warns
     -----
     LocalisabilityWarning
-        If predicted coordinates would mean nothing in this tissue; the message has the figures.
+        If predicted coordinates would mean nothing in this tissue, or it looks mirrored or repeated; the message has the
+        figures.
 
     References
     ----------
@@ -215,12 +217,18 @@ def _write(adata: AnnData, fit: EmbeddingFit, slides: pd.Categorical, key_added:
 
 def _report(fit: EmbeddingFit) -> None:
     message = fit.localisability.message()
+    verdict = fit.localisability.to_dict()
+    repeat = f" {repeated_message(verdict['two_places'])}" if verdict["repeated"] else ""
     if fit.localisability.localisable:
         logger.info("Localisable: %s.", message)
+        if repeat:
+            warnings.warn(
+                f"Not every part of this tissue can be told apart.{repeat}", LocalisabilityWarning, stacklevel=3
+            )
         return
     warnings.warn(
         f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
-        "See adata.uns['ipar']['localisability'].",
+        f"See adata.uns['ipar']['localisability'].{repeat}",
         LocalisabilityWarning,
         stacklevel=4,
     )

@@ -2,6 +2,7 @@
 
 from ipar.tl._ablate import ablate_terms
 from ipar.tl._attention import attention
+from ipar.tl._cross_validate import cross_validate
 from ipar.tl._diagnostics import attention_diagnostics
 from ipar.tl._experiments import decompose_gap, shuffle_controls, sweep_beta
 from ipar.tl._fit import fit_ipalite
@@ -14,6 +15,7 @@ __all__ = [
     "ablate_terms",
     "attention",
     "attention_diagnostics",
+    "cross_validate",
     "decompose_gap",
     "fit_iga",
     "fit_ipalite",

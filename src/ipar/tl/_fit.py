@@ -29,6 +29,7 @@ from ipar.pp import candidates, embed
 from ipar.pp._embed import stored_encoder
 from ipar.training._fit_finish import Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
+from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
 from ipar.training._loop import IPALiteTraining
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def fit_ipalite(
         The epoch chosen.
     ``.uns["ipar"]["fit"]``
         β and the energies it was chosen by, the slide left out, settings; ``"finish"`` is the table by which the weight of
-        the overview and the strength of the sharpening were chosen on that slide.
+        the overview and the strength of the sharpening were chosen on that slide; ``"uncertainty_spearman"`` and
+        ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
 
@@ -159,9 +161,12 @@ def fit_ipalite(
         "validation_slide": str(slides.categories[fit.validation_slide]),
     }
     model = _assemble(adata, fit, k, miniset_size, settings)
-    left = rows[fit.validation_slide]
+    some = [cells[pick_cells(len(cells), random_state)] for cells in rows]
+    left = some[fit.validation_slide]
     model, finish = _finished(model, fit, embedding[left], coords[left], random_state)
-    _write(adata, model, fit, finish, settings)
+    seen = [embedding[cells] for cells in some], [coords[cells] for cells in some]
+    model, ranks = _with_uncertainty(model, *seen, fit.validation_slide, finish, random_state)
+    _write(adata, model, fit, finish, settings | ranks)
     return model
 
 
@@ -217,12 +222,26 @@ def _finished(
     model: IPALite, fit: IPALiteFit, h: NDArray[np.float32], coords: NDArray[np.float32], random_state: int
 ) -> tuple[IPALite, Finish]:
     """The model with the steps after the network, chosen on the slide that the network was not trained on."""
-    cells = pick_cells(len(h), random_state)
-    h, coords = h[cells], coords[cells]
     before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu())
     network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
     finish = choose_finish(network, h, h[:, model.encoder.global_columns], coords, random_state=random_state)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
+
+
+def _with_uncertainty(
+    model: IPALite,
+    embeddings: list[NDArray[np.float32]],
+    coords: list[NDArray[np.float32]],
+    left: int,
+    finish: Finish,
+    random_state: int,
+) -> tuple[IPALite, dict[str, float]]:
+    """The model with expected errors, to the scale of the finished left-out slide, and how well they rank true ones."""
+    columns = model.encoder.global_columns
+    fit = fit_uncertainty(embeddings, coords, columns, random_state=random_state)
+    head = scaled_to(fit.head, embeddings[left][:, columns], finish.layout, coords[left])
+    ranks = {"uncertainty_spearman": fit.spearman, "certain_half_error": fit.certain_half}
+    return replace(model, uncertainty=head), ranks
 
 
 def _write(adata: AnnData, model: IPALite, fit: IPALiteFit, finish: Finish, settings: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, UNCERTAINTY, get_slides, record
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
@@ -91,6 +91,11 @@ def predict_coords(
         The first guess and the layout after every recycle, aligned to the last, ``(n, 2(R + 1))``.
     ``.obsm["X_ipar_embed"]``
         The embedding, where it is missing or from another model.
+    ``.obs["ipar_uncertainty"]``
+        Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32: learned
+        from the errors on training slides left out, see :class:`ipar.model.UncertaintyHead`. It ranks cells of a section and
+        gives their mean error about right; it is no bound. ``<key_added>_uncertainty`` for another key; missing
+        where the model has no head for it.
     ``.uns["ipar"]["attention"]``
         Attention rows of one cell a quadrant of the (first) slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
@@ -105,7 +110,7 @@ def predict_coords(
     Warns
     -----
     LocalisabilityWarning
-        If the model was trained on a tissue that cannot be localised.
+        If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
     """
     random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
@@ -145,6 +150,7 @@ def predict_coords(
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = h
+    _write_uncertainty(adata, model, h, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
     record(adata)["attention"] = _quadrant_attention(model, h, coords, slides, random_state)
     record(adata)["prediction"] = {
         "method": method,
@@ -229,3 +235,17 @@ def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:
     middles = centre + half * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
     nearest = np.linalg.norm(coords[None] - middles[:, None], axis=-1).argmin(axis=1)
     return np.unique(nearest)
+
+
+def _write_uncertainty(
+    adata: AnnData, model: IPALite, h: NDArray[np.float32], slides: pd.Categorical, key: str
+) -> None:
+    if key in adata.obs:
+        del adata.obs[key]  # it speaks of coordinates that were just replaced
+    if model.uncertainty is None:
+        return
+    expected = np.empty(len(h), dtype=np.float32)
+    for name in slides.categories:
+        cells = np.flatnonzero(slides == name)
+        expected[cells] = model.expected_error(h[cells])
+    adata.obs[key] = expected

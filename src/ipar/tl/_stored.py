@@ -10,6 +10,7 @@ from ipar._anndata import RECORD
 from ipar.model import IGA, IPALite
 from ipar.model._io import model_from_state
 from ipar.pp import LocalisabilityWarning
+from ipar.training._localise import repeated_message
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,13 +52,20 @@ def stored_ipalite(adata: AnnData, library_key: str | None) -> tuple[IPALite, st
 
 
 def warn_unlocalisable(record: dict[str, Any]) -> None:
-    """Warn if a model's record says that its tissue cannot be localised."""
+    """Warn if a model's record says that its tissue cannot be localised, or looks mirrored or repeated."""
     verdict = record.get("localisability", {})
     if not verdict.get("localisable", True):
         warnings.warn(
             "The model was trained on a tissue that cannot be localised from expression (leaving one slide out, distances "
             f"correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
             "many true neighbours as chance): these coordinates mean nothing.",
+            LocalisabilityWarning,
+            stacklevel=3,
+        )
+    elif verdict.get("repeated", False):
+        warnings.warn(
+            f"The model was trained on a tissue of which not every part can be told apart. "
+            f"{repeated_message(verdict['two_places'])}",
             LocalisabilityWarning,
             stacklevel=3,
         )

@@ -28,6 +28,8 @@ class Finish:
         Share of the layout of what was taught distances across the tissue.
     sharpening
         Local step; None, where it finds no more true neighbours or costs too much.
+    layout
+        The layout of the left-out slide so finished, ``(n, 2)``.
     table
         E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, reach, hold, e_geo,
         knn_hit_20, luna_spearman``; ``reach`` is zero without sharpening.
@@ -35,6 +37,7 @@ class Finish:
 
     global_weight: float
     sharpening: Sharpening | None
+    layout: NDArray[np.float32]
     table: pd.DataFrame
 
 
@@ -90,5 +93,6 @@ def choose_finish(
     sharp = sharpen_layout(blends[weight], h, far, sharpening, random_state=random_state)
     cost, found = score(sharp, weight, sharpening)
     chosen = sharpening if found > hit and cost <= (1 + _SHARPENING_COST) * energy else None
+    finished = blends[weight] if chosen is None else sharp
     columns = ["global_weight", "reach", "hold", "e_geo", "knn_hit_20", "luna_spearman"]
-    return Finish(weight, chosen, pd.DataFrame(rows, columns=columns))
+    return Finish(weight, chosen, finished, pd.DataFrame(rows, columns=columns))

@@ -1,4 +1,4 @@
-"""Can this tissue be localised at all? Leave-one-slide-out recall and distance correlation."""
+"""Can this tissue be localised at all? Recall, distance correlation and repeats on slides left out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from sklearn.neighbors import NearestNeighbors
 
 SPEARMAN_MIN = 0.3
 RECALL_RATIO_MIN = 2.0
+REPEATED_MIN = 0.4  # a mirrored simulation has 0.7, half brains 0.22 on average and 0.37 at most
 _N_TRUE = 20
 _N_CANDIDATES = 100
 _MAX_CELLS = 1500  # pairs grow with the square; the estimate's error at this size is far below the threshold
 _N_PERMUTATIONS = 5
+_SEPARATION = 0.7  # RMS radii; half a tissue is about 0.85 from the other half
+_TIGHTNESS = 0.3  # spread over separation: 0.67 for places at random over a disc
+_MINOR_SHARE = 0.2
+_N_ITERATIONS = 10  # two means of twenty points settle in a few
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class FoldScore:
         Spearman correlation of embedding and tissue distances over pairs of cells.
     permutation_spearman
         The largest absolute one over five permutations of the cells.
+    two_places
+        Share of cells whose neighbours in the embedding lie in two distant places, see :func:`share_in_two_places`.
     """
 
     slide: str
@@ -43,6 +50,7 @@ class FoldScore:
     recall_chance: float
     distance_spearman: float
     permutation_spearman: float
+    two_places: float = 0.0
 
     @property
     def recall_ratio(self) -> float:
@@ -80,7 +88,50 @@ def score_fold(slide: str, h: NDArray[np.float32], coords: NDArray[np.float32], 
         recall_chance=n_candidates / (n - 1),
         distance_spearman=float(spearmanr(embedding, tissue).statistic),
         permutation_spearman=max(permuted),
+        two_places=share_in_two_places(coords, candidates[:, :_N_TRUE]),
     )
+
+
+def share_in_two_places(coords: NDArray[np.float32], near: NDArray[np.int64]) -> float:
+    """Share of cells whose neighbours in an embedding lie in two distant places, as in a tissue that repeats.
+
+    The true positions of a cell's neighbours are split by two-means. They lie in two places if each part has a fifth of
+    them or more, the parts' centres are 0.7 RMS radii of the tissue or more apart, and the parts' spread is below 0.3 of
+    that.
+
+    Parameters
+    ----------
+    coords
+        True coordinates, ``(n, 2)``.
+    near
+        Neighbours of every cell in the embedding, ``(n, k)``.
+    """
+    centred = coords - coords.mean(axis=0)
+    radius = np.sqrt(np.square(centred).sum(axis=1).mean())
+    around = centred[near] / max(float(radius), np.finfo(np.float32).tiny)  # (n, k, 2)
+    around -= around.mean(axis=1, keepdims=True)
+    axis = np.linalg.eigh(around.transpose(0, 2, 1) @ around)[1][:, :, 1]  # of the widest spread, (n, 2)
+    part = (around @ axis[:, :, None])[..., 0] > 0
+    for _ in range(_N_ITERATIONS):
+        to_first, to_second, apart = _to_centres(around, part)
+        part = to_first < to_second
+    to_first, to_second, apart = _to_centres(around, part)
+    spread = np.sqrt(np.where(part, to_first, to_second).mean(axis=1))
+    share = part.mean(axis=1)
+    two = (np.minimum(share, 1 - share) >= _MINOR_SHARE) & (apart >= _SEPARATION) & (spread < _TIGHTNESS * apart)
+    return float(two.mean())
+
+
+def _to_centres(
+    around: NDArray[np.floating], part: NDArray[np.bool_]
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """Squared distances to both parts' means ``(n, k)``, and those means' distance ``(n,)``."""
+    first, second = (
+        (around * own[..., None]).sum(axis=1, keepdims=True) / np.maximum(own.sum(axis=1), 1)[:, None, None]
+        for own in (part, ~part)
+    )
+    apart = np.linalg.norm(first - second, axis=-1)[:, 0]
+    return np.square(around - first).sum(axis=-1), np.square(around - second).sum(axis=-1), apart
 
 
 @dataclass(frozen=True)
@@ -101,14 +152,19 @@ class Localisability:
         """Whether predicted coordinates mean anything."""
         return self._mean("distance_spearman") >= SPEARMAN_MIN and self._mean("recall_ratio") >= RECALL_RATIO_MIN
 
+    @property
+    def repeated(self) -> bool:
+        """Whether the tissue looks mirrored or repeated: places far apart that expression does not tell apart."""
+        return self._mean("two_places") >= REPEATED_MIN
+
     def table(self) -> pd.DataFrame:
         """One row a fold."""
         return pd.DataFrame([asdict(fold) | {"recall_ratio": fold.recall_ratio} for fold in self.folds])
 
     def to_dict(self) -> dict[str, float | bool]:
         """Verdict and means, as plain values."""
-        names = ("recall", "recall_chance", "recall_ratio", "distance_spearman", "permutation_spearman")
-        return {"localisable": self.localisable} | {name: self._mean(name) for name in names}
+        names = ("recall", "recall_chance", "recall_ratio", "distance_spearman", "permutation_spearman", "two_places")
+        return {"localisable": self.localisable, "repeated": self.repeated} | {name: self._mean(name) for name in names}
 
     def message(self) -> str:
         """The figures in a sentence."""
@@ -118,6 +174,18 @@ class Localisability:
             f"{SPEARMAN_MIN:g} is needed), and candidates hold {self._mean('recall_ratio'):.1f} times as many true "
             f"neighbours as chance ({RECALL_RATIO_MIN:g} is needed)"
         )
+
+
+REPEATED = (
+    "It looks mirrored or repeated: the neighbours in the embedding of {share:.0%} of the cells lie in two distant places "
+    "of the tissue ({limit:.0%} or more is called repeated). Which of the places a cell came from is not in its "
+    "expression: train and predict on one side or one repeat."
+)
+
+
+def repeated_message(two_places: float) -> str:
+    """What a repeat means, in a sentence or two."""
+    return REPEATED.format(share=two_places, limit=REPEATED_MIN)
 
 
 def score_of(folds: Sequence[FoldScore]) -> float:

@@ -1,0 +1,125 @@
+"""How far a cell may lie from where it was placed: an expected error, from what is known without the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.neighbors import NearestNeighbors
+
+from ipar.graph import neighbor_distances
+from ipar.model._consensus import principal_layout
+
+FloatArray = NDArray[np.float64]
+
+_N_NEIGHBORS = 15
+_CHUNK = 20_000  # cells whose kernel is held at once
+
+
+@dataclass(frozen=True)
+class UncertaintyHead:
+    r"""Expected error of a cell by a smooth function of where it stands in the embedding and how well that fits a plane.
+
+    .. math:: u_i = m\Big(b + \sum_l w_l \exp(-\gamma \lVert z_i - z^l \rVert^2)\Big)
+
+    z holds the signs of trouble (:func:`trouble_signs`) and the first principal components of the embedding: regions of a
+    tissue that are often mistaken for each other are so on every section. The weights are those of a kernel ridge
+    regression on landmarks (Nyström), the monotone map m turns its value into an error. Both are fitted on the training
+    slides as encoders embed them that never saw their coordinates; see :func:`ipar.tl.fit_ipalite`.
+
+    Attributes
+    ----------
+    centre, axes
+        Mean of the embedding ``(d,)`` and its principal axes, scaled, ``(d, p)``.
+    landmarks, weights
+        ``(m, 8 + p)`` and ``(m,)``.
+    intercept, gamma
+        b and γ.
+    knots
+        Values and the errors that belong to them, both rising, ``(2, q)``: m runs straight between them.
+
+    References
+    ----------
+    Williams & Seeger, Using the Nyström method to speed up kernel machines, NIPS 13 (2000).
+    """
+
+    centre: FloatArray
+    axes: FloatArray
+    landmarks: FloatArray
+    weights: FloatArray
+    intercept: float
+    gamma: float
+    knots: FloatArray
+
+    def expected_error(self, h: NDArray[np.float32], far: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Expected distance from the true place, after alignment, in RMS radii of the tissue, ``(n,)``.
+
+        Parameters
+        ----------
+        h, far
+            Embeddings of one slide and their columns that were taught distances across the tissue, ``(n, d)``.
+        """
+        z = head_input(h, far, self.centre, self.axes)
+        parts = [z[start : start + _CHUNK] for start in range(0, len(z), _CHUNK)]
+        value = np.concatenate([rbf_kernel(part, self.landmarks, gamma=self.gamma) @ self.weights for part in parts])
+        return np.interp(value + self.intercept, *self.knots).astype(np.float32)
+
+
+def head_input(h: NDArray[np.float32], far: NDArray[np.float32], centre: FloatArray, axes: FloatArray) -> FloatArray:
+    """Signs of trouble beside principal components, ``(n, 8 + p)``."""
+    return np.concatenate([trouble_signs(h, far), (h - centre) @ axes], axis=1)
+
+
+def trouble_signs(h: NDArray[np.float32], far: NDArray[np.float32]) -> FloatArray:
+    """What tells, without the truth, that a cell may be misplaced; each as normal scores within the slide.
+
+    Parameters
+    ----------
+    h, far
+        Embeddings of one slide, at least four cells, and their columns that were taught distances across the tissue.
+
+    Returns
+    -------
+    NDArray
+        ``(n, 8)``: spread of a cell's 15 nearest in the embedding over the overview's layout, distance of their mean from
+        the cell, cosine distance to the nearest and to the last of them, share of them that are neighbours in the layout
+        too, radius in the layout, norm of the distance-taught part of the embedding, and share of it in the plane. Ranks,
+        because slides that an encoder has not seen differ in size and density.
+    """
+    n = len(h)
+    k = min(_N_NEIGHBORS, n - 1)
+    layout = principal_layout(torch.from_numpy(np.ascontiguousarray(far, dtype=np.float32))).numpy().astype(np.float64)
+    one: pd.Categorical[Any] = pd.Categorical(np.zeros(n, dtype=np.int8))
+    graph = neighbor_distances(h, one, k)
+    near, distance = graph.indices.reshape(n, k), graph.data.reshape(n, k)
+    around = layout[near]  # (n, k, 2)
+    middle = around.mean(axis=1)
+    close = NearestNeighbors(n_neighbors=k).fit(layout).kneighbors(return_distance=False)
+    shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, close, strict=True)]
+    centred = far - far.mean(axis=0)
+    length = np.linalg.norm(centred, axis=1)
+    plane = np.linalg.norm(centred @ _principal_axes(centred, 2), axis=1)
+    signs = [
+        np.square(around - middle[:, None]).sum(axis=-1).mean(axis=1),
+        np.square(middle - layout).sum(axis=1),
+        distance.min(axis=1),
+        distance.max(axis=1),
+        np.array(shared),
+        np.linalg.norm(layout, axis=1),
+        length,
+        plane / np.maximum(length, np.finfo(np.float32).tiny),
+    ]
+    return np.stack([norm.ppf((rankdata(sign) - 0.5) / n) for sign in signs], axis=1)
+
+
+def _principal_axes(centred: NDArray[np.float32], n_axes: int) -> FloatArray:
+    """First principal axes of centred rows, ``(d, n_axes)``."""
+    wide = centred.astype(np.float64)
+    axes: FloatArray = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :n_axes]
+    return axes

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+import ipar
+from ipar.model import UncertaintyHead
+from ipar.model._io import model_from_state, model_state
+from ipar.model._uncertainty import head_input, trouble_signs
+
+
+@pytest.fixture(scope="module")
+def cells():
+    rng = np.random.default_rng(0)
+    place = rng.uniform([-3, -2], [3, 2], size=(150, 2))
+    return np.c_[place, 0.3 * rng.normal(size=(150, 6))].astype(np.float32)
+
+
+@pytest.fixture
+def head(cells):
+    rng = np.random.default_rng(1)
+    return UncertaintyHead(
+        centre=cells.mean(0).astype(float),
+        axes=rng.normal(size=(8, 3)),
+        landmarks=rng.normal(size=(5, 11)),
+        weights=rng.normal(size=5),
+        intercept=0.2,
+        gamma=0.05,
+        knots=np.array([[-1.0, 0.0, 2.0], [0.1, 0.4, 0.5]]),
+    )
+
+
+def test_by_the_definition(cells, head):
+    z = head_input(cells, cells[:, :4], head.centre, head.axes)
+    expected = []
+    for row in z:
+        kernel = [np.exp(-0.05 * sum((row - mark) ** 2)) for mark in head.landmarks]
+        value = 0.2 + sum(k * w for k, w in zip(kernel, head.weights, strict=True))
+        expected.append(np.interp(value, [-1.0, 0.0, 2.0], [0.1, 0.4, 0.5]))
+    found = head.expected_error(cells, cells[:, :4])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(found) > 0
+
+
+def test_signs_know_nothing_of_order_size_or_turn(cells):
+    far = cells[:, :4]
+    signs = trouble_signs(cells, far)
+    assert signs.shape == (150, 8)
+    np.testing.assert_allclose(signs.mean(0), 0, atol=0.05)
+    order = np.random.default_rng(2).permutation(150)
+    np.testing.assert_allclose(trouble_signs(cells[order], far[order]), signs[order], atol=0.1)
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(4, 4)))[0].astype(np.float32)
+    np.testing.assert_allclose(trouble_signs(5 * cells, 5 * far @ turn), signs, atol=0.1)
+
+
+def test_a_cell_whose_neighbours_are_scattered_stands_out(cells):
+    odd = cells.copy()
+    odd[0, :2] = 0  # in the middle of the layout, while the rest of its embedding is like that of nobody
+    odd[0, 4:] = 9
+    signs = trouble_signs(odd, odd[:, :4])
+    spread, nearest = signs[0, 0], signs[0, 2]
+    assert spread > 1
+    assert nearest > 2
+
+
+@pytest.mark.parametrize("n", [4, 5, 16])
+def test_few_cells(cells, n):
+    assert np.isfinite(trouble_signs(cells[:n], cells[:n, :4])).all()
+
+
+def test_cells_of_one_embedding_are_alike():
+    same = np.ones((20, 8), dtype=np.float32)
+    signs = trouble_signs(same, same[:, :4])
+    assert np.isfinite(signs).all()
+
+
+def test_models_keep_it(model, query):
+    assert isinstance(model.uncertainty, UncertaintyHead)
+    back = model_from_state(*model_state(model))
+    h = query.obsm["X_ipar_embed"] = model.encoder.transform(
+        query.X, query.var_names, ipar._anndata.get_slides(query, "slide")
+    )
+    assert np.array_equal(back.expected_error(h), model.expected_error(h))
+    assert spearmanr(model.expected_error(h), model.expected_error(h[::-1])[::-1]).statistic > 0.99
+
+
+def test_models_without_it_are_read(model, query, tmp_path):
+    bare = replace(model, uncertainty=None)
+    bare.save(tmp_path / "bare")
+    assert ipar.load(tmp_path / "bare").uncertainty is None
+    config, arrays = model_state(bare)
+    del config["uncertainty"]  # as models were written before there was one
+    older = model_from_state(config, arrays)
+    query.obs["ipar_uncertainty"] = 1.0
+    ipar.tl.predict_coords(query, older, progress=False)
+    assert "ipar_uncertainty" not in query.obs  # it spoke of other coordinates

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ipar.metrics import cell_errors, uncertainty_spearman
+from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
+
+D = 12
+FAR = np.arange(4, D)
+
+
+def sections(n_slides, *, n=240, seed=0, noise=1.0):
+    """Embeddings that hold the position blurred, by very different amounts on two kinds of tissue, and the kind."""
+    rng = np.random.default_rng(seed)
+    h, coords = [], []
+    for _ in range(n_slides):
+        place = rng.uniform([-1.5, -1.0], [1.5, 1.0], size=(n, 2))
+        hard = place[:, :1] + place[:, 1:] > 0
+        blurred = place + noise * np.where(hard, 0.6, 0.1) * rng.normal(size=(n, 2))
+        kind = np.where(hard, 1.0, -1.0) + 0.3 * rng.normal(size=(n, 4))
+        # the far part is wide: the kind of tissue must not be seen in its first two components
+        far = np.c_[4 * blurred, 0.2 * rng.normal(size=(n, D - 6))]
+        h.append(np.c_[kind, far].astype(np.float32))
+        coords.append((300 * place).astype(np.float32))
+    return h, coords
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return fit_uncertainty(*sections(3), FAR)
+
+
+def overview(h):
+    far = h[:, FAR] - h[:, FAR].mean(0)
+    return far @ np.linalg.svd(far, full_matrices=False)[2][:2].T
+
+
+def test_an_unseen_section_is_ranked_and_its_errors_are_met(fit):
+    (h,), (coords,) = sections(1, seed=7)
+    found = fit.head.expected_error(h, h[:, FAR])
+    error = cell_errors(coords, overview(h))
+    assert found.shape == (240,)
+    assert uncertainty_spearman(error, found) > 0.5
+    assert found.mean() == pytest.approx(error.mean(), rel=0.15)
+    for half in (found > np.median(found), found <= np.median(found)):
+        assert found[half].mean() == pytest.approx(error[half].mean(), rel=0.35)
+
+
+def test_what_is_said_of_it_holds_on_an_unseen_section(fit):
+    (h,), (coords,) = sections(1, seed=8)
+    error, found = cell_errors(coords, overview(h)), fit.head.expected_error(h, h[:, FAR])
+    assert fit.spearman == pytest.approx(uncertainty_spearman(error, found), abs=0.15)
+    assert 0 < fit.certain_half < 0.8
+
+
+def test_where_nothing_tells_errors_the_figure_says_so():
+    h, coords = sections(3)
+    rng = np.random.default_rng(1)
+    fit = fit_uncertainty(h, [rng.permutation(x) for x in coords], FAR)
+    assert abs(fit.spearman) < 0.2
+    # the level is still right: everything is about as wrong as everything else
+    assert np.ptp(fit.head.knots[1]) < 0.3 * fit.head.knots[1].mean()
+
+
+def test_the_map_to_errors_rises(fit):
+    assert (np.diff(fit.head.knots[0]) > 0).all()
+    assert (np.diff(fit.head.knots[1]) >= 0).all()
+    assert (fit.head.knots[1] > 0).all()
+
+
+def test_scaled_to_the_finished_layout(fit):
+    (h,), (coords,) = sections(1, seed=9)
+    same = scaled_to(fit.head, h[:, FAR], overview(h), coords)
+    np.testing.assert_allclose(same.knots, fit.head.knots, rtol=1e-4)
+    halved = coords + 0.5 * 300 * (overview(h) * 0)  # the truth itself has no error left
+    assert scaled_to(fit.head, h[:, FAR], halved, coords).knots[1].max() < 1e-3
+
+
+def test_frames_of_slides_do_not_matter_and_the_seed_repeats(fit, global_random_state):
+    h, coords = sections(3)
+    moved = fit_uncertainty(h, [0.01 * x[:, ::-1] + 40 for x in coords], FAR)
+    np.testing.assert_allclose(moved.head.weights, fit.head.weights, rtol=1e-2, atol=1e-3)
+    again = fit_uncertainty(*sections(3), FAR)
+    assert np.array_equal(again.head.landmarks, fit.head.landmarks)
+    assert np.array_equal(again.head.weights, fit.head.weights)
