@@ -104,7 +104,7 @@ class EdgeGraph:
         # whole rows by number: a fifth of the time of `gather`, which looks up every entry by itself
         starts = cells * torch.arange(batch * heads, device=values.device).view(batch, heads, 1, 1)
         rows = (self.index[:, None] + starts).flatten()
-        return values.reshape(-1, width).index_select(0, rows).view(batch, heads, n, k, width)
+        return values.reshape(batch * heads * cells, width).index_select(0, rows).view(batch, heads, n, k, width)
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """Products a_i · b_j."""
