@@ -309,6 +309,7 @@ def test_beta_scales_the_gate_of_every_recycle():
         ({"gate_heads": 2}, "gate_heads must be 1 or n_heads=4, found 2"),
         ({"geometry": "clamped", "geometry_recycles": (5,)}, r"geometry_recycles must lie in -5 … 4, found \[5\]"),
         ({"per_recycle": True}, "it needs qk_norm=True"),
+        ({"per_recycle": True, "qk_norm": True, "beta": 0.0}, "must be positive, found 0.0"),
     ],
 )
 def test_switches_that_make_no_sense(options, message):

@@ -9,7 +9,7 @@ import torch
 from scipy.special import erf, softmax
 
 from ipar.geometry import gauge_fix
-from ipar.nn import DenseGraph, IPALiteConfig, IPALiteNet, _ipalite
+from ipar.nn import DenseGraph, IPALiteConfig, IPALiteNet, _block, _ipalite
 
 SMALL = IPALiteConfig(d_input=7, d_state=10, n_heads=3, d_head=5, n_recycles=3)
 N = 17
@@ -170,7 +170,7 @@ def test_permutation_equivariance(geometry):
 
 
 def run_block(net, s, x, candidates, gate):
-    block, given = net.blocks[0], _ipalite._Inputs(DenseGraph(candidates), None, gate, None)
+    block, given = net.blocks[0], _block.Inputs(DenseGraph(candidates), None, gate, None)
     bias = _ipalite.attention_bias(candidates, gate, 1.0, s.dtype)
     attention = block.attend(s, x, given, bias, None, geometry=net.config.has_geometry(0))
     return *block.move(s, x, attention, given, None), attention
@@ -188,7 +188,7 @@ def test_block_carries_a_translation_through(geometry, monkeypatch):
     fixed = run_block(net, s, x, candidates, gate)
     for a, b in zip(run_block(net, s, x + shift, candidates, gate), fixed, strict=True):
         assert torch.allclose(a, b, atol=1e-9)  # states and attention are invariant, the gauge takes the shift away
-    monkeypatch.setattr(_ipalite, "gauge_fix", lambda y, mask=None: y)
+    monkeypatch.setattr(_block, "gauge_fix", lambda y, mask=None: y)
     _, raw, _ = run_block(net, s, x, candidates, gate)
     assert torch.allclose(run_block(net, s, x + shift, candidates, gate)[1], raw + shift, atol=1e-9)
     assert torch.allclose(gauge_fix(raw), fixed[1], atol=1e-12)

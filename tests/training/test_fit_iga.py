@@ -118,14 +118,14 @@ def test_validation_draws_the_same_noise_and_touches_nothing():
 def test_an_interrupted_run_keeps_what_it_has(monkeypatch):
     sets, calls = pose_sets(), iter(range(100))
     made = trainer(sets)
-    step = made._step
+    step = made.train_step
 
     def interrupted(*args):
         if next(calls) == 2:
             raise KeyboardInterrupt
         return step(*args)
 
-    monkeypatch.setattr(made, "_step", interrupted)
+    monkeypatch.setattr(made, "train_step", interrupted)
     run = made.fit(sets)
     assert run.interrupted
     assert run.best_epoch == len(run.history) - 1

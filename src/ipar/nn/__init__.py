@@ -1,6 +1,7 @@
 """Networks: they know no data, no optimiser and no files."""
 
 from ipar.nn._attention import attention_bias, masked_attention
+from ipar.nn._block import IPALiteBlock
 from ipar.nn._config import IPALiteConfig
 from ipar.nn._encoder import SharedEncoder
 from ipar.nn._gate import EdgeGate, EdgeMLP, dense_gate, edge_outputs
@@ -8,7 +9,7 @@ from ipar.nn._gaussian_attention import AttentionSignals, GaussianAttention, Gau
 from ipar.nn._graph import CandidateGraph, DenseGraph, EdgeGraph, as_graph, graph_of
 from ipar.nn._iga import IGABlock, IGACondition, IGANet, IGAOutput
 from ipar.nn._iga_config import EllipseUnits, IGAConfig
-from ipar.nn._ipalite import IPALiteBlock, IPALiteNet, IPALiteOutput
+from ipar.nn._ipalite import IPALiteNet, IPALiteOutput
 from ipar.nn._pose_flow import follow_flow, noise_poses
 from ipar.nn._set_encoder import SetEncoder
 

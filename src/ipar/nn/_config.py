@@ -110,6 +110,9 @@ class IPALiteConfig:
         if self.per_recycle and not self.qk_norm:
             msg = "per_recycle clamps the scale of cosines: it needs qk_norm=True."
             raise ValueError(msg)
+        if self.per_recycle and not self.beta > 0:
+            msg = f"per_recycle scales every gate weight by beta, which must be positive, found {self.beta}: gate=False drops the gate."
+            raise ValueError(msg)
         self._warn()
 
     def _check_schedule(self) -> None:

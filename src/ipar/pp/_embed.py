@@ -75,7 +75,7 @@ def embed(
     n_folds
         Groups of slides left out in turn.
     spatial_key
-        Key of the coordinates in ``obsm``, read for training only.
+        Key of the coordinates in ``obsm``, in two or three dimensions, read for training only.
     layer
         Layer with log-normalised expression; ``X``, if None.
     mask_var
@@ -128,43 +128,9 @@ def embed(
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]  # it speaks of the embedding that was just replaced
         return adata if copy else None
-    train_embedding(
-        adata,
-        _needed(library_key),
-        inputs=inputs,
-        recipe=recipe,
-        n_folds=n_folds,
-        spatial_key=spatial_key,
-        expression=expression,
-        layer=layer,
-        random_state=random_state,
-        device=device,
-        progress=progress,
-        key_added=key_added,
-    )
-    return adata if copy else None
-
-
-def train_embedding(
-    adata: AnnData,
-    library_key: str,
-    *,
-    inputs: Inputs | None,
-    recipe: EncoderRecipe | None,
-    n_folds: int,
-    spatial_key: str,
-    expression: Expression,
-    layer: str | None,
-    random_state: int,
-    device: str,
-    progress: bool,
-    key_added: str = EMBED,
-    dims: tuple[int, ...] = (2,),
-) -> None:
-    """What :func:`embed` does without a model, for coordinates of any of the dimensions ``dims``."""
-    slides = get_slides(adata, library_key, minimum=2)
+    slides = get_slides(adata, _needed(library_key), minimum=2)
     check_slide_sizes(slides)
-    coords = get_coords(adata, spatial_key, dims=dims)
+    coords = get_coords(adata, spatial_key, dims=(2, 3))
     check_distinct(coords, slides)
     fit = fit_embedding(
         split_slides(expression, coords, slides),
@@ -181,6 +147,7 @@ def train_embedding(
     if layer is not None:
         adata.uns[EMBED_RECORD]["layer"] = layer
     _report(fit)
+    return adata if copy else None
 
 
 def _needed(library_key: str | None) -> str:
@@ -230,7 +197,7 @@ def _report(fit: EmbeddingFit) -> None:
         f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
         f"See adata.uns['ipar']['localisability'].{repeat}",
         LocalisabilityWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 

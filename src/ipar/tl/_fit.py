@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from ipar._anndata import (
     CANDIDATES,
     EMBED,
-    EMBED_RECORD,
-    check_distinct,
     check_slide_sizes,
     get_coords,
     get_slides,
@@ -25,8 +23,9 @@ from ipar.model import ConsensusPlan, IPALite
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
-from ipar.pp import candidates, embed
+from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
+from ipar.tl._fitting import embedding_of, verdict, with_epochs
 from ipar.training._fit_finish import Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
@@ -124,24 +123,21 @@ def fit_ipalite(
     slides = get_slides(adata, library_key, minimum=2)
     check_slide_sizes(slides)
     coords = get_coords(adata, spatial_key)
-    if is_embedded(adata, library_key):
-        check_distinct(coords, slides)
-    else:
-        embed(
-            adata,
-            library_key,
-            inputs=inputs,
-            spatial_key=spatial_key,
-            layer=layer,
-            mask_var=mask_var,
-            random_state=random_state,
-            device=device,
-            progress=progress,
-        )
-        adata.uns.pop(CANDIDATES, None)
+    embedding = embedding_of(
+        adata,
+        library_key,
+        coords,
+        slides,
+        inputs=inputs,
+        spatial_key=spatial_key,
+        layer=layer,
+        mask_var=mask_var,
+        random_state=random_state,
+        device=device,
+        progress=progress,
+    )
     _prepare_candidates(adata, library_key, n_neighbors, random_state)
     k = int(adata.uns[CANDIDATES]["params"]["n_neighbors"])
-    embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)
     rows = [np.flatnonzero(slides == name) for name in slides.categories]
     fit = fit_networks(
         [embedding[cells] for cells in rows],
@@ -170,14 +166,6 @@ def fit_ipalite(
     return model
 
 
-def is_embedded(adata: AnnData, library_key: str) -> bool:
-    """Whether the stored encoder made the embedding, from the coordinates of these slides and no others."""
-    found = adata.uns.get(EMBED_RECORD, {})
-    if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
-        return False
-    return set(found.get("slides", ())) == set(get_slides(adata, library_key).categories.astype(str))
-
-
 def _prepare_candidates(adata: AnnData, library_key: str, n_neighbors: int | None, random_state: int) -> None:
     """Find candidates where they are missing or others are asked for."""
     known = adata.uns.get(CANDIDATES, {}).get("params", {})
@@ -193,20 +181,16 @@ def _prepare_candidates(adata: AnnData, library_key: str, n_neighbors: int | Non
 
 
 def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALiteTraining:
-    training = training or IPALiteTraining()
+    training = with_epochs(training or IPALiteTraining(), max_epochs)
     if max_epochs is None:
         return training
-    if max_epochs < 1:
-        msg = f"max_epochs must be at least 1, found {max_epochs}."
-        raise ValueError(msg)
     # a short run still reaches the full walk weight, otherwise no epoch would count
-    return replace(training, max_epochs=max_epochs, ramp_epochs=max(1, min(training.ramp_epochs, max_epochs // 2)))
+    return replace(training, ramp_epochs=max(1, min(training.ramp_epochs, max_epochs // 2)))
 
 
 def _assemble(
     adata: AnnData, fit: IPALiteFit, n_neighbors: int, size: tuple[int, int], settings: dict[str, Any]
 ) -> IPALite:
-    verdict = {k: v for k, v in record(adata).get("localisability", {}).items() if k != "folds"}
     return IPALite(
         encoder=stored_encoder(adata),
         net=fit.net.cpu(),
@@ -214,7 +198,7 @@ def _assemble(
         beta=fit.beta,
         n_neighbors=n_neighbors,
         plan=ConsensusPlan(direct_max=size[1], subset_size=sum(size) // 2, n_anchors=sum(size) // 6),
-        record={"localisability": plain(verdict), "best_epoch": fit.best_epoch, **settings},
+        record={"localisability": verdict(adata), "best_epoch": fit.best_epoch, **settings},
     )
 
 
@@ -252,8 +236,3 @@ def _write(adata: AnnData, model: IPALite, fit: IPALiteFit, finish: Finish, sett
     written["fit"] = {**settings, "beta": fit.beta, "betas": fit.betas, "n_neighbors": model.n_neighbors}
     written["fit"] |= {"global_weight": finish.global_weight, "finish": finish.table}
     written["model"] = {"config": json.dumps(settings_json), "arrays": arrays}
-
-
-def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Numpy scalars (as a file gives them back) as Python's own."""
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,26 +10,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import (
-    CANDIDATES,
     ELLIPSE,
     ELLIPSE_COLUMNS,
-    EMBED,
-    check_distinct,
     check_slide_sizes,
     get_coords,
     get_slides,
     record,
 )
 from ipar._device import get_device
-from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
 from ipar.model import IGA
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_format, model_state
 from ipar.nn import IGAConfig
 from ipar.pp._ellipses import neighbor_ellipses
-from ipar.pp._embed import stored_encoder, train_embedding
-from ipar.tl._fit import is_embedded, plain
+from ipar.pp._embed import stored_encoder
+from ipar.tl._fitting import embedding_of, verdict, with_epochs
 from ipar.training import EncoderRecipe, FlowTraining, IGAFit, MinisetPlan, fit_flow
 
 if TYPE_CHECKING:
@@ -141,32 +136,26 @@ def fit_iga(
     slides = get_slides(adata, library_key, minimum=2)
     check_slide_sizes(slides)
     coords = get_coords(adata, spatial_key, dims=(2, 3))
-    check_distinct(coords, slides)
     ellipses = _ellipses(adata, coords, slides, ellipse_key)
-    if not is_embedded(adata, library_key):
-        expression = get_expression(adata, layer=layer, mask_var=mask_var)
-        warn_empty_cells(expression)
-        train_embedding(
-            adata,
-            library_key,
-            inputs=inputs,
-            recipe=recipe,
-            n_folds=3,
-            spatial_key=spatial_key,
-            expression=expression,
-            layer=layer,
-            random_state=random_state,
-            device=device,
-            progress=progress,
-            dims=(2, 3),
-        )
-        adata.uns.pop(CANDIDATES, None)
-    embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)
+    embedding = embedding_of(
+        adata,
+        library_key,
+        coords,
+        slides,
+        inputs=inputs,
+        recipe=recipe,
+        spatial_key=spatial_key,
+        layer=layer,
+        mask_var=mask_var,
+        random_state=random_state,
+        device=device,
+        progress=progress,
+    )
     rows = [np.flatnonzero(slides == name) for name in slides.categories]
     fit = fit_flow(
         *([part[cells] for cells in rows] for part in (embedding, coords, ellipses)),
         config=config,
-        training=_recipe(training, max_epochs),
+        training=with_epochs(training or FlowTraining(), max_epochs),
         plan=MinisetPlan(n_minisets, miniset_size, n_neighbors),
         refit=len(rows) < 4 if refit is None else refit,
         random_state=random_state,
@@ -201,26 +190,15 @@ def _ellipses(
     return table
 
 
-def _recipe(training: FlowTraining | None, max_epochs: int | None) -> FlowTraining:
-    training = training or FlowTraining()
-    if max_epochs is None:
-        return training
-    if max_epochs < 1:
-        msg = f"max_epochs must be at least 1, found {max_epochs}."
-        raise ValueError(msg)
-    return replace(training, max_epochs=max_epochs)
-
-
 def _finish(adata: AnnData, fit: IGAFit, n_neighbors: int, size: tuple[int, int], settings: dict[str, Any]) -> IGA:
     written = record(adata)
-    verdict = {k: v for k, v in written.get("localisability", {}).items() if k != "folds"}
     model = IGA(
         encoder=stored_encoder(adata),
         net=fit.net.cpu(),
         gate=fit.gate.cpu(),
         n_neighbors=n_neighbors,
         set_size=size,
-        record={"localisability": plain(verdict), "best_epoch": fit.best_epoch, **settings},
+        record={"localisability": verdict(adata), "best_epoch": fit.best_epoch, **settings},
     )
     config, arrays = model_state(model)
     written["history"] = fit.history

@@ -2,6 +2,7 @@
 
 from ipar.training._diagnostics import ProbeSet, diagnose, probe_set
 from ipar.training._encoder import EncoderTraining, global_loss, local_loss, train_encoder
+from ipar.training._epochs import Trained
 from ipar.training._experiments import decompose_gap, shuffle_controls
 from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
@@ -11,7 +12,7 @@ from ipar.training._fit_overview import OverviewTraining, fit_overview
 from ipar.training._flow import FlowLosses, FlowWeights, corrupt, couple, flow_losses
 from ipar.training._flow_loop import FlowTrainer, FlowTraining, validate_flow
 from ipar.training._localise import FoldScore, Localisability, score_fold
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta, validate
+from ipar.training._loop import IPALiteTrainer, IPALiteTraining
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
 from ipar.training._measures import attention_recall, recall_chance
 from ipar.training._minisets import Miniset, MinisetBatch, collate, make_miniset, sample_minisets
@@ -24,6 +25,7 @@ from ipar.training._optimise import (
     true_targets,
 )
 from ipar.training._pose_sets import PoseBatch, PoseSet, collate_poses, sample_pose_sets
+from ipar.training._validate import sweep_beta, validate
 
 __all__ = [
     "EmbeddingFit",

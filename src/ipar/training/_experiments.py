@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from ipar.graph import candidate_mask
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
-from ipar.training._loop import in_order, layout_energy
 from ipar.training._losses import e_geo
 from ipar.training._minisets import Miniset, MinisetBatch
+from ipar.training._validate import in_order, layout_energy
 
 GAP = ("first guess", "target edges", "true candidates", "wrong candidates", "all candidates", "gated candidates")
 CONTROLS = ("intact", "shuffled", "other miniset", "gaussian", "random graph")

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar.nn import EdgeGate, IGAConfig, IGANet
+from ipar.nn._iga_config import EllipseUnits
+from ipar.training._epochs import Trained
 from ipar.training._fit_ipalite import MinisetPlan
 from ipar.training._flow_loop import FlowTrainer, FlowTraining
-from ipar.training._loop import Trained
+from ipar.training._left_out import train_left_out
 from ipar.training._pose_sets import PoseSet, ellipse_units, sample_pose_sets
 
 _N_VALIDATION = 4
@@ -79,25 +81,23 @@ def fit_flow(
         If interrupted before the end of the first epoch; later on the best networks so far are kept.
     """
     training, plan = training or FlowTraining(), plan or MinisetPlan(size=(128, 256), n_neighbors=48)
+    shape = replace(config or IGAConfig(), n_dims=coords[0].shape[1], d_input=embeddings[0].shape[1])
+    units: EllipseUnits | None = None
+
+    def draw(slides: Sequence[tuple[Tensor, ...]], n_sets: int | None, seed: int) -> list[PoseSet]:
+        return draw_poses(slides, plan if n_sets is None else replace(plan, n_minisets=n_sets), seed)
+
+    def train(
+        sets: Sequence[PoseSet], held_out: Sequence[PoseSet], n_epochs: int | None
+    ) -> tuple[IGANet, EdgeGate, Trained]:
+        nonlocal units  # those of the run with a slide left out, also when all are trained on
+        units = units or ellipse_units(sets)
+        known = replace(shape, units=units)
+        return train_flow(sets, held_out, known, training, n_epochs, random_state, device, progress)
+
     slides = [tuple(map(torch.from_numpy, parts)) for parts in zip(embeddings, coords, ellipses, strict=True)]
-    left = int(np.random.default_rng(random_state).integers(len(slides)))
-    sets = draw_poses([slide for i, slide in enumerate(slides) if i != left], plan, random_state)
-    held_out = draw_poses([slides[left]], replace(plan, n_minisets=_N_VALIDATION), random_state + 1)
-    shape = replace(
-        config or IGAConfig(),
-        n_dims=coords[0].shape[1],
-        d_input=embeddings[0].shape[1],
-        units=ellipse_units(sets),
-    )
-    net, gate, run = train_flow(sets, held_out, shape, training, None, random_state, device, progress)
-    if run.best_epoch < 0:  # interrupted before there was anything to keep
-        raise KeyboardInterrupt
-    if refit and not run.interrupted:
-        sets = draw_poses(slides, plan, random_state)
-        again = train_flow(sets, (), shape, training, run.best_epoch + 1, random_state, device, progress)
-        if not again[2].interrupted:  # half a run is worse than a whole one without the left-out slide
-            net, gate = again[:2]
-    return IGAFit(net, gate, run.history, run.best_epoch, left)
+    fit = train_left_out(slides, draw, train, n_validation=_N_VALIDATION, refit=refit, random_state=random_state)
+    return IGAFit(fit.net, fit.gate, fit.run.history, fit.run.best_epoch, fit.slide)
 
 
 def draw_poses(slides: Sequence[tuple[Tensor, ...]], plan: MinisetPlan, random_state: int) -> list[PoseSet]:

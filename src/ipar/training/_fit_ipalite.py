@@ -11,11 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining, Trained, sweep_beta
+from ipar.training._epochs import Trained
+from ipar.training._left_out import train_left_out
+from ipar.training._loop import IPALiteTrainer, IPALiteTraining
 from ipar.training._minisets import Miniset, sample_minisets
+from ipar.training._validate import sweep_beta
 
 BETAS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 _N_VALIDATION = 12
+_Slide = tuple[torch.Tensor, torch.Tensor]  # embeddings and coordinates
 _BETA_GAIN = 0.05  # of the energy; one slide is too little evidence to leave the trained β for less
 
 
@@ -105,31 +109,34 @@ def fit_networks(
         If interrupted before the end of the first epoch; later on the best networks so far are kept.
     """
     training, plan = training or IPALiteTraining(), plan or MinisetPlan()
-    config = replace(config or IPALiteConfig.v1(), d_input=embeddings[0].shape[1])
-    h = [torch.from_numpy(x) for x in embeddings]
-    x = [torch.from_numpy(c) for c in coords]
-    left = int(np.random.default_rng(random_state).integers(len(h)))
-    others = [i for i in range(len(h)) if i != left]
-    held_out = _draw([h[left]], [x[left]], replace(plan, n_minisets=_N_VALIDATION), random_state + 1)
-    sets = _draw([h[i] for i in others], [x[i] for i in others], plan, random_state)
-    net, gate, run = _run(sets, held_out, config, training, None, random_state, device, progress)
-    if run.best_epoch < 0:  # interrupted before there was anything to keep
-        raise KeyboardInterrupt
-    energies, unseen = sweep_beta(net, gate, held_out, BETAS), (net, gate)
-    if refit and not run.interrupted:
-        sets = _draw(h, x, plan, random_state)
-        again = _run(sets, (), config, training, run.best_epoch + 1, random_state, device, progress)
-        if not again[2].interrupted:  # half a run is worse than a whole one without the left-out slide
-            net, gate = again[:2]
+    shape = replace(config or IPALiteConfig.v1(), d_input=embeddings[0].shape[1])
+
+    def draw(slides: Sequence[_Slide], n_sets: int | None, seed: int) -> list[Miniset]:
+        h, x = zip(*slides, strict=True)
+        n_sets = n_sets or plan.n_minisets
+        return sample_minisets(h, x, n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed)
+
+    def train(
+        sets: Sequence[Miniset], held_out: Sequence[Miniset], n_epochs: int | None
+    ) -> tuple[IPALiteNet, EdgeGate, Trained]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random_state)
+            net, gate = IPALiteNet(shape).to(device), EdgeGate(shape.d_input, shape.gate_heads).to(device)
+        trainer = IPALiteTrainer(net, gate, training, random_state=random_state)
+        return net, gate, trainer.fit(sets, held_out, n_epochs=n_epochs, progress=progress)
+
+    slides = [(torch.from_numpy(h), torch.from_numpy(x)) for h, x in zip(embeddings, coords, strict=True)]
+    fit = train_left_out(slides, draw, train, n_validation=_N_VALIDATION, refit=refit, random_state=random_state)
+    energies = sweep_beta(*fit.unseen, fit.held_out, BETAS)
     return IPALiteFit(
-        net=net,
-        gate=gate,
-        unseen=unseen,
-        beta=choose_beta(energies, config.beta),
+        net=fit.net,
+        gate=fit.gate,
+        unseen=fit.unseen,
+        beta=choose_beta(energies, shape.beta),
         betas=pd.DataFrame({"beta": BETAS, "e_geo": energies}),
-        history=run.history,
-        best_epoch=run.best_epoch,
-        validation_slide=left,
+        history=fit.run.history,
+        best_epoch=fit.run.best_epoch,
+        validation_slide=fit.slide,
     )
 
 
@@ -147,26 +154,3 @@ def choose_beta(energies: Sequence[float], trained: float) -> float:
     if trained in BETAS and energies[best] > (1 - _BETA_GAIN) * energies[BETAS.index(trained)]:
         return trained
     return BETAS[best]
-
-
-def _draw(h: Sequence[torch.Tensor], x: Sequence[torch.Tensor], plan: MinisetPlan, random_state: int) -> list[Miniset]:
-    return sample_minisets(
-        h, x, plan.n_minisets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=random_state
-    )
-
-
-def _run(
-    train: Sequence[Miniset],
-    validation: Sequence[Miniset],
-    config: IPALiteConfig,
-    training: IPALiteTraining,
-    n_epochs: int | None,
-    random_state: int,
-    device: torch.device | None,
-    progress: bool,
-) -> tuple[IPALiteNet, EdgeGate, Trained]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_state)
-        net, gate = IPALiteNet(config).to(device), EdgeGate(config.d_input, config.gate_heads).to(device)
-    trainer = IPALiteTrainer(net, gate, training, random_state=random_state)
-    return net, gate, trainer.fit(train, validation, n_epochs=n_epochs, progress=progress)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm.auto import tqdm
 
 from ipar.nn import AttentionSignals, EdgeGate, IGANet, dense_gate, noise_poses
+from ipar.training._epochs import EpochTrainer, Trained, add_up
 from ipar.training._flow import FlowWeights, corrupt, flow_losses
-from ipar.training._loop import Trained, _Best, augment, pretrain_gate, step
+from ipar.training._gate import augment, pretrain_gate, step
 from ipar.training._losses import gate_loss
-from ipar.training._minisets import batch_order
 from ipar.training._pose_sets import PoseBatch, PoseSet, collate_poses
-from ipar.training._precision import fast_dtype, release_memory
-
-logger = logging.getLogger("ipar")
 
 POSE_TERMS = ("translation", "rotation", "auxiliary")
 ELLIPSOID_TERMS = ("local_mean", "scaling")
@@ -34,8 +27,6 @@ FLOW_HISTORY = [
     *("val_pose", "val_pose_clean"),
 ]
 _VALIDATION_TIMES = (0.1, 0.4, 0.7, 0.9)
-_TRIM_EVERY = 4
-_WORSE = {"geo_scaled_absmax": max, "wmax_sat_frac": max, "log_det_min": min}
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class FlowTraining:
     weights: FlowWeights = field(default_factory=FlowWeights)
 
 
-class FlowTrainer:
+class FlowTrainer(EpochTrainer[PoseSet]):
     """Trains a denoising network and its gate on pose sets.
 
     Parameters
@@ -92,18 +83,13 @@ class FlowTrainer:
         Seed; the global random state is left as it was.
     """
 
-    def __init__(self, net: IGANet, gate: EdgeGate, config: FlowTraining, *, random_state: int = 0) -> None:
-        self.net, self.gate, self.config, self.random_state = net, gate, config, random_state
-        self.device = next(net.parameters()).device
-        self.dtype = fast_dtype(self.device)
-        self.generator = torch.Generator().manual_seed(random_state)
+    columns, watched = FLOW_HISTORY, "val_pose"
 
-    def clean_weight(self, epoch: int, n_epochs: int) -> float:
-        """Share of the true Gaussians in what attention reads in an epoch."""
-        mode = self.net.config.attention_geometry
-        if mode != "curriculum":
-            return float(mode == "clean")
-        return max(0.0, 1 - epoch / max(self.config.curriculum_share * n_epochs, 1e-9))
+    def __init__(self, net: IGANet, gate: EdgeGate, config: FlowTraining, *, random_state: int = 0) -> None:
+        super().__init__(net, gate, config, random_state=random_state)
+        self.net, self.config = net, config
+        self.generator = torch.Generator().manual_seed(random_state)
+        self.average = AveragedModel(net, multi_avg_fn=moving_average(config.average))
 
     def fit(
         self,
@@ -127,77 +113,59 @@ class FlowTrainer:
         progress
             Show a bar with the losses.
         """
-        config, rng = self.config, np.random.default_rng(self.random_state)
-        n_epochs = n_epochs or config.max_epochs
-        sizes = [len(one) for one in train]
-        n_batches = -(-len(sizes) // config.batch_size)
-        parameters = [*self.net.parameters(), *self.gate.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs * n_batches, eta_min=config.lr_min)
-        average = AveragedModel(self.net, multi_avg_fn=moving_average(config.average))
-        kept = cast(IGANet, average.module)
-        best, rows, interrupted = _Best([kept, self.gate]), [], False
-        devices = [self.device] if self.device.type == "cuda" else []
-        bar = tqdm(total=n_epochs * n_batches, desc="fit", disable=not progress)
-        with torch.random.fork_rng(devices=devices), bar:
-            torch.manual_seed(self.random_state)
-            try:
-                pretrain_gate(self.gate, [one.miniset for one in train], config, rng)
-                for epoch in range(n_epochs):
-                    weight = self.clean_weight(epoch, n_epochs)
-                    row: dict[str, Any] = {"epoch": epoch, "lr": schedule.get_last_lr()[0], "clean_weight": weight}
-                    batches = batch_order(sizes, config.batch_size, rng)
-                    row |= self._epoch(train, batches, weight, optimiser, schedule, average, bar)
-                    scores = validate_flow(kept, self.gate, validation) if validation else {}
-                    rows.append(row | scores)
-                    final = weight == self.clean_weight(n_epochs - 1, n_epochs)
-                    best.offer(epoch, scores.get("val_pose", math.nan), counts=final)
-            except KeyboardInterrupt:
-                logger.warning("Training interrupted after %d epochs: the best weights so far are kept.", len(rows))
-                interrupted = True
-        best.restore()
-        self.net.load_state_dict(kept.state_dict())
-        self.net.eval()
-        self.gate.eval()
-        return Trained(pd.DataFrame(rows, columns=FLOW_HISTORY), best.epoch, interrupted)
+        n_epochs = n_epochs or self.config.max_epochs
+        self.average = AveragedModel(self.net, multi_avg_fn=moving_average(self.config.average))
+        trained = self._run(train, validation, n_epochs, n_epochs, progress=progress)
+        self.net.load_state_dict(self.average.module.state_dict())
+        return trained
 
-    def _epoch(
-        self,
-        train: Sequence[PoseSet],
-        batches: Sequence[Sequence[int]],
-        clean_weight: float,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        average: AveragedModel,
-        bar: tqdm[Any],
+    def prepare(self, train: Sequence[PoseSet], rng: np.random.Generator) -> None:
+        """Train the gate alone on its KL."""
+        pretrain_gate(self.gate, [one.miniset for one in train], self.config, rng)
+
+    def weights_of(self, epoch: int, n_epochs: int) -> dict[str, float]:
+        """Share of the true Gaussians in what attention reads in an epoch."""
+        return {"clean_weight": self.clean_weight(epoch, n_epochs)}
+
+    def clean_weight(self, epoch: int, n_epochs: int) -> float:
+        """Share of the true Gaussians in what attention reads in an epoch."""
+        mode = self.net.config.attention_geometry
+        if mode != "curriculum":
+            return float(mode == "clean")
+        return max(0.0, 1 - epoch / max(self.config.curriculum_share * n_epochs, 1e-9))
+
+    def train_step(
+        self, sets: Sequence[PoseSet], weights: dict[str, float], optimiser: torch.optim.Optimizer
     ) -> dict[str, float]:
-        totals: dict[str, float] = {}
-        for number, indices in enumerate(batches):
-            if number % _TRIM_EVERY == 0:
-                release_memory()
-            terms = self._step([train[i] for i in indices], clean_weight, optimiser)
-            average.update_parameters(self.net)
-            schedule.step()
-            _add(totals, terms, len(batches))
-            bar.update()
-            bar.set_postfix(translation=f"{terms['translation']:.3f}", refresh=False)
-        return totals
-
-    def _step(self, sets: Sequence[PoseSet], clean_weight: float, optimiser: torch.optim.Optimizer) -> dict[str, float]:
-        self.net.train()
-        self.gate.train()
+        """One step at one time and one noise a set, and one of the average."""
         batch = collate_poses(sets, self.device)
         minisets = augment(batch.minisets, self.config)
         scores = dense_gate(self.gate, minisets.h, minisets.candidates, self.dtype)
         time = torch.rand(len(sets), generator=self.generator).to(self.device)
-        terms, signals = flow_terms(
-            self.net, PoseBatch(minisets, batch.rigid), scores, time, self.generator, clean_weight, self.config.weights
-        )
+        noisy, clean_weight = PoseBatch(minisets, batch.rigid), weights["clean_weight"]
+        terms, signals = flow_terms(self.net, noisy, scores, time, self.generator, clean_weight, self.config.weights)
         terms["gate"] = gate_loss(scores, minisets.candidates, minisets.log_reference)
         terms["total"] = terms["total"] + self.config.weights.gate * terms["gate"]
         step(terms["total"], optimiser, self.config.clip)
+        self.average.update_parameters(self.net)
         found = {name: value.item() for name, value in terms.items()}
         return found | {name: getattr(signals, name).item() for name in SIGNALS}
+
+    def validate(self, sets: Sequence[PoseSet]) -> dict[str, float]:
+        """Losses of the averaged network."""
+        return validate_flow(cast(IGANet, self.average.module), self.gate, sets) if sets else {}
+
+    def counts(self, epoch: int, n_epochs: int) -> bool:
+        """Whether attention reads what it reads at the end."""
+        return self.clean_weight(epoch, n_epochs) == self.clean_weight(n_epochs - 1, n_epochs)
+
+    def kept(self) -> Sequence[nn.Module]:
+        """The averaged network and the gate."""
+        return self.average.module, self.gate
+
+    def shown(self, losses: dict[str, float]) -> dict[str, str]:
+        """The translation loss."""
+        return {"translation": f"{losses['translation']:.3f}"}
 
 
 def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -266,14 +234,5 @@ def validate_flow(net: IGANet, gate: EdgeGate, sets: Sequence[PoseSet], *, rando
             values = {"val_pose_clean": pose} if clean else {"val_pose": pose}
             if not clean:
                 values |= {f"val_{name}": terms[name].item() for name in (*POSE_TERMS, *ELLIPSOID_TERMS)}
-            _add(found, values, len(sets))
+            add_up(found, values, len(sets))
     return found
-
-
-def _add(totals: dict[str, float], values: dict[str, float], count: int) -> None:
-    """Means of losses, extremes of signals."""
-    for name, value in values.items():
-        if name in _WORSE:
-            totals[name] = _WORSE[name](totals.get(name, value), value)
-        else:
-            totals[name] = totals.get(name, 0.0) + value / count

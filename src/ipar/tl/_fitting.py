@@ -1,0 +1,71 @@
+"""What fits of either model share: the embedding they start from, their recipe, and what their record holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, check_distinct, get_slides, record
+from ipar.pp import embed
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class _HasEpochs(Protocol):
+    @property
+    def max_epochs(self) -> int: ...
+
+
+Recipe = TypeVar("Recipe", bound=_HasEpochs)
+
+
+def is_embedded(adata: AnnData, library_key: str) -> bool:
+    """Whether the stored encoder made the embedding, from the coordinates of these slides and no others."""
+    found = adata.uns.get(EMBED_RECORD, {})
+    if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
+        return False
+    return set(found.get("slides", ())) == set(get_slides(adata, library_key).categories.astype(str))
+
+
+def embedding_of(
+    adata: AnnData, library_key: str, coords: NDArray[np.float32], slides: pd.Categorical, **settings: Any
+) -> NDArray[np.float32]:
+    """The embedding, from :func:`ipar.pp.embed` with ``settings`` where it is missing."""
+    if is_embedded(adata, library_key):
+        check_distinct(coords, slides)
+    else:
+        embed(adata, library_key, **settings)
+        adata.uns.pop(CANDIDATES, None)  # they are of another embedding
+    return np.asarray(adata.obsm[EMBED], dtype=np.float32)
+
+
+def with_epochs(training: Recipe, max_epochs: int | None) -> Recipe:
+    """A recipe with another number of epochs.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if max_epochs is None:
+        return training
+    if max_epochs < 1:
+        msg = f"max_epochs must be at least 1, found {max_epochs}."
+        raise ValueError(msg)
+    return replace(training, max_epochs=max_epochs)  # type: ignore[type-var]  # every recipe is a dataclass
+
+
+def verdict(adata: AnnData) -> dict[str, Any]:
+    """Whether the tissue can be localised, as the model's record keeps it."""
+    found = record(adata).get("localisability", {})
+    return plain({name: value for name, value in found.items() if name != "folds"})
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numpy scalars (as a file gives them back) as Python's own."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
