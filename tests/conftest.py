@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anndata as ad
 import numpy as np
@@ -338,6 +338,14 @@ def _broken(bad, adata):
 def bad_training(request, slides):
     """Training slides that are not usable, one kind a test."""
     return _broken(BAD_TRAINING[request.param], slides)
+
+
+@pytest.fixture
+def bad_training_in_space(bad_training):
+    """The same where three columns are welcome, zeros in all of them not."""
+    if "keep the two columns" in bad_training.remedy:
+        return replace(bad_training, remedy="only 1 distinct positions")
+    return bad_training
 
 
 @pytest.fixture(params=list(BAD_EXPRESSION | BAD_SLIDES))

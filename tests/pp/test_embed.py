@@ -125,7 +125,8 @@ def test_offsets_of_a_slide_do_not_matter(slides, quick):
     np.testing.assert_allclose(quick(slides), expected, atol=0.05)
 
 
-def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_training, settings, unchanged):
+def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_training_in_space, settings, unchanged):
+    bad_training = bad_training_in_space
     changes = unchanged(bad_training.adata)
     with pytest.raises(bad_training.error, match=bad_training.remedy):
         embed(bad_training.adata, "slide", **settings.hasty)
@@ -141,6 +142,16 @@ def test_settings_that_make_no_sense(slides, settings):
         embed(slides, "slide", **settings.hasty | {"inputs": "images"})
     with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):
         embed(slides, "slide", device="abacus", **settings.hasty)
+
+
+def test_coordinates_may_have_a_third_dimension(slides, quick):
+    flat = quick(slides).copy()
+    lifted = slides.copy()
+    height = np.zeros(slides.n_obs)
+    lifted.obsm["spatial"] = np.column_stack([slides.obsm["spatial"], height])
+    assert np.allclose(quick(lifted), flat, atol=1e-3)  # the plane in space is still the plane
+    lifted.obsm["spatial"][:, 2] = slides.obsm["spatial"].std() * np.random.default_rng(0).normal(size=slides.n_obs)
+    assert not np.allclose(quick(lifted), flat, atol=0.1)
 
 
 def test_cells_without_counts_are_warned_of_and_stay_finite(slides, quick):

@@ -181,11 +181,10 @@ def test_poses_alone_are_fitted_and_sampled(generated, query, settings):
     assert np.allclose(deviations, deviations[0, 0], rtol=1e-4)
 
 
-def test_bad_training_data_is_refused(bad_training, settings):
-    if "keep the two columns" in bad_training.remedy:
-        bad_training = replace(bad_training, remedy="only 1 distinct positions")  # three columns are welcome, zeros not
-    with pytest.raises(bad_training.error, match=bad_training.remedy):
-        ipar.tl.fit_iga(bad_training.adata, "slide", **settings.iga)
+def test_bad_training_data_is_refused(bad_training_in_space, settings):
+    bad = bad_training_in_space
+    with pytest.raises(bad.error, match=bad.remedy):
+        ipar.tl.fit_iga(bad.adata, "slide", **settings.iga)
 
 
 def test_config_of_another_width_or_dimension_is_adapted(generated):

@@ -191,7 +191,6 @@ def _ellipses(
 
 
 def _finish(adata: AnnData, fit: IGAFit, n_neighbors: int, size: tuple[int, int], settings: dict[str, Any]) -> IGA:
-    written = record(adata)
     model = IGA(
         encoder=stored_encoder(adata),
         net=fit.net.cpu(),
@@ -201,6 +200,7 @@ def _finish(adata: AnnData, fit: IGAFit, n_neighbors: int, size: tuple[int, int]
         record={"localisability": verdict(adata), "best_epoch": fit.best_epoch, **settings},
     )
     config, arrays = model_state(model)
+    written = record(adata)
     written["history"] = fit.history
     written["history_best"] = fit.best_epoch
     switches = ("attention_geometry", "corrupt_gaussians", "n_dims")

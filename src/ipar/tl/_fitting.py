@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, check_distinct, get_slides, record
+from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, RECORD, check_distinct, get_slides
 from ipar.pp import embed
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def with_epochs(training: Recipe, max_epochs: int | None) -> Recipe:
 
 def verdict(adata: AnnData) -> dict[str, Any]:
     """Whether the tissue can be localised, as the model's record keeps it."""
-    found = record(adata).get("localisability", {})
+    found = adata.uns.get(RECORD, {}).get("localisability", {})
     return plain({name: value for name, value in found.items() if name != "folds"})
 
 
