@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from keep import kept
 from report import write_report
 
-ISSUE_TASKS = ["brain2", "brain7", "embryo", "ob", "liver"]
+TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
     *("ipar", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "pca_knn", "pca_umap"),
     *("cell_type_centroids", "permuted", "within_slide_mlp"),
@@ -140,7 +140,7 @@ def main() -> None:
     """Run, or continue, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--tasks", nargs="+", default=ISSUE_TASKS)
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1, help="of one run")
