@@ -331,7 +331,7 @@ def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchange
 
 
 @pytest.mark.parametrize("name", ["v2", "d7", "ipar2d"])
-def test_any_member_of_the_family_by_name(slides, query, fit_briefly, name, tmp_path):
+def test_any_member_of_the_family_by_name(slides, query, fit_briefly, hasty_encoder, name, tmp_path):
     model = fit_briefly(slides, inputs="pca", config=name)
     assert model.net.config == IPALiteConfig.named(name, d_input=model.net.config.d_input)
     model.save(tmp_path / "model")
@@ -342,7 +342,7 @@ def test_any_member_of_the_family_by_name(slides, query, fit_briefly, name, tmp_
     assert np.array_equal(*found)
 
 
-def test_a_gate_with_an_output_a_head(slides, query, fit_briefly):
+def test_a_gate_with_an_output_a_head(slides, query, fit_briefly, hasty_encoder):
     model = fit_briefly(slides, inputs="pca", config=IPALiteConfig.v1(gate_heads=4))
     predict_coords(query, model, progress=False)
     assert np.isfinite(query.obsm["X_ipar"]).all()
