@@ -119,10 +119,10 @@ def glance(results: Results) -> str:
         verdicts = [bool(run["localisability"]["localisable"]) for run in ours if "localisability" in run]
         word = "yes" if verdicts and all(verdicts) else "no" if not any(verdicts) else "undecided"
         cells = [_margin(shown, key) for key in GOAL]
-        reference = _values(shown["within_slide_mlp"], GOAL[0]).mean() if "within_slide_mlp" in shown else np.nan
-        lines.append(
-            f"| {task} | {word} | " + " | ".join(cells) + f" | {_values(ours, GOAL[0]).mean() - reference:+.3f} |"
-        )
+        beyond = "–"
+        if "within_slide_mlp" in shown:
+            beyond = f"{(_values(ours, GOAL[0]).mean() - _values(shown['within_slide_mlp'], GOAL[0]).mean()):+.3f}"
+        lines.append(f"| {task} | {word} | " + " | ".join([*cells, beyond]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -104,6 +104,24 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
     assert json.loads((tmp_path / "results.json").read_text())["ob"]["pca_knn"][0]["seconds"] == 1.0
 
 
+def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, tmp_path):
+    results["ob"]["pca_umap"] = runs([0.6, 0.6], [2.0, 2.0])  # better in one score, worse in the other
+    results["ob"]["iga"] = runs([0.98, 0.98], [0.2, 0.2])
+    for run_ in results["ob"]["iga"]:
+        run_["scores"] |= {"uncertainty_spearman": 0.3, "certain_half_error": 0.8}
+    report.write_report(results, make_options(folder, tmp_path))
+    line = row((tmp_path / "page.md").read_text(), "ob | yes")
+    spearman, *_, energy, beyond = line.split(" | ")[2:]
+    assert spearman == "**+0.275** (PCA + UMAP)"
+    assert energy == "+0.225 (PCA + kNN regression)"  # less would be better
+    assert beyond == "-0.115 |"
+    for run_ in results["ob"]["ipar"]:
+        run_["localisability"] = run_["localisability"] | {"localisable": 0.0}
+    del results["ob"]["within_slide_mlp"]
+    report.write_report(results, make_options(folder, tmp_path))
+    assert row((tmp_path / "page.md").read_text(), "ob | no").endswith(" | – |")
+
+
 def test_differences_are_paired(results, folder, tmp_path):
     results["ob"]["pca_knn"] = runs([0.5, 0.75], [1.0, 1.5])  # moves with ipar: the differences do not spread
     report.write_report(results, make_options(folder, tmp_path))

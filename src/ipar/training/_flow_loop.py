@@ -89,7 +89,10 @@ class FlowTrainer(EpochTrainer[PoseSet]):
         super().__init__(net, gate, config, random_state=random_state)
         self.net, self.config = net, config
         self.generator = torch.Generator().manual_seed(random_state)
-        self.average = AveragedModel(net, multi_avg_fn=moving_average(config.average))
+        self.average = self._fresh_average()
+
+    def _fresh_average(self) -> AveragedModel:
+        return AveragedModel(self.net, multi_avg_fn=moving_average(self.config.average))
 
     def fit(
         self,
@@ -114,7 +117,7 @@ class FlowTrainer(EpochTrainer[PoseSet]):
             Show a bar with the losses.
         """
         n_epochs = n_epochs or self.config.max_epochs
-        self.average = AveragedModel(self.net, multi_avg_fn=moving_average(self.config.average))
+        self.average = self._fresh_average()  # a second call starts from the weights of the first, not from its average
         trained = self._run(train, validation, n_epochs, n_epochs, progress=progress)
         self.net.load_state_dict(self.average.module.state_dict())
         return trained
@@ -124,7 +127,7 @@ class FlowTrainer(EpochTrainer[PoseSet]):
         pretrain_gate(self.gate, [one.miniset for one in train], self.config, rng)
 
     def weights_of(self, epoch: int, n_epochs: int) -> dict[str, float]:
-        """Share of the true Gaussians in what attention reads in an epoch."""
+        """What changes from epoch to epoch: :meth:`clean_weight`."""
         return {"clean_weight": self.clean_weight(epoch, n_epochs)}
 
     def clean_weight(self, epoch: int, n_epochs: int) -> float:
