@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,8 @@ def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any
     extra: dict[str, Any] = {}
     start = time.perf_counter()
     try:
-        if method == "ipar":
-            coords, extra = place_with_ipar(slides.train, slides.query, seed)
-        elif method == "iga":
-            coords, uncertainty, extra = place_with_iga(slides.train, slides.query, seed)
+        if method in PLACE:
+            coords, uncertainty, extra = PLACE[method](slides.train, slides.query, seed)
         elif method in controls.CONTROLS:
             coords = controls.CONTROLS[method](slides.train, slides.query, seed)
         else:
@@ -55,15 +54,15 @@ def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     scores = ipar.metrics.evaluate(slides.truth, coords, random_state=0)
-    if method == "iga":
+    if method in PLACE:
         errors = ipar.metrics.cell_errors(slides.truth, coords)
         scores["uncertainty_spearman"] = ipar.metrics.uncertainty_spearman(errors, uncertainty)
         scores["certain_half_error"] = ipar.metrics.certain_half_error(errors, uncertainty)
     return {"scores": scores, "seconds": seconds, "peak_gib": peak, **extra}
 
 
-def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, dict[str, Any]]:
-    """The documented default: fit, predict."""
+def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[str, Any]]:
+    """The documented default: fit, predict; coordinates, expected errors, and what was chosen."""
     import ipar
 
     with warnings.catch_warnings():
@@ -72,7 +71,9 @@ def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, dict[str, A
         ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
     verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
     chosen = {"beta": model.beta, "epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
-    return query.obsm["X_ipar"], {"localisability": verdict, "chosen": chosen}
+    chosen |= {"global_weight": model.global_weight, "sharpening": model.sharpening and asdict(model.sharpening)}
+    uncertainty = query.obs["ipar_uncertainty"].to_numpy()
+    return query.obsm["X_ipar"], uncertainty, {"localisability": verdict, "chosen": chosen}
 
 
 def place_with_iga(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[str, Any]]:
@@ -85,6 +86,9 @@ def place_with_iga(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[st
         ipar.tl.sample_coords(query, model, random_state=seed, progress=False)
     chosen = {"epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
     return query.obsm["X_ipar"], query.obs["ipar_uncertainty"].to_numpy(), {"chosen": chosen}
+
+
+PLACE = {"ipar": place_with_ipar, "iga": place_with_iga}
 
 
 def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 from ipar.metrics import knn_hit, procrustes_error
 from ipar.model import Sharpening
-from ipar.model._sharpen import sharpen_layout
+from ipar.model._sharpen import fused_features, sharpen_layout
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,29 @@ def test_what_was_taught_distances_has_a_say(tissue):
     assert procrustes_error(truth, better).rmse < 0.8 * procrustes_error(truth, layout).rmse
     halfway = (pdist(layout) / pdist(layout).mean() + pdist(truth) / pdist(truth).mean()) / 2
     assert np.corrcoef(pdist(better), halfway)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("share", [0.2, 0.7, 1.0])
+def test_fused_cosine_distances_are_weighted_means(share):
+    rng = np.random.default_rng(5)
+    h, own = rng.normal(size=(30, 4)).astype(np.float32) * 9, rng.normal(size=(30, 7)).astype(np.float32)
+    fused = pdist(fused_features(h, own, share), "cosine")
+    assert fused == pytest.approx((1 - share) * pdist(h, "cosine") + share * pdist(own, "cosine"), abs=1e-5)
+
+
+def test_a_slides_own_components_make_neighbours(tissue):
+    truth, h, layout = tissue
+    noise = np.random.default_rng(6).normal(size=h.shape).astype(np.float32)
+    how = Sharpening(own=0.8)
+    alone, helped = sharpened(layout, noise, how), sharpened(layout, noise, how, components=h)
+    assert knn_hit(truth, helped) > 1.3 * knn_hit(truth, alone)
+
+
+def test_the_push_keeps_cells_apart(tissue):
+    # without it neighbours fall into clumps
+    _, h, layout = tissue
+    nearest = [
+        np.partition(squareform(pdist(sharpened(layout, h, Sharpening(push=push)))), 1, axis=1)[:, 1]
+        for push in (1.0, 10.0)
+    ]
+    assert np.median(nearest[1]) > 1.5 * np.median(nearest[0])

@@ -2,7 +2,7 @@
 
 from ipar.graph._averages import averaged_features, neighbor_average
 from ipar.graph._candidates import candidate_mask, cosine_candidates, thinned_candidates
-from ipar.graph._mutual import mutual_neighbors
+from ipar.graph._fuzzy import fuzzy_neighbors
 from ipar.graph._neighbors import connectivities, default_transformer, neighbor_distances
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "connectivities",
     "cosine_candidates",
     "default_transformer",
-    "mutual_neighbors",
+    "fuzzy_neighbors",
     "neighbor_average",
     "neighbor_distances",
     "thinned_candidates",

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar.graph import averaged_features, neighbor_average
-from ipar.model._features import centre_by_slide, centred_genes, equalise_blocks, project, whole_slides
+from ipar.model._features import (
+    canonical_order,
+    centre_by_slide,
+    centred_genes,
+    equalise_blocks,
+    own_components,
+    project,
+    whole_slides,
+)
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
@@ -129,8 +137,6 @@ class GeometryEncoder:
         ValueError
             If fewer than half of the encoder's genes are present.
         """
-        if genes.equals(self.genes):
-            return matrix, np.ones(len(self.genes), dtype=bool)
         found = genes.get_indexer(self.genes)
         present = found >= 0
         n_missing = int((~present).sum())
@@ -147,11 +153,35 @@ class GeometryEncoder:
                 UserWarning,
                 stacklevel=4,
             )
-        rows = np.flatnonzero(present)
+        return self._ordered(matrix, genes), present
+
+    def _ordered(self, matrix: sparse.csr_matrix, genes: pd.Index) -> sparse.csr_matrix:
+        if genes.equals(self.genes):
+            return matrix
+        found = genes.get_indexer(self.genes)
+        rows = np.flatnonzero(found >= 0)
         selector = sparse.csr_matrix(
             (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(self.genes))
         )
-        return sparse.csr_matrix(matrix @ selector), present
+        return sparse.csr_matrix(matrix @ selector)
+
+    def own_components(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+        """Principal components that every slide has by itself, of the genes that the encoder knows.
+
+        Parameters
+        ----------
+        matrix, genes, slides
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        NDArray
+            The first 50 components, float32, ``(n_cells, 50)``; the last are zero in slides of few cells or genes.
+        """
+        matrix = self._ordered(matrix, genes)
+        order = canonical_order(matrix)
+        found = own_components(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
+        return found[np.argsort(order)]
 
     def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Embed cells.
@@ -190,6 +220,14 @@ class GeometryEncoder:
             overview's output, scaled to the same size on every slide, ``(n_cells, d)``.
         """
         matrix, _ = self.match(matrix, genes)
+        order = canonical_order(matrix)
+        back = np.argsort(order)
+        h, far = self._transform(matrix[order], slides[order])
+        return h[back], far[back]
+
+    def _transform(
+        self, matrix: sparse.csr_matrix, slides: pd.Categorical
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         means, codes = centre_by_slide(matrix, slides)
         components = project(matrix, means, codes, self.loadings)
         average = neighbor_average(components, slides, self.averaging.n_neighbors)

@@ -7,11 +7,22 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 from ipar.nn import SetEncoder
 
 EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
 _CONTEXT = 2048  # cells of a slide that all others attend to: far more than the sets trained on
+
+
+def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
+    """An order of the rows that depends on what they hold alone.
+
+    Sums in another order differ in their last digits, and iterations make much of little: what is computed in this order
+    is the same to the last bit however the cells of a file are shuffled.
+    """
+    weights = np.random.default_rng(0).random(matrix.shape[1])
+    return np.argsort(matrix @ weights, kind="stable")
 
 
 def centre_by_slide(matrix: sparse.csr_matrix, slides: pd.Categorical) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
@@ -28,6 +39,19 @@ def project(
     """Principal components of expression centred within slides, ``(n, n_pcs)``, without a dense copy of the genes."""
     centred: NDArray[np.float32] = (matrix @ loadings - (means @ loadings)[codes]).astype(np.float32)
     return centred
+
+
+def own_components(matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 50) -> NDArray[np.float32]:
+    """Principal components of every slide by itself, ``(n, n_components)``; zeros where a slide has fewer."""
+    out = np.zeros((len(codes), n_components), dtype=np.float32)
+    for code in np.unique(codes):
+        cells = np.flatnonzero(codes == code)
+        slide = matrix[cells]
+        present = np.diff(slide.tocsc().indptr) > 0
+        k = min(n_components, len(cells) - 1, int(present.sum()) - 1)
+        if k > 0:
+            out[cells, :k] = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
+    return out
 
 
 def centred_genes(

@@ -21,7 +21,7 @@ from ipar.model._iga_state import iga_from_state, iga_state
 from ipar.model._ipalite import IPALite
 from ipar.model._state import Arrays, ipalite_from_state, ipalite_state
 
-FORMATS = {"ipar.IPALite": 3, "ipar.IGA": 1}
+FORMATS = {"ipar.IPALite": 4, "ipar.IGA": 1}
 """Kinds of models and the version of each that is written and read."""
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"

@@ -88,8 +88,7 @@ class IPALite:
         sections the mean of both is better than either in rank correlation, neighbours and Procrustes error.
         0 leaves the network alone, which has the lower E_geo. Chosen on a left-out training slide, from a half on.
     sharpening
-        How cells that choose each other in the embedding are drawn together at last, chosen on a left-out slide; None
-        leaves this out.
+        How cells alike in expression are drawn together at last, chosen on a left-out slide; None leaves this out.
     uncertainty
         Expected error of every cell, from its embedding; None in models that have none.
     record
@@ -116,6 +115,7 @@ class IPALite:
         h: NDArray[np.float32],
         *,
         far: NDArray[np.float32] | None = None,
+        components: NDArray[np.float32] | None = None,
         random_state: int = 0,
         n_rounds: int | None = None,
         global_weight: float | None = None,
@@ -131,6 +131,8 @@ class IPALite:
         far
             What tells distances across the tissue, see :meth:`GeometryEncoder.transform_with_overview`; the blocks of the
             embedding that were taught them, if None.
+        components
+            The slide's own, see :meth:`GeometryEncoder.own_components`; sharpening does without them, if None.
         random_state
             Seed of the consensus subsets; a direct layout has no randomness.
         n_rounds
@@ -157,7 +159,8 @@ class IPALite:
             raise ValueError(msg)
         # random draws go by the order of the embedding: that of the rows must not matter
         order = np.lexsort(h.T[:2])
-        h, far = h[order], None if far is None else far[order]
+        h = h[order]
+        far, components = (None if x is None else x[order] for x in (far, components))
         embedding = torch.from_numpy(np.ascontiguousarray(h, dtype=np.float32))
         if n <= self.plan.direct_max:
             layouts, method = self._lay_out(embedding[None])[:, 0], "direct"
@@ -172,7 +175,8 @@ class IPALite:
             overview = principal_layout(torch.from_numpy(np.ascontiguousarray(across, dtype=np.float32)))
             layouts = blend_layouts(layouts, overview, weight)
         if sharpen and self.sharpening is not None:
-            sharp = sharpen_layout(layouts[-1].numpy(), h, across, self.sharpening, progress=progress)
+            how, last = self.sharpening, layouts[-1].numpy()
+            sharp = sharpen_layout(last, h, across, how, components=components, progress=progress)
             layouts = torch.cat([layouts[:-1], torch.from_numpy(sharp)[None]])
         recycles = np.empty(layouts.shape, dtype=np.float32)
         recycles[:, order] = align_recycles(layouts).numpy()

@@ -25,7 +25,7 @@ from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
 from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
-from ipar.tl._fitting import embedding_of, verdict, with_epochs
+from ipar.tl._fitting import embedding_of, own_components, verdict, with_epochs
 from ipar.training._fit_finish import Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
@@ -159,7 +159,9 @@ def fit_ipalite(
     model = _assemble(adata, fit, k, miniset_size, settings)
     some = [cells[pick_cells(len(cells), random_state)] for cells in rows]
     left = some[fit.validation_slide]
-    model, finish = _finished(model, fit, embedding[left], coords[left], random_state)
+    own = own_components(adata, model.encoder, rows[fit.validation_slide], layer)
+    slide = {"h": embedding[left], "coords": coords[left], "components": own[np.isin(rows[fit.validation_slide], left)]}
+    model, finish = _finished(model, fit, slide, random_state)
     seen = [embedding[cells] for cells in some], [coords[cells] for cells in some]
     model, ranks = _with_uncertainty(model, *seen, fit.validation_slide, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
@@ -203,12 +205,14 @@ def _assemble(
 
 
 def _finished(
-    model: IPALite, fit: IPALiteFit, h: NDArray[np.float32], coords: NDArray[np.float32], random_state: int
+    model: IPALite, fit: IPALiteFit, slide: dict[str, NDArray[np.float32]], random_state: int
 ) -> tuple[IPALite, Finish]:
     """The model with the steps after the network, chosen on the slide that the network was not trained on."""
     before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu())
-    network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
-    finish = choose_finish(network, h, h[:, model.encoder.global_columns], coords, random_state=random_state)
+    network = before.layout(slide["h"], global_weight=0.0, sharpen=False, random_state=random_state).coords
+    h, far = slide["h"], slide["h"][:, model.encoder.global_columns]
+    own = slide["components"]
+    finish = choose_finish(network, h, far, slide["coords"], components=own, random_state=random_state)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
 
 
@@ -234,5 +238,5 @@ def _write(adata: AnnData, model: IPALite, fit: IPALiteFit, finish: Finish, sett
     written["history"] = fit.history
     written["history_best"] = fit.best_epoch
     written["fit"] = {**settings, "beta": fit.beta, "betas": fit.betas, "n_neighbors": model.n_neighbors}
-    written["fit"] |= {"global_weight": finish.global_weight, "finish": finish.table}
+    written["fit"] |= {"global_weight": finish.global_weight, "finish": finish.table, "neighbors": finish.neighbors}
     written["model"] = {"config": json.dumps(settings_json), "arrays": arrays}

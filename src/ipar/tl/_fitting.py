@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, RECORD, check_distinct, get_slides
+from ipar._expression import get_expression
+from ipar.model._encoder import GeometryEncoder
 from ipar.pp import embed
 
 if TYPE_CHECKING:
@@ -42,6 +44,15 @@ def embedding_of(
         embed(adata, library_key, **settings)
         adata.uns.pop(CANDIDATES, None)  # they are of another embedding
     return np.asarray(adata.obsm[EMBED], dtype=np.float32)
+
+
+def own_components(
+    adata: AnnData, encoder: GeometryEncoder, cells: NDArray[np.int64], layer: str | None
+) -> NDArray[np.float32]:
+    """Principal components that one slide has by itself, ``(len(cells), 50)``, from the layer that was embedded."""
+    expression = get_expression(adata, layer=layer or adata.uns.get(EMBED_RECORD, {}).get("layer"))
+    one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(cells), dtype=np.int8))
+    return encoder.own_components(expression.matrix[cells], expression.genes, one)
 
 
 def with_epochs(training: Recipe, max_epochs: int | None) -> Recipe:

@@ -145,7 +145,10 @@ def predict_coords(
         "random_state": random_state,
         "progress": progress,
     }
-    coords, recycles, method = _layouts(model, h, far, slides, options)
+    parts = {"h": h, "far": far}
+    if sharpen and model.sharpening is not None and model.sharpening.own:
+        parts["components"] = model.encoder.own_components(expression.matrix, expression.genes, slides)
+    coords, recycles, method = _layouts(model, parts, slides, options)
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
@@ -174,18 +177,15 @@ def _refuse_for_samples(**options: float | None) -> None:
 
 
 def _layouts(
-    model: IPALite,
-    h: NDArray[np.float32],
-    far: NDArray[np.float32],
-    slides: pd.Categorical,
-    options: dict[str, Any],
+    model: IPALite, parts: dict[str, NDArray[np.float32]], slides: pd.Categorical, options: dict[str, Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
     n_layouts = model.net.config.n_recycles + 1
-    recycles = np.empty((len(h), 2 * n_layouts), dtype=np.float32)
+    recycles = np.empty((len(slides), 2 * n_layouts), dtype=np.float32)
     methods = []
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        layout = model.layout(h[cells], far=far[cells], **options)
+        some = {name: part[cells] for name, part in parts.items()}
+        layout = model.layout(some["h"], far=some["far"], components=some.get("components"), **options)
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"

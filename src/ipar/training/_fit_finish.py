@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from ipar.graph import neighbor_distances
 from ipar.metrics import e_geo_minisets, knn_hit, luna_spearman
 from ipar.model._consensus import blend_layouts, principal_layout
-from ipar.model._sharpen import Sharpening, sharpen_layout
+from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
+_LOOSE_PUSH, _LOOSE_HOLD = 3.0, 0.1  # what is tried beside the default strength
+_LOOSE_GAIN = 2.0  # per cent of neighbours that it must find for a per cent of E_geo
 _WEIGHT_COST, _SHARPENING_COST = 0.01, 0.1  # shares of E_geo that may be paid, each for what it buys
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
@@ -31,19 +36,52 @@ class Finish:
     layout
         The layout of the left-out slide so finished, ``(n, 2)``.
     table
-        E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, reach, hold, e_geo,
-        knn_hit_20, luna_spearman``; ``reach`` is zero without sharpening.
+        E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, push, hold, e_geo,
+        knn_hit_20, luna_spearman``; ``push`` is zero without sharpening.
+    neighbors
+        How many nearest neighbours are true ones at every share of the slide's own components: ``own, hit``.
     """
 
     global_weight: float
     sharpening: Sharpening | None
     layout: NDArray[np.float32]
     table: pd.DataFrame
+    neighbors: pd.DataFrame
 
 
 def pick_cells(n: int, random_state: int) -> NDArray[np.int64]:
     """At most 1,500 cells of the left-out slide."""
     return np.sort(np.random.default_rng(random_state).permutation(n)[:_MAX_CELLS])
+
+
+def rank_shares(
+    h: NDArray[np.float32],
+    components: NDArray[np.float32] | None,
+    coords: NDArray[np.float32],
+    n_neighbors: int = Sharpening.n_neighbors,
+) -> pd.DataFrame:
+    """How many of a cell's nearest neighbours are true ones, by the share that its slide's own components have in it.
+
+    Parameters
+    ----------
+    h, components
+        Cross-fitted embedding ``(n, d)``, and principal components ``(n, p)``; the share is 0, if None.
+    coords
+        True coordinates, ``(n, 2)``.
+    n_neighbors
+        Neighbours looked at.
+
+    Returns
+    -------
+    DataFrame
+        ``own``, the shares, and ``hit``, the part of the neighbours that is among the true 20 nearest.
+    """
+    one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(h), dtype=np.int8))
+    true = neighbor_distances(coords, one, 20, metric="euclidean").astype(bool)
+    shares = SHARES[:1] if components is None else SHARES
+    found = [neighbor_distances(fused_features(h, components, share), one, n_neighbors) for share in shares]
+    hits = [near.astype(bool).multiply(true).nnz / max(near.nnz, 1) for near in found]
+    return pd.DataFrame({"own": shares, "hit": hits})
 
 
 def choose_finish(
@@ -52,6 +90,7 @@ def choose_finish(
     far: NDArray[np.float32],
     coords: NDArray[np.float32],
     *,
+    components: NDArray[np.float32] | None = None,
     sharpening: Sharpening | None = None,
     random_state: int = 0,
 ) -> Finish:
@@ -59,8 +98,10 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo. Its
-    strength is not chosen here: what a strength costs on one left-out slide tells too little of another.
+    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo. It
+    is made looser where that finds more than two per cent more of them for every per cent of E_geo: single cells, whose
+    expression tells their neighbours well, gain much at hardly a cost, spots of many cells do not. The share of the
+    slide's own components is that of the most true neighbours.
 
     Parameters
     ----------
@@ -70,8 +111,10 @@ def choose_finish(
         Cross-fitted embedding and the part of it that was taught distances across the tissue, ``(n, d)``.
     coords
         True coordinates, ``(n, 2)``.
+    components
+        Principal components of the slide by itself, ``(n, p)``; without a part in what makes neighbours, if None.
     sharpening
-        What is tried; the default strength, if None.
+        What is tried, but for the share of the components; the default strength, if None.
     random_state
         Seed of minisets and pairs.
     """
@@ -79,7 +122,7 @@ def choose_finish(
 
     def score(x: NDArray[np.float32], weight: float, sharp: Sharpening | None) -> tuple[float, float]:
         energy = e_geo_minisets(coords, x, random_state=random_state).total
-        local = (0.0, 0.0) if sharp is None else (sharp.reach, sharp.hold)
+        local = (0.0, 0.0) if sharp is None else (sharp.push, sharp.hold)
         hit = knn_hit(coords, x)
         rows.append((weight, *local, energy, hit, luna_spearman(coords, x)))
         return energy, hit
@@ -89,10 +132,19 @@ def choose_finish(
     plain = {w: score(x, w, None) for w, x in blends.items()}
     weight = max(w for w in WEIGHTS if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
     energy, hit = plain[weight]
-    sharpening = sharpening or Sharpening()
-    sharp = sharpen_layout(blends[weight], h, far, sharpening, random_state=random_state)
-    cost, found = score(sharp, weight, sharpening)
-    chosen = sharpening if found > hit and cost <= (1 + _SHARPENING_COST) * energy else None
-    finished = blends[weight] if chosen is None else sharp
-    columns = ["global_weight", "reach", "hold", "e_geo", "knn_hit_20", "luna_spearman"]
-    return Finish(weight, chosen, finished, pd.DataFrame(rows, columns=columns))
+    neighbors = rank_shares(h, components, coords)
+    own = SHARES[int(np.argmax(neighbors["hit"]))]
+    mild = replace(sharpening or Sharpening(), own=own)
+    chosen, finished = None, blends[weight]
+    for tried in (mild, replace(mild, push=_LOOSE_PUSH, hold=_LOOSE_HOLD)):
+        sharp = sharpen_layout(blends[weight], h, far, tried, components=components, random_state=random_state)
+        cost, found = score(sharp, weight, tried)
+        if chosen is None:
+            better = found > hit and cost <= (1 + _SHARPENING_COST) * energy
+        else:
+            better = np.log(found / hit) > _LOOSE_GAIN * max(np.log(cost / energy), 0.0)
+        if not better:
+            break
+        chosen, finished, energy, hit = tried, sharp, cost, found
+    table = pd.DataFrame(rows, columns=["global_weight", "push", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
+    return Finish(weight, chosen, finished, table, neighbors)
