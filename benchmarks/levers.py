@@ -25,6 +25,7 @@ import ipar
 import tasks
 from ipar._expression import get_expression
 from ipar.metrics import evaluate
+from ipar.model import Sharpening
 from ipar.model._consensus import principal_layout
 from ipar.model._encoder import Averaging
 from ipar.pp._embed import split_slides
@@ -89,17 +90,25 @@ def layouts_of_steps(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any
     """Steps after the embedding, all of one fit."""
     model = ipar.tl.fit_ipalite(slides.train.copy(), library_key="slide", random_state=seed, progress=False)
 
-    def placed(weight: float | None, sharpening: Any) -> Any:
+    def placed(weight: float | None, sharpening: Sharpening | None) -> Any:
         query = slides.query.copy()
         one = replace(model, sharpening=sharpening)
         ipar.tl.predict_coords(query, one, global_weight=weight, random_state=seed, progress=False)
         return query.obsm["X_ipar"]
 
+    chosen = model.sharpening or Sharpening()
     yield "network alone", placed(0.0, None)
     yield "mean of network and overview", placed(None, None)
-    if model.sharpening is not None:
-        yield "… sharpened, the layout's distances held", placed(None, replace(model.sharpening, taught=0.0))
-    yield "… sharpened, taught distances held too (the default)", placed(None, model.sharpening)
+    yield "… sharpened (the default, as chosen on a left-out training slide)", placed(None, model.sharpening)
+    yield "… sharpened with a weak push (ρ = 1)", placed(None, replace(chosen, push=1.0))
+    yield "… sharpened with a loose hold and a push of 3", placed(None, replace(chosen, push=3.0, hold=0.1))
+    yield "… sharpened with a firm hold (λ = 3)", placed(None, replace(chosen, hold=3.0))
+    yield "… sharpened, only the layout's distances held (τ = 0)", placed(None, replace(chosen, taught=0.0))
+    yield "… sharpened by neighbours in the embedding alone (ω = 0)", placed(None, replace(chosen, own=0.0))
+    yield (
+        "… sharpened by neighbours in the slide's own components alone (ω = 1)",
+        placed(None, replace(chosen, own=1.0)),
+    )
 
 
 GROUPS = {"encoder": layouts_of_encoders, "steps": layouts_of_steps}

@@ -109,7 +109,8 @@ def fit_ipalite(
         The epoch chosen.
     ``.uns["ipar"]["fit"]``
         β and the energies it was chosen by, the slide left out, settings; ``"finish"`` is the table by which the weight of
-        the overview and the strength of the sharpening were chosen on that slide; ``"uncertainty_spearman"`` and
+        the overview and the strength of the sharpening were chosen on that slide, ``"neighbors"`` that by which the share
+        of a slide's own principal components was; ``"uncertainty_spearman"`` and
         ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.

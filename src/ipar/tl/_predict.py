@@ -68,8 +68,8 @@ def predict_coords(
         chosen on a left-out training slide. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
         at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
     sharpen
-        Draw cells together that choose each other in the embedding, as far as the left-out training slide allowed it:
-        more true neighbours, the same map. See :class:`ipar.model.Sharpening`.
+        Draw cells together that are alike in the embedding and in the sample's own principal components, as far as the
+        left-out training slide allowed it: more true neighbours, the same map. See :class:`ipar.model.Sharpening`.
     random_state
         Seed of the consensus subsets. The global random state is left as it was.
     device
