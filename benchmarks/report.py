@@ -28,6 +28,13 @@ COLUMNS = {
 GOAL = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "e_geo")
 OURS = {"ipar", "iga"}
 REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in bold, never compared
+PEERS = {  # published methods, which peers/run.py runs
+    "celery": "CeLEry (peer)",
+    "tangram": "Tangram (peer)",
+    "novosparc": "novoSpaRc (peer)",
+    "moscot": "moscot (peer)",
+    "stem": "STEM (peer)",
+}
 
 INTRO = """# Benchmarks
 
@@ -35,7 +42,7 @@ Every method places a slide of which it gets the expression only; the slide's co
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
 seeds given (of {seeds}); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
 minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
-Stress-1 and E_geo. Made with
+Stress-1 and E_geo. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Made with
 
 ```bash
 {command}
@@ -81,11 +88,11 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
         cells = [_cell(_values(runs, key), bold=best[key] == method) for key in COLUMNS]
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
         seeds = f" ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
-        lines.append(f"| {LABELS.get(method, method)}{seeds} | " + " | ".join(cells + cost) + " |")
+        lines.append(f"| {_label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
     missing = [label for m, label in LABELS.items() if m not in by_method]
     if missing:
         lines += ["", f"Not measured yet: {'; '.join(missing)}."]
-    skipped = [f"{LABELS[m]} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
+    skipped = [f"{_label(m)} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
     if skipped:
         lines += ["", f"Not applicable: {'; '.join(skipped)}"]
     if "iga" in shown:
@@ -96,14 +103,14 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def glance(results: Results) -> str:
-    """Every task in a line: ipar minus the best control of each score."""
+    """Every task in a line: ipar minus the best other method of each score, control or peer."""
     lines = [
         "## At a glance",
         "",
-        "ipar less the best control of each score (in bold where ipar is ahead), and less the reference that learns",
+        "ipar less the best of all controls and published peers of each score (in bold where ipar is ahead), and less the",
     ]
     lines += [
-        "from four fifths of the scored slide itself. Where ipar refuses a tissue, being ahead means little: nothing is good there.",
+        "reference that learns from four fifths of the scored slide itself. Where ipar refuses a tissue, being ahead means little: nothing is good there.",
         "",
     ]
     titles = [COLUMNS[key][0] for key in GOAL]
@@ -127,16 +134,20 @@ def glance(results: Results) -> str:
 
 
 def _margin(shown: dict[str, list[dict[str, Any]]], key: str) -> str:
-    from controls import LABELS
-
-    controls = {m: _values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES | OURS}
-    if not controls:
+    others = {m: _values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES | OURS}
+    if not others:
         return "–"
     sign = 1 if COLUMNS[key][1] else -1
-    best = max(controls, key=lambda m: sign * controls[m])
-    gap = _values(shown["ipar"], key).mean() - controls[best]
+    best = max(others, key=lambda m: sign * others[m])
+    gap = _values(shown["ipar"], key).mean() - others[best]
     text = f"{gap:+.3f}"
-    return f"{f'**{text}**' if sign * gap > 0 else text} ({LABELS[best].split(' (')[0].split(',')[0]})"
+    return f"{f'**{text}**' if sign * gap > 0 else text} ({_label(best).split(' (')[0].split(',')[0]})"
+
+
+def _label(method: str) -> str:
+    from controls import LABELS
+
+    return (LABELS | PEERS).get(method, method)
 
 
 def _verdict(verdicts: list[dict[str, float]]) -> str:
@@ -179,11 +190,9 @@ def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
 
 
 def _paired(shown: dict[str, list[dict[str, Any]]]) -> str:
-    """Ipar minus every control, seed by seed."""
-    from controls import LABELS
-
-    lines = ["ipar minus control, paired over seeds (in bold where ipar is ahead):", ""]
-    lines += ["| control | " + " | ".join(COLUMNS[key][0] for key in GOAL) + " |", "|---" * (len(GOAL) + 1) + "|"]
+    """Ipar minus every control and peer, seed by seed."""
+    lines = ["ipar minus control or peer, paired over seeds (in bold where ipar is ahead):", ""]
+    lines += ["| method | " + " | ".join(COLUMNS[key][0] for key in GOAL) + " |", "|---" * (len(GOAL) + 1) + "|"]
     for method, runs in shown.items():
         if method in REFERENCES | {"ipar"} or not len(_gaps(shown["ipar"], runs, GOAL[0])):
             continue
@@ -194,7 +203,7 @@ def _paired(shown: dict[str, list[dict[str, Any]]]) -> str:
             ahead = better > 1e-9  # not the rounding of a tie
             text = f"{round(gap.mean(), 6) + 0.0:+.3f} ± {gap.std(ddof=1) if len(gap) > 1 else 0.0:.3f}"
             cells.append(f"**{text}**" if ahead else text)
-        lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

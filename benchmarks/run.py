@@ -3,7 +3,8 @@
     python benchmarks/run.py --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md
 
 Every (task, method, seed) runs in a process of its own, which measures its time and peak memory, and is kept as a JSON
-file under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again.
+file under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again. The page shows published
+peers too, where ``peers/run.py`` has measured them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from keep import kept
-from report import write_report
+from report import PEERS, write_report
 
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
@@ -110,29 +111,25 @@ def in_process(task: str, method: str, seed: int, options: argparse.Namespace) -
     return result | {"threads": options.threads, "jobs": options.jobs}
 
 
-def run_all(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """All results, as ``[task][method] → one a seed``."""
+def run_all(options: argparse.Namespace) -> None:
+    """Measure what has not been measured yet."""
     jobs = [(t, m, s) for m in options.methods for t in options.tasks for s in options.seeds]
     with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(jobs), unit="run") as bar:
 
-        def work(job: tuple[str, str, int]) -> dict[str, Any]:
-            result = cached(*job, options)
+        def work(job: tuple[str, str, int]) -> None:
+            cached(*job, options)
             bar.set_postfix_str(" ".join(map(str, job)))
             bar.update()
-            return result
 
-        found = dict(zip(jobs, pool.map(work, jobs), strict=True))
-    return {
-        t: {m: [found[t, m, s] | {"seed": s} for s in options.seeds] for m in options.methods} for t in options.tasks
-    }
+        list(pool.map(work, jobs))  # raises what a job raised
 
 
 def stored(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """What has been measured so far; a method may have fewer seeds than another, or none."""
+    """What has been measured so far, as ``[task][method] → one a seed``: methods may lack seeds; peers stand last."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for task in options.tasks:
         folder = Path(options.out) / task
-        for method in options.methods:
+        for method in [*options.methods, *PEERS]:
             paths = {seed: folder / f"{method}-{seed}.json" for seed in options.seeds}
             runs = [json.loads(path.read_text()) | {"seed": seed} for seed, path in paths.items() if path.is_file()]
             if runs:
@@ -159,7 +156,9 @@ def main() -> None:
         task, method, seed = options.one
         print("RESULT " + json.dumps(run_one(task, method, int(seed), options.data)))
         return
-    write_report(stored(options) if options.report_only else run_all(options), options)
+    if not options.report_only:
+        run_all(options)
+    write_report(stored(options), options)
 
 
 if __name__ == "__main__":

@@ -129,3 +129,20 @@ def test_differences_are_paired(results, folder, tmp_path):
     assert "**+0.250 ± 0.000**" in row(paired, "PCA + kNN")
     assert "**-0.125 ± 0.177**" in row(paired, "PCA + kNN")  # E_geo: less is better
     assert "within-slide" not in paired.split("##")[0]
+
+
+def test_published_peers_are_shown_where_they_have_been_measured(results, folder, tmp_path):
+    results["ob"] |= {"celery": runs([0.7, 0.7], [0.8, 0.8]), "stem": runs([0.4], [3.0])}
+    options = make_options(folder, tmp_path, tasks=["ob"], methods=["ipar", "pca_knn"])
+    for method in ("ipar", "pca_knn", "celery", "stem"):
+        for seed, result in enumerate(results["ob"][method]):
+            path = tmp_path / "ob" / f"{method}-{seed}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result))
+    report.write_report(run.stored(options), options)
+    page = (tmp_path / "page.md").read_text()
+    assert "0.700 ± 0.000" in row(page, "CeLEry (peer) (2 seeds)")
+    assert "0.400 ± 0.000" in row(page, "STEM (peer) (1 seed)")
+    assert row(page, "ob | yes").split(" | ")[2] == "**+0.175** (CeLEry)"
+    assert "moscot" not in page
+    assert "**+0.175 ± 0.177**" in row(page.split("ipar minus control or peer")[1], "CeLEry (peer)")
