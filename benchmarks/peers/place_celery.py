@@ -33,6 +33,7 @@ def place(data: Exchange, seed: int) -> Floats:
             num_epochs_max=_N_EPOCHS,
             path=folder,
             filename="model",
+            num_workers=0,  # a process that loads batches of four cells costs more than it saves
             seednum=seed,
         )
         placed = CeLEry.Predict_cord(ad.AnnData(_z_scores(data.query[:, varies])), path=folder, filename="model")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,13 @@ def exchanged(train: ad.AnnData, query: ad.AnnData) -> Exchange:
     return Exchange(x=x[:, genes], coords=coords, slides=slides, query=unseen[:, genes])
 
 
+@lru_cache(maxsize=1)  # peers of a task run one after another
+def prepared(task: str, folder: Path) -> tuple[Exchange, NDArray[np.float64]]:
+    """What the peers of a task get, and the truth, which they do not get."""
+    slides = tasks.load(tasks.TASKS[task], folder)
+    return exchanged(slides.train, slides.query), slides.truth
+
+
 def environment(peer: str, folder: Path) -> Path:
     """The Python of a peer's environment, which is made where it is missing or its requirements have changed."""
     wanted, home = HERE / f"{peer}.txt", folder / peer
@@ -95,10 +102,9 @@ def _variables(threads: int) -> dict[str, str]:
 
 def run_one(task: str, peer: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Run one peer on one task and score it."""
-    slides = tasks.load(tasks.TASKS[task], options.data)
-    python = environment(peer, options.environments)
-    coords, cost = placed(peer, exchanged(slides.train, slides.query), seed, python, options.threads)
-    scores = metrics.evaluate(slides.truth, coords, random_state=0)
+    given, truth = prepared(task, options.data)
+    coords, cost = placed(peer, given, seed, environment(peer, options.environments), options.threads)
+    scores = metrics.evaluate(truth, coords, random_state=0)
     return {"scores": scores, **cost, "threads": options.threads, "jobs": 1}
 
 
