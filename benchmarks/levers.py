@@ -101,8 +101,8 @@ def layouts_of_steps(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any
     yield "mean of network and overview", placed(None, None)
     yield "… sharpened (the default, as chosen on a left-out training slide)", placed(None, model.sharpening)
     yield "… sharpened with a weak push (ρ = 1)", placed(None, replace(chosen, push=1.0))
-    yield "… sharpened with a loose hold and a push of 3", placed(None, replace(chosen, push=3.0, hold=0.1))
-    yield "… sharpened with a firm hold (λ = 3)", placed(None, replace(chosen, hold=3.0))
+    yield "… sharpened with a loose hold (λ = 0.3)", placed(None, replace(chosen, hold=0.3))
+    yield "… sharpened with a firm hold (λ = 4)", placed(None, replace(chosen, hold=4.0))
     yield "… sharpened, only the layout's distances held (τ = 0)", placed(None, replace(chosen, taught=0.0))
     yield "… sharpened by neighbours in the embedding alone (ω = 0)", placed(None, replace(chosen, own=0.0))
     yield (

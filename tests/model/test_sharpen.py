@@ -110,7 +110,7 @@ def test_the_push_keeps_cells_apart(tissue):
     # without it neighbours fall into clumps
     _, h, layout = tissue
     nearest = [
-        np.partition(squareform(pdist(sharpened(layout, h, Sharpening(push=push)))), 1, axis=1)[:, 1]
+        np.partition(squareform(pdist(sharpened(layout, h, Sharpening(push=push, hold=0.3)))), 1, axis=1)[:, 1]
         for push in (1.0, 10.0)
     ]
     assert np.median(nearest[1]) > 1.5 * np.median(nearest[0])

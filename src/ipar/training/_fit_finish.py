@@ -17,8 +17,8 @@ from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
-_LOOSE_PUSH, _LOOSE_HOLD = 3.0, 0.1  # what is tried beside the default strength
-_LOOSE_GAIN = 2.0  # per cent of neighbours that it must find for a per cent of E_geo
+_LOOSER_HOLD = 0.3  # tried beside the default
+_LOOSER_GAIN, _LOOSER_RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
 _WEIGHT_COST, _SHARPENING_COST = 0.01, 0.1  # shares of E_geo that may be paid, each for what it buys
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
@@ -36,8 +36,8 @@ class Finish:
     layout
         The layout of the left-out slide so finished, ``(n, 2)``.
     table
-        E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, push, hold, e_geo,
-        knn_hit_20, luna_spearman``; ``push`` is zero without sharpening.
+        E_geo, kNN hit@20 and LUNA's Spearman of every choice tried, in order: ``global_weight, hold, e_geo,
+        knn_hit_20, luna_spearman``; ``hold`` is infinite without sharpening.
     neighbors
         How many nearest neighbours are true ones at every share of the slide's own components: ``own, hit``.
     """
@@ -98,10 +98,11 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo. It
-    is made looser where that finds more than two per cent more of them for every per cent of E_geo: single cells, whose
-    expression tells their neighbours well, gain much at hardly a cost, spots of many cells do not. The share of the
-    slide's own components is that of the most true neighbours.
+    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo. The
+    share of the slide's own components is that of the most true neighbours. The hold is loosened where that finds a
+    tenth more of them, and five per cent more for every per cent of E_geo: single cells, whose expression tells their
+    neighbours well, gain much at hardly a cost, spots of many cells do not. Smaller gains are left alone, for what is
+    gained and paid on the left-out slide is not quite what another one gains and pays.
 
     Parameters
     ----------
@@ -122,9 +123,9 @@ def choose_finish(
 
     def score(x: NDArray[np.float32], weight: float, sharp: Sharpening | None) -> tuple[float, float]:
         energy = e_geo_minisets(coords, x, random_state=random_state).total
-        local = (0.0, 0.0) if sharp is None else (sharp.push, sharp.hold)
+        hold = np.inf if sharp is None else sharp.hold
         hit = knn_hit(coords, x)
-        rows.append((weight, *local, energy, hit, luna_spearman(coords, x)))
+        rows.append((weight, hold, energy, hit, luna_spearman(coords, x)))
         return energy, hit
 
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
@@ -136,15 +137,15 @@ def choose_finish(
     own = SHARES[int(np.argmax(neighbors["hit"]))]
     mild = replace(sharpening or Sharpening(), own=own)
     chosen, finished = None, blends[weight]
-    for tried in (mild, replace(mild, push=_LOOSE_PUSH, hold=_LOOSE_HOLD)):
+    for tried in (mild, replace(mild, hold=_LOOSER_HOLD)):
         sharp = sharpen_layout(blends[weight], h, far, tried, components=components, random_state=random_state)
         cost, found = score(sharp, weight, tried)
         if chosen is None:
             better = found > hit and cost <= (1 + _SHARPENING_COST) * energy
         else:
-            better = np.log(found / hit) > _LOOSE_GAIN * max(np.log(cost / energy), 0.0)
+            better = found / hit - 1 >= max(_LOOSER_GAIN, _LOOSER_RATE * (cost / energy - 1))
         if not better:
             break
         chosen, finished, energy, hit = tried, sharp, cost, found
-    table = pd.DataFrame(rows, columns=["global_weight", "push", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
+    table = pd.DataFrame(rows, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
     return Finish(weight, chosen, finished, table, neighbors)
