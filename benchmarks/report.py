@@ -95,8 +95,9 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     skipped = [f"{_label(m)} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
     if skipped:
         lines += ["", f"Not applicable: {'; '.join(skipped)}"]
-    if "iga" in shown:
-        lines += ["", _uncertainty(shown["iga"])]
+    for method in ("ipar", "iga"):
+        if any("uncertainty_spearman" in run["scores"] for run in shown.get(method, [])):
+            lines += ["", _uncertainty(method, shown[method])]
     if "ipar" in shown:
         lines += ["", _paired(shown)]
     return "\n".join(lines) + "\n"
@@ -115,8 +116,8 @@ def glance(results: Results) -> str:
     ]
     titles = [COLUMNS[key][0] for key in GOAL]
     lines += [
-        "| task | can be localised | " + " | ".join(titles) + " | Spearman − within-slide |",
-        "|---" * (len(GOAL) + 3) + "|",
+        "| task | can be localised | ahead in | " + " | ".join(titles) + " | Spearman − within-slide |",
+        "|---" * (len(GOAL) + 4) + "|",
     ]
     for task, by_method in results.items():
         shown = {m: runs for m, runs in by_method.items() if not any("skipped" in run for run in runs)}
@@ -129,7 +130,8 @@ def glance(results: Results) -> str:
         beyond = "–"
         if "within_slide_mlp" in shown:
             beyond = f"{(_values(ours, GOAL[0]).mean() - _values(shown['within_slide_mlp'], GOAL[0]).mean()):+.3f}"
-        lines.append(f"| {task} | {word} | " + " | ".join([*cells, beyond]) + " |")
+        ahead = f"{sum(cell.startswith('**') for cell in cells)} of {len(cells)}"
+        lines.append(f"| {task} | {word} | " + " | ".join([ahead, *cells, beyond]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -164,10 +166,11 @@ def _verdict(verdicts: list[dict[str, float]]) -> str:
     )
 
 
-def _uncertainty(runs: list[dict[str, Any]]) -> str:
+def _uncertainty(method: str, runs: list[dict[str, Any]]) -> str:
+    name = {"ipar": "ipar", "iga": "IGA"}[method]
     spearman, half = (_cell(_values(runs, key), bold=False) for key in ("uncertainty_spearman", "certain_half_error"))
     return (
-        f"IGA's uncertainty of a cell has a Spearman correlation of {spearman} with its error; the more certain half of the "
+        f"{name}'s uncertainty of a cell has a Spearman correlation of {spearman} with its error; the more certain half of the "
         f"cells has {half} times the mean error of all."
     )
 
