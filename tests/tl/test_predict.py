@@ -34,6 +34,10 @@ def place():
     return run
 
 
+# sharpening makes hundredths of a radius out of rounding errors, where sums are of other numbers
+rounded = pytest.mark.parametrize(("sharpen", "atol"), [(False, 2e-3), (True, 0.05)])
+
+
 def disparity(a, b):
     """What no rotation, reflection, scale or shift can mend: 0 for one shape, 1 for unrelated ones."""
     return procrustes(a, b)[2]
@@ -123,23 +127,26 @@ def test_order_of_cells_does_not_matter(query, direct, place):
     np.testing.assert_allclose(shuffled.obsm["X_ipar_recycles"], query.obsm["X_ipar_recycles"][order], atol=2e-3)
 
 
-def test_order_of_genes_does_not_matter_nor_do_others(query, model, place):
-    expected = place(query.copy(), model)
+@rounded
+def test_order_of_genes_does_not_matter_nor_do_others(query, model, place, sharpen, atol):
+    expected = place(query.copy(), model, sharpen=sharpen)
     shuffled = query[:, np.random.default_rng(0).permutation(60)].copy()
-    np.testing.assert_allclose(place(shuffled, model), expected, atol=2e-3)
+    np.testing.assert_allclose(place(shuffled, model, sharpen=sharpen), expected, atol=atol)
     other = ad.AnnData(sparse.csr_matrix(np.full((120, 30), 1.5, dtype=np.float32)), obs=query.obs)
     other.var_names = [f"other{i}" for i in range(30)]
-    np.testing.assert_allclose(place(ad.concat([other, query], axis=1, merge="same"), model), expected, atol=2e-3)
+    more = ad.concat([other, query], axis=1, merge="same")
+    np.testing.assert_allclose(place(more, model, sharpen=sharpen), expected, atol=atol)
 
 
-def test_missing_genes_are_counted_and_stand_at_their_mean(query, direct, place):
+@rounded
+def test_missing_genes_are_counted_and_stand_at_their_mean(query, direct, place, sharpen, atol):
     dense = query.X.toarray()
     dense[:, 40:] = dense[:, 40:].mean(0)
     filled = query.copy()
     filled.X = dense
     with pytest.warns(UserWarning, match="20 of the model's 60 genes are missing from the data; they are filled"):
-        found = place(query[:, :40].copy(), direct)
-    np.testing.assert_allclose(found, place(filled, direct), atol=2e-3)
+        found = place(query[:, :40].copy(), direct, sharpen=sharpen)
+    np.testing.assert_allclose(found, place(filled, direct, sharpen=sharpen), atol=atol)
 
 
 @pytest.mark.parametrize(("n_genes", "fails"), [(30, False), (29, True), (0, True)])
@@ -155,14 +162,15 @@ def test_half_of_the_genes_are_needed(query, model, place, n_genes, fails, uncha
     assert changes() == set()
 
 
+@rounded
 @pytest.mark.parametrize("which", ["model", "direct"])
-def test_slides_are_placed_as_if_alone(train, which, place, request):
+def test_slides_are_placed_as_if_alone(train, which, place, request, sharpen, atol):
     model = request.getfixturevalue(which)
-    coords = place(train, model, library_key="slide")
+    coords = place(train, model, library_key="slide", sharpen=sharpen)
     for name in "abc":
         cells = train.obs["slide"] == name
         alone = train[cells].copy()
-        np.testing.assert_allclose(coords[cells], place(alone, model), atol=2e-3)
+        np.testing.assert_allclose(coords[cells], place(alone, model, sharpen=sharpen), atol=atol)
         np.testing.assert_allclose(coords[cells].mean(0), 0, atol=1e-4)
     assert train.uns["ipar"]["prediction"]["library_key"] == "slide"
 
@@ -214,13 +222,14 @@ def test_any_matrix_gives_the_same_layout(query, model, place, convert):
     assert np.array_equal(place(query, model), expected)
 
 
-def test_counts_give_what_normalising_first_gives(query, direct, place, unchanged):
-    expected = place(query.copy(), direct)
+@rounded
+def test_counts_give_what_normalising_first_gives(query, direct, place, unchanged, sharpen, atol):
+    expected = place(query.copy(), direct, sharpen=sharpen)
     query.X = query.layers["counts"].astype(np.int32)
     changes = unchanged(query)
     with pytest.warns(UserWarning, match="raw counts"):
-        found = place(query, direct)
-    np.testing.assert_allclose(found, expected, atol=5e-3)
+        found = place(query, direct, sharpen=sharpen)
+    np.testing.assert_allclose(found, expected, atol=max(atol, 5e-3))
     assert ("X",) not in changes()
 
 

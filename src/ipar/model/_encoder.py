@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,11 +21,11 @@ from ipar.model._features import (
     project,
     whole_slides,
 )
+from ipar.model._genes import match_genes, order_genes
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
 
-MIN_OVERLAP = 0.5
 _CHUNK = 4096  # cells made dense at a time
 
 
@@ -123,47 +122,8 @@ class GeometryEncoder:
         return len(self.global_columns) * self.n_blocks // self.n_output
 
     def match(self, matrix: sparse.csr_matrix, genes: pd.Index) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
-        """Bring a matrix into the encoder's gene order.
-
-        Genes are matched by name. A missing one stands at its slide's mean, that is at zero once centred.
-
-        Returns
-        -------
-        tuple
-            The matrix, ``(n_cells, n_genes)``, with empty columns for missing genes, and which genes are present.
-
-        Raises
-        ------
-        ValueError
-            If fewer than half of the encoder's genes are present.
-        """
-        found = genes.get_indexer(self.genes)
-        present = found >= 0
-        n_missing = int((~present).sum())
-        if present.mean() < MIN_OVERLAP:
-            msg = (
-                f"Only {int(present.sum())} of the model's {len(self.genes)} genes are in the data, at least half are "
-                f"needed. Genes are matched by adata.var_names; the model has names such as {self.genes[0]!r}, the data "
-                f"{next(iter(genes), None)!r}: bring them to one naming (symbols or Ensembl ids)."
-            )
-            raise ValueError(msg)
-        if n_missing:
-            warnings.warn(
-                f"{n_missing} of the model's {len(self.genes)} genes are missing from the data; they are filled at the mean.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return self._ordered(matrix, genes), present
-
-    def _ordered(self, matrix: sparse.csr_matrix, genes: pd.Index) -> sparse.csr_matrix:
-        if genes.equals(self.genes):
-            return matrix
-        found = genes.get_indexer(self.genes)
-        rows = np.flatnonzero(found >= 0)
-        selector = sparse.csr_matrix(
-            (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(self.genes))
-        )
-        return sparse.csr_matrix(matrix @ selector)
+        """Bring a matrix into the encoder's gene order, see :func:`match_genes`."""
+        return match_genes(matrix, genes, self.genes)
 
     def own_components(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Principal components that every slide has by itself, of the genes that the encoder knows.
@@ -178,7 +138,7 @@ class GeometryEncoder:
         NDArray
             The first 50 components, float32, ``(n_cells, 50)``; the last are zero in slides of few cells or genes.
         """
-        matrix = self._ordered(matrix, genes)
+        matrix = order_genes(matrix, genes, self.genes)
         order = canonical_order(matrix)
         found = own_components(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
         return found[np.argsort(order)]

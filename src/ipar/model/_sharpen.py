@@ -18,7 +18,7 @@ from ipar.graph import fuzzy_neighbors
 _PULL = 1.5  # of an edge against the push of a pair
 _PUSH_FLOOR = 0.01  # in squared reaches: bounds the push of coincident cells
 _HOLD = 100.0
-_PAIRS_PER_CELL = 5
+_PAIRS_PER_CELL, _MAX_PAIRS = 5, 100_000
 _LR, _LR_END = 0.02, 0.001
 
 
@@ -33,7 +33,8 @@ class Sharpening:
               + \frac{\rho}n \sum_{(i,j) \in P} \log\Big(1 + \frac{1}{d_{ij}^2 / a^2 + 0.01}\Big)
               + 100\,\lambda \operatorname*{mean}_{(i,j) \in P} (d_{ij} - d_{ij}^0)^2
 
-    over the edges E of :func:`ipar.graph.fuzzy_neighbors` and 5n random pairs P, new in every step, with
+    over the edges E of :func:`ipar.graph.fuzzy_neighbors` and random pairs P, 5n or 100,000 (and then weighted up to
+    5n), new in every step, with
 
     .. math:: d_{ij}^0 = (1 - \tau) \lVert x_i^0 - x_j^0 \rVert + \tau s \lVert z_i - z_j \rVert
 
@@ -46,6 +47,9 @@ class Sharpening:
 
     Edges join neighbours in the embedding and in the slide's own principal components: their distance is
     :math:`(1 - \omega)` of the first cosine distance and :math:`\omega` of the second.
+
+    The result repeats, also for rows in another order. But a difference in the last digits of the input (another version
+    of a library, counts normalised elsewhere) may move single cells by some hundredths of an RMS radius.
 
     Attributes
     ----------
@@ -152,7 +156,7 @@ def sharpen_layout(
         first, second = next(pairs)
         pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
         square = _square(x, first, second)
-        push = torch.log1p(1 / (square / reach**2 + _PUSH_FLOOR)).sum()
+        push = torch.log1p(1 / (square / reach**2 + _PUSH_FLOOR)).sum() * (_PAIRS_PER_CELL * n / len(first))
         # the square is floored before the root, whose gradient at zero is infinite
         gap = square.clamp_min(1e-12).sqrt() - held(first, second)
         loss = (_PULL * pull + sharpening.push * push) / n + _HOLD * sharpening.hold * gap.square().mean()
@@ -184,8 +188,8 @@ def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _random_pairs(n: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of distinct cells, five times as many as cells, new every time."""
+    """Pairs of distinct cells, five times as many as cells or 100,000, new every time."""
     while True:
-        first = torch.randint(n, (_PAIRS_PER_CELL * n,), generator=generator)
+        first = torch.randint(n, (min(_PAIRS_PER_CELL * n, _MAX_PAIRS),), generator=generator)
         # an offset between 1 and n − 1 never leads back to the cell itself
         yield first, (first + torch.randint(1, n, first.shape, generator=generator)) % n
