@@ -55,12 +55,25 @@ INTRO = """# What every step brings
 
 Each row is one way to place a brain section that was left out, of which only the expression is known. The sections of
 {{doc}}`benchmarks` have no part in it: by these folds the defaults were chosen. Seeds {seeds}; mean over the folds
-{folds}, trained on five, five, two and two sections, and over seeds. Lower is better for Procrustes RMSE and E_geo.
-Made with
+{folds}, and over seeds. Lower is better for Procrustes RMSE and E_geo. Made with
 
 ```bash
 {command}
 ```
+"""
+
+OUTRO = """
+## Tried and not kept
+
+On folds like these the following did not help on average, or paid more in one score than it brought in another:
+
+- encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 50 components instead of 30;
+  components of unit variance;
+- layout: a mean with a set transformer's layout; smoothing coordinates over a neighbour graph;
+- edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
+  distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
+- its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
+  and loose, no better than either); a push of 30 and more (neighbours are spread again).
 """
 
 
@@ -127,7 +140,7 @@ def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
 def page(results: dict[tuple[str, str, int], dict[str, Any]], options: argparse.Namespace) -> str:
     """The markdown page: a row a lever, means over what has been measured of it."""
     command = shlex.join(["python", *sys.argv])
-    folds = ", ".join(f"{name} (→ {FOLDS[name].test})" for name in options.folds)
+    folds = ", ".join(f"{name} ({' + '.join(FOLDS[name].train or ())} → {FOLDS[name].test})" for name in options.folds)
     lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
     lines += [f"| layout | {' | '.join(SCORES.values())} | runs |", "|---" * (len(SCORES) + 2) + "|"]
     names = list(dict.fromkeys(name for group in GROUPS for key, r in results.items() if key[1] == group for name in r))
@@ -135,7 +148,7 @@ def page(results: dict[tuple[str, str, int], dict[str, Any]], options: argparse.
         runs = [r[name] for r in results.values() if name in r]
         values = [f"{np.mean([run[key] for run in runs]):.3f}" for key in SCORES]
         lines.append(f"| {name} | {' | '.join(values)} | {len(runs)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + OUTRO
 
 
 def main() -> None:
