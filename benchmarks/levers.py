@@ -65,7 +65,8 @@ Each row is one way to place a brain section that was left out, of which only th
 OUTRO = """
 ## Tried and not kept
 
-On folds like these the following did not help on average, or paid more in one score than it brought in another:
+While ipar was developed, the following was tried on folds like these and, for the last two, on embryo slides. It did not
+help on average, or paid more in one score than it brought in another; no run of it is kept here:
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 50 components instead of 30;
   components of unit variance;

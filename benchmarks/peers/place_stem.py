@@ -3,7 +3,6 @@
 References of more than 1,000 spots are given as a list of batches, which ``train_wholedata`` takes.
 """
 
-import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,7 +53,7 @@ def _settings(spots: Floats, cells: Floats) -> SimpleNamespace:
     seen = [np.median((x > 0).sum(axis=1)) for x in (cells, spots)]
     return SimpleNamespace(
         device="cpu",
-        outf=tempfile.mkdtemp(),
+        outf=".",  # the process runs in a folder of its own, which is removed
         n_genes=spots.shape[1],
         no_bn=False,
         lr=0.002,

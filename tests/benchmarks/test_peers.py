@@ -100,12 +100,17 @@ def test_a_peer_that_fails_says_why(given, tmp_path, monkeypatch):
 def test_an_environment_is_made_again_only_when_its_requirements_change(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(peers_run, "HERE", tmp_path)
-    monkeypatch.setattr(peers_run.venv, "create", lambda home, **kwargs: (made.append(home), os.makedirs(home)))
+    monkeypatch.setattr(
+        peers_run.venv, "create", lambda home, **kwargs: (made.append(home), os.makedirs(home, exist_ok=True))
+    )
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: None)
     (tmp_path / "stem.txt").write_text("scSTEM==0.0.2\n")
     for _ in range(2):
         assert peers_run.environment("stem", tmp_path / "all") == tmp_path / "all" / "stem" / "bin" / "python"
     assert len(made) == 1
+    (tmp_path / "stem.txt").write_text("scSTEM==0.0.3\n")
+    peers_run.environment("stem", tmp_path / "all")
+    assert len(made) == 2
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
 
-from ipar.graph import fuzzy_neighbors
+from ipar.graph import _fuzzy, fuzzy_neighbors, neighbor_distances
 
 
 def by_hand(h, k):
@@ -53,3 +53,26 @@ def test_cells_of_one_embedding_are_neighbours():
     edges, _ = fuzzy_neighbors(h, 3)
     assert edges.shape[1] == 10 * 6
     assert (edges[0] // 4 == edges[1] // 4).all()
+
+
+def test_neighbours_that_a_search_did_not_find_are_left_out(monkeypatch):
+    h = np.random.default_rng(2).normal(size=(60, 6)).astype(np.float32)
+    expected = dict(zip(map(tuple, fuzzy_neighbors(h, 6)[0].T), fuzzy_neighbors(h, 6)[1], strict=True))
+
+    def fewer(*args, **options):
+        found = neighbor_distances(*args, **options)
+        row = slice(found.indptr[5], found.indptr[6])
+        found.data[row][np.argsort(found.data[row])[3:]] = 0  # half of what cell 5 has
+        found.eliminate_zeros()
+        return found
+
+    monkeypatch.setattr(_fuzzy, "neighbor_distances", fewer)
+    edges, weights = fuzzy_neighbors(h, 6)
+    found = dict(zip(map(tuple, edges.T), weights, strict=True))
+    assert np.isfinite(weights).all()
+    assert set(found) <= set(expected)
+    assert len(found) < len(expected)
+    for pair, weight in found.items():
+        if 5 not in pair:
+            assert weight == pytest.approx(expected[pair], abs=1e-6)
+    assert min(weight for pair, weight in found.items() if 5 in pair) < 0.9

@@ -232,3 +232,38 @@ def test_large_slides_attend_to_some_of_their_cells(overseen, cells, monkeypatch
     np.testing.assert_allclose(found[~large], expected[~large], atol=1e-5)
     assert not np.allclose(found[large], expected[large], atol=1e-3)
     assert np.corrcoef(found[large].ravel(), expected[large].ravel())[0, 1] > 0.9
+
+
+def test_own_components_are_those_of_every_slide_by_itself(encoder, cells):
+    matrix, slides = cells
+    found = encoder.own_components(matrix, GENES, slides)
+    assert found.shape == (N, 50)
+    assert found.dtype == np.float32
+    for name, rank in (("a", 19), ("b", 19), ("c", 9)):
+        own = np.flatnonzero(slides == name)
+        x = matrix[own].toarray().astype(float)
+        u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
+        np.testing.assert_allclose(np.abs(found[own, :rank]), np.abs(u * s)[:, :rank], atol=1e-3)  # signs are free
+        assert not found[own, 19:].any()
+
+
+def test_own_components_take_the_encoders_genes_by_name(encoder, cells):
+    matrix, slides = cells
+    others = sparse.csr_matrix(np.random.default_rng(2).random((N, 7)), dtype=np.float32)
+    more = sparse.csr_matrix(sparse.hstack([others, matrix[:, ::-1]]))
+    names = pd.Index([f"other{i}" for i in range(7)]).append(GENES[::-1])
+    expected = encoder.own_components(matrix, GENES, slides)
+    np.testing.assert_allclose(encoder.own_components(more, names, slides), expected, atol=1e-4)
+
+
+def test_rows_in_another_order_are_the_same_to_the_last_bit(overseen, cells):
+    matrix, slides = cells
+    order = np.random.default_rng(3).permutation(N)
+    shuffled = matrix[order], GENES, slides[order]
+    for before, after in zip(
+        overseen.transform_with_overview(matrix, GENES, slides),
+        overseen.transform_with_overview(*shuffled),
+        strict=True,
+    ):
+        assert np.array_equal(after, before[order])
+    assert np.array_equal(overseen.own_components(*shuffled), overseen.own_components(matrix, GENES, slides)[order])

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 
 from ipar.metrics import knn_hit, procrustes_error
-from ipar.model import Sharpening
+from ipar.model import Sharpening, _sharpen
 from ipar.model._sharpen import fused_features, sharpen_layout
 
 
@@ -114,3 +114,14 @@ def test_the_push_keeps_cells_apart(tissue):
         for push in (1.0, 10.0)
     ]
     assert np.median(nearest[1]) > 1.5 * np.median(nearest[0])
+
+
+def test_fewer_pairs_push_as_much(tissue, monkeypatch):
+    # of large samples not all pairs are drawn: what is drawn stands for the rest
+    _, h, layout = tissue
+    all_pairs = sharpened(layout, h, Sharpening())
+    monkeypatch.setattr(_sharpen, "_MAX_PAIRS", 500)
+    fewer = sharpened(layout, h, Sharpening())
+    nearest = [np.median(np.partition(squareform(pdist(x)), 1, axis=1)[:, 1]) for x in (all_pairs, fewer)]
+    assert nearest[1] == pytest.approx(nearest[0], rel=0.15)
+    assert procrustes_error(all_pairs, fewer).rmse < 0.1

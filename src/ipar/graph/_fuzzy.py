@@ -48,9 +48,11 @@ def fuzzy_neighbors(
     near = neighbor_distances(h, one, k, random_state=random_state)
     rows = np.repeat(np.arange(n), np.diff(near.indptr))
     order = np.lexsort((near.data, rows))
-    # an approximate search may find fewer than k; umap-learn leaves a neighbour of index −1 out
     rank = np.arange(len(order)) - near.indptr[:-1][rows]
-    indices, distances = np.full((n, k + 1), -1, dtype=np.int32), np.full((n, k + 1), np.inf, dtype=np.float32)
+    # An approximate search may find fewer than k. umap-learn leaves a neighbour of index −1 out, but takes means of its
+    # distance: that of the farthest one found.
+    indices = np.full((n, k + 1), -1, dtype=np.int32)
+    distances = np.repeat(near.max(axis=1).toarray(), k + 1, axis=1).astype(np.float32)
     indices[:, 0], distances[:, 0] = np.arange(n), 0.0  # umap-learn counts the cell itself
     indices[rows, rank + 1], distances[rows, rank + 1] = near.indices[order], near.data[order]
     graph, *_ = fuzzy_simplicial_set(

@@ -57,7 +57,8 @@ class Sharpening:
         a, in mean distances between cells: √(2π/n) RMS radii on a round tissue. Cells nearer than that are pulled
         no further.
     push
-        ρ. With UMAP's (1), the same edges cost a tenth of E_geo on left-out brain sections; 30 spreads neighbours again.
+        ρ. UMAP's would be 1: the same true neighbours then cost E_geo much more (``benchmarks/levers.py``). A far stronger
+        one spreads neighbours again.
     hold
         λ, how firmly distances of the layout are held. On spots, a looser hold costs rank correlation and E_geo; on single
         cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` loosens it as a left-out training slide allows.
@@ -65,7 +66,7 @@ class Sharpening:
         τ: with some, development folds had the same or better ranks of distances and more true neighbours than with none.
     own
         ω, the share of the slide's own principal components in what makes neighbours; chosen on a left-out training slide.
-        They know no anatomy, but hold what supervision throws away: on single cells more than half of the true neighbours.
+        They know no anatomy, but hold what supervision throws away.
     n_neighbors
         k of the edges.
     n_steps

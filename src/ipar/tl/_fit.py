@@ -161,8 +161,8 @@ def fit_ipalite(
     some = [cells[pick_cells(len(cells), random_state)] for cells in rows]
     left = some[fit.validation_slide]
     own = own_components(adata, model.encoder, rows[fit.validation_slide], layer)
-    slide = {"h": embedding[left], "coords": coords[left], "components": own[np.isin(rows[fit.validation_slide], left)]}
-    model, finish = _finished(model, fit, slide, random_state)
+    own = own[pick_cells(len(own), random_state)]
+    model, finish = _finished(model, fit, embedding[left], coords[left], own, random_state)
     seen = [embedding[cells] for cells in some], [coords[cells] for cells in some]
     model, ranks = _with_uncertainty(model, *seen, fit.validation_slide, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
@@ -206,14 +206,18 @@ def _assemble(
 
 
 def _finished(
-    model: IPALite, fit: IPALiteFit, slide: dict[str, NDArray[np.float32]], random_state: int
+    model: IPALite,
+    fit: IPALiteFit,
+    h: NDArray[np.float32],
+    coords: NDArray[np.float32],
+    components: NDArray[np.float32],
+    random_state: int,
 ) -> tuple[IPALite, Finish]:
     """The model with the steps after the network, chosen on the slide that the network was not trained on."""
     before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu())
-    network = before.layout(slide["h"], global_weight=0.0, sharpen=False, random_state=random_state).coords
-    h, far = slide["h"], slide["h"][:, model.encoder.global_columns]
-    own = slide["components"]
-    finish = choose_finish(network, h, far, slide["coords"], components=own, random_state=random_state)
+    network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
+    far = h[:, model.encoder.global_columns]
+    finish = choose_finish(network, h, far, coords, components=components, random_state=random_state)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
 
 

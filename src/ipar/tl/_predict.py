@@ -184,7 +184,7 @@ def _layouts(
     methods = []
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        some = {name: part[cells] for name, part in parts.items()}
+        some = {key: part[cells] for key, part in parts.items()}
         layout = model.layout(some["h"], far=some["far"], components=some.get("components"), **options)
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)

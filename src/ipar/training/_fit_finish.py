@@ -128,6 +128,10 @@ def choose_finish(
         rows.append((weight, hold, energy, hit, luna_spearman(coords, x)))
         return energy, hit
 
+    def sharpened(how: Sharpening) -> tuple[NDArray[np.float32], float, float]:
+        x = sharpen_layout(blends[weight], h, far, how, components=components, random_state=random_state)
+        return x, *score(x, weight, how)
+
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
     blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in WEIGHTS}
     plain = {w: score(x, w, None) for w, x in blends.items()}
@@ -137,15 +141,12 @@ def choose_finish(
     own = SHARES[int(np.argmax(neighbors["hit"]))]
     mild = replace(sharpening or Sharpening(), own=own)
     chosen, finished = None, blends[weight]
-    for tried in (mild, replace(mild, hold=_LOOSER_HOLD)):
-        sharp = sharpen_layout(blends[weight], h, far, tried, components=components, random_state=random_state)
-        cost, found = score(sharp, weight, tried)
-        if chosen is None:
-            better = found > hit and cost <= (1 + _SHARPENING_COST) * energy
-        else:
-            better = found / hit - 1 >= max(_LOOSER_GAIN, _LOOSER_RATE * (cost / energy - 1))
-        if not better:
-            break
-        chosen, finished, energy, hit = tried, sharp, cost, found
+    sharp, cost, found = sharpened(mild)
+    if found > hit and cost <= (1 + _SHARPENING_COST) * energy:
+        chosen, finished = mild, sharp
+        looser = replace(mild, hold=_LOOSER_HOLD)
+        sharp, dearer, more = sharpened(looser)
+        if more / found - 1 >= max(_LOOSER_GAIN, _LOOSER_RATE * (dearer / cost - 1)):
+            chosen, finished = looser, sharp
     table = pd.DataFrame(rows, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
     return Finish(weight, chosen, finished, table, neighbors)
