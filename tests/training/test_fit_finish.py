@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.spatial.distance import cdist
 
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import Sharpening
+from ipar.training import _fit_finish
 from ipar.training._fit_finish import SHARES, WEIGHTS, choose_finish, pick_cells, rank_shares
 
 QUICK = Sharpening(n_steps=60)
@@ -62,6 +64,16 @@ def test_sharpening_by_unrelated_cells_is_left_out(slide):
     truth, _ = slide
     unrelated = np.random.default_rng(3).normal(size=(220, 4)).astype(np.float32)
     assert choose_finish(truth, unrelated, truth, truth, sharpening=QUICK).sharpening is None
+
+
+def test_a_dear_sharpening_is_tried_with_a_firmer_hold(slide, monkeypatch):
+    truth, h = slide
+    blurred = noisy(truth, 0.1, 2)
+    energies = iter([1.0] * len(WEIGHTS) + [1.2, 1.05])  # plain blends, the default hold, the firmer one
+    monkeypatch.setattr(_fit_finish, "e_geo_minisets", lambda *_, **__: SimpleNamespace(total=next(energies)))
+    finish = choose_finish(blurred, h, blurred, truth, sharpening=QUICK)
+    assert finish.sharpening == replace(QUICK, hold=4.0)
+    assert finish.table["hold"].tolist()[len(WEIGHTS) :] == [1.0, 4.0]
 
 
 def test_the_table_says_what_was_tried(slide):

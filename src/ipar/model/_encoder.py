@@ -136,7 +136,8 @@ class GeometryEncoder:
         Returns
         -------
         NDArray
-            The first 50 components, float32, ``(n_cells, 50)``; the last are zero in slides of few cells or genes.
+            The first 100 components, averaged over like cells, float32, ``(n_cells, 100)``; the last are zero in slides of few
+            cells or genes.
         """
         matrix = order_genes(matrix, genes, self.genes)
         order = canonical_order(matrix)

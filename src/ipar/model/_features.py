@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,9 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar.graph import neighbor_average
 from ipar.nn import SetEncoder
 
 EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
+_LIKE_CELLS, _LIKE_STEPS = 15, 2  # 10 to 20 cells, and 1 to 3 steps, score nearly alike
 _CONTEXT = 2048  # cells of a slide that all others attend to: far more than the sets trained on
 
 
@@ -41,8 +45,13 @@ def project(
     return centred
 
 
-def own_components(matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 50) -> NDArray[np.float32]:
-    """Principal components of every slide by itself, ``(n, n_components)``; zeros where a slide has fewer."""
+def own_components(matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100) -> NDArray[np.float32]:
+    """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.
+
+    A cell's components are drawn in two steps towards those of the cells most like it (rows of norm 1 throughout): on
+    left-out embryo slides a fifth more of the nearest eight are then true neighbours, on brain sections a tenth more.
+    Zeros where a slide has fewer components.
+    """
     out = np.zeros((len(codes), n_components), dtype=np.float32)
     for code in np.unique(codes):
         cells = np.flatnonzero(codes == code)
@@ -50,8 +59,23 @@ def own_components(matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_compone
         present = np.diff(slide.tocsc().indptr) > 0
         k = min(n_components, len(cells) - 1, int(present.sum()) - 1)
         if k > 0:
-            out[cells, :k] = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
+            found = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
+            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)))
     return out
+
+
+def _drawn_together(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(x), dtype=np.int8))
+    average = neighbor_average(x, one, _LIKE_CELLS)
+    for _ in range(_LIKE_STEPS):
+        x = unit_rows(x + unit_rows(average @ x))
+    return x
+
+
+def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to norm 1; zeros stay."""
+    scaled: NDArray[np.float32] = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return scaled
 
 
 def centred_genes(

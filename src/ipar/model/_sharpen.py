@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ipar.geometry import gauge_fix
 from ipar.graph import fuzzy_neighbors
+from ipar.model._features import unit_rows
 
 _PULL = 1.5  # of an edge against the push of a pair
 _PUSH_FLOOR = 0.01  # in squared reaches: bounds the push of coincident cells
@@ -100,11 +101,7 @@ def fused_features(h: NDArray[np.float32], components: NDArray[np.float32] | Non
     """
     if components is None or share == 0:
         return h
-    weighted = [
-        math.sqrt(weight) * x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-        for weight, x in ((1 - share, h), (share, components))
-        if weight > 0
-    ]
+    weighted = [math.sqrt(weight) * unit_rows(x) for weight, x in ((1 - share, h), (share, components)) if weight > 0]
     fused: NDArray[np.float32] = np.concatenate(weighted, axis=1).astype(np.float32)
     return fused
 

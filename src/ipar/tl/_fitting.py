@@ -49,7 +49,7 @@ def embedding_of(
 def own_components(
     adata: AnnData, encoder: GeometryEncoder, cells: NDArray[np.int64], layer: str | None
 ) -> NDArray[np.float32]:
-    """Principal components that one slide has by itself, ``(len(cells), 50)``, from the layer that was embedded."""
+    """Principal components that one slide has by itself, ``(len(cells), 100)``, from the layer that was embedded."""
     expression = get_expression(adata, layer=layer or adata.uns.get(EMBED_RECORD, {}).get("layer"))
     one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(cells), dtype=np.int8))
     return encoder.own_components(expression.matrix[cells], expression.genes, one)

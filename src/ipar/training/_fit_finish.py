@@ -17,7 +17,7 @@ from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
-_LOOSER_HOLD = 0.3  # tried beside the default
+_LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear
 _LOOSER_GAIN, _LOOSER_RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
 _WEIGHT_COST, _SHARPENING_COST = 0.01, 0.1  # shares of E_geo that may be paid, each for what it buys
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
@@ -98,11 +98,11 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo. The
-    share of the slide's own components is that of the most true neighbours. The hold is loosened where that finds a
-    tenth more of them, and five per cent more for every per cent of E_geo: single cells, whose expression tells their
-    neighbours well, gain much at hardly a cost, spots of many cells do not. Smaller gains are left alone, for what is
-    gained and paid on the left-out slide is not quite what another one gains and pays.
+    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo, also
+    with a firmer hold. The share of the slide's own components is that of the most true neighbours. The hold is loosened
+    where that finds a tenth more of them, and five per cent more for every per cent of E_geo: single cells, whose
+    expression tells their neighbours well, gain much at hardly a cost, spots of many cells do not. Smaller gains are
+    left alone, for what is gained and paid on the left-out slide is not quite what another one gains and pays.
 
     Parameters
     ----------
@@ -141,9 +141,12 @@ def choose_finish(
     own = SHARES[int(np.argmax(neighbors["hit"]))]
     mild = replace(sharpening or Sharpening(), own=own)
     chosen, finished = None, blends[weight]
-    sharp, cost, found = sharpened(mild)
-    if found > hit and cost <= (1 + _SHARPENING_COST) * energy:
-        chosen, finished = mild, sharp
+    for how in (mild, replace(mild, hold=_FIRMER_HOLD)):
+        sharp, cost, found = sharpened(how)
+        if found > hit and cost <= (1 + _SHARPENING_COST) * energy:
+            chosen, finished = how, sharp
+            break
+    if chosen == mild:
         looser = replace(mild, hold=_LOOSER_HOLD)
         sharp, dearer, more = sharpened(looser)
         if more / found - 1 >= max(_LOOSER_GAIN, _LOOSER_RATE * (dearer / cost - 1)):
