@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+import frames
 import networks
 from ipar import baselines
 from ipar.baselines._checks import FloatArray, Reference, as_expression, as_reference
@@ -51,7 +52,7 @@ def common_frame_mlp(train: ad.AnnData, query: ad.AnnData, random_state: int) ->
     """Training slides turned into one frame, coordinates regressed from genes."""
     data = as_reference(*_arrays(train, query))
     components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
-    coords = networks.common_frame(components, data.coords, data.rows)
+    coords = frames.common_frame(components, data.coords, data.rows)
     return networks.regress_coords(data.x, coords, data.query, seed=random_state)
 
 
@@ -70,8 +71,8 @@ def cell_type_centroids(train: ad.AnnData, query: ad.AnnData, random_state: int)
         raise NotApplicableError(msg)
     data: Reference = as_reference(*_arrays(train, query))
     known, asked = (slides.obs["cell_type"].astype(str).to_numpy() for slides in (train, query))
-    coords = networks.align_by_labels(data.coords, known, data.rows)
-    centroids = networks.label_centroids(coords, known)
+    coords = frames.align_by_labels(data.coords, known, data.rows)
+    centroids = frames.label_centroids(coords, known)
     placed = np.array([centroids.get(name, coords.mean(axis=0)) for name in asked])
     jitter = np.random.default_rng(random_state).normal(scale=_JITTER, size=placed.shape)
     centred: FloatArray = (placed + jitter).astype(np.float32)

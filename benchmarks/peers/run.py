@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmark is a folder of scripts, not a package
 sys.path.append(str(Path(__file__).resolve().parent))
 
-import networks
+import frames
 import tasks
 from exchange import Exchange
 from ipar import metrics
@@ -52,7 +52,7 @@ def exchanged(train: ad.AnnData, query: ad.AnnData) -> Exchange:
     x, unseen = as_expression(train.X, "train"), as_expression(query.X, "query")
     data = as_reference(x, train.obsm["spatial"], slides, unseen)
     components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=_FRAME_SEED, power=0.0)
-    coords = networks.common_frame(components, data.coords, data.rows)
+    coords = frames.common_frame(components, data.coords, data.rows)
     spread = np.mean([x[slides == name].var(axis=0) for name in np.unique(slides)], axis=0)
     genes = np.sort(np.argsort(-spread, kind="stable")[:_N_GENES])
     return Exchange(x=x[:, genes], coords=coords, slides=slides, query=unseen[:, genes])

@@ -9,6 +9,7 @@ from scipy.spatial.distance import pdist
 from sklearn.model_selection import KFold
 
 import controls
+import frames
 import networks
 from ipar.metrics import luna_spearman
 
@@ -84,7 +85,7 @@ def planted():
 
 def test_common_frame_finds_planted_turns_and_mirrors(planted):
     x, coords, rows, common = planted
-    found = networks.common_frame(x, coords, rows)
+    found = frames.common_frame(x, coords, rows)
     left, _, right = np.linalg.svd(common.T @ found)
     turned = common @ (left @ right)  # the frame as a whole is free
     assert np.sqrt(((turned - found) ** 2).sum(axis=1).mean()) < 0.15
@@ -94,13 +95,13 @@ def test_common_frame_finds_planted_turns_and_mirrors(planted):
 
 def test_common_frame_of_one_slide_is_its_own(planted):
     x, coords, rows, _ = planted
-    np.testing.assert_array_equal(networks.common_frame(x[rows[0]], coords[rows[0]], [rows[0]]), coords[rows[0]])
+    np.testing.assert_array_equal(frames.common_frame(x[rows[0]], coords[rows[0]], [rows[0]]), coords[rows[0]])
 
 
 def test_labels_align_slides(planted):
     _, coords, rows, common = planted
     labels = np.char.add(*(np.char.mod("%d", np.floor(3 * column)) for column in common.T))
-    found = networks.align_by_labels(coords, labels, rows)
+    found = frames.align_by_labels(coords, labels, rows)
     np.testing.assert_array_equal(found[rows[0]], coords[rows[0]])
     assert np.corrcoef(pdist(found), pdist(common))[0, 1] > 0.97 > np.corrcoef(pdist(coords), pdist(common))[0, 1]
 

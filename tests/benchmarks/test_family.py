@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import family
 import family_report
@@ -13,6 +14,7 @@ import ladder
 import ladder_figure
 import members
 import polish
+import rungs
 from embedded import Embedded
 from ipar.training import IPALiteTraining, Optimisation
 
@@ -162,7 +164,7 @@ def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
 @pytest.fixture
 def setting(slides, tmp_path):
     options = argparse.Namespace(out=tmp_path, seeds=[0, 1], data=tmp_path, cache=tmp_path, fresh=False)
-    return ladder.Setting(slides, "ob", options, n_sets=2, n_overfit=3, n_oracle=600, size=(24, 30))
+    return rungs.Setting(slides, "ob", options, n_sets=2, n_overfit=3, n_oracle=600, size=(24, 30))
 
 
 def test_lower_rungs_hold_on_small_slides(setting):
@@ -171,7 +173,7 @@ def test_lower_rungs_hold_on_small_slides(setting):
         assert found["passed"], found
         json.dumps(found)
     with pytest.MonkeyPatch.context() as patch:  # a walk that is not the definition's does not pass
-        patch.setattr(ladder, "walk_by_definition", lambda x: np.full((len(x), len(x)), 1 / len(x)))
+        patch.setattr(rungs, "walk_by_definition", lambda x: np.full((len(x), len(x)), 1 / len(x)))
         assert not ladder.climb(ladder.RUNGS["operator"], setting)["passed"]
 
 
@@ -180,10 +182,10 @@ def test_upper_rungs_read_the_familys_results(setting, monkeypatch):
         path = setting.options.out / "ob" / f"v1-{seed}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(run(energy)))
-    found, _ = ladder.seeds(setting)
+    found, _ = rungs.seeds(setting)
     assert found["E_geo, candidates and gate"] == pytest.approx(1.1)
     assert found["sd over seeds ÷ mean"] == pytest.approx(np.sqrt(0.02) / 1.1)
-    assert ladder.whole_method(setting)[0]["E_geo, candidates and gate"] == 1.0
+    assert rungs.whole_method(setting)[0]["E_geo, candidates and gate"] == 1.0
 
 
 def test_networks_of_the_ladder_train_are_scored_and_drawn(setting, monkeypatch, tmp_path):
@@ -203,17 +205,17 @@ def test_networks_of_the_ladder_train_are_scored_and_drawn(setting, monkeypatch,
 
 def test_target_edges_take_the_place_of_candidates(setting):
     one = setting.sets()[0]
-    batch = ladder.collate([ladder.on_target_edges(one)])
+    batch = rungs.collate([rungs.on_target_edges(one)])
     assert np.array_equal(batch.candidates, batch.adjacency)
 
 
 def test_collapse_is_seen():
     line = np.column_stack([np.linspace(-1, 1, 30), np.zeros(30)]).astype(np.float32)
-    batch = argparse.Namespace(mask=ladder.torch.ones(1, 30, dtype=ladder.torch.bool))
-    assert ladder.collapse(ladder.torch.from_numpy(line)[None], batch)["smallest λ₂/λ₁"] < 0.01
-    heap = ladder.torch.zeros(1, 30, 2)
+    batch = argparse.Namespace(mask=torch.ones(1, 30, dtype=torch.bool))
+    assert rungs.collapse(torch.from_numpy(line)[None], batch)["smallest λ₂/λ₁"] < 0.01
+    heap = torch.zeros(1, 30, 2)
     heap[0, 0] = 1.0
-    assert ladder.collapse(heap, batch)["smallest median distance"] < 0.01
+    assert rungs.collapse(heap, batch)["smallest median distance"] < 0.01
 
 
 def test_polishing_is_measured_on_a_training_slide(slides):

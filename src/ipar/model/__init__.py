@@ -4,7 +4,8 @@ from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import GeometryEncoder
 from ipar.model._iga import IGA, PoseSamples
 from ipar.model._io import load
-from ipar.model._ipalite import Attention, IPALite, Layout
+from ipar.model._ipalite import IPALite
+from ipar.model._outputs import Attention, Layout
 from ipar.model._sharpen import Sharpening
 from ipar.model._uncertainty import UncertaintyHead
 

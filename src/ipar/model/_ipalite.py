@@ -14,56 +14,13 @@ from torch import Tensor
 from ipar.graph import candidate_mask, cosine_candidates
 from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, consensus_layout, principal_layout
 from ipar.model._encoder import GeometryEncoder
+from ipar.model._outputs import Attention, Layout
 from ipar.model._sharpen import Sharpening, sharpen_layout
 from ipar.model._uncertainty import UncertaintyHead
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Predicted coordinates.
-
-    Attributes
-    ----------
-    recycles
-        First guess and the layout after every recycle, aligned to the last, ``(R + 1, n, 2)``.
-    method
-        ``"direct"`` or ``"consensus"``.
-    """
-
-    recycles: NDArray[np.float32]
-    method: str
-
-    @property
-    def coords(self) -> NDArray[np.float32]:
-        """The last layout, gauge-fixed, ``(n, 2)``."""
-        last: NDArray[np.float32] = self.recycles[-1]
-        return last
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Attention rows of a few cells from one pass.
-
-    Attributes
-    ----------
-    query
-        Positions of the cells looked at, ``(q,)``.
-    cells
-        Positions of the cells that took part, ``(m,)``.
-    weights
-        ``(q, R, H, m)``.
-    candidates
-        Which cells each could attend to, ``(q, m)``.
-    """
-
-    query: NDArray[np.int64]
-    cells: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    candidates: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

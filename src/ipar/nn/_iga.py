@@ -6,19 +6,17 @@ clean ones; a flow from noise to layouts follows from that.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ipar.geometry import OffsetGaussianRigid, pack_symmetric, procrustes_transform
+from ipar.geometry import OffsetGaussianRigid, procrustes_transform
 from ipar.nn._attention import attention_bias
 from ipar.nn._gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
 from ipar.nn._graph import CandidateGraph, as_graph
 from ipar.nn._iga_config import IGAConfig
-
-_N_FREQUENCIES = 8
+from ipar.nn._iga_features import N_FREQUENCIES, n_own_features, own_features, time_features
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class IGABlock(nn.Module):
         super().__init__()
         d, c = config.n_dims, config.d_state
         n_vectors = config.n_heads + 2
-        self.read = nn.Linear(_n_features(d), c)
+        self.read = nn.Linear(n_own_features(d), c)
         self.norm = nn.LayerNorm(c)
         self.attention = GaussianAttention(config)
         message = config.n_heads * config.d_head + n_vectors * d
@@ -113,7 +111,7 @@ class IGABlock(nn.Module):
             Which cells may change.
         """
         seen = rigid if clean is None else rigid.with_gaussian(clean, clean_weight)
-        s = s + self.read(_features(rigid, condition.anchor))
+        s = s + self.read(own_features(rigid, condition.anchor))
         message, vectors, signals = self.attention(self.norm(s), seen, condition.graph, condition.bias)
         own = torch.stack([condition.anchor - rigid.translation, rigid.translation], dim=-2)
         vectors = torch.cat([vectors, own], dim=-2)  # (B, n, H + 2, d)
@@ -140,7 +138,7 @@ class IGANet(nn.Module):
         d, c = config.d_input, config.d_state
         self.anchor = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, config.n_dims))
         self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
-        self.time_input = nn.Sequential(nn.Linear(2 * _N_FREQUENCIES, c), nn.GELU(), nn.Linear(c, c))
+        self.time_input = nn.Sequential(nn.Linear(2 * N_FREQUENCIES, c), nn.GELU(), nn.Linear(c, c))
         self.blocks = nn.ModuleList(IGABlock(config) for _ in range(config.n_blocks))
 
     def condition(
@@ -206,7 +204,7 @@ class IGANet(nn.Module):
         shown = None if clean is None else clean.move(turn[:, None])
         weight = None if clean_weight is None else clean_weight[:, None]
         update_mask = mask if diffuse_mask is None else diffuse_mask if mask is None else mask & diffuse_mask
-        s = condition.state + self.time_input(_time_features(time))[:, None]
+        s = condition.state + self.time_input(time_features(time))[:, None]
         signals = []
         for block in self.blocks:
             s, current, found = block(s, current, shown, weight, condition, update_mask)
@@ -236,24 +234,6 @@ class IGANet(nn.Module):
     def _frame(self, anchor: Tensor, x: Tensor) -> Tensor:
         """Rotation or reflection ``(B, d, d)`` that turns layouts onto their anchors; nothing is learned through it."""
         return procrustes_transform(x, anchor)[1].mT
-
-
-def _n_features(d: int) -> int:
-    return 3 * d + d + d * (d * (d + 1) // 2)
-
-
-def _features(rigid: OffsetGaussianRigid, anchor: Tensor) -> Tensor:
-    """What a cell knows of its own geometry, the same whatever the signs of its axes, ``(B, n, f)``."""
-    axes = rigid.rotation.mT  # rows are axes
-    planes = pack_symmetric(axes[..., :, None] * axes[..., None, :]).flatten(-2)
-    parts = [rigid.translation, anchor, rigid.offset(), rigid.scaling_log, planes]
-    return torch.cat(parts, dim=-1)
-
-
-def _time_features(time: Tensor) -> Tensor:
-    frequencies = 2.0 ** torch.arange(_N_FREQUENCIES, dtype=time.dtype, device=time.device)
-    angles = 0.5 * math.pi * time[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def _worst(signals: list[AttentionSignals]) -> AttentionSignals:
