@@ -19,14 +19,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+import controls
 import ipar
+import own_neighbors
 import tasks
 from ipar._expression import get_expression
 from ipar.metrics import evaluate
 from ipar.model import Sharpening
-from ipar.model._consensus import principal_layout
+from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._encoder import Averaging
 from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
@@ -65,12 +68,12 @@ Each row is one way to place a brain section that was left out, of which only th
 OUTRO = """
 ## Tried and not kept
 
-While ipar was developed, the following was tried on folds like these and, for the last two, on embryo slides. It did not
+While ipar was developed, the following was tried on folds like these and, for the last three, on embryo slides. It did not
 help on average, or paid more in one score than it brought in another; no run of it is kept here:
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 50 components instead of 30;
-  components of unit variance;
-- layout: a mean with a set transformer's layout; smoothing coordinates over a neighbour graph;
+  components of unit variance; a larger or smaller share of the set encoder;
+- layout: smoothing coordinates over a neighbour graph;
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
@@ -78,17 +81,22 @@ help on average, or paid more in one score than it brought in another; no run of
 """
 
 
+def overview_of(far: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The layout of what was taught distances across the tissue."""
+    layout: NDArray[np.float32] = principal_layout(torch.from_numpy(np.ascontiguousarray(far))).numpy()
+    return layout
+
+
 def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any]]:
     """The embedding's own layout, by what the encoder reads."""
     train, query = get_expression(slides.train), get_expression(slides.query)
     coords = np.asarray(slides.train.obsm["spatial"], dtype=np.float32)
     parts = split_slides(train, coords, pd.Categorical(slides.train.obs["slide"]))
-    one: Any = pd.Categorical(np.zeros(slides.query.n_obs, dtype=np.int8))
+    one_slide: Any = pd.Categorical(np.zeros(slides.query.n_obs, dtype=np.int8))
 
     def placed(encoder: Any, *, overview: bool) -> Any:
-        h, far = encoder.transform_with_overview(query.matrix, query.genes, one)
-        across = far if overview else h[:, encoder.global_columns]
-        return principal_layout(torch.from_numpy(np.ascontiguousarray(across))).numpy()
+        h, far = encoder.transform_with_overview(query.matrix, query.genes, one_slide)
+        return overview_of(far if overview else h[:, encoder.global_columns])
 
     recipe = EncoderRecipe()
     found = fit_encoder(parts, train.genes, ["pca", "genes", "both"], recipe, overview=True, random_state=seed)
@@ -98,6 +106,14 @@ def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, 
     yield "embedding of genes", placed(found["genes"], overview=False)
     yield "embedding of both", placed(found["both"], overview=False)
     yield "… and the set encoder", placed(found["both"], overview=True)
+    seeds = [seed, *range(seed + 101, seed + 104)]
+    more = [fit_encoder(parts, train.genes, ["both"], recipe, overview=True, random_state=s)["both"] for s in seeds[1:]]
+    across = [one.transform_with_overview(query.matrix, query.genes, one_slide)[1] for one in (found["both"], *more)]
+    yield "… all of them four times, by four seeds", overview_of(np.concatenate(across, axis=1))
+    transformer = controls.CONTROLS["set_transformer"](slides.train, slides.query, seed)
+    overview = torch.from_numpy(overview_of(across[0]))
+    mean = blend_layouts(torch.from_numpy(transformer)[None].float(), overview, 0.5)[0]
+    yield "… and the set encoder, in a mean with a set transformer's layout", mean.numpy()
 
 
 def layouts_of_steps(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any]]:
@@ -138,8 +154,10 @@ def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
     return scores
 
 
-def page(results: dict[tuple[str, str, int], dict[str, Any]], options: argparse.Namespace) -> str:
-    """The markdown page: a row a lever, means over what has been measured of it."""
+def page(
+    results: dict[tuple[str, str, int], dict[str, Any]], neighbors: dict[str, Any], options: argparse.Namespace
+) -> str:
+    """The markdown page: a row a lever, means over what has been measured of it; then neighbours in own components."""
     command = shlex.join(["python", *sys.argv])
     folds = ", ".join(f"{name} ({' + '.join(FOLDS[name].train or ())} → {FOLDS[name].test})" for name in options.folds)
     lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
@@ -149,6 +167,7 @@ def page(results: dict[tuple[str, str, int], dict[str, Any]], options: argparse.
         runs = [r[name] for r in results.values() if name in r]
         values = [f"{np.mean([run[key] for run in runs]):.3f}" for key in SCORES]
         lines.append(f"| {name} | {' | '.join(values)} | {len(runs)} |")
+    lines += own_neighbors.section(neighbors)
     return "\n".join(lines) + "\n" + OUTRO
 
 
@@ -171,7 +190,13 @@ def main() -> None:
                 return measure(fold, group, seed, options.data)
 
             results[fold, group, seed] = kept(path, make)
-    text = page(results, options)
+    neighbors = {
+        slide: kept(
+            options.out / slide / "neighbors.json", lambda slide=slide: own_neighbors.measure(slide, options.data)
+        )
+        for slide in own_neighbors.SLIDES
+    }
+    text = page(results, neighbors, options)
     if options.markdown:
         options.markdown.write_text(text)
     else:

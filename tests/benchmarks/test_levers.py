@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.spatial.distance import cdist
+
+import ipar
 import levers
+import own_neighbors
 import tasks
 
 
@@ -13,6 +20,8 @@ def test_no_scored_slide_has_a_part_in_a_fold():
     for fold in levers.FOLDS.values():
         assert not {fold.test, *fold.train} & scored[fold.file]
         assert fold.test not in fold.train
+    for slide in own_neighbors.SLIDES.values():
+        assert slide.test not in scored[slide.file]
 
 
 def test_rows_are_means_over_the_runs_that_have_them():
@@ -22,7 +31,26 @@ def test_rows_are_means_over_the_runs_that_have_them():
         ("brain2", "steps", 0): {"network alone": {**values, "e_geo": 2.0}},
     }
     options = argparse.Namespace(folds=["brain5", "brain2"], seeds=[0])
-    rows = [line for line in levers.page(results, options).splitlines() if line.startswith("| ")][1:]
+    rows = [line for line in levers.page(results, {}, options).splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0] for row in rows] == ["| network alone", "| sharpened"]
     assert rows[0].split(" | ")[-2:] == ["1.500", "2 |"]
     assert rows[1].split(" | ")[-2:] == ["3.000", "1 |"]
+
+
+def test_neighbours_in_own_components_are_counted(tmp_path, monkeypatch):
+    slides = ipar.datasets.layered_tissue(n_slides=2, n_cells=150, random_state=0)
+    slides.write_h5ad(tmp_path / "tissue.h5ad")
+    one = tasks.Task("one", "tissue.h5ad", str(slides.obs["slide"].iloc[0]), None, "", counts=False)
+    monkeypatch.setattr(own_neighbors, "SLIDES", {"one": one})
+    found = own_neighbors.measure("one", tmp_path)
+    assert set(found) == {f"{n}, {steps}" for n in own_neighbors.COMPONENTS for steps in own_neighbors.STEPS}
+    query = tasks.load(one, tmp_path)
+    x = np.asarray(query.query.X.todense() if sparse.issparse(query.query.X) else query.query.X, dtype=float)
+    u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    alike, near = (
+        cdist(*[points] * 2, metric) for points, metric in (((u * s)[:, :30], "cosine"), (query.truth, "euclidean"))
+    )
+    nearest, true = (np.argsort(distances, axis=1)[:, 1 : k + 1] for distances, k in ((alike, 8), (near, 20)))
+    expected = np.mean([np.isin(a, b).mean() for a, b in zip(nearest, true, strict=True)])
+    assert found["30, 0"] == pytest.approx(expected, abs=2e-3)
+    assert f"| 30 | {found['30, 0']:.3f} → " in "\n".join(own_neighbors.section({"one": found}))

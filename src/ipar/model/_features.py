@@ -15,7 +15,7 @@ from ipar.graph import neighbor_average
 from ipar.nn import SetEncoder
 
 EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
-_LIKE_CELLS, _LIKE_STEPS = 15, 2  # 10 to 20 cells, and 1 to 3 steps, score nearly alike
+_LIKE_CELLS = 15  # 10 to 20 score nearly alike
 _CONTEXT = 2048  # cells of a slide that all others attend to: far more than the sets trained on
 
 
@@ -45,12 +45,14 @@ def project(
     return centred
 
 
-def own_components(matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100) -> NDArray[np.float32]:
+def own_components(
+    matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100, n_steps: int = 2
+) -> NDArray[np.float32]:
     """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.
 
-    A cell's components are drawn in two steps towards those of the cells most like it (rows of norm 1 throughout): on
-    left-out embryo slides a fifth more of the nearest eight are then true neighbours, on brain sections a tenth more.
-    Zeros where a slide has fewer components.
+    A cell's components are drawn in ``n_steps`` towards those of the cells most like it (rows of norm 1 throughout): its
+    nearest cells are then true neighbours more often (``benchmarks/levers.py``). Zeros where a slide has fewer
+    components.
     """
     out = np.zeros((len(codes), n_components), dtype=np.float32)
     for code in np.unique(codes):
@@ -60,14 +62,14 @@ def own_components(matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_compone
         k = min(n_components, len(cells) - 1, int(present.sum()) - 1)
         if k > 0:
             found = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
-            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)))
+            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)), n_steps)
     return out
 
 
-def _drawn_together(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _drawn_together(x: NDArray[np.float32], n_steps: int) -> NDArray[np.float32]:
     one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(x), dtype=np.int8))
     average = neighbor_average(x, one, _LIKE_CELLS)
-    for _ in range(_LIKE_STEPS):
+    for _ in range(n_steps):
         x = unit_rows(x + unit_rows(average @ x))
     return x
 

@@ -47,7 +47,8 @@ class Sharpening:
     walks across the tissue do not cross. With it much may be pulled: it is what allows a loose hold.
 
     Edges join neighbours in the embedding and in the slide's own principal components: their distance is
-    :math:`(1 - \omega)` of the first cosine distance and :math:`\omega` of the second.
+    :math:`(1 - \omega)` of the first cosine distance and :math:`\omega` of the second. The components of a cell were averaged
+    with those of the cells most like it (:meth:`GeometryEncoder.own_components`).
 
     The result repeats, also for rows in another order. But a difference in the last digits of the input (another version
     of a library, counts normalised elsewhere) may move single cells by some hundredths of an RMS radius.
@@ -62,7 +63,8 @@ class Sharpening:
         one spreads neighbours again.
     hold
         λ, how firmly distances of the layout are held. On spots, a looser hold costs rank correlation and E_geo; on single
-        cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` loosens it as a left-out training slide allows.
+        cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` loosens it as a left-out training slide allows, or
+        makes it firmer where the default is too dear.
     taught
         τ: with some, development folds had the same or better ranks of distances and more true neighbours than with none.
     own
