@@ -11,30 +11,18 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-import controls
-import ipar
 import own_neighbors
 import tasks
-from ipar._expression import get_expression
 from ipar.metrics import evaluate
-from ipar.model import Sharpening
-from ipar.model._consensus import blend_layouts, principal_layout
-from ipar.model._encoder import Averaging
-from ipar.pp._embed import split_slides
-from ipar.training import EncoderRecipe
-from ipar.training._fit_encoder import fit_encoder
 from keep import kept
+from lever_layouts import layouts_of_encoders, layouts_of_steps
 
 FOLDS = {
     task.name: task
@@ -52,7 +40,6 @@ SCORES = {
     "procrustes_rmse": "Procrustes RMSE",
     "e_geo": "E_geo",
 }
-PLAIN = Averaging(n_hops=0)
 
 INTRO = """# What every step brings
 
@@ -79,66 +66,6 @@ help on average, or paid more in one score than it brought in another; no run of
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
   and loose, no better than either); a push of 30 and more (neighbours are spread again).
 """
-
-
-def overview_of(far: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The layout of what was taught distances across the tissue."""
-    layout: NDArray[np.float32] = principal_layout(torch.from_numpy(np.ascontiguousarray(far))).numpy()
-    return layout
-
-
-def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any]]:
-    """The embedding's own layout, by what the encoder reads."""
-    train, query = get_expression(slides.train), get_expression(slides.query)
-    coords = np.asarray(slides.train.obsm["spatial"], dtype=np.float32)
-    parts = split_slides(train, coords, pd.Categorical(slides.train.obs["slide"]))
-    one_slide: Any = pd.Categorical(np.zeros(slides.query.n_obs, dtype=np.int8))
-
-    def placed(encoder: Any, *, overview: bool) -> Any:
-        h, far = encoder.transform_with_overview(query.matrix, query.genes, one_slide)
-        return overview_of(far if overview else h[:, encoder.global_columns])
-
-    recipe = EncoderRecipe()
-    found = fit_encoder(parts, train.genes, ["pca", "genes", "both"], recipe, overview=True, random_state=seed)
-    alone = fit_encoder(parts, train.genes, ["pca"], replace(recipe, averaging=PLAIN), random_state=seed)
-    yield "embedding of components alone", placed(alone["pca"], overview=False)
-    yield "… read with the average over like cells", placed(found["pca"], overview=False)
-    yield "embedding of genes", placed(found["genes"], overview=False)
-    yield "embedding of both", placed(found["both"], overview=False)
-    yield "… and the set encoder", placed(found["both"], overview=True)
-    seeds = [seed, *range(seed + 101, seed + 104)]
-    more = [fit_encoder(parts, train.genes, ["both"], recipe, overview=True, random_state=s)["both"] for s in seeds[1:]]
-    across = [one.transform_with_overview(query.matrix, query.genes, one_slide)[1] for one in (found["both"], *more)]
-    yield "… all of them four times, by four seeds", overview_of(np.concatenate(across, axis=1))
-    transformer = controls.CONTROLS["set_transformer"](slides.train, slides.query, seed)
-    overview = torch.from_numpy(overview_of(across[0]))
-    mean = blend_layouts(torch.from_numpy(transformer)[None].float(), overview, 0.5)[0]
-    yield "… and the set encoder, in a mean with a set transformer's layout", mean.numpy()
-
-
-def layouts_of_steps(slides: tasks.Slides, seed: int) -> Iterator[tuple[str, Any]]:
-    """Steps after the embedding, all of one fit."""
-    model = ipar.tl.fit_ipalite(slides.train.copy(), library_key="slide", random_state=seed, progress=False)
-
-    def placed(weight: float | None, sharpening: Sharpening | None) -> Any:
-        query = slides.query.copy()
-        one = replace(model, sharpening=sharpening)
-        ipar.tl.predict_coords(query, one, global_weight=weight, random_state=seed, progress=False)
-        return query.obsm["X_ipar"]
-
-    chosen = model.sharpening or Sharpening()
-    yield "network alone", placed(0.0, None)
-    yield "mean of network and overview", placed(None, None)
-    yield "… sharpened (the default, as chosen on a left-out training slide)", placed(None, model.sharpening)
-    yield "… sharpened with a weak push (ρ = 1)", placed(None, replace(chosen, push=1.0))
-    yield "… sharpened with a loose hold (λ = 0.3)", placed(None, replace(chosen, hold=0.3))
-    yield "… sharpened with a firm hold (λ = 4)", placed(None, replace(chosen, hold=4.0))
-    yield "… sharpened, only the layout's distances held (τ = 0)", placed(None, replace(chosen, taught=0.0))
-    yield "… sharpened by neighbours in the embedding alone (ω = 0)", placed(None, replace(chosen, own=0.0))
-    yield (
-        "… sharpened by neighbours in the slide's own components alone (ω = 1)",
-        placed(None, replace(chosen, own=1.0)),
-    )
 
 
 GROUPS = {"encoder": layouts_of_encoders, "steps": layouts_of_steps}

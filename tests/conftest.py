@@ -20,7 +20,10 @@ from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training import EncoderRecipe, EncoderTraining, FlowTraining, IPALiteTraining, OverviewTraining
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # a worker a core: threads of their own would only get into each other's way
+    # a worker a core: threads of its own, or of the processes it starts, would only get into another one's way
+    torch.set_num_threads(1)
+    for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 N_CELLS, N_GENES = 120, 60
 

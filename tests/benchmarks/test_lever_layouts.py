@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import lever_layouts
+from ipar._expression import Expression
+from ipar.training import EncoderRecipe, EncoderTraining
+from ipar.training._fit_encoder import Slide, fit_encoder
+
+GENES = pd.Index([f"g{i}" for i in range(12)])
+
+
+@pytest.fixture
+def tissue():
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(12, 12)) / 3
+
+    def sample(n, scale):
+        return sparse.csr_matrix(np.abs(rng.normal(size=(n, 12)) @ mix * scale).astype(np.float32))
+
+    slides = [Slide(sample(80, 1.0), rng.random((80, 2)).astype(np.float32), name) for name in "ab"]
+    return slides, Expression(sample(90, np.linspace(0.5, 2, 12)), GENES)
+
+
+def test_components_get_the_covariance_of_the_training_slides(tissue):
+    slides, query = tissue
+    few = EncoderTraining(n_steps=2, batch_size=32)
+    recipe = EncoderRecipe(
+        n_pcs=5, n_output=8, pca_hidden=(8,), genes_hidden=(8,), pca_training=few, genes_training=few
+    )
+    encoder = fit_encoder(slides, GENES, ["pca"], recipe)["pca"]
+    turned = lever_layouts.with_covariance_of(encoder, slides, query)
+    known = np.concatenate([s.expression.toarray() - s.expression.toarray().mean(0) for s in slides])
+    expected = np.cov((known @ encoder.loadings).T, bias=True)
+    found, before = (np.cov((query.matrix @ one.loadings).T, bias=True) for one in (turned, encoder))
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.trace(expected))
+    assert np.abs(before - expected).max() > 0.1 * np.trace(expected)
+
+
+def test_genes_get_the_variance_of_the_training_slides(tissue):
+    slides, query = tissue
+    scaled = lever_layouts.with_variance_of(slides, query).matrix.toarray()
+    known = np.concatenate([s.expression.toarray() - s.expression.toarray().mean(0) for s in slides])
+    ratio = scaled.std(0) / known.std(0)
+    factor = scaled.max(0) / query.matrix.toarray().max(0)
+    assert (np.isclose(ratio, 1, atol=0.01) | np.isclose(factor, 3) | np.isclose(factor, 1 / 3)).all()
+    assert np.isclose(ratio, 1, atol=0.01).sum() > 6
