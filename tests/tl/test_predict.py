@@ -14,7 +14,7 @@ from ipar.model import ConsensusPlan
 from ipar.model._io import model_state
 from ipar.pp import LocalisabilityWarning
 from ipar.tl import predict_coords
-from ipar.tl._predict import quadrant_cells
+from ipar.tl._attention_record import quadrant_cells
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ipar._device import get_device
 from ipar._expression import get_expression
 from ipar._seed import as_seed
 from ipar.model import IPALite
-from ipar.tl._predict import attention_record, quadrant_cells
+from ipar.tl._attention_record import attention_record, quadrant_cells
 from ipar.tl._stored import stored_ipalite
 
 if TYPE_CHECKING:

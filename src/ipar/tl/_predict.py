@@ -13,7 +13,8 @@ from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, UNCERTAINTY, ge
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
-from ipar.model import IGA, Attention, IPALite
+from ipar.model import IGA, IPALite
+from ipar.tl._attention_record import quadrant_attention
 from ipar.tl._sample import sample_coords
 from ipar.tl._stored import stored_model, warn_unlocalisable
 
@@ -154,7 +155,7 @@ def predict_coords(
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = h
     _write_uncertainty(adata, model, h, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
-    record(adata)["attention"] = _quadrant_attention(model, h, coords, slides, random_state)
+    record(adata)["attention"] = quadrant_attention(model, h, coords, slides, random_state)
     record(adata)["prediction"] = {
         "method": method,
         "n_rounds": n_rounds or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
@@ -189,52 +190,6 @@ def _layouts(
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
-
-
-def _quadrant_attention(
-    model: IPALite, h: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, random_state: int
-) -> dict[str, NDArray[np.generic]]:
-    cells = np.flatnonzero(slides == slides.categories[0])
-    return attention_record(model, h[cells], cells, quadrant_cells(coords[cells]), random_state)
-
-
-def attention_record(
-    model: IPALite,
-    h: NDArray[np.float32],
-    cells: NDArray[np.int64],
-    query: NDArray[np.int64],
-    random_state: int,
-) -> dict[str, NDArray[np.generic]]:
-    """Attention of some cells of a slide as it is stored, in positions of the whole AnnData.
-
-    Parameters
-    ----------
-    model
-        The model.
-    h, cells
-        Embeddings of the slide ``(n, d)``, and where its cells are in the AnnData ``(n,)``.
-    query
-        Which of them to look at, sorted.
-    random_state
-        Seed.
-    """
-    found: Attention = model.attention(h, query, random_state=random_state)
-    q = len(found.query)
-    return {
-        "query": cells[found.query],
-        "cells": np.broadcast_to(cells[found.cells], (q, len(found.cells))).copy(),
-        "weights": found.weights,
-        "candidates": found.candidates,
-    }
-
-
-def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The cell nearest to the middle of each quadrant of a layout, at most four, each once."""
-    centre = np.median(coords, axis=0)
-    half = np.abs(coords - centre).mean(axis=0)
-    middles = centre + half * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
-    nearest = np.linalg.norm(coords[None] - middles[:, None], axis=-1).argmin(axis=1)
-    return np.unique(nearest)
 
 
 def _write_uncertainty(
