@@ -119,6 +119,20 @@ def test_the_best_input_on_left_out_slides_is_taken(tissue, fit):
         assert np.array_equal(a, b)
 
 
+def test_the_best_number_of_components_on_left_out_slides_is_taken(tissue, fit, settings):
+    recipe = settings.hasty["recipe"]
+    found = fit(*tissue, inputs=None, recipe=replace(recipe, n_pcs=(3, 12)))
+    scores = found.choice.set_index(["inputs", "n_pcs"])["score"]
+    assert list(scores.index) == [("pca", 3), ("genes", 3), ("both", 3), ("pca", 12), ("both", 12)]
+    name, n_pcs = scores.idxmax()
+    assert found.encoder.record["inputs"] == name
+    assert found.encoder.loadings.shape[1] == found.encoder.record["n_pcs"] == n_pcs
+    # each is fitted as if it were alone
+    for n in (3, 12):
+        alone = fit(*tissue, inputs="both", recipe=replace(recipe, n_pcs=n))
+        assert alone.choice["score"].item() == pytest.approx(scores["both", n])
+
+
 def test_scores_are_of_the_left_out_slides_in_order(tissue, fit):
     slides, genes = tissue
     found = fit(slides, genes).localisability

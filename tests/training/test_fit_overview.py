@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
@@ -60,3 +61,8 @@ def test_it_is_ready_to_use():
     x, c = slide(0)
     network = fit_overview([x], [c], OverviewTraining(n_steps=1, batch_size=1, size=(40, 50)), random_state=0)
     assert not network.training
+
+
+@pytest.mark.parametrize(("n_cells", "steps"), [(100, 500), (2500, 500), (5000, 1000), (50_000, 1500)])
+def test_more_cells_are_trained_on_for_longer(n_cells, steps):
+    assert OverviewTraining().steps_for(n_cells) == steps

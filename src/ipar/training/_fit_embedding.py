@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from tqdm.auto import tqdm
 
 from ipar.model._encoder import GeometryEncoder, Inputs
 from ipar.model._features import equalise_blocks
+from ipar.nn import SharedEncoder
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._localise import FoldScore, Localisability, score_fold, score_of
 
+Form = tuple[Inputs, int]  # what the encoder reads, and how many components
 ALL_INPUTS: tuple[Inputs, ...] = ("pca", "genes", "both")
 
 
@@ -36,7 +38,7 @@ class EmbeddingFit:
     localisability
         Scores of the left-out slides and the verdict.
     choice
-        Score of every kind of input, mean over left-out slides.
+        Score of every kind of input and number of components, mean over left-out slides.
     """
 
     encoder: GeometryEncoder
@@ -63,6 +65,8 @@ def fit_embedding(
     progress: bool = False,
 ) -> EmbeddingFit:
     """Choose the encoder's input by leaving slides out, fit it on all, embed every slide out of fold.
+
+    The number of components is chosen with it, where the recipe has several.
 
     Parameters
     ----------
@@ -95,30 +99,49 @@ def fit_embedding(
         msg = f"n_folds must be at least 2, found {n_folds}: a fold is trained on the slides that the others leave out."
         raise ValueError(msg)
     recipe = recipe or EncoderRecipe()
-    candidates: tuple[Inputs, ...] = ALL_INPUTS if inputs is None else (inputs,)
+    forms = _forms(ALL_INPUTS if inputs is None else (inputs,), recipe)
     folds = assign_folds(len(slides), n_folds, random_state)
-    by_input: dict[Inputs, list[tuple[int, GeometryEncoder, FoldScore]]] = {name: [] for name in candidates}
+    options: dict[str, Any] = {"random_state": random_state, "device": device}
+    by_form: dict[Form, list[tuple[int, GeometryEncoder, FoldScore]]] = {form: [] for form in forms}
     with tqdm(total=len(folds) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
         for left in folds:
             kept = [slide for i, slide in enumerate(slides) if i not in left]
-            for name, encoder in fit_encoder(
-                kept, genes, candidates, recipe, random_state=random_state, device=device
-            ).items():
-                by_input[name] += [(i, encoder, _score(encoder, slides[i], genes, random_state)) for i in left]
+            for form, encoder in _fit_forms(kept, genes, forms, recipe, options).items():
+                by_form[form] += [(i, encoder, _score(encoder, slides[i], genes, random_state)) for i in left]
             bar.update()
-        means = {name: score_of([score for _, _, score in found]) for name, found in by_input.items()}
-        best = max(candidates, key=lambda name: means[name])
-        options: dict[str, Any] = {"overview": True, "random_state": random_state, "device": device}
-        encoder = fit_encoder(slides, genes, (best,), recipe, **options)[best]
+        means = {form: score_of([score for _, _, score in found]) for form, found in by_form.items()}
+        best = max(forms, key=lambda form: means[form])
+        final = replace(recipe, n_pcs=best[1])
+        encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, **options)[best[0]]
         bar.update()
-    found = sorted(by_input[best], key=lambda item: item[0])
-    choice = pd.DataFrame({"inputs": list(means), "score": list(means.values())})
+    found = sorted(by_form[best], key=lambda item: item[0])
+    rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
     return EmbeddingFit(
         encoder=encoder,
         cross_fitted=[_cross_fit(out, encoder, slides, i, folds) for i, out, _ in found],
         localisability=Localisability(tuple(score for _, _, score in found)),
-        choice=choice,
+        choice=pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"]),
     )
+
+
+def _forms(inputs: Sequence[Inputs], recipe: EncoderRecipe) -> list[Form]:
+    """Every input with every number of components; genes alone need none, but the set encoder beside them does."""
+    return [(name, n) for n in recipe.sizes for name in inputs if name != "genes" or n == recipe.sizes[0]]
+
+
+def _fit_forms(
+    slides: Sequence[Slide], genes: pd.Index, forms: Sequence[Form], recipe: EncoderRecipe, options: dict[str, Any]
+) -> dict[Form, GeometryEncoder]:
+    """An encoder a form; the network on genes is trained once."""
+    fitted: dict[Form, GeometryEncoder] = {}
+    trained: dict[str, SharedEncoder] = {}
+    for n_pcs in dict.fromkeys(n for _, n in forms):
+        names = [name for name, n in forms if n == n_pcs]
+        one = replace(recipe, n_pcs=n_pcs)
+        for name, encoder in fit_encoder(slides, genes, names, one, trained=trained, **options).items():
+            fitted[name, n_pcs] = encoder
+            trained |= {part.source: part.net for part in encoder.parts if part.source == "genes"}
+    return fitted
 
 
 def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index) -> NDArray[np.float32]:

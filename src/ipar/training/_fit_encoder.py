@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,7 +38,8 @@ class EncoderRecipe:
     Attributes
     ----------
     n_pcs
-        Principal components, fitted on the training slides.
+        Principal components, fitted on the training slides; of several numbers, the one that left-out slides like best:
+        few on sections of a thousand spots, which many overfit, many on slides of thousands of cells.
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
     averaging
@@ -55,7 +56,7 @@ class EncoderRecipe:
         Training of the set encoder, which reads what the network on components reads.
     """
 
-    n_pcs: int = 30
+    n_pcs: int | tuple[int, ...] = (30, 100)
     pc_power: float = 0.25
     averaging: Averaging = Averaging()
     n_output: int = 128
@@ -65,8 +66,13 @@ class EncoderRecipe:
     genes_dropout: float = 0.3
     genes_input_dropout: float = 0.5
     pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
-    genes_training: EncoderTraining = EncoderTraining(n_steps=400, batch_size=384)
+    genes_training: EncoderTraining = EncoderTraining(n_steps=800, batch_size=384)
     overview_training: OverviewTraining = OverviewTraining()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All numbers of components to try."""
+        return (self.n_pcs,) if isinstance(self.n_pcs, int) else self.n_pcs
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ def fit_encoder(
     recipe: EncoderRecipe,
     *,
     overview: bool = False,
+    trained: Mapping[str, SharedEncoder] | None = None,
     random_state: int = 0,
     device: torch.device | None = None,
 ) -> dict[Inputs, GeometryEncoder]:
@@ -134,9 +141,11 @@ def fit_encoder(
     inputs
         Which encoders are wanted.
     recipe
-        Shapes and training.
+        Shapes and training; of several numbers of components, the first is taken.
     overview
         Train the set encoder too.
+    trained
+        Networks by what they read, to be taken as they are.
     random_state
         Seed.
     device
@@ -148,7 +157,7 @@ def fit_encoder(
         An encoder for each of ``inputs``.
     """
     dense = [slide.expression.toarray() for slide in slides]
-    loadings = principal_axes([x - x.mean(axis=0) for x in dense], recipe.n_pcs, random_state, recipe.pc_power)
+    loadings = principal_axes([x - x.mean(axis=0) for x in dense], recipe.sizes[0], random_state, recipe.pc_power)
     del dense
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
     read = [
@@ -160,7 +169,9 @@ def fit_encoder(
         for x in read:
             x["genes"] *= gene_scale
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
-    nets = {s: _train_net(s, [x[s] for x in read], coords, recipe, random_state, device) for s in sorted(sources)}
+    nets = dict(trained or {})
+    for source in sorted(sources - set(nets)):
+        nets[source] = _train_net(source, [x[source] for x in read], coords, recipe, random_state, device)
     whole = None
     if overview:
         seen = [torch.from_numpy(x["pca"]) for x in read]
@@ -168,7 +179,7 @@ def fit_encoder(
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
-        record = {"inputs": name, "random_state": random_state}
+        record = {"inputs": name, "n_pcs": loadings.shape[1], "random_state": random_state}
         encoders[name] = GeometryEncoder(genes, loadings, parts, record, recipe.averaging, gene_scale, whole)
     return encoders
 

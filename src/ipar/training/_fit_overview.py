@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ipar.nn import SetEncoder
 
+_FEW_CELLS, _MOST_STEPS = 2500, 3.0
 _SQUARE_MIN = 1e-6  # keeps the gradient of the root finite for coincident cells
 
 
@@ -21,7 +22,8 @@ class OverviewTraining:
     Attributes
     ----------
     n_steps, batch_size
-        Optimiser steps, and sets of each.
+        Optimiser steps, and sets of each. The steps are for 2,500 cells or fewer; more cells allow proportionally more, at
+        most three times as many: few cells are overfitted by more steps, many are not yet learned.
     size
         Smallest and largest set.
     noise
@@ -36,6 +38,10 @@ class OverviewTraining:
     noise: float = 0.3
     lr: float = 5e-4
     weight_decay: float = 1e-2
+
+    def steps_for(self, n_cells: int) -> int:
+        """Steps for so many cells in all."""
+        return round(self.n_steps * min(max(n_cells / _FEW_CELLS, 1.0), _MOST_STEPS))
 
 
 def embedding_distances(h: Tensor) -> Tensor:
@@ -68,12 +74,13 @@ def fit_overview(
         Where to train; the CPU, if None.
     """
     rng = np.random.default_rng(random_state)
+    n_steps = config.steps_for(sum(map(len, features)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)
         network = SetEncoder(features[0].shape[1]).to(device).train()
         optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=config.n_steps, pct_start=0.1)
-        for _ in range(config.n_steps):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=n_steps, pct_start=0.1)
+        for _ in range(n_steps):
             x, position = (part.to(device) for part in _draw(features, coords, config, rng))
             h = network(x + config.noise * torch.randn_like(x))
             apart = ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
