@@ -219,13 +219,25 @@ def _gaps(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) ->
 
 def footer(results: Results, options: argparse.Namespace) -> str:
     """What was chosen, and how times were taken."""
-    lines = ["## What ipar chose", "", "| task | seed | encoder input | β | epochs |", "|---|---|---|---|---|"]
+    names = (
+        "task",
+        "seed",
+        "encoder input",
+        "components",
+        "β",
+        "epochs",
+        "share of the overview",
+        "hold λ",
+        "own share ω",
+    )
+    lines = ["## What ipar chose", "", "| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for task, by_method in results.items():
         for i, run in enumerate(by_method.get("ipar", [])):
             chosen = run.get("chosen", {})
-            lines.append(
-                f"| {task} | {run.get('seed', i)} | {chosen.get('inputs')} | {chosen.get('beta')} | {chosen.get('epochs')} |"
-            )
+            sharp = chosen.get("sharpening") or {"hold": "not sharpened", "own": "–"}
+            values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs", "global_weight")]
+            row = [task, run.get("seed", i), *values, sharp["hold"], sharp["own"]]
+            lines.append("| " + " | ".join(map(str, row)) + " |")
     lines += [
         "",
         f"Seconds (median) and peak memory (largest) are of whole runs, training included, with {options.threads} thread "

@@ -68,8 +68,9 @@ def embed(
     model
         A fitted model whose encoder is used.
     inputs
-        What the encoder reads: ``"pca"`` (30 principal components, and their average over the 20 cells of the slide that
-        are most like it), ``"genes"``, or ``"both"``. By default the best of the three on left-out slides.
+        What the encoder reads: ``"pca"`` (principal components, and their average over the 20 cells of the slide that
+        are most like it), ``"genes"``, or ``"both"``. By default the best of the three on left-out slides, which also
+        say whether 30 or 100 components are read (another choice: ``recipe.n_pcs``).
     recipe
         Shapes and training of the networks.
     n_folds
@@ -98,7 +99,8 @@ def embed(
     ``.obsm[key_added]``
         Embedding, float32, ``(n, 128)`` or ``(n, 192)`` for ``"both"``; RMS row norm about 9.4.
     ``.uns["ipar_embed"]``
-        The encoder as plain arrays, parameters, and the table of the choice of inputs (training only).
+        The encoder as plain arrays, parameters, and the table of the choice of inputs and components (training
+        only).
     ``.uns["ipar"]["localisability"]``
         Verdict, mean figures and the table over left-out slides (training only).
 
