@@ -39,7 +39,7 @@ class EncoderRecipe:
     ----------
     n_pcs
         Principal components, fitted on the training slides; of several numbers, the one that left-out slides like best:
-        few on sections of a thousand spots, which many overfit, many on slides of thousands of cells.
+        few on two sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
     averaging
