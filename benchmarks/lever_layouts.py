@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 import controls
 import ipar
@@ -100,16 +101,12 @@ def power_of_covariance(x: NDArray[np.float32], power: float) -> NDArray[np.floa
 def with_variance_of(slides: list[Slide], query: Expression) -> Expression:
     """A query whose genes have the standard deviations that they have within training slides."""
     counts = np.array([slide.expression.shape[0] for slide in slides])
-    known = np.sqrt(np.average([variances(slide.expression) for slide in slides], axis=0, weights=counts))
-    own = np.sqrt(variances(query.matrix))
+    known = np.sqrt(
+        np.average([mean_variance_axis(slide.expression, axis=0)[1] for slide in slides], axis=0, weights=counts)
+    )
+    own = np.sqrt(mean_variance_axis(query.matrix, axis=0)[1])
     scale = np.clip(known / np.maximum(own, 1e-12), 1 / _SCALE_MAX, _SCALE_MAX)
     return replace(query, matrix=sparse.csr_matrix(query.matrix @ sparse.diags_array(scale, dtype=np.float32)))
-
-
-def variances(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
-    """Of every column."""
-    mean = np.asarray(matrix.mean(axis=0)).ravel()
-    return np.asarray(matrix.multiply(matrix).mean(axis=0)).ravel() - mean**2
 
 
 def layouts_of_steps(slides: tasks.Slides, seed: int) -> Layouts:

@@ -60,8 +60,7 @@ help on average, or paid more in one score than it brought in another; no run of
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 60 components instead of 30;
   components of unit variance; a larger or smaller share of the set encoder; genes centred by the mean of all training
-  slides instead of each slide's own (Spearman +0.02 on an embryo, −0.015 on a brain section, and another technology would be
-  lost);
+  slides instead of each slide's own (better on an embryo, worse on a brain section, and another technology would be lost);
 - layout: smoothing coordinates over a neighbour graph;
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);

@@ -133,6 +133,14 @@ def test_the_best_number_of_components_on_left_out_slides_is_taken(tissue, fit, 
         assert alone.choice["score"].item() == pytest.approx(scores["both", n])
 
 
+def test_few_genes_are_not_tried_twice(tissue, fit, settings):
+    slides, genes = tissue
+    few = [replace(slide, expression=slide.expression[:, :9]) for slide in slides]
+    found = fit(few, genes[:9], inputs=None, recipe=replace(settings.hasty["recipe"], n_pcs=(30, 100)))
+    assert found.choice["n_pcs"].tolist() == [8, 8, 8]
+    assert found.encoder.loadings.shape == (9, 8)
+
+
 def test_scores_are_of_the_left_out_slides_in_order(tissue, fit):
     slides, genes = tissue
     found = fit(slides, genes).localisability

@@ -99,7 +99,7 @@ def fit_embedding(
         msg = f"n_folds must be at least 2, found {n_folds}: a fold is trained on the slides that the others leave out."
         raise ValueError(msg)
     recipe = recipe or EncoderRecipe()
-    forms = _forms(ALL_INPUTS if inputs is None else (inputs,), recipe)
+    forms = _forms(ALL_INPUTS if inputs is None else (inputs,), recipe, len(genes))
     folds = assign_folds(len(slides), n_folds, random_state)
     options: dict[str, Any] = {"random_state": random_state, "device": device}
     by_form: dict[Form, list[tuple[int, GeometryEncoder, FoldScore]]] = {form: [] for form in forms}
@@ -124,9 +124,10 @@ def fit_embedding(
     )
 
 
-def _forms(inputs: Sequence[Inputs], recipe: EncoderRecipe) -> list[Form]:
+def _forms(inputs: Sequence[Inputs], recipe: EncoderRecipe, n_genes: int) -> list[Form]:
     """Every input with every number of components; genes alone need none, but the set encoder beside them does."""
-    return [(name, n) for n in recipe.sizes for name in inputs if name != "genes" or n == recipe.sizes[0]]
+    sizes = list(dict.fromkeys(min(n, n_genes - 1) for n in recipe.sizes))  # few genes have no more components
+    return [(name, n) for n in sizes for name in inputs if name != "genes" or n == sizes[0]]
 
 
 def _fit_forms(
