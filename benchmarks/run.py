@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from keep import kept
@@ -59,6 +60,8 @@ def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any
         errors = ipar.metrics.cell_errors(slides.truth, coords)
         scores["uncertainty_spearman"] = ipar.metrics.uncertainty_spearman(errors, uncertainty)
         scores["certain_half_error"] = ipar.metrics.certain_half_error(errors, uncertainty)
+        certain = uncertainty <= np.median(uncertainty)
+        scores["certain_half_median"] = float(np.median(errors[certain]) / np.median(errors))
     return {"scores": scores, "seconds": seconds, "peak_gib": peak, **extra}
 
 
