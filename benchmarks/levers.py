@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import own_neighbors
 import tasks
 from ipar.metrics import evaluate
 from keep import kept
-from lever_layouts import layouts_of_encoders, layouts_of_steps
+from lever_layouts import Layouts, layouts_of_encoders, layouts_of_steps
+from lever_training import layouts_of_minisets, layouts_of_transfer
 
 FOLDS = {
     task.name: task
@@ -69,14 +71,19 @@ help on average, or paid more in one score than it brought in another; no run of
 """
 
 
-GROUPS = {"encoder": layouts_of_encoders, "steps": layouts_of_steps}
+GROUPS: dict[str, Callable[[tasks.Slides, int, Path], Layouts]] = {
+    "encoder": lambda slides, seed, _: layouts_of_encoders(slides, seed),
+    "transfer": layouts_of_transfer,
+    "steps": lambda slides, seed, _: layouts_of_steps(slides, seed),
+    "minisets": lambda slides, seed, _: layouts_of_minisets(slides, seed),
+}
 
 
 def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
     """Scores of every layout of a group."""
     slides = tasks.load(FOLDS[fold], data)
     scores = {}
-    for name, coords in GROUPS[group](slides, seed):
+    for name, coords in GROUPS[group](slides, seed, data):
         found = evaluate(slides.truth, coords, random_state=0)
         scores[name] = {key: float(found[key]) for key in SCORES}
     return scores
