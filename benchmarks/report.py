@@ -11,30 +11,7 @@ from typing import Any
 
 import numpy as np
 
-Results = dict[str, dict[str, list[dict[str, Any]]]]
-
-# key: title, and whether more is better
-COLUMNS = {
-    "luna_spearman": ("LUNA Spearman", True),
-    "knn_hit_20_ratio": ("kNN hit@20 ÷ chance", True),
-    "contact_f1_1": ("contact F1@1 %", True),
-    "contact_f1_10": ("contact F1@10 %", True),
-    "procrustes_rmse": ("Procrustes RMSE", False),
-    "stress1": ("Stress-1", False),
-    "trustworthiness_20": ("trustw.@20", True),
-    "coverage": ("coverage", True),
-    "e_geo": ("E_geo", False),
-}
-GOAL = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "e_geo")
-OURS = {"ipar", "iga"}
-REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in bold, never compared
-PEERS = {  # published methods, which peers/run.py runs
-    "celery": "CeLEry (peer)",
-    "tangram": "Tangram (peer)",
-    "novosparc": "novoSpaRc (peer)",
-    "moscot": "moscot (peer)",
-    "stem": "STEM (peer)",
-}
+from comparisons import COLUMNS, REFERENCES, Results, cell, glance, label, paired, values
 
 INTRO = """# Benchmarks
 
@@ -85,71 +62,22 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     lines += ["| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " | seconds | peak GiB |"]
     lines += ["|---" * (len(COLUMNS) + 3) + "|"]
     for method, runs in shown.items():
-        cells = [_cell(_values(runs, key), bold=best[key] == method) for key in COLUMNS]
+        cells = [cell(values(runs, key), bold=best[key] == method) for key in COLUMNS]
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
         seeds = f" ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
-        lines.append(f"| {_label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
+        lines.append(f"| {label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
     missing = [label for m, label in LABELS.items() if m not in by_method]
     if missing:
         lines += ["", f"Not measured yet: {'; '.join(missing)}."]
-    skipped = [f"{_label(m)} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
+    skipped = [f"{label(m)} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]
     if skipped:
         lines += ["", f"Not applicable: {'; '.join(skipped)}"]
     for method in ("ipar", "iga"):
         if any("uncertainty_spearman" in run["scores"] for run in shown.get(method, [])):
             lines += ["", _uncertainty(method, shown[method])]
     if "ipar" in shown:
-        lines += ["", _paired(shown)]
+        lines += ["", paired(shown)]
     return "\n".join(lines) + "\n"
-
-
-def glance(results: Results) -> str:
-    """Every task in a line: ipar minus the best other method of each score, control or peer."""
-    lines = [
-        "## At a glance",
-        "",
-        "ipar less the best of all controls and published peers of each score (in bold where ipar is ahead), and less the",
-    ]
-    lines += [
-        "reference that learns from four fifths of the scored slide itself. Where ipar refuses a tissue, being ahead means little: nothing is good there.",
-        "",
-    ]
-    titles = [COLUMNS[key][0] for key in GOAL]
-    lines += [
-        "| task | can be localised | ahead in | " + " | ".join(titles) + " | Spearman − within-slide |",
-        "|---" * (len(GOAL) + 4) + "|",
-    ]
-    for task, by_method in results.items():
-        shown = {m: runs for m, runs in by_method.items() if not any("skipped" in run for run in runs)}
-        if "ipar" not in shown:
-            continue
-        ours = shown["ipar"]
-        verdicts = [bool(run["localisability"]["localisable"]) for run in ours if "localisability" in run]
-        word = "yes" if verdicts and all(verdicts) else "no" if not any(verdicts) else "undecided"
-        cells = [_margin(shown, key) for key in GOAL]
-        beyond = "–"
-        if "within_slide_mlp" in shown:
-            beyond = f"{(_values(ours, GOAL[0]).mean() - _values(shown['within_slide_mlp'], GOAL[0]).mean()):+.3f}"
-        ahead = f"{sum(cell.startswith('**') for cell in cells)} of {len(cells)}"
-        lines.append(f"| {task} | {word} | " + " | ".join([ahead, *cells, beyond]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _margin(shown: dict[str, list[dict[str, Any]]], key: str) -> str:
-    others = {m: _values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES | OURS}
-    if not others:
-        return "–"
-    sign = 1 if COLUMNS[key][1] else -1
-    best = max(others, key=lambda m: sign * others[m])
-    gap = _values(shown["ipar"], key).mean() - others[best]
-    text = f"{gap:+.3f}"
-    return f"{f'**{text}**' if sign * gap > 0 else text} ({_label(best).split(' (')[0].split(',')[0]})"
-
-
-def _label(method: str) -> str:
-    from controls import LABELS
-
-    return (LABELS | PEERS).get(method, method)
 
 
 def _verdict(verdicts: list[dict[str, float]]) -> str:
@@ -168,53 +96,24 @@ def _verdict(verdicts: list[dict[str, float]]) -> str:
 
 def _uncertainty(method: str, runs: list[dict[str, Any]]) -> str:
     name = {"ipar": "ipar", "iga": "IGA"}[method]
-    spearman, half = (_cell(_values(runs, key), bold=False) for key in ("uncertainty_spearman", "certain_half_error"))
-    return (
+    spearman, half = (cell(values(runs, key), bold=False) for key in ("uncertainty_spearman", "certain_half_error"))
+    text = (
         f"{name}'s uncertainty of a cell has a Spearman correlation of {spearman} with its error; the more certain half of the "
-        f"cells has {half} times the mean error of all."
+        f"cells has {half} times the mean error of all"
     )
-
-
-def _values(runs: list[dict[str, Any]], key: str) -> np.ndarray:
-    return np.array([run["scores"][key] for run in runs], dtype=float)
-
-
-def _cell(values: np.ndarray, *, bold: bool) -> str:
-    text = f"{values.mean():.3f} ± {values.std(ddof=1) if len(values) > 1 else 0.0:.3f}"
-    return f"**{text}**" if bold else text
+    newer = [run for run in runs if "certain_half_median" in run["scores"]]  # not kept by the first runs
+    if not newer:
+        return f"{text}."
+    median = cell(values(newer, "certain_half_median"), bold=False)
+    return f"{text}, and {median} times the median error ({len(newer)} seed{'s' if len(newer) > 1 else ''})."
 
 
 def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     best = {}
     for key, (_, more) in COLUMNS.items():
-        means = {m: _values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES}
+        means = {m: values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES}
         best[key] = (max if more else min)(means, key=lambda m: means[m])
     return best
-
-
-def _paired(shown: dict[str, list[dict[str, Any]]]) -> str:
-    """Ipar minus every control and peer, seed by seed."""
-    lines = ["ipar minus control or peer, paired over seeds (in bold where ipar is ahead):", ""]
-    lines += ["| method | " + " | ".join(COLUMNS[key][0] for key in GOAL) + " |", "|---" * (len(GOAL) + 1) + "|"]
-    for method, runs in shown.items():
-        if method in REFERENCES | {"ipar"} or not len(_gaps(shown["ipar"], runs, GOAL[0])):
-            continue
-        cells = []
-        for key in GOAL:
-            gap = _gaps(shown["ipar"], runs, key)
-            better = gap.mean() if COLUMNS[key][1] else -gap.mean()
-            ahead = better > 1e-9  # not the rounding of a tie
-            text = f"{round(gap.mean(), 6) + 0.0:+.3f} ± {gap.std(ddof=1) if len(gap) > 1 else 0.0:.3f}"
-            cells.append(f"**{text}**" if ahead else text)
-        lines.append(f"| {_label(method)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _gaps(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> np.ndarray:
-    """Differences of a score, seed by seed, over the seeds that both have."""
-    own = {run.get("seed", i): run["scores"][key] for i, run in enumerate(ours)}
-    other = {run.get("seed", i): run["scores"][key] for i, run in enumerate(theirs)}
-    return np.array([own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())], dtype=float)
 
 
 def components(run: dict[str, Any]) -> int | None:

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from comparisons import PEERS
 from keep import kept
-from report import PEERS, write_report
+from report import write_report
 
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import report
+import comparisons
 from peers import run as peers_run
 
 FOLDER = Path(peers_run.__file__).parent
@@ -22,7 +22,7 @@ def given(slides):
 
 
 def test_report_knows_every_peer_and_every_peer_has_its_files():
-    assert list(report.PEERS) == peers_run.PEERS
+    assert list(comparisons.PEERS) == peers_run.PEERS
     for peer in peers_run.PEERS:
         assert (FOLDER / f"place_{peer}.py").is_file()
         assert any("==" in line for line in (FOLDER / f"{peer}.txt").read_text().splitlines())

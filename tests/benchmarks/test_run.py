@@ -109,7 +109,9 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     results["ob"]["iga"] = runs([0.98, 0.98], [0.2, 0.2])
     for run_ in results["ob"]["iga"]:
         run_["scores"] |= {"uncertainty_spearman": 0.3, "certain_half_error": 0.8}
+    results["ob"]["iga"][1]["scores"]["certain_half_median"] = 0.65
     report.write_report(results, make_options(folder, tmp_path))
+    assert "0.650 ± 0.000 times the median error (1 seed)" in (tmp_path / "page.md").read_text()
     line = row((tmp_path / "page.md").read_text(), "ob | yes")
     ahead, spearman, *_, energy, beyond = line.split(" | ")[2:]
     assert ahead == f"{line.count('**') // 2} of 5"
