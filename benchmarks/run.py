@@ -76,7 +76,11 @@ def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[s
         ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
     verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
     chosen = {"beta": model.beta, "epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
-    chosen |= {"global_weight": model.global_weight, "sharpening": model.sharpening and asdict(model.sharpening)}
+    chosen |= {
+        "overview_weight": model.encoder.overview_weight,
+        "global_weight": model.global_weight,
+        "sharpening": model.sharpening and asdict(model.sharpening),
+    }
     uncertainty = query.obs["ipar_uncertainty"].to_numpy()
     return query.obsm["X_ipar"], uncertainty, {"localisability": verdict, "chosen": chosen}
 

@@ -253,3 +253,12 @@ def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
     with pytest.raises(Interruption):
         model.save(tmp_path / "liver")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_weight_of_the_set_encoder_is_kept_and_is_one_in_older_models(model):
+    heavy = replace(model.encoder, overview_weight=2.0)
+    config, arrays = encoder_state(heavy)
+    config = json.loads(json.dumps(config))
+    assert encoder_from_state(config, arrays).overview_weight == 2.0
+    del config["overview_weight"]
+    assert encoder_from_state(config, arrays).overview_weight == 1.0

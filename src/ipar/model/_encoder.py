@@ -85,6 +85,9 @@ class GeometryEncoder:
         What centred genes are multiplied by, to unit variance overall on the training slides.
     overview
         Network that sees a slide as a whole; it adds to :meth:`transform_with_overview`, not to the embedding.
+    overview_weight
+        Size of its output in :meth:`transform_with_overview` beside a block of the embedding; chosen on left-out slides:
+        single cells, of which each by itself tells little, are better seen with all others of their slide.
     parts
         The trained networks.
     record
@@ -98,6 +101,7 @@ class GeometryEncoder:
     averaging: Averaging = Averaging()
     gene_scale: float = 1.0
     overview: SetEncoder | None = None
+    overview_weight: float = 1.0
 
     @property
     def n_blocks(self) -> int:
@@ -178,7 +182,7 @@ class GeometryEncoder:
         -------
         tuple
             The embedding, and beside each other the blocks of it that were taught distances across the tissue and the
-            overview's output, scaled to the same size on every slide, ``(n_cells, d)``.
+            overview's output, scaled to the same size on every slide but for the overview's weight, ``(n_cells, d)``.
         """
         matrix, _ = self.match(matrix, genes)
         order = canonical_order(matrix)
@@ -196,9 +200,11 @@ class GeometryEncoder:
         parts = [self._embed(part, features, matrix, means, codes) for part in self.parts]
         h = equalise_blocks(np.concatenate(parts, axis=1), codes, self.n_blocks)
         far = [h[:, columns] for columns in np.split(self.global_columns, self._n_global)]
+        blocks = [equalise_blocks(block, codes, 1) for block in far]
         if self.overview is not None:
-            far.append(whole_slides(self.overview, features, codes))
-        return h, np.concatenate([equalise_blocks(block, codes, 1) for block in far], axis=1)
+            whole = equalise_blocks(whole_slides(self.overview, features, codes), codes, 1)
+            blocks.append(np.float32(self.overview_weight) * whole)
+        return h, np.concatenate(blocks, axis=1)
 
     @torch.no_grad()
     def _embed(

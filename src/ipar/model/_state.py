@@ -63,6 +63,7 @@ def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
     if encoder.overview is not None:
         names = ("n_input", "width", "n_layers", "n_heads", "n_output")
         config["overview"] = {name: getattr(encoder.overview, name) for name in names}
+        config["overview_weight"] = encoder.overview_weight
     arrays: Arrays = {"loadings": encoder.loadings}
     for i, part in enumerate(encoder.parts):
         arrays |= module_arrays(part.net, f"part{i}")
@@ -93,6 +94,7 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         averaging=Averaging(**config["averaging"]),
         gene_scale=config["gene_scale"],
         overview=overview,
+        overview_weight=config.get("overview_weight", 1.0),  # models from before there was a choice have 1
     )
 
 

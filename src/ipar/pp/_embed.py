@@ -55,7 +55,8 @@ def embed(
     training slide comes from encoders that never saw that slide's coordinates (cross-fitting), rotated into one space:
     an encoder separates slides it has seen far better than new ones, and a network trained on such embeddings would
     fail on a new slide. The same encoders tell whether the tissue can be localised at all. A set encoder, in which cells
-    attend to their whole slide, is trained beside them for :func:`ipar.tl.predict_coords`.
+    attend to their whole slide, is trained beside them for :func:`ipar.tl.predict_coords`; its weight there is chosen on
+    left-out slides too.
 
     With ``model``, its encoder embeds the cells of ``adata``; no coordinates are needed or read.
 
@@ -99,8 +100,8 @@ def embed(
     ``.obsm[key_added]``
         Embedding, float32, ``(n, 128)`` or ``(n, 192)`` for ``"both"``; RMS row norm about 9.4.
     ``.uns["ipar_embed"]``
-        The encoder as plain arrays, parameters, and the table of the choice of inputs and components (training
-        only).
+        The encoder as plain arrays, parameters, and the tables of the choices of inputs and components and of the weight
+        of the set encoder (training only).
     ``.uns["ipar"]["localisability"]``
         Verdict, mean figures and the table over left-out slides (training only).
 
@@ -178,6 +179,7 @@ def _write(adata: AnnData, fit: EmbeddingFit, slides: pd.Categorical, key_added:
         "encoder": {"config": json.dumps(config), "arrays": arrays},
         "inputs": fit.encoder.record["inputs"],
         "choice": fit.choice,
+        "overview_choice": fit.overview_choice,
         "use_rep": key_added,
         "slides": np.asarray(slides.categories.astype(str), dtype=object),
     }

@@ -18,8 +18,10 @@ from ipar.model._features import equalise_blocks
 from ipar.nn import SharedEncoder
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._localise import FoldScore, Localisability, score_fold, score_of
+from ipar.training._overview_weight import choose_weight, score_weights
 
 Form = tuple[Inputs, int]  # what the encoder reads, and how many components
+_N_VOTING = 2  # folds that choose the weight of the set encoder: each trains one of its own
 ALL_INPUTS: tuple[Inputs, ...] = ("pca", "genes", "both")
 
 
@@ -39,12 +41,16 @@ class EmbeddingFit:
         Scores of the left-out slides and the verdict.
     choice
         Score of every kind of input and number of components, mean over left-out slides.
+    overview_choice
+        Rank correlation of distances and E_geo at every weight of the set encoder, mean over the slides that two folds
+        leave out: ``weight, luna_spearman, e_geo``. Empty for coordinates in three dimensions: the weight is 1 then.
     """
 
     encoder: GeometryEncoder
     cross_fitted: list[NDArray[np.float32]]
     localisability: Localisability
     choice: pd.DataFrame
+    overview_choice: pd.DataFrame
 
 
 def assign_folds(n_slides: int, n_folds: int, random_state: int) -> list[list[int]]:
@@ -103,7 +109,8 @@ def fit_embedding(
     folds = assign_folds(len(slides), n_folds, random_state)
     options: dict[str, Any] = {"random_state": random_state, "device": device}
     by_form: dict[Form, list[tuple[int, GeometryEncoder, FoldScore]]] = {form: [] for form in forms}
-    with tqdm(total=len(folds) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
+    voting = folds[:_N_VOTING] if slides[0].coords.shape[1] == 2 else []  # layouts are flat
+    with tqdm(total=len(folds) + len(voting) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
         for left in folds:
             kept = [slide for i, slide in enumerate(slides) if i not in left]
             for form, encoder in _fit_forms(kept, genes, forms, recipe, options).items():
@@ -112,15 +119,22 @@ def fit_embedding(
         means = {form: score_of([score for _, _, score in found]) for form, found in by_form.items()}
         best = max(forms, key=lambda form: means[form])
         final = replace(recipe, n_pcs=best[1])
+        found = sorted(by_form[best], key=lambda item: item[0])
+        votes = []
+        for left in voting:
+            votes += _votes([slides[i] for i in left], slides, genes, found[left[0]][1], final, options)
+            bar.update()
+        weight, overview_choice = choose_weight(votes)
         encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, **options)[best[0]]
+        encoder = replace(encoder, overview_weight=weight)
         bar.update()
-    found = sorted(by_form[best], key=lambda item: item[0])
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
     return EmbeddingFit(
         encoder=encoder,
         cross_fitted=[_cross_fit(out, encoder, slides, i, folds) for i, out, _ in found],
         localisability=Localisability(tuple(score for _, _, score in found)),
         choice=pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"]),
+        overview_choice=overview_choice,
     )
 
 
@@ -143,6 +157,22 @@ def _fit_forms(
             fitted[name, n_pcs] = encoder
             trained |= {part.source: part.net for part in encoder.parts if part.source == "genes"}
     return fitted
+
+
+def _votes(
+    left: Sequence[Slide],
+    slides: Sequence[Slide],
+    genes: pd.Index,
+    fold: GeometryEncoder,
+    recipe: EncoderRecipe,
+    options: dict[str, Any],
+) -> list[pd.DataFrame]:
+    """What left-out slides say about the weight of a set encoder that did not see them either."""
+    kept = [slide for slide in slides if all(slide is not out for out in left)]
+    name: Inputs = fold.record["inputs"]
+    trained: dict[str, SharedEncoder] = {part.source: part.net for part in fold.parts}
+    whole = fit_encoder(kept, genes, (name,), recipe, overview=True, trained=trained, **options)[name]
+    return [score_weights(whole, slide, genes, options["random_state"]) for slide in left]
 
 
 def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index) -> NDArray[np.float32]:
