@@ -19,6 +19,7 @@ from ipar.model import GeometryEncoder
 from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training._overview_weight import OVERVIEW_WEIGHTS, weighted
 from lever_layouts import Layouts, far_of, overview_of
 
 _KEPT_COUNTS = 0.5
@@ -36,7 +37,10 @@ def layouts_of_transfer(slides: tasks.Slides, seed: int, data: Path) -> Layouts:
         return fit_encoder(given, train.genes, ["both"], how, overview=True, random_state=seed)["both"]
 
     encoder = fitted(parts)
-    yield "… the encoder again, as in the default", overview_of(far_of(encoder, query))
+    far = far_of(encoder, query)
+    yield "… the encoder again, its set encoder of weight 1", overview_of(far)
+    for weight in OVERVIEW_WEIGHTS[1:]:
+        yield f"… its set encoder of weight {weight:g}", overview_of(weighted(encoder, far, weight))
     yield (
         "… its components transported onto those of the training slides (optimal transport)",
         overview_of(far_of(encoder, transported(encoder, parts, query, seed))),

@@ -131,6 +131,7 @@ def footer(results: Results, options: argparse.Namespace) -> str:
         "components",
         "β",
         "epochs",
+        "weight of the set encoder",
         "share of the overview",
         "hold λ",
         "own share ω",
@@ -140,7 +141,8 @@ def footer(results: Results, options: argparse.Namespace) -> str:
         for i, run in enumerate(by_method.get("ipar", [])):
             chosen = run.get("chosen", {})
             sharp = chosen.get("sharpening") or {"hold": "not sharpened", "own": "–"}
-            values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs", "global_weight")]
+            values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs")]
+            values += [chosen.get("overview_weight", 1.0), chosen.get("global_weight", "–")]
             row = [task, run.get("seed", i), *values, sharp["hold"], sharp["own"]]
             lines.append("| " + " | ".join(map(str, row)) + " |")
     before = [task for task, by_method in results.items() for run in by_method.get("iga", []) if not components(run)]

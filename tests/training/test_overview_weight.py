@@ -76,9 +76,13 @@ def test_scores_are_those_of_the_first_two_components(encoder, tissue):
     one = pd.Categorical(np.zeros(slide.expression.shape[0], dtype=int))
     far = encoder.transform_with_overview(slide.expression, genes, one)[1].astype(float)
     for weight in OVERVIEW_WEIGHTS:
-        x = np.concatenate([far[:, : -encoder.overview.n_output], weight * far[:, -encoder.overview.n_output :]], axis=1)
+        x = np.concatenate(
+            [far[:, : -encoder.overview.n_output], weight * far[:, -encoder.overview.n_output :]], axis=1
+        )
         u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
-        assert found.loc[weight, "luna_spearman"] == pytest.approx(luna_spearman(slide.coords, (u * s)[:, :2]), abs=1e-3)
+        assert found.loc[weight, "luna_spearman"] == pytest.approx(
+            luna_spearman(slide.coords, (u * s)[:, :2]), abs=1e-3
+        )
 
 
 def test_an_encoder_without_a_set_encoder_has_no_weight(encoder):
