@@ -61,7 +61,7 @@ While ipar was developed, the following was tried on folds like these and, for t
 help on average, or paid more in one score than it brought in another; no run of it is kept here:
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 60 components instead of 30;
-  components of unit variance; a larger or smaller share of the set encoder; genes centred by the mean of all training
+  components of unit variance; genes centred by the mean of all training
   slides instead of each slide's own (better on an embryo, worse on a brain section, and another technology would be lost);
 - layout: smoothing coordinates over a neighbour graph;
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
