@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ Each row is one way to place a brain section that was left out, of which only th
 ```
 """
 
+TRAINING = """## What is trained on, and how
+
+Every row trains its own encoder, or its own network on one embedding: fold {folds} alone.
+"""
+
 OUTRO = """
 ## Tried and not kept
 
@@ -77,6 +82,7 @@ GROUPS: dict[str, Callable[[tasks.Slides, int, Path], Layouts]] = {
     "steps": lambda slides, seed, _: layouts_of_steps(slides, seed),
     "minisets": lambda slides, seed, _: layouts_of_minisets(slides, seed),
 }
+STEPS, TRAINED = ("encoder", "steps"), ("transfer", "minisets")
 
 
 def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
@@ -94,16 +100,27 @@ def page(
 ) -> str:
     """The markdown page: a row a lever, means over what has been measured of it; then neighbours in own components."""
     command = shlex.join(["python", *sys.argv])
-    folds = ", ".join(f"{name} ({' + '.join(FOLDS[name].train or ())} → {FOLDS[name].test})" for name in options.folds)
+    folds, once = (", ".join(map(_spelled, names)) for names in (options.folds, options.training_folds))
     lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
-    lines += [f"| layout | {' | '.join(SCORES.values())} | runs |", "|---" * (len(SCORES) + 2) + "|"]
-    names = list(dict.fromkeys(name for group in GROUPS for key, r in results.items() if key[1] == group for name in r))
+    lines += table(results, STEPS)
+    lines += ["", TRAINING.format(folds=once), *table(results, TRAINED)]
+    lines += own_neighbors.section(neighbors)
+    return "\n".join(lines) + "\n" + OUTRO
+
+
+def table(results: dict[tuple[str, str, int], dict[str, Any]], groups: Sequence[str]) -> list[str]:
+    """Rows of some groups."""
+    lines = [f"| layout | {' | '.join(SCORES.values())} | runs |", "|---" * (len(SCORES) + 2) + "|"]
+    names = list(dict.fromkeys(name for group in groups for key, r in results.items() if key[1] == group for name in r))
     for name in names:
         runs = [r[name] for r in results.values() if name in r]
         values = [f"{np.mean([run[key] for run in runs]):.3f}" for key in SCORES]
         lines.append(f"| {name} | {' | '.join(values)} | {len(runs)} |")
-    lines += own_neighbors.section(neighbors)
-    return "\n".join(lines) + "\n" + OUTRO
+    return lines
+
+
+def _spelled(fold: str) -> str:
+    return f"{fold} ({' + '.join(FOLDS[fold].train or ())} → {FOLDS[fold].test})"
 
 
 def main() -> None:
@@ -111,6 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folds", nargs="+", default=list(FOLDS), choices=list(FOLDS))
+    parser.add_argument(
+        "--training-folds",
+        nargs="+",
+        default=["brain2b"],
+        choices=list(FOLDS),
+        help="of what trains anew for every row",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers"))
     parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
@@ -118,7 +142,8 @@ def main() -> None:
     torch.set_num_threads(1)
     results = {}
     for group in GROUPS:
-        for fold, seed in tqdm([(f, s) for s in options.seeds for f in options.folds], desc=group, unit="run"):
+        folds = options.training_folds if group in TRAINED else options.folds
+        for fold, seed in tqdm([(f, s) for s in options.seeds for f in folds], desc=group, unit="run"):
             path = options.out / fold / f"{group}-{seed}.json"
 
             def make(fold: str = fold, group: str = group, seed: int = seed) -> dict[str, Any]:

@@ -29,9 +29,13 @@ def test_rows_are_means_over_the_runs_that_have_them():
     results = {
         ("brain5", "steps", 0): {"network alone": values, "sharpened": {**values, "e_geo": 3.0}},
         ("brain2", "steps", 0): {"network alone": {**values, "e_geo": 2.0}},
+        ("brain2", "transfer", 0): {"another tissue too": values},
     }
-    options = argparse.Namespace(folds=["brain5", "brain2"], seeds=[0])
-    rows = [line for line in levers.page(results, {}, options).splitlines() if line.startswith("| ")][1:]
+    options = argparse.Namespace(folds=["brain5", "brain2"], training_folds=["brain2"], seeds=[0])
+    page, trained = levers.page(results, {}, options).split("## What is trained on")
+    assert "| another tissue too |" in trained
+    assert "fold brain2 (Hippo1 + Hippo2 → Hippo5) alone" in trained
+    rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0] for row in rows] == ["| network alone", "| sharpened"]
     assert rows[0].split(" | ")[-2:] == ["1.500", "2 |"]
     assert rows[1].split(" | ")[-2:] == ["3.000", "1 |"]
