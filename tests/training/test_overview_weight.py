@@ -38,14 +38,14 @@ def table(spearman, energy):
     ("spearman", "energy", "expected"),
     [
         ([0.5, 0.6, 0.7, 0.8], [1.0, 1.0, 1.0, 1.0], 3.0),
-        ([0.5, 0.695, 0.7, 0.2], [1.0, 1.0, 1.04, 1.0], 2.0),
-        ([0.7, 0.695, 0.692, 0.68], [1.0, 1.02, 1.04, 1.04], 2.0),  # about as good as the best: the largest
-        ([0.7, 0.695, 0.692, 0.691], [1.0, 1.02, 1.06, 1.07], 1.5),  # dear
-        ([0.8, 0.7, 0.6, 0.5], [1.0, 0.99, 0.99, 0.99], 1.0),
-        ([0.8, 0.7, 0.6, 0.5], [1.2, 1.1, 1.0, 1.1], 1.0),  # the best in one costs too much in the other
+        ([0.5, 0.6, 0.7, 0.8], [1.0, 1.02, 1.04, 1.06], 2.0),  # the best ranks are too dear
+        ([0.5, 0.6, 0.7, 0.8], [1.2, 1.0, 1.2, 1.2], 1.5),  # dear is what costs more than the cheapest
+        ([0.8, 0.7, 0.7, 0.7], [1.0, 0.9, 0.9, 0.9], 1.5),
+        ([0.8, 0.7, 0.6, 0.5], [1.0, 1.0, 1.0, 1.0], 1.0),
+        ([0.8, 0.8, 0.8, 0.8], [1.0, 1.0, 1.0, 1.0], 1.0),  # a tie goes to the least
     ],
 )
-def test_the_largest_weight_that_is_about_as_good_as_any(spearman, energy, expected):
+def test_best_ranks_at_little_cost(spearman, energy, expected):
     assert choose_weight([table(spearman, energy)])[0] == expected
 
 

@@ -16,9 +16,7 @@ from ipar.model._encoder import GeometryEncoder
 from ipar.training._fit_encoder import Slide
 
 OVERVIEW_WEIGHTS = (1.0, 1.5, 2.0, 3.0)
-# what a larger weight may cost against the best of all weights. A set encoder gains more from every further slide than the
-# other networks do, and one fewer was trained on here than will be: where two weights are about as good, the larger one is
-_RANK_COST, _ENERGY_COST = 0.01, 0.05  # in rank correlation, and as a share of E_geo
+_ENERGY_COST = 0.05  # share of E_geo that better ranks of distances may cost
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
@@ -65,7 +63,7 @@ def weighted(encoder: GeometryEncoder, far: NDArray[np.float32], weight: float) 
 
 
 def choose_weight(scores: Sequence[pd.DataFrame]) -> tuple[float, pd.DataFrame]:
-    """The largest weight that is about as good as any: 0.01 in rank correlation and 5 % of E_geo may be paid for it.
+    """The weight of the best ranks of distances among those that cost no more than 5 % of the least E_geo.
 
     Parameters
     ----------
@@ -75,14 +73,13 @@ def choose_weight(scores: Sequence[pd.DataFrame]) -> tuple[float, pd.DataFrame]:
     Returns
     -------
     tuple
-        The weight, 1 where no weight is good in both, and the mean table.
+        The weight, and the mean table.
     """
     if not scores:
         return 1.0, pd.DataFrame(columns=["weight", "luna_spearman", "e_geo"], dtype=float)
     mean = pd.concat(scores).groupby("weight", as_index=False).mean()
-    true = mean["luna_spearman"] >= mean["luna_spearman"].max() - _RANK_COST
-    cheap = mean["e_geo"] <= (1 + _ENERGY_COST) * mean["e_geo"].min()
-    return float(mean.loc[true & cheap, "weight"].max()) if (true & cheap).any() else 1.0, mean
+    cheap = mean[mean["e_geo"] <= (1 + _ENERGY_COST) * mean["e_geo"].min()]
+    return float(cheap.loc[cheap["luna_spearman"].idxmax(), "weight"]), mean
 
 
 def _layout(far: NDArray[np.float32]) -> NDArray[np.float32]:
