@@ -19,6 +19,7 @@ import frames
 import networks
 from ipar import baselines
 from ipar.baselines._checks import FloatArray, Reference, as_expression, as_reference
+from ipar.baselines._distance_embedding import training_steps
 from ipar.baselines._features import principal_components
 
 Control = Callable[[ad.AnnData, ad.AnnData, int], NDArray[np.floating]]
@@ -53,7 +54,8 @@ def common_frame_mlp(train: ad.AnnData, query: ad.AnnData, random_state: int) ->
     data = as_reference(*_arrays(train, query))
     components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
     coords = frames.common_frame(components, data.coords, data.rows)
-    return networks.regress_coords(data.x, coords, data.query, seed=random_state)
+    recipe = networks.Regression(n_steps=training_steps(len(data.x)))
+    return networks.regress_coords(data.x, coords, data.query, seed=random_state, recipe=recipe)
 
 
 def set_transformer(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:

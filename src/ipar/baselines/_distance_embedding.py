@@ -15,6 +15,7 @@ from ipar.baselines._checks import FloatArray, Reference, as_reference, sklearn_
 from ipar.baselines._features import principal_components, unit_scale
 from ipar.nn import SharedEncoder
 
+_N_STEPS, _FEW_CELLS, _MOST_STEPS = 400, 2500, 3.0
 _N_OUTPUT = 32
 _NEAR = 0.3  # RMS radii; below this distance all pairs weigh alike
 
@@ -32,6 +33,14 @@ class _Recipe:
     dropout: float = 0.3
 
 
+def training_steps(n_cells: int) -> int:
+    """Optimiser steps for so many training cells: 400 up to 2,500 cells, up to three times as many for more.
+
+    Few cells are memorised by longer training, many are not yet learned: as left-out training slides have it.
+    """
+    return round(_N_STEPS * min(max(n_cells / _FEW_CELLS, 1.0), _MOST_STEPS))
+
+
 def distance_embedding_mds(
     train_x: Any,
     train_coords: ArrayLike,
@@ -39,7 +48,7 @@ def distance_embedding_mds(
     query_x: Any,
     *,
     n_components: int = 200,
-    n_steps: int = 400,
+    n_steps: int | None = None,
     random_state: int | np.random.Generator | None = 0,
 ) -> FloatArray:
     r"""Classical MDS of an embedding whose distances were taught to be tissue distances.
@@ -65,7 +74,7 @@ def distance_embedding_mds(
     n_components
         Principal components that feed the first network, each divided by the root of its standard deviation.
     n_steps
-        Optimiser steps of each network; longer training memorises slides.
+        Optimiser steps of each network; by :func:`training_steps`, if None.
     random_state
         Seed or generator; torch's global state is left as it was.
 
@@ -84,6 +93,7 @@ def distance_embedding_mds(
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
     seed = sklearn_seed(random_state)
+    n_steps = training_steps(len(data.x)) if n_steps is None else n_steps
     components = principal_components(data.x, data.query, n_components, seed=seed)
     genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):
