@@ -6,7 +6,9 @@ import torch
 from scipy import sparse
 from scipy.spatial.distance import pdist
 
+import ipar.baselines._distance_embedding as module
 from ipar.baselines import distance_embedding_mds
+from ipar.baselines._distance_embedding import training_steps
 from ipar.metrics import luna_spearman
 
 
@@ -71,3 +73,17 @@ def test_seeded_sparse_and_without_side_effects(tissue):
 def test_genes_must_match(tissue):
     with pytest.raises(ValueError, match="same genes, got 60 and 59"):
         distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query[:, 1:])
+
+
+@pytest.mark.parametrize(("n_cells", "steps"), [(60, 400), (2500, 400), (5000, 800), (7500, 1200), (100_000, 1200)])
+def test_more_cells_are_trained_on_longer(n_cells, steps):
+    assert training_steps(n_cells) == steps
+
+
+def test_steps_go_by_the_number_of_training_cells(tissue, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "training_steps", lambda n: asked.append(n) or 5)
+    by_number = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query)
+    given = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query, n_steps=5)
+    assert asked == [len(tissue.x)]
+    np.testing.assert_array_equal(by_number, given)
