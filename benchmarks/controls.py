@@ -9,6 +9,7 @@ coordinate of the slide it is scored on. The two exceptions, chance and the with
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -18,8 +19,8 @@ from sklearn.model_selection import KFold
 import frames
 import networks
 from ipar import baselines
+from ipar._steps import steps_for
 from ipar.baselines._checks import FloatArray, Reference, as_expression, as_reference
-from ipar.baselines._distance_embedding import training_steps
 from ipar.baselines._features import principal_components
 
 Control = Callable[[ad.AnnData, ad.AnnData, int], NDArray[np.floating]]
@@ -54,7 +55,8 @@ def common_frame_mlp(train: ad.AnnData, query: ad.AnnData, random_state: int) ->
     data = as_reference(*_arrays(train, query))
     components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
     coords = frames.common_frame(components, data.coords, data.rows)
-    recipe = networks.Regression(n_steps=training_steps(len(data.x)))
+    recipe = networks.Regression()
+    recipe = replace(recipe, n_steps=steps_for(recipe.n_steps, len(data.x)))
     return networks.regress_coords(data.x, coords, data.query, seed=random_state, recipe=recipe)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import sparse
 
 import ipar
@@ -20,7 +18,7 @@ from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
 from ipar.training._overview_weight import OVERVIEW_WEIGHTS, weighted
-from lever_layouts import Layouts, far_of, overview_of
+from lever_layouts import Layouts, centred, far_of, overview_of
 
 _KEPT_COUNTS = 0.5
 _TARGET_SUM = 1e4
@@ -84,8 +82,8 @@ def transported(encoder: GeometryEncoder, slides: list[Slide], query: Expression
     from ot.da import SinkhornTransport  # POT; the levers alone need it
 
     matrix, _ = encoder.match(query.matrix, query.genes)
-    own = _centred(matrix @ encoder.loadings)
-    known = np.concatenate([_centred(slide.expression @ encoder.loadings) for slide in slides])
+    own = centred(np.asarray(matrix @ encoder.loadings, dtype=np.float64))
+    known = np.concatenate([centred(slide.expression @ encoder.loadings) for slide in slides])
     some = known[np.random.default_rng(seed).permutation(len(known))[:_TRANSPORT_CELLS]]
     plan = SinkhornTransport(reg_e=0.02, norm="median", max_iter=500).fit(Xs=own, Xt=some)
     shift = plan.transform(Xs=own) - own
@@ -118,8 +116,3 @@ def _as_genes(adata: ad.AnnData, genes: pd.Index) -> ad.AnnData:
     at = adata.var_names.get_indexer(genes)
     found = sparse.csc_matrix(adata.X)[:, np.maximum(at, 0)] @ sparse.diags_array((at >= 0).astype(np.float32))
     return ad.AnnData(sparse.csr_matrix(found), obs=adata.obs, var=pd.DataFrame(index=genes), obsm=dict(adata.obsm))
-
-
-def _centred(x: Any) -> NDArray[np.float64]:
-    wide = np.asarray(x, dtype=np.float64)
-    return wide - wide.mean(axis=0)

@@ -7,8 +7,8 @@ from scipy import sparse
 from scipy.spatial.distance import pdist
 
 import ipar.baselines._distance_embedding as module
+from ipar._steps import steps_for
 from ipar.baselines import distance_embedding_mds
-from ipar.baselines._distance_embedding import training_steps
 from ipar.metrics import luna_spearman
 
 
@@ -77,12 +77,12 @@ def test_genes_must_match(tissue):
 
 @pytest.mark.parametrize(("n_cells", "steps"), [(60, 400), (2500, 400), (5000, 800), (7500, 1200), (100_000, 1200)])
 def test_more_cells_are_trained_on_longer(n_cells, steps):
-    assert training_steps(n_cells) == steps
+    assert steps_for(400, n_cells) == steps
 
 
 def test_steps_go_by_the_number_of_training_cells(tissue, monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "training_steps", lambda n: asked.append(n) or 5)
+    monkeypatch.setattr(module, "steps_for", lambda _, n: asked.append(n) or 5)
     by_number = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query)
     given = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query, n_steps=5)
     assert asked == [len(tissue.x)]

@@ -26,7 +26,7 @@ def short(monkeypatch):
         networks.Regression(n_steps=80),
         networks.SetTransformerConfig(n_steps=60, n_components=20),
     )
-    monkeypatch.setattr(networks, "Regression", lambda **_: regression)  # fewer steps than are asked for
+    monkeypatch.setattr(networks, "Regression", lambda: regression)
     monkeypatch.setattr(networks, "SetTransformerConfig", lambda: transformer)
 
 
@@ -45,7 +45,7 @@ def test_references_read_the_truth_they_are_given(slides, short):
 
 def test_no_cell_is_placed_by_its_own_position_within_the_slide(slides, monkeypatch):
     regression = networks.Regression(n_steps=30)
-    monkeypatch.setattr(networks, "Regression", lambda **_: regression)  # fewer steps than are asked for
+    monkeypatch.setattr(networks, "Regression", lambda: regression)
     fold = next(iter(KFold(5, shuffle=True, random_state=0).split(slides.truth)))[1]
     truth = slides.truth.copy()
     truth[fold] = truth[fold[::-1]]  # same centre and radius: only who is where has changed

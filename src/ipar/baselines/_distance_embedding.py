@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from ipar._steps import steps_for
 from ipar.baselines._checks import FloatArray, Reference, as_reference, sklearn_seed
 from ipar.baselines._features import principal_components, unit_scale
 from ipar.nn import SharedEncoder
 
-_N_STEPS, _FEW_CELLS, _MOST_STEPS = 400, 2500, 3.0
+_N_STEPS = 400  # for 2,500 cells or fewer
 _N_OUTPUT = 32
 _NEAR = 0.3  # RMS radii; below this distance all pairs weigh alike
 
@@ -31,14 +32,6 @@ class _Recipe:
     hidden: int = 256
     input_dropout: float = 0.5
     dropout: float = 0.3
-
-
-def training_steps(n_cells: int) -> int:
-    """Optimiser steps for so many training cells: 400 up to 2,500 cells, up to three times as many for more.
-
-    Few cells are memorised by longer training, many are not yet learned: as left-out training slides have it.
-    """
-    return round(_N_STEPS * min(max(n_cells / _FEW_CELLS, 1.0), _MOST_STEPS))
 
 
 def distance_embedding_mds(
@@ -74,7 +67,7 @@ def distance_embedding_mds(
     n_components
         Principal components that feed the first network, each divided by the root of its standard deviation.
     n_steps
-        Optimiser steps of each network; by :func:`training_steps`, if None.
+        Optimiser steps of each network; 400 for 2,500 training cells or fewer, up to three times as many for more, if None.
     random_state
         Seed or generator; torch's global state is left as it was.
 
@@ -93,7 +86,7 @@ def distance_embedding_mds(
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
     seed = sklearn_seed(random_state)
-    n_steps = training_steps(len(data.x)) if n_steps is None else n_steps
+    n_steps = steps_for(_N_STEPS, len(data.x)) if n_steps is None else n_steps
     components = principal_components(data.x, data.query, n_components, seed=seed)
     genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):

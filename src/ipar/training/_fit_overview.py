@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipar._steps import steps_for
 from ipar.nn import SetEncoder
 
-_FEW_CELLS, _MOST_STEPS = 2500, 3.0
 _SQUARE_MIN = 1e-6  # keeps the gradient of the root finite for coincident cells
 
 
@@ -41,7 +41,7 @@ class OverviewTraining:
 
     def steps_for(self, n_cells: int) -> int:
         """Steps for so many cells in all."""
-        return round(self.n_steps * min(max(n_cells / _FEW_CELLS, 1.0), _MOST_STEPS))
+        return steps_for(self.n_steps, n_cells)
 
 
 def embedding_distances(h: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model._consensus import principal_layout
 from ipar.model._encoder import GeometryEncoder
 from ipar.training._fit_encoder import Slide
+from ipar.training._fit_finish import pick_cells
 
 OVERVIEW_WEIGHTS = (1.0, 1.5, 2.0, 3.0)
 _ENERGY_COST = 0.05  # share of E_geo that better ranks of distances may cost
-_MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
 def score_weights(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, random_state: int) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def score_weights(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, rando
     n = slide.expression.shape[0]
     one: pd.Categorical[Any] = pd.Categorical(np.zeros(n, dtype=np.int8))
     _, far = encoder.transform_with_overview(slide.expression, genes, one)
-    some = np.sort(np.random.default_rng(random_state).permutation(n)[:_MAX_CELLS])
+    some = pick_cells(n, random_state)
     layouts = [_layout(weighted(encoder, far, weight)[some]) for weight in OVERVIEW_WEIGHTS]
     true = slide.coords[some]
     return pd.DataFrame(
