@@ -28,7 +28,7 @@ _TRANSPORT_CELLS = 3000  # of the training slides: the plan has a row a query ce
 def layouts_of_transfer(slides: tasks.Slides, seed: int, data: Path) -> Layouts:
     """The overview, by what else the encoder is trained on, and with the query transported onto the training slides."""
     train, query = get_expression(slides.train), get_expression(slides.query)
-    parts = _parts(slides.train, train)
+    parts = slides_of(slides.train, train)
     recipe = EncoderRecipe()
 
     def fitted(given: list[Slide], how: EncoderRecipe = recipe) -> GeometryEncoder:
@@ -50,8 +50,8 @@ def layouts_of_transfer(slides: tasks.Slides, seed: int, data: Path) -> Layouts:
     halves = [thinned(part, seed + i) for i, part in enumerate(parts)]
     yield "… trained on slides with half of their counts too", overview_of(far_of(fitted([*parts, *halves]), query))
     for name, task in (("olfactory bulb", "ob"), ("liver", "liver")):
-        other = _as_genes(tasks.load(tasks.TASKS[task], data).train, train.genes)
-        more = _parts(other, get_expression(other))
+        other = as_genes(tasks.load(tasks.TASKS[task], data).train, train.genes)
+        more = slides_of(other, get_expression(other))
         yield f"… trained on slides of another tissue too ({name})", overview_of(far_of(fitted([*parts, *more]), query))
 
 
@@ -106,12 +106,12 @@ def thinned(slide: Slide, seed: int) -> Slide:
     return replace(slide, expression=sparse.csr_matrix(values, dtype=np.float32), name=f"{slide.name}, thinned")
 
 
-def _parts(adata: ad.AnnData, expression: Expression) -> list[Slide]:
+def slides_of(adata: ad.AnnData, expression: Expression) -> list[Slide]:
     coords = np.asarray(adata.obsm["spatial"], dtype=np.float32)
     return split_slides(expression, coords, pd.Categorical(adata.obs["slide"]))
 
 
-def _as_genes(adata: ad.AnnData, genes: pd.Index) -> ad.AnnData:
+def as_genes(adata: ad.AnnData, genes: pd.Index) -> ad.AnnData:
     """Slides with these genes, zero where they were not measured."""
     at = adata.var_names.get_indexer(genes)
     found = sparse.csc_matrix(adata.X)[:, np.maximum(at, 0)] @ sparse.diags_array((at >= 0).astype(np.float32))

@@ -23,6 +23,7 @@ import own_neighbors
 import tasks
 from ipar.metrics import evaluate
 from keep import kept
+from lever_adaptation import layouts_of_adaptation
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_steps
 from lever_training import layouts_of_minisets, layouts_of_transfer
 
@@ -82,10 +83,11 @@ help on average, or paid more in one score than it brought in another; no run of
 GROUPS: dict[str, Callable[[tasks.Slides, int, Path], Layouts]] = {
     "encoder": lambda slides, seed, _: layouts_of_encoders(slides, seed),
     "transfer": layouts_of_transfer,
+    "adaptation": layouts_of_adaptation,
     "steps": lambda slides, seed, _: layouts_of_steps(slides, seed),
     "minisets": lambda slides, seed, _: layouts_of_minisets(slides, seed),
 }
-STEPS, TRAINED = ("encoder", "steps"), ("transfer", "minisets")
+STEPS, TRAINED = ("encoder", "steps"), ("transfer", "adaptation", "minisets")
 
 
 def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:

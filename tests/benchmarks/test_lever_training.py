@@ -65,7 +65,7 @@ def test_other_tissues_come_in_the_same_genes():
         var=pd.DataFrame(index=["g3", "unknown", "g0"]),
         obsm={"spatial": np.ones((2, 2))},
     )
-    found = lever_training._as_genes(other, GENES)
+    found = lever_training.as_genes(other, GENES)
     assert list(found.var_names) == list(GENES)
     np.testing.assert_array_equal(found.X.toarray()[:, [0, 3]], [[3, 1], [6, 4]])
     assert np.count_nonzero(found.X.toarray()) == 4
