@@ -21,8 +21,8 @@ from ipar.model import GeometryEncoder
 from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe, train_encoder
 from ipar.training._fit_encoder import Slide, _features, fit_encoder
-from lever_layouts import Layouts, far_of, overview_of
-from lever_training import as_genes, slides_of
+from lever_layouts import Layouts, far_of, overview_of, slides_of
+from lever_training import as_genes
 
 _ADVERSARIAL_STEPS, _ADVERSARIAL_BATCH, _ADVERSARIAL_LR = 300, 256, 1e-4
 _OTHERS = ("ob", "liver")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
@@ -36,6 +37,12 @@ def overview_of(far: NDArray[np.float32]) -> NDArray[np.float32]:
     return layout
 
 
+def slides_of(adata: ad.AnnData, expression: Expression) -> list[Slide]:
+    """Training slides, apart."""
+    coords = np.asarray(adata.obsm["spatial"], dtype=np.float32)
+    return split_slides(expression, coords, pd.Categorical(adata.obs["slide"]))
+
+
 def far_of(encoder: GeometryEncoder, query: Expression) -> NDArray[np.float32]:
     """What tells distances across the tissue, of a sample of one slide."""
     one: Any = pd.Categorical(np.zeros(query.matrix.shape[0], dtype=np.int8))
@@ -45,8 +52,7 @@ def far_of(encoder: GeometryEncoder, query: Expression) -> NDArray[np.float32]:
 def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Layouts:
     """The embedding's own layout, by what the encoder reads; adapted to the query; in the mean with others."""
     train, query = get_expression(slides.train), get_expression(slides.query)
-    coords = np.asarray(slides.train.obsm["spatial"], dtype=np.float32)
-    parts = split_slides(train, coords, pd.Categorical(slides.train.obs["slide"]))
+    parts = slides_of(slides.train, train)
     recipe = EncoderRecipe()
     found = fit_encoder(parts, train.genes, ["pca", "genes", "both"], recipe, overview=True, random_state=seed)
     alone = fit_encoder(parts, train.genes, ["pca"], replace(recipe, averaging=PLAIN), random_state=seed)

@@ -14,11 +14,10 @@ import ipar
 import tasks
 from ipar._expression import Expression, get_expression
 from ipar.model import GeometryEncoder
-from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
 from ipar.training._overview_weight import OVERVIEW_WEIGHTS, weighted
-from lever_layouts import Layouts, centred, far_of, overview_of
+from lever_layouts import Layouts, centred, far_of, overview_of, slides_of
 
 _KEPT_COUNTS = 0.5
 _TARGET_SUM = 1e4
@@ -104,11 +103,6 @@ def thinned(slide: Slide, seed: int) -> Slide:
     values.data = np.log1p(values.data / total[cells] * _TARGET_SUM)
     values.eliminate_zeros()
     return replace(slide, expression=sparse.csr_matrix(values, dtype=np.float32), name=f"{slide.name}, thinned")
-
-
-def slides_of(adata: ad.AnnData, expression: Expression) -> list[Slide]:
-    coords = np.asarray(adata.obsm["spatial"], dtype=np.float32)
-    return split_slides(expression, coords, pd.Categorical(adata.obs["slide"]))
 
 
 def as_genes(adata: ad.AnnData, genes: pd.Index) -> ad.AnnData:
