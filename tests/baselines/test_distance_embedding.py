@@ -54,6 +54,21 @@ def test_order_of_query_cells_does_not_matter(tissue, layout):
     np.testing.assert_allclose(pdist(shuffled), pdist(layout[order]), atol=1e-3)
 
 
+def test_few_features_are_dropped_less(monkeypatch):
+    dropped = []
+
+    def embed(data, x, query, recipe):
+        dropped.append((x.shape[1], recipe.input_dropout))
+        return np.zeros((len(query), 32), dtype=np.float32)
+
+    monkeypatch.setattr(module, "_embed", embed)
+    rng = np.random.default_rng(0)
+    for n_genes in (300, 1200):
+        x, coords = rng.random((80, n_genes)), rng.random((80, 2))
+        distance_embedding_mds(x, coords, ["a"] * 40 + ["b"] * 40, rng.random((30, n_genes)))
+    assert dropped == [(80, 0.2), (300, 0.2), (80, 0.2), (1200, 0.5)]  # 80 cells have no more components
+
+
 def test_seeded_sparse_and_without_side_effects(tissue):
     torch.manual_seed(7)
     before = torch.get_rng_state()

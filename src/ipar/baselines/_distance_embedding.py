@@ -18,6 +18,7 @@ from ipar.nn import SharedEncoder
 
 _N_STEPS = 400  # for 2,500 cells or fewer
 _N_OUTPUT = 32
+_FEW_FEATURES, _INPUT_DROPOUT = 1000, (0.2, 0.5)  # components and small panels overfit less than all genes
 _NEAR = 0.3  # RMS radii; below this distance all pairs weigh alike
 
 
@@ -26,11 +27,11 @@ class _Recipe:
     """How one member of the ensemble is trained."""
 
     n_steps: int
+    input_dropout: float
     batch_size: int = 256
     lr: float = 1e-3
     weight_decay: float = 1e-2
     hidden: int = 256
-    input_dropout: float = 0.5
     dropout: float = 0.3
 
 
@@ -51,8 +52,9 @@ def distance_embedding_mds(
     .. math:: \mathrm{mean}_{i \ne j}\; (\lVert h_i - h_j \rVert - d_{ij})^2 / (d_{ij} + 0.3)
 
     over random subsets of one training slide at a time, with slides scaled to unit RMS radius; the weight keeps far
-    pairs from drowning near ones. Classical MDS of Euclidean distances is PCA: the first two principal components of
-    both query embeddings side by side are the layout. No common frame of the slides is needed.
+    pairs from drowning near ones. Half of the inputs are dropped in training, a fifth where they are fewer than 1,000.
+    Classical MDS of Euclidean distances is PCA: the first two principal components of both query embeddings side by side
+    are the layout. No common frame of the slides is needed.
 
     Parameters
     ----------
@@ -91,14 +93,17 @@ def distance_embedding_mds(
     genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        members = [
-            _embed(data, *components, _Recipe(n_steps)),
-            _embed(data, *genes, _Recipe(n_steps)),
-        ]
+        members = [_embed(data, *x, _Recipe(n_steps, _input_dropout(x[0].shape[1]))) for x in (components, genes)]
     # side by side, squared distances add: the root of their mean is one distance again
     embedding = np.concatenate(members, axis=1) / np.sqrt(len(members))
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
     return layout
+
+
+def _input_dropout(n_features: int) -> float:
+    """Share of features dropped in training, as left-out brain sections and a left-out embryo have it."""
+    few, many = _INPUT_DROPOUT
+    return few if n_features < _FEW_FEATURES else many
 
 
 def _embed(data: Reference, x: FloatArray, query: FloatArray, recipe: _Recipe) -> FloatArray:
