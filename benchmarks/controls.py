@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import anndata as ad
 import numpy as np
@@ -45,14 +46,20 @@ def pca_knn(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArr
     return baselines.pca_knn_regression(*_arrays(train, query), random_state=random_state)
 
 
-def distance_embedding(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+def distance_embedding(
+    train: ad.AnnData, query: ad.AnnData, random_state: int, *, centre_slides: bool = True
+) -> FloatArray:
     """Embedding whose distances match tissue distances, then classical MDS."""
-    return baselines.distance_embedding_mds(*_arrays(train, query), random_state=random_state)
+    return baselines.distance_embedding_mds(
+        *_arrays(train, query), centre_slides=centre_slides, random_state=random_state
+    )
 
 
-def common_frame_mlp(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+def common_frame_mlp(
+    train: ad.AnnData, query: ad.AnnData, random_state: int, *, centre_slides: bool = True
+) -> FloatArray:
     """Training slides turned into one frame, coordinates regressed from genes."""
-    data = as_reference(*_arrays(train, query))
+    data = as_reference(*_arrays(train, query), centre_slides=centre_slides)
     components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
     coords = frames.common_frame(components, data.coords, data.rows)
     recipe = networks.Regression()
@@ -60,9 +67,11 @@ def common_frame_mlp(train: ad.AnnData, query: ad.AnnData, random_state: int) ->
     return networks.regress_coords(data.x, coords, data.query, seed=random_state, recipe=recipe)
 
 
-def set_transformer(train: ad.AnnData, query: ad.AnnData, random_state: int) -> FloatArray:
+def set_transformer(
+    train: ad.AnnData, query: ad.AnnData, random_state: int, *, centre_slides: bool = True
+) -> FloatArray:
     """Full attention over principal-component tokens: 4 layers, 128 wide, pairwise-distance loss."""
-    data = as_reference(*_arrays(train, query))
+    data = as_reference(*_arrays(train, query), centre_slides=centre_slides)
     config = networks.SetTransformerConfig()
     x, unseen = principal_components(data.x, data.query, config.n_components, seed=random_state)
     return networks.fit_set_transformer(x, data.coords, data.rows, unseen, seed=random_state, config=config)
@@ -107,6 +116,9 @@ CONTROLS: dict[str, Control] = {
     "common_frame_mlp": common_frame_mlp,
     "cell_type_centroids": cell_type_centroids,
     "set_transformer": set_transformer,
+    "distance_embedding_uncentred": partial(distance_embedding, centre_slides=False),
+    "common_frame_mlp_uncentred": partial(common_frame_mlp, centre_slides=False),
+    "set_transformer_uncentred": partial(set_transformer, centre_slides=False),
 }
 WITH_TRUTH: dict[str, WithTruth] = {"permuted": permuted, "within_slide_mlp": within_slide_mlp}
 LABELS = {
@@ -119,6 +131,9 @@ LABELS = {
     "common_frame_mlp": "common-frame MLP",
     "cell_type_centroids": "cell-type centroids",
     "set_transformer": "set transformer",
+    "distance_embedding_uncentred": "distance embedding + MDS, slides not centred",
+    "common_frame_mlp_uncentred": "common-frame MLP, slides not centred",
+    "set_transformer_uncentred": "set transformer, slides not centred",
     "within_slide_mlp": "within-slide 5-fold MLP (reference)",
 }
 

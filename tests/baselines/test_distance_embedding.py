@@ -9,6 +9,7 @@ from scipy.spatial.distance import pdist
 import ipar.baselines._distance_embedding as module
 from ipar._steps import steps_for
 from ipar.baselines import distance_embedding_mds
+from ipar.baselines._checks import as_reference
 from ipar.metrics import luna_spearman
 
 
@@ -102,3 +103,19 @@ def test_steps_go_by_the_number_of_training_cells(tissue, monkeypatch):
     given = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query, n_steps=5)
     assert asked == [len(tissue.x)]
     np.testing.assert_array_equal(by_number, given)
+
+
+def test_slides_may_be_left_at_their_level():
+    rng = np.random.default_rng(0)
+    x, coords, query = rng.random((80, 30)), rng.random((80, 2)), rng.random((40, 30))
+    slides = np.repeat(["a", "b"], 40)
+    x[slides == "b"] += 1  # holds more of everything
+    own, level = (as_reference(x, coords, slides, query + 0.5, centre_slides=centre) for centre in (True, False))
+    between = [found.x[slides == "b"].mean() - found.x[slides == "a"].mean() for found in (own, level)]
+    assert between == pytest.approx([0, 1], abs=0.05)
+    assert own.query.mean() == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(level.query, query + 0.5 - x.mean(axis=0), atol=1e-5)
+    placed = [
+        distance_embedding_mds(x, coords, slides, query, n_steps=5, centre_slides=centre) for centre in (True, False)
+    ]
+    assert not np.allclose(*placed)

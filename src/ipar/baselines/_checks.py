@@ -19,13 +19,13 @@ class Reference:
     Attributes
     ----------
     x
-        Expression of the training cells, every gene centred within its slide, ``(n_train, n_genes)``.
+        Expression of the training cells, every gene centred within its slide, or over all, ``(n_train, n_genes)``.
     coords
         Their positions, every slide centred and scaled to unit RMS radius, ``(n_train, 2)``.
     slides
         The slide of each as an integer from 0, ``(n_train,)``.
     query
-        Expression of the query slide, every gene centred, ``(n_query, n_genes)``.
+        Expression of the query slide, every gene centred, or the training cells' mean taken off, ``(n_query, n_genes)``.
     """
 
     x: FloatArray
@@ -65,8 +65,10 @@ def as_coords(coords: ArrayLike, name: str, n_cells: int | None = None) -> NDArr
     return array
 
 
-def as_reference(train_x: Any, train_coords: ArrayLike, train_slides: ArrayLike, query_x: Any) -> Reference:
-    """Check the arrays against each other; centre genes and gauge-fix positions slide by slide."""
+def as_reference(
+    train_x: Any, train_coords: ArrayLike, train_slides: ArrayLike, query_x: Any, *, centre_slides: bool = True
+) -> Reference:
+    """Check the arrays against each other; centre genes, slide by slide or all alike, and gauge-fix positions."""
     x, query = as_expression(train_x, "train_x"), as_expression(query_x, "query_x")
     if x.shape[1] != query.shape[1]:
         msg = f"`train_x` and `query_x` must have the same genes, got {x.shape[1]} and {query.shape[1]} columns."
@@ -77,11 +79,12 @@ def as_reference(train_x: Any, train_coords: ArrayLike, train_slides: ArrayLike,
         msg = f"`train_slides` must have shape ({len(x)},), one label a cell, got {labels.shape}."
         raise ValueError(msg)
     names, slides = np.unique(labels.astype(str), return_inverse=True)
+    mean = x.mean(axis=0)
     for code, name in enumerate(names):
         rows = slides == code
-        x[rows] -= x[rows].mean(axis=0)
+        x[rows] -= x[rows].mean(axis=0) if centre_slides else mean
         coords[rows] = _gauge_fix(coords[rows], str(name))
-    query -= query.mean(axis=0)
+    query -= query.mean(axis=0) if centre_slides else mean
     return Reference(x, coords.astype(np.float32), slides, query)
 
 

@@ -43,6 +43,7 @@ def distance_embedding_mds(
     *,
     n_components: int = 200,
     n_steps: int | None = None,
+    centre_slides: bool = True,
     random_state: int | np.random.Generator | None = 0,
 ) -> FloatArray:
     r"""Classical MDS of an embedding whose distances were taught to be tissue distances.
@@ -70,6 +71,9 @@ def distance_embedding_mds(
         Principal components that feed the first network, each divided by the root of its standard deviation.
     n_steps
         Optimiser steps of each network; 400 for 2,500 training cells or fewer, up to three times as many for more, if None.
+    centre_slides
+        Centre genes within each slide, so that sections may differ in level. Otherwise by the mean of all training cells:
+        better where slides are measured alike and differ in what they hold.
     random_state
         Seed or generator; torch's global state is left as it was.
 
@@ -86,7 +90,7 @@ def distance_embedding_mds(
     ----------
     Weighting between Sammon's mapping (IEEE Trans. Comput. C-18, 1969) and raw stress.
     """
-    data = as_reference(train_x, train_coords, train_slides, query_x)
+    data = as_reference(train_x, train_coords, train_slides, query_x, centre_slides=centre_slides)
     seed = sklearn_seed(random_state)
     n_steps = steps_for(_N_STEPS, len(data.x)) if n_steps is None else n_steps
     components = principal_components(data.x, data.query, n_components, seed=seed)
