@@ -76,6 +76,18 @@ def test_a_dear_sharpening_is_tried_with_a_firmer_hold(slide, monkeypatch):
     assert finish.table["hold"].tolist()[len(WEIGHTS) :] == [1.0, 4.0]
 
 
+@pytest.mark.parametrize(("hit", "taken"), [(0.15, False), (0.2, True)])
+def test_a_dear_sharpening_must_find_many_more_neighbours(slide, monkeypatch, hit, taken):
+    truth, h = slide
+    blurred = noisy(truth, 0.1, 2)
+    # plain blends; sharpened at a fifth more E_geo, for which twice the neighbours are asked; a looser hold is no better
+    energies = iter([1.0] * len(WEIGHTS) + [1.2] * 2)
+    hits = iter([0.1] * len(WEIGHTS) + [hit] * 2)
+    monkeypatch.setattr(_fit_finish, "e_geo_minisets", lambda *_, **__: SimpleNamespace(total=next(energies)))
+    monkeypatch.setattr(_fit_finish, "knn_hit", lambda *_, **__: next(hits))
+    assert choose_finish(blurred, h, blurred, truth, sharpening=QUICK).sharpening == (QUICK if taken else None)
+
+
 def test_the_table_says_what_was_tried(slide):
     truth, h = slide
     network = noisy(truth, 0.1, 4)

@@ -18,8 +18,9 @@ from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear
-_LOOSER_GAIN, _LOOSER_RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
+_LOOSER_GAIN, _RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
 _WEIGHT_COST, _SHARPENING_COST = 0.01, 0.1  # shares of E_geo that may be paid, each for what it buys
+_HIT_MIN = 1e-6
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
@@ -98,11 +99,12 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo, also
-    with a firmer hold. The share of the slide's own components is that of the most true neighbours. The hold is loosened
-    where that finds a tenth more of them, and five per cent more for every per cent of E_geo: single cells, whose
-    expression tells their neighbours well, gain much at hardly a cost, spots of many cells do not. Smaller gains are
-    left alone, for what is gained and paid on the left-out slide is not quite what another one gains and pays.
+    than 1 % of E_geo. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo without
+    finding five per cent more of them for every per cent, also with a firmer hold. The share of the slide's own components
+    is that of the most true neighbours. The hold is loosened where that finds a tenth more of them, and five per cent more
+    for every per cent of E_geo: single cells, whose expression tells their neighbours well, gain much at hardly a cost,
+    spots of many cells do not. Smaller gains are left alone, for what is gained and paid on the left-out slide is not quite
+    what another one gains and pays.
 
     Parameters
     ----------
@@ -143,13 +145,20 @@ def choose_finish(
     chosen, finished = None, blends[weight]
     for how in (mild, replace(mild, hold=_FIRMER_HOLD)):
         sharp, cost, found = sharpened(how)
-        if found > hit and cost <= (1 + _SHARPENING_COST) * energy:
+        if found > hit and (
+            cost <= (1 + _SHARPENING_COST) * energy or _pays(found / max(hit, _HIT_MIN), cost / energy)
+        ):
             chosen, finished = how, sharp
             break
     if chosen == mild:
         looser = replace(mild, hold=_LOOSER_HOLD)
         sharp, dearer, more = sharpened(looser)
-        if more / found - 1 >= max(_LOOSER_GAIN, _LOOSER_RATE * (dearer / cost - 1)):
+        if more / found - 1 >= _LOOSER_GAIN and _pays(more / found, dearer / cost):
             chosen, finished = looser, sharp
     table = pd.DataFrame(rows, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
     return Finish(weight, chosen, finished, table, neighbors)
+
+
+def _pays(neighbors: float, energy: float) -> bool:
+    """Whether so many times the true neighbours are worth so many times E_geo."""
+    return neighbors - 1 >= _RATE * (energy - 1)
