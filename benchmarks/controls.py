@@ -131,9 +131,9 @@ LABELS = {
     "common_frame_mlp": "common-frame MLP",
     "cell_type_centroids": "cell-type centroids",
     "set_transformer": "set transformer",
-    "distance_embedding_uncentred": "distance embedding + MDS, slides not centred",
-    "common_frame_mlp_uncentred": "common-frame MLP, slides not centred",
-    "set_transformer_uncentred": "set transformer, slides not centred",
+    "distance_embedding_uncentred": "distance embedding + MDS on uncentred slides",
+    "common_frame_mlp_uncentred": "common-frame MLP on uncentred slides",
+    "set_transformer_uncentred": "set transformer on uncentred slides",
     "within_slide_mlp": "within-slide 5-fold MLP (reference)",
 }
 
