@@ -29,7 +29,7 @@ _OTHERS = ("ob", "liver")
 
 
 def layouts_of_adaptation(slides: tasks.Slides, seed: int, data: Path) -> Layouts:
-    """The overview of the encoder as it is, adapted to the query, and taught on other tissues beforehand."""
+    """The overview of an encoder adapted to the query, and of one taught on other tissues beforehand."""
     train, query = get_expression(slides.train), get_expression(slides.query)
     parts = slides_of(slides.train, train)
     recipe = EncoderRecipe()
@@ -40,13 +40,11 @@ def layouts_of_adaptation(slides: tasks.Slides, seed: int, data: Path) -> Layout
         ]
 
     encoder = fitted(parts)
-    layout = overview_of(far_of(encoder, query))
-    yield "… the encoder once more", layout
     yield (
         "… its perceptrons adapted to the query against a discriminator (adversarial)",
         overview_of(far_of(adversarial(encoder, parts, query, seed), query)),
     )
-    placed = Slide(encoder.match(query.matrix, query.genes)[0], layout, "placed")
+    placed = Slide(encoder.match(query.matrix, query.genes)[0], overview_of(far_of(encoder, query)), "placed")
     yield (
         "… trained again, the query where it was placed as one more slide",
         overview_of(far_of(fitted([*parts, placed]), query)),

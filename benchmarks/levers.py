@@ -65,23 +65,25 @@ training slides loses nearly all.
 TRAINING = """## What is trained on, and how
 
 Every row trains its own encoder, or its own network on one embedding: fold {folds} alone, so that small differences say
-little. Slides with half of their counts, beside the whole ones, are no worse in any score here, but worse in most where five
-sections teach Hippo8, and in all where two embryos teach the third: the default has none. Optimal transport, no dropout of
-genes and slides of other tissues lose in most scores. Minisets of other sizes and fewer candidates change the network alone,
-and hardly what is finished; more candidates cost neighbours.
+little. Slides with half of their counts, beside the whole ones, are no worse in any score here; the default has none, for
+they lost elsewhere (see the end of this page). Optimal transport, no dropout of genes and slides of other tissues lose in
+most scores. Minisets of other sizes and fewer candidates change the network alone, and hardly what is finished; more
+candidates cost neighbours.
 """
 
 OUTRO = """
 ## Tried and not kept
 
-While ipar was developed, the following was tried on folds like these and, for the last three, on embryo slides. It did not
-help on average, or paid more in one score than it brought in another; no run of it is kept here:
+While ipar was developed, the following was tried on folds like these or on embryo slides. It did not help on average, or paid
+more in one score, or in time, than it brought in another; no run of it is kept here:
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 60 components instead of 30;
   components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an
   embryo, better for the perceptrons and worse for the set encoder; worse on a brain section; another technology would be
-  lost); three times the steps for the perceptrons (an embryo: Spearman +.01, E_geo −.06, most of it gone beside a set
-  encoder of weight 2, for three times their time); fewer genes dropped on a panel of 351 (+.01, fewer neighbours);
+  lost); three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
+  encoder counts double, for three times their time); fewer genes dropped on a panel of 351 (better ranks of distances,
+  fewer neighbours); slides with half of their counts beside the whole ones (worse in most scores where five sections teach
+  Hippo8, and in all where two embryos teach the third);
 - layout: smoothing coordinates over a neighbour graph;
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);

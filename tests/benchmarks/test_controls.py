@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.spatial.distance import pdist
 from sklearn.model_selection import KFold
 
 import controls
 import frames
 import networks
+from ipar import baselines
 from ipar.metrics import luna_spearman
 
 
@@ -36,6 +39,17 @@ def test_control_places_an_unseen_slide(slides, short, name):
     assert layout.shape == slides.truth.shape
     assert np.isfinite(layout).all()
     assert luna_spearman(slides.truth, layout) > 0.6
+
+
+@pytest.mark.parametrize("name", ["distance_embedding", "common_frame_mlp", "set_transformer"])
+def test_the_level_of_a_slide_tells_only_where_slides_are_not_centred(slides, short, monkeypatch, name):
+    monkeypatch.setattr(baselines, "distance_embedding_mds", partial(baselines.distance_embedding_mds, n_steps=20))
+    raised = slides.train.copy()
+    raised.X = raised.X.toarray() if sparse.issparse(raised.X) else raised.X.copy()
+    raised.X[(raised.obs["slide"] == "MOB2").to_numpy()] += 1  # all genes of one slide
+    for control, told in ((controls.CONTROLS[name], False), (controls.CONTROLS[f"{name}_uncentred"], True)):
+        before, after = (pdist(control(train, slides.query, 0)) for train in (slides.train, raised))
+        assert (np.corrcoef(before, after)[0, 1] < 0.999) == told
 
 
 def test_references_read_the_truth_they_are_given(slides, short):

@@ -20,7 +20,6 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear
 _LOOSER_GAIN, _RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
 _WEIGHT_COST, _SHARPENING_COST = 0.01, 0.1  # shares of E_geo that may be paid, each for what it buys
-_HIT_MIN = 1e-6
 _MAX_CELLS = 1500  # scores of more cells take long and say the same
 
 
@@ -145,20 +144,18 @@ def choose_finish(
     chosen, finished = None, blends[weight]
     for how in (mild, replace(mild, hold=_FIRMER_HOLD)):
         sharp, cost, found = sharpened(how)
-        if found > hit and (
-            cost <= (1 + _SHARPENING_COST) * energy or _pays(found / max(hit, _HIT_MIN), cost / energy)
-        ):
+        if found > hit and (cost <= (1 + _SHARPENING_COST) * energy or _pays(found, hit, cost / energy)):
             chosen, finished = how, sharp
             break
     if chosen == mild:
         looser = replace(mild, hold=_LOOSER_HOLD)
         sharp, dearer, more = sharpened(looser)
-        if more / found - 1 >= _LOOSER_GAIN and _pays(more / found, dearer / cost):
+        if more / found - 1 >= _LOOSER_GAIN and _pays(more, found, dearer / cost):
             chosen, finished = looser, sharp
     table = pd.DataFrame(rows, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
     return Finish(weight, chosen, finished, table, neighbors)
 
 
-def _pays(neighbors: float, energy: float) -> bool:
-    """Whether so many times the true neighbours are worth so many times E_geo."""
-    return neighbors - 1 >= _RATE * (energy - 1)
+def _pays(hit: float, before: float, energy: float) -> bool:
+    """Whether the share of true neighbours, from ``before`` to ``hit``, is worth so many times E_geo."""
+    return hit - before >= _RATE * (energy - 1) * before
