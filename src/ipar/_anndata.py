@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EMBED = "X_ipar_embed"
 EMBED_RECORD = "ipar_embed"
+OVERVIEW_SUFFIX = "_overview"  # of the key of the embedding that it stands beside
 CANDIDATES = "ipar_candidates"
 COORDS = "X_ipar"
 RECYCLES = "X_ipar_recycles"

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import ipar.tl._fit as fit_module
 from ipar.metrics import luna_spearman
 from ipar.model import load
 from ipar.model._io import model_state
@@ -71,6 +72,7 @@ def test_embedding_and_candidates_are_made_where_they_are_missing(
     found = fit_briefly(slides, inputs="pca", n_neighbors=30, random_state=3)
     assert changes() == {
         ("obsm", "X_ipar_embed"),
+        ("obsm", "X_ipar_embed_overview"),
         ("obsp", "ipar_candidates_distances"),
         ("obsp", "ipar_candidates_connectivities"),
         ("uns", "ipar_candidates"),
@@ -80,6 +82,24 @@ def test_embedding_and_candidates_are_made_where_they_are_missing(
     embed(by_hand, "slide", random_state=3, **settings.hasty)
     candidates(by_hand, 30, random_state=3)
     assert same_weights(found, fit_briefly(by_hand, random_state=3))
+
+
+def test_the_finish_is_chosen_by_what_prediction_reads(train, fit_briefly, monkeypatch):
+    given = []
+    real = fit_module.choose_finish
+
+    def choosing(layout, h, far, coords, **options):
+        given.append((far, coords))
+        return real(layout, h, far, coords, **options)
+
+    monkeypatch.setattr(fit_module, "choose_finish", choosing)
+    model = fit_briefly(train)
+    left = (train.obs["slide"] == model.record["validation_slide"]).to_numpy()
+    assert np.array_equal(given[0][0], train.obsm["X_ipar_embed_overview"][left])
+    np.testing.assert_allclose(given[0][1], train.obsm["spatial"][left], rtol=1e-6)
+    del train.obsm["X_ipar_embed_overview"]  # as before it was kept
+    fit_briefly(train)
+    assert np.array_equal(given[1][0], train.obsm["X_ipar_embed"][left][:, model.encoder.global_columns])
 
 
 def test_a_layer_is_passed_on_to_the_embedding(slides, fit_briefly, hasty_encoder):

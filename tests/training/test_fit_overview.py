@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from ipar.geometry import gauge_fix
 from ipar.training import OverviewTraining, fit_overview
-from ipar.training._fit_overview import embedding_distances
+from ipar.training._fit_overview import _stress, embedding_distances
 
 BRIEF = OverviewTraining(n_steps=60, batch_size=2, size=(40, 60), lr=2e-3)
 
@@ -28,6 +28,19 @@ def test_distances_by_matrix_product_are_distances():
     found = embedding_distances(h)
     apart = ~torch.eye(9, dtype=torch.bool)
     torch.testing.assert_close(found[:, apart], torch.cdist(h, h)[:, apart])
+
+
+def test_the_loss_is_the_mean_over_pairs_and_equal_cells_pull_nowhere():
+    h = torch.randn(3, 8, 4, dtype=torch.float64)
+    h[:, 1] = h[:, 0]
+    h.requires_grad_()
+    c = torch.randn(3, 8, 2, dtype=torch.float64)
+    c[:, 1] = c[:, 0]
+    found = _stress(h, c)
+    expected = np.mean([np.square(pdist(a) - pdist(b)) for a, b in zip(h.detach().numpy(), c.numpy(), strict=True)])
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+    found.backward()
+    assert torch.isfinite(h.grad).all()
 
 
 def test_distances_across_an_unseen_slide_are_learned():

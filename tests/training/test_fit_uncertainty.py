@@ -28,7 +28,11 @@ def sections(n_slides, *, n=240, seed=0, noise=1.0):
 
 @pytest.fixture(scope="module")
 def fit():
-    return fit_uncertainty(*sections(3), FAR)
+    return fitted_to(*sections(3))
+
+
+def fitted_to(h, coords):
+    return fit_uncertainty(h, [x[:, FAR] for x in h], coords)
 
 
 def overview(h):
@@ -57,7 +61,7 @@ def test_what_is_said_of_it_holds_on_an_unseen_section(fit):
 def test_where_nothing_tells_errors_the_figure_says_so():
     h, coords = sections(3)
     rng = np.random.default_rng(1)
-    fit = fit_uncertainty(h, [rng.permutation(x) for x in coords], FAR)
+    fit = fitted_to(h, [rng.permutation(x) for x in coords])
     assert abs(fit.spearman) < 0.2
     # the level is still right: everything is about as wrong as everything else
     assert np.ptp(fit.head.knots[1]) < 0.3 * fit.head.knots[1].mean()
@@ -79,8 +83,19 @@ def test_scaled_to_the_finished_layout(fit):
 
 def test_frames_of_slides_do_not_matter_and_the_seed_repeats(fit, global_random_state):
     h, coords = sections(3)
-    moved = fit_uncertainty(h, [0.01 * x[:, ::-1] + 40 for x in coords], FAR)
+    moved = fitted_to(h, [0.01 * x[:, ::-1] + 40 for x in coords])
     np.testing.assert_allclose(moved.head.weights, fit.head.weights, rtol=1e-2, atol=1e-3)
-    again = fit_uncertainty(*sections(3), FAR)
+    again = fitted_to(*sections(3))
     assert np.array_equal(again.head.landmarks, fit.head.landmarks)
     assert np.array_equal(again.head.weights, fit.head.weights)
+
+
+def test_a_space_of_its_own_for_every_slide_is_no_harm(fit):
+    h, coords = sections(3)
+    rng = np.random.default_rng(2)
+    turns = [np.linalg.qr(rng.normal(size=(D - 4, D - 4)))[0] for _ in h]
+    turned = fit_uncertainty(
+        h, [(x[:, FAR] @ turn).astype(np.float32) for x, turn in zip(h, turns, strict=True)], coords
+    )
+    assert turned.spearman == pytest.approx(fit.spearman, abs=0.02)
+    np.testing.assert_allclose(turned.head.knots, fit.head.knots, rtol=0.05, atol=0.05)

@@ -72,9 +72,10 @@ def test_the_encoder_gives_what_was_scored(encoder, tissue):
 
 def test_scores_are_those_of_the_first_two_components(encoder, tissue):
     slide, genes = tissue[0][0], tissue[1]
-    found = score_weights(encoder, slide, genes, 0).set_index("weight")
     one = pd.Categorical(np.zeros(slide.expression.shape[0], dtype=int))
-    far = encoder.transform_with_overview(slide.expression, genes, one)[1].astype(float)
+    far = encoder.transform_with_overview(slide.expression, genes, one)[1]
+    found = score_weights(encoder, far, slide.coords, 0).set_index("weight")
+    far = far.astype(float)
     for weight in OVERVIEW_WEIGHTS:
         x = np.concatenate(
             [far[:, : -encoder.overview.n_output], weight * far[:, -encoder.overview.n_output :]], axis=1
@@ -90,28 +91,30 @@ def test_an_encoder_without_a_set_encoder_has_no_weight(encoder):
         weighted(replace(encoder, overview=None), np.zeros((3, 4), dtype=np.float32), 2.0)
 
 
-def test_no_set_encoder_votes_on_a_slide_it_has_seen(tissue, settings, monkeypatch):
+def test_every_slide_is_seen_and_voted_on_by_encoders_that_never_saw_it(tissue, settings, monkeypatch):
     slides, genes = tissue
-    seen, scored = [], []
-    real_fit, real_score = module.fit_encoder, module.score_weights
+    made = []
+    real = module.fit_encoder
 
     def fitting(kept, *args, overview=False, **options):
+        found = real(kept, *args, overview=overview, **options)
         if overview:
-            seen.append([slide.name for slide in kept])
-        return real_fit(kept, *args, overview=overview, **options)
-
-    def scoring(whole, slide, *args):
-        scored.append((slide.name, seen[-1]))
-        return real_score(whole, slide, *args)
+            made.append(({slide.name for slide in kept}, found["pca"]))
+        return found
 
     monkeypatch.setattr(module, "fit_encoder", fitting)
-    monkeypatch.setattr(module, "score_weights", scoring)
     found = fit_embedding(slides, genes, inputs="pca", recipe=settings.hasty["recipe"], n_folds=3, random_state=0)
-    assert len(scored) == 2  # two folds vote
-    assert all(name not in kept and len(kept) == 2 for name, kept in scored)
-    assert seen[-1] == ["a", "b", "c"]
-    assert found.encoder.overview_weight in OVERVIEW_WEIGHTS
-    assert found.overview_choice["weight"].tolist() == list(OVERVIEW_WEIGHTS)
+    weight = found.encoder.overview_weight
+    assert weight in OVERVIEW_WEIGHTS
+    assert made[-1][0] == {"a", "b", "c"}
+    votes = []
+    for slide, kept in zip(slides, found.cross_fitted_overview, strict=True):
+        (unseen,) = [encoder for names, encoder in made if slide.name not in names]
+        one = pd.Categorical(np.zeros(slide.expression.shape[0], dtype=int))
+        _, far = replace(unseen, overview_weight=weight).transform_with_overview(slide.expression, genes, one)
+        np.testing.assert_allclose(kept, far, rtol=1e-4, atol=1e-4)
+        votes.append(score_weights(unseen, weighted(unseen, far, 1 / weight), slide.coords, 0))
+    np.testing.assert_allclose(found.overview_choice, choose_weight(votes)[1], rtol=1e-3)
 
 
 def test_coordinates_in_three_dimensions_leave_the_weight_alone(tissue, settings):
@@ -120,3 +123,4 @@ def test_coordinates_in_three_dimensions_leave_the_weight_alone(tissue, settings
     found = fit_embedding(deep, genes, inputs="pca", recipe=settings.hasty["recipe"], random_state=0)
     assert found.encoder.overview_weight == 1.0
     assert found.overview_choice.empty
+    assert found.cross_fitted_overview == []

@@ -127,7 +127,7 @@ class IPALite:
                 n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
             )
             method = "consensus"
-        across = h[:, self.encoder.global_columns] if far is None else far
+        across = self._far(h, far)
         if weight:
             overview = principal_layout(torch.from_numpy(np.ascontiguousarray(across, dtype=np.float32)))
             layouts = blend_layouts(layouts, overview, weight)
@@ -139,13 +139,15 @@ class IPALite:
         recycles[:, order] = align_recycles(layouts).numpy()
         return Layout(recycles, method)
 
-    def expected_error(self, h: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def expected_error(
+        self, h: NDArray[np.float32], far: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32] | None:
         """How far each cell of a layout may be expected from its true place.
 
         Parameters
         ----------
-        h
-            Embeddings of one set of cells, ``(n, d)``.
+        h, far
+            As in :meth:`layout`, of one set of cells.
 
         Returns
         -------
@@ -154,7 +156,10 @@ class IPALite:
         """
         if self.uncertainty is None:
             return None
-        return self.uncertainty.expected_error(h, h[:, self.encoder.global_columns])
+        return self.uncertainty.expected_error(h, self._far(h, far))
+
+    def _far(self, h: NDArray[np.float32], far: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return h[:, self.encoder.global_columns] if far is None else far
 
     @torch.no_grad()
     def _lay_out(self, h: Tensor) -> Tensor:

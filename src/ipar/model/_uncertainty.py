@@ -63,7 +63,7 @@ class UncertaintyHead:
         Parameters
         ----------
         h, far
-            Embeddings of one slide and their columns that were taught distances across the tissue, ``(n, d)``.
+            Embeddings of one slide and what tells distances across it, ``(n, d)``.
         """
         z = head_input(h, far, self.centre, self.axes)
         parts = [z[start : start + _CHUNK] for start in range(0, len(z), _CHUNK)]
@@ -82,14 +82,14 @@ def trouble_signs(h: NDArray[np.float32], far: NDArray[np.float32]) -> FloatArra
     Parameters
     ----------
     h, far
-        Embeddings of one slide, at least four cells, and their columns that were taught distances across the tissue.
+        Embeddings of one slide, at least four cells, and what tells distances across it, ``(n, d)``.
 
     Returns
     -------
     NDArray
         ``(n, 8)``: spread of a cell's 15 nearest in the embedding over the overview's layout, distance of their mean from
         the cell, cosine distance to the nearest and to the last of them, share of them that are neighbours in the layout
-        too, radius in the layout, norm of the distance-taught part of the embedding, and share of it in the plane. Ranks,
+        too, radius in the layout, norm of what tells distances, and share of it in the plane. Ranks,
         because slides that an encoder has not seen differ in size and density.
     """
     n = len(h)

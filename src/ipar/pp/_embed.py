@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ipar._anndata import EMBED, EMBED_RECORD, check_distinct, check_slide_sizes, get_coords, get_slides, record
+from ipar._anndata import (
+    EMBED,
+    EMBED_RECORD,
+    OVERVIEW_SUFFIX,
+    check_distinct,
+    check_slide_sizes,
+    get_coords,
+    get_slides,
+    record,
+)
 from ipar._device import get_device
 from ipar._expression import Expression, get_expression, warn_empty_cells
 from ipar._seed import as_seed
@@ -99,6 +109,10 @@ def embed(
 
     ``.obsm[key_added]``
         Embedding, float32, ``(n, 128)`` or ``(n, 192)`` for ``"both"``; RMS row norm about 9.4.
+    ``.obsm[key_added + "_overview"]``
+        What tells distances across the slide, float32, ``(n, d)``: the blocks of the embedding that were taught them and the
+        set encoder's output at its weight, cross-fitted too, in a space of its own for every slide. By it
+        :func:`ipar.tl.fit_ipalite` chooses how a layout is finished (training in two dimensions only).
     ``.uns["ipar_embed"]``
         The encoder as plain arrays, parameters, and the tables of the choices of inputs and components and of the weight
         of the set encoder (training only).
@@ -128,8 +142,9 @@ def embed(
     if model is not None:
         slides = get_slides(adata, library_key)
         adata.obsm[key_added] = model.encoder.transform(expression.matrix, expression.genes, slides)
+        adata.obsm.pop(key_added + OVERVIEW_SUFFIX, None)  # it speaks of the embedding that was just replaced
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
-            del adata.uns[EMBED_RECORD]  # it speaks of the embedding that was just replaced
+            del adata.uns[EMBED_RECORD]  # and so does this
         return adata if copy else None
     slides = get_slides(adata, _needed(library_key), minimum=2)
     check_slide_sizes(slides)
@@ -170,11 +185,11 @@ def split_slides(expression: Expression, coords: Any, slides: pd.Categorical) ->
 
 
 def _write(adata: AnnData, fit: EmbeddingFit, slides: pd.Categorical, key_added: str) -> None:
-    embedding = np.empty((adata.n_obs, fit.encoder.n_output), dtype=np.float32)
-    for name, own in zip(slides.categories, fit.cross_fitted, strict=True):
-        embedding[np.flatnonzero(slides == name)] = own
     config, arrays = encoder_state(fit.encoder)
-    adata.obsm[key_added] = embedding
+    adata.obsm[key_added] = _joined(fit.cross_fitted, slides)
+    adata.obsm.pop(key_added + OVERVIEW_SUFFIX, None)
+    if fit.cross_fitted_overview:
+        adata.obsm[key_added + OVERVIEW_SUFFIX] = _joined(fit.cross_fitted_overview, slides)
     adata.uns[EMBED_RECORD] = {
         "encoder": {"config": json.dumps(config), "arrays": arrays},
         "inputs": fit.encoder.record["inputs"],
@@ -184,6 +199,14 @@ def _write(adata: AnnData, fit: EmbeddingFit, slides: pd.Categorical, key_added:
         "slides": np.asarray(slides.categories.astype(str), dtype=object),
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
+
+
+def _joined(parts: list[NDArray[np.float32]], slides: pd.Categorical) -> NDArray[np.float32]:
+    """Rows of every slide, in the order of the cells."""
+    whole = np.empty((len(slides), parts[0].shape[1]), dtype=np.float32)
+    for name, part in zip(slides.categories, parts, strict=True):
+        whole[np.flatnonzero(slides == name)] = part
+    return whole
 
 
 def _report(fit: EmbeddingFit) -> None:

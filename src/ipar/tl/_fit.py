@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
 from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
-from ipar.tl._fitting import embedding_of, own_components, verdict, with_epochs
+from ipar.tl._fitting import embedding_of, overview_of, own_components, verdict, with_epochs
 from ipar.training._fit_finish import Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
@@ -159,12 +159,13 @@ def fit_ipalite(
     }
     model = _assemble(adata, fit, k, miniset_size, settings)
     some = [cells[pick_cells(len(cells), random_state)] for cells in rows]
-    left = some[fit.validation_slide]
     own = own_components(adata, model.encoder, rows[fit.validation_slide], layer)
     own = own[pick_cells(len(own), random_state)]
-    model, finish = _finished(model, fit, embedding[left], coords[left], own, random_state)
-    seen = [embedding[cells] for cells in some], [coords[cells] for cells in some]
-    model, ranks = _with_uncertainty(model, *seen, fit.validation_slide, finish, random_state)
+    kept = embedding, overview_of(adata, model.encoder), coords
+    h, far, true = ([part[cells] for cells in some] for part in kept)
+    seen = _Seen(h, far, true, fit.validation_slide)
+    model, finish = _finished(model, fit, seen, own, random_state)
+    model, ranks = _with_uncertainty(model, seen, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
     return model
 
@@ -205,34 +206,32 @@ def _assemble(
     )
 
 
+class _Seen(NamedTuple):
+    """Some cells of every training slide, cross-fitted: embedding, what tells distances, coordinates."""
+
+    h: list[NDArray[np.float32]]
+    far: list[NDArray[np.float32]]
+    coords: list[NDArray[np.float32]]
+    left: int  # the slide that the network was not trained on
+
+
 def _finished(
-    model: IPALite,
-    fit: IPALiteFit,
-    h: NDArray[np.float32],
-    coords: NDArray[np.float32],
-    components: NDArray[np.float32],
-    random_state: int,
+    model: IPALite, fit: IPALiteFit, seen: _Seen, components: NDArray[np.float32], random_state: int
 ) -> tuple[IPALite, Finish]:
     """The model with the steps after the network, chosen on the slide that the network was not trained on."""
     before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu())
+    h, far, coords = (part[seen.left] for part in seen[:3])
     network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
-    far = h[:, model.encoder.global_columns]
     finish = choose_finish(network, h, far, coords, components=components, random_state=random_state)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
 
 
 def _with_uncertainty(
-    model: IPALite,
-    embeddings: list[NDArray[np.float32]],
-    coords: list[NDArray[np.float32]],
-    left: int,
-    finish: Finish,
-    random_state: int,
+    model: IPALite, seen: _Seen, finish: Finish, random_state: int
 ) -> tuple[IPALite, dict[str, float]]:
     """The model with expected errors, to the scale of the finished left-out slide, and how well they rank true ones."""
-    columns = model.encoder.global_columns
-    fit = fit_uncertainty(embeddings, coords, columns, random_state=random_state)
-    head = scaled_to(fit.head, embeddings[left][:, columns], finish.layout, coords[left])
+    fit = fit_uncertainty(seen.h, seen.far, seen.coords, random_state=random_state)
+    head = scaled_to(fit.head, seen.far[seen.left], finish.layout, seen.coords[seen.left])
     ranks = {"uncertainty_spearman": fit.spearman, "certain_half_error": fit.certain_half}
     return replace(model, uncertainty=head), ranks
 

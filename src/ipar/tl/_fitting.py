@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, RECORD, check_distinct, get_slides
+from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, OVERVIEW_SUFFIX, RECORD, check_distinct, get_slides
 from ipar._expression import get_expression
 from ipar.model._encoder import GeometryEncoder
 from ipar.pp import embed
@@ -44,6 +44,14 @@ def embedding_of(
         embed(adata, library_key, **settings)
         adata.uns.pop(CANDIDATES, None)  # they are of another embedding
     return np.asarray(adata.obsm[EMBED], dtype=np.float32)
+
+
+def overview_of(adata: AnnData, encoder: GeometryEncoder) -> NDArray[np.float32]:
+    """What tells distances across every slide, cross-fitted, ``(n, d)``; the embedding's part, where no more was kept."""
+    kept = adata.obsm.get(EMBED + OVERVIEW_SUFFIX)
+    if kept is None:
+        kept = np.asarray(adata.obsm[EMBED])[:, encoder.global_columns]
+    return np.asarray(kept, dtype=np.float32)
 
 
 def own_components(

@@ -154,7 +154,9 @@ def predict_coords(
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = h
-    _write_uncertainty(adata, model, h, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
+    _write_uncertainty(
+        adata, model, (h, far), slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty"
+    )
     record(adata)["attention"] = quadrant_attention(model, h, coords, slides, random_state)
     record(adata)["prediction"] = {
         "method": method,
@@ -193,14 +195,19 @@ def _layouts(
 
 
 def _write_uncertainty(
-    adata: AnnData, model: IPALite, h: NDArray[np.float32], slides: pd.Categorical, key: str
+    adata: AnnData,
+    model: IPALite,
+    embedded: tuple[NDArray[np.float32], NDArray[np.float32]],
+    slides: pd.Categorical,
+    key: str,
 ) -> None:
     if key in adata.obs:
         del adata.obs[key]  # it speaks of coordinates that were just replaced
     if model.uncertainty is None:
         return
+    h, far = embedded
     expected = np.empty(len(h), dtype=np.float32)
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        expected[cells] = model.expected_error(h[cells])
+        expected[cells] = model.expected_error(h[cells], far[cells])
     adata.obs[key] = expected

@@ -18,10 +18,9 @@ from ipar.model._features import equalise_blocks
 from ipar.nn import SharedEncoder
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._localise import FoldScore, Localisability, score_fold, score_of
-from ipar.training._overview_weight import choose_weight, score_weights
+from ipar.training._overview_weight import choose_weight, score_weights, weighted
 
 Form = tuple[Inputs, int]  # what the encoder reads, and how many components
-_N_VOTING = 2  # folds that choose the weight of the set encoder: each trains one of its own
 ALL_INPUTS: tuple[Inputs, ...] = ("pca", "genes", "both")
 
 
@@ -37,17 +36,22 @@ class EmbeddingFit:
         Embedding of every training slide by encoders that never saw its coordinates, in the space of ``encoder``.
         Networks that take embeddings of unseen slides must be trained on these: an encoder separates the slides it was
         trained on far better than any other.
+    cross_fitted_overview
+        What tells distances across every training slide, the set encoder's part at the weight chosen, by encoders that
+        never saw its coordinates, ``(n_s, d)``: as :meth:`GeometryEncoder.transform_with_overview` gives it for an unseen
+        slide, but each in a space of its own. Empty for coordinates in three dimensions.
     localisability
         Scores of the left-out slides and the verdict.
     choice
         Score of every kind of input and number of components, mean over left-out slides.
     overview_choice
-        Rank correlation of distances and E_geo at every weight of the set encoder, mean over the slides that two folds
-        leave out: ``weight, luna_spearman, e_geo``. Empty for coordinates in three dimensions: the weight is 1 then.
+        Rank correlation of distances and E_geo at every weight of the set encoder, mean over left-out slides:
+        ``weight, luna_spearman, e_geo``. Empty for coordinates in three dimensions: the weight is 1 then.
     """
 
     encoder: GeometryEncoder
     cross_fitted: list[NDArray[np.float32]]
+    cross_fitted_overview: list[NDArray[np.float32]]
     localisability: Localisability
     choice: pd.DataFrame
     overview_choice: pd.DataFrame
@@ -109,7 +113,7 @@ def fit_embedding(
     folds = assign_folds(len(slides), n_folds, random_state)
     options: dict[str, Any] = {"random_state": random_state, "device": device}
     by_form: dict[Form, list[tuple[int, GeometryEncoder, FoldScore]]] = {form: [] for form in forms}
-    voting = folds[:_N_VOTING] if slides[0].coords.shape[1] == 2 else []  # layouts are flat
+    voting = folds if slides[0].coords.shape[1] == 2 else []  # layouts are flat
     with tqdm(total=len(folds) + len(voting) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
         for left in folds:
             kept = [slide for i, slide in enumerate(slides) if i not in left]
@@ -120,18 +124,20 @@ def fit_embedding(
         best = max(forms, key=lambda form: means[form])
         final = replace(recipe, n_pcs=best[1])
         found = sorted(by_form[best], key=lambda item: item[0])
-        votes = []
+        overviews: list[tuple[int, NDArray[np.float32], pd.DataFrame]] = []
         for left in voting:
-            votes += _votes([slides[i] for i in left], slides, genes, found[left[0]][1], final, options)
+            overviews += _overviews(left, slides, genes, found[left[0]][1], final, options)
             bar.update()
-        weight, overview_choice = choose_weight(votes)
+        weight, overview_choice = choose_weight([votes for _, _, votes in overviews])
         encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, **options)[best[0]]
         encoder = replace(encoder, overview_weight=weight)
         bar.update()
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
+    overviews.sort(key=lambda item: item[0])
     return EmbeddingFit(
         encoder=encoder,
         cross_fitted=[_cross_fit(out, encoder, slides, i, folds) for i, out, _ in found],
+        cross_fitted_overview=[weighted(encoder, far, weight) for _, far, _ in overviews],
         localisability=Localisability(tuple(score for _, _, score in found)),
         choice=pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"]),
         overview_choice=overview_choice,
@@ -159,26 +165,33 @@ def _fit_forms(
     return fitted
 
 
-def _votes(
-    left: Sequence[Slide],
+def _overviews(
+    left: Sequence[int],
     slides: Sequence[Slide],
     genes: pd.Index,
     fold: GeometryEncoder,
     recipe: EncoderRecipe,
     options: dict[str, Any],
-) -> list[pd.DataFrame]:
-    """What left-out slides say about the weight of a set encoder that did not see them either."""
-    kept = [slide for slide in slides if all(slide is not out for out in left)]
+) -> list[tuple[int, NDArray[np.float32], pd.DataFrame]]:
+    """Left-out slides as the fold's encoder and a set encoder that did not see them either have them, and their votes."""
+    kept = [slide for i, slide in enumerate(slides) if i not in left]
     name: Inputs = fold.record["inputs"]
     trained: dict[str, SharedEncoder] = {part.source: part.net for part in fold.parts}
     whole = fit_encoder(kept, genes, (name,), recipe, overview=True, trained=trained, **options)[name]
-    return [score_weights(whole, slide, genes, options["random_state"]) for slide in left]
+    found = []
+    for i in left:
+        _, far = whole.transform_with_overview(slides[i].expression, genes, _one_slide(slides[i]))
+        found.append((i, far, score_weights(whole, far, slides[i].coords, options["random_state"])))
+    return found
 
 
 def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index) -> NDArray[np.float32]:
     """Embed one slide."""
-    single: pd.Categorical[Any] = pd.Categorical(np.full(slide.expression.shape[0], slide.name))
-    return encoder.transform(slide.expression, genes, single)
+    return encoder.transform(slide.expression, genes, _one_slide(slide))
+
+
+def _one_slide(slide: Slide) -> pd.Categorical[Any]:
+    return pd.Categorical(np.full(slide.expression.shape[0], slide.name))
 
 
 def _score(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, random_state: int) -> FoldScore:

@@ -83,15 +83,20 @@ def fit_overview(
         for _ in range(n_steps):
             x, position = (part.to(device) for part in _draw(features, coords, config, rng))
             h = network(x + config.noise * torch.randn_like(x))
-            apart = ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-            gap = embedding_distances(h) - torch.cdist(position, position)
-            loss = gap[:, apart].square().mean()
+            loss = _stress(h, position)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
     return network.eval()
+
+
+def _stress(h: Tensor, position: Tensor) -> Tensor:
+    """Mean squared difference of embedding distances and true ones, over pairs of sets ``(B, n, d)`` and ``(B, n, 2)``."""
+    gap = (embedding_distances(h) - torch.cdist(position, position)).square()
+    apart = 1 - torch.eye(h.shape[1], device=h.device)  # a product is far faster than picking the pairs
+    return (gap * apart).sum() / (apart.sum() * len(h))
 
 
 def _draw(

@@ -46,8 +46,8 @@ class UncertaintyFit:
 
 def fit_uncertainty(
     embeddings: Sequence[NDArray[np.float32]],
+    far: Sequence[NDArray[np.float32]],
     coords: Sequence[NDArray[np.float32]],
-    global_columns: NDArray[np.intp],
     *,
     random_state: int = 0,
 ) -> UncertaintyFit:
@@ -55,10 +55,9 @@ def fit_uncertainty(
 
     Parameters
     ----------
-    embeddings, coords
-        Cross-fitted embeddings ``(n_s, d)`` and coordinates ``(n_s, 2)`` of the training slides, at least two.
-    global_columns
-        Columns that were taught distances across the tissue: their first two principal components are the overview.
+    embeddings, far, coords
+        Cross-fitted embeddings and what tells distances across the slide ``(n_s, d)``, of which the first two principal
+        components are the overview, and coordinates ``(n_s, 2)`` of the training slides, at least two.
     random_state
         Seed of the landmarks.
     """
@@ -66,7 +65,6 @@ def fit_uncertainty(
     first = max(float(pca.explained_variance_[0]), float(np.finfo(np.float32).tiny))
     scale = _COMPONENT_SCALE / first**0.5
     centre, axes = pca.mean_.astype(np.float64), pca.components_.T.astype(np.float64) * scale
-    far = [h[:, global_columns] for h in embeddings]
     inputs = [head_input(h, f, centre, axes) for h, f in zip(embeddings, far, strict=True)]
     errors = [_overview_errors(f, x) for f, x in zip(far, coords, strict=True)]
     values = []

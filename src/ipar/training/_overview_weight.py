@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,22 +12,25 @@ from numpy.typing import NDArray
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model._consensus import principal_layout
 from ipar.model._encoder import GeometryEncoder
-from ipar.training._fit_encoder import Slide
 from ipar.training._fit_finish import pick_cells
 
 OVERVIEW_WEIGHTS = (1.0, 1.5, 2.0, 3.0)
 _ENERGY_COST = 0.05  # share of E_geo that better ranks of distances may cost
 
 
-def score_weights(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, random_state: int) -> pd.DataFrame:
+def score_weights(
+    encoder: GeometryEncoder, far: NDArray[np.float32], coords: NDArray[np.float32], random_state: int
+) -> pd.DataFrame:
     """Scores of the overview's layout of a left-out slide at every weight of the set encoder.
 
     Parameters
     ----------
     encoder
         Trained without the slide, with a set encoder of weight 1.
-    slide, genes
-        The slide and the names of its genes.
+    far
+        What it says of distances across the slide, ``(n, d)``, see :meth:`GeometryEncoder.transform_with_overview`.
+    coords
+        True coordinates of the slide, ``(n, 2)``.
     random_state
         Seed of the cells and minisets that are scored.
 
@@ -37,12 +39,9 @@ def score_weights(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, rando
     DataFrame
         ``weight, luna_spearman, e_geo``, one row a weight.
     """
-    n = slide.expression.shape[0]
-    one: pd.Categorical[Any] = pd.Categorical(np.zeros(n, dtype=np.int8))
-    _, far = encoder.transform_with_overview(slide.expression, genes, one)
-    some = pick_cells(n, random_state)
+    some = pick_cells(len(far), random_state)
     layouts = [_layout(weighted(encoder, far, weight)[some]) for weight in OVERVIEW_WEIGHTS]
-    true = slide.coords[some]
+    true = coords[some]
     return pd.DataFrame(
         {
             "weight": OVERVIEW_WEIGHTS,
