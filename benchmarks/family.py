@@ -75,7 +75,7 @@ def train(member: Member, slides: Embedded, seed: int, budget: Budget) -> tuple[
     config = member.config() if member.gated else replace(member.config(), beta=0.0)
     plan = MinisetPlan(budget.n_minisets, budget.size, member.n_neighbors)
     fit = fit_networks(slides.train, slides.coords, config=config, training=recipe, plan=plan, random_state=seed)
-    return fit.net, fit.gate, fit.beta if member.gated else 0.0, fit.best_epoch + 1
+    return fit.net, fit.gate, fit.unseen_beta if member.gated else 0.0, fit.best_epoch + 1
 
 
 @torch.no_grad()

@@ -81,7 +81,9 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an
   embryo, better for the perceptrons and worse for the set encoder; worse on a brain section; another technology would be
   lost); three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
-  encoder counts double, for three times their time); fewer genes dropped on a panel of 351 (better ranks of distances,
+  encoder counts double; on a section that five others teach nothing; for three times their time); three set encoders
+  instead of one (on that section ranks better by .005, on the embryo worse by .010, more neighbours on both, for two more
+  trainings of the dearest part); fewer genes dropped on a panel of 351 (better ranks of distances,
   fewer neighbours); slides with half of their counts beside the whole ones (worse in most scores where five sections teach
   Hippo8, and in all where two embryos teach the third);
 - layout: smoothing coordinates over a neighbour graph;

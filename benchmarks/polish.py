@@ -35,7 +35,7 @@ def measure(slides: Embedded, seed: int, budget: family.Budget) -> dict[str, Any
     mean = sum(budget.size) // 2
     consensus = ConsensusPlan(direct_max=budget.size[1], subset_size=mean, n_anchors=mean // 3)
     encoder: Any = None  # everything is embedded already
-    model = IPALite(encoder, fit.net, fit.gate, fit.beta, plan.n_neighbors, consensus)
+    model = IPALite(encoder, fit.net, fit.gate, fit.unseen_beta, plan.n_neighbors, consensus)
     coords = model.layout(
         h, far=h[:, h.shape[1] // 2 :], random_state=seed
     ).coords  # the half that was taught distances

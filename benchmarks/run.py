@@ -81,6 +81,7 @@ def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[s
         "overview_weight": model.encoder.overview_weight,
         "global_weight": model.global_weight,
         "sharpening": model.sharpening and asdict(model.sharpening),
+        "finish": json.loads(train.uns["ipar"]["fit"]["finish"].to_json(orient="records", double_precision=4)),
     }
     uncertainty = query.obs["ipar_uncertainty"].to_numpy()
     return query.obsm["X_ipar"], uncertainty, {"localisability": verdict, "chosen": chosen}

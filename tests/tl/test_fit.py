@@ -141,15 +141,22 @@ def test_a_longer_fit_keeps_its_best_epoch(train, fit, settings):
     assert record["history_best"] == counted["epoch"][counted["val_gated"].idxmin()]
 
 
+def test_beta_is_the_trained_one_after_a_second_training(train, fitted, fit_briefly):
+    # the sweep speaks of networks that had seen fewer slides
+    assert fitted.model.beta == fitted.model.net.config.beta
+    once = fit_briefly(train, refit=False)
+    assert once.beta == train.uns["ipar"]["fit"]["unseen_beta"]
+
+
 def test_beta_is_the_best_of_the_sweep_or_as_good_as_it(fitted):
     record = fitted.train.uns["ipar"]["fit"]
     betas = record["betas"].set_index("beta")["e_geo"]
     assert betas.index.tolist() == [0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4]
     assert record["beta"] == fitted.model.beta
-    if record["beta"] == fitted.model.net.config.beta:  # not left for less than a twentieth of the energy
-        assert 0.95 * betas[record["beta"]] < betas.min()
+    if record["unseen_beta"] == fitted.model.net.config.beta:  # not left for less than a twentieth of the energy
+        assert 0.95 * betas[record["unseen_beta"]] < betas.min()
     else:
-        assert betas[record["beta"]] == betas.min()
+        assert betas[record["unseen_beta"]] == betas.min()
 
 
 def test_seeds(train, fit_briefly):

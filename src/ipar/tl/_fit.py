@@ -57,9 +57,10 @@ def fit_ipalite(
     """Learn to place cells from slides with coordinates.
 
     Runs :func:`ipar.pp.embed` and :func:`ipar.pp.candidates` where their results are missing. The layout network is
-    trained on the cross-fitted embeddings with one slide left out, on which the number of epochs and the gate's weight
-    β are chosen, and then again on all slides. What follows the network, the weight of the overview and the sharpening of
-    neighbourhoods, is chosen on the left-out slide as well. Ctrl-C ends the training and keeps the best weights so far.
+    trained on the cross-fitted embeddings with one slide left out, on which the number of epochs is chosen, and the gate's
+    weight β too, where there is no second training; with few slides it is trained again on all of them, and keeps the β of
+    the training. What follows the network, the weight of the overview and the sharpening of neighbourhoods, is chosen on
+    the left-out slide as well. Ctrl-C ends the training and keeps the best weights so far.
 
     Parameters
     ----------
@@ -108,10 +109,10 @@ def fit_ipalite(
     ``.uns["ipar"]["history_best"]``
         The epoch chosen.
     ``.uns["ipar"]["fit"]``
-        β and the energies it was chosen by, the slide left out, settings; ``"finish"`` is the table by which the weight of
-        the overview and the strength of the sharpening were chosen on that slide, ``"neighbors"`` that by which the share
-        of a slide's own principal components was; ``"uncertainty_spearman"`` and
-        ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out.
+        β, ``"unseen_beta"``, that of the run with a slide left out, and the energies it was chosen by, that slide, settings;
+        ``"finish"`` is the table by which the weight of the overview and the strength of the sharpening were chosen on that
+        slide, ``"neighbors"`` that by which the share of a slide's own principal components was; ``"uncertainty_spearman"``
+        and ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
 
@@ -219,7 +220,7 @@ def _finished(
     model: IPALite, fit: IPALiteFit, seen: _Seen, components: NDArray[np.float32], random_state: int
 ) -> tuple[IPALite, Finish]:
     """The model with the steps after the network, chosen on the slide that the network was not trained on."""
-    before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu())
+    before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu(), beta=fit.unseen_beta)
     h, far, coords = (part[seen.left] for part in seen[:3])
     network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
     finish = choose_finish(network, h, far, coords, components=components, random_state=random_state)
@@ -241,6 +242,7 @@ def _write(adata: AnnData, model: IPALite, fit: IPALiteFit, finish: Finish, sett
     settings_json, arrays = model_state(model)
     written["history"] = fit.history
     written["history_best"] = fit.best_epoch
-    written["fit"] = {**settings, "beta": fit.beta, "betas": fit.betas, "n_neighbors": model.n_neighbors}
+    written["fit"] = {**settings, "beta": fit.beta, "unseen_beta": fit.unseen_beta, "betas": fit.betas}
+    written["fit"]["n_neighbors"] = model.n_neighbors
     written["fit"] |= {"global_weight": finish.global_weight, "finish": finish.table, "neighbors": finish.neighbors}
     written["model"] = {"config": json.dumps(settings_json), "arrays": arrays}

@@ -110,7 +110,7 @@ def choose_finish(
     layout
         The network's layout of the left-out slide, ``(n, 2)``.
     h, far
-        Cross-fitted embedding and the part of it that was taught distances across the tissue, ``(n, d)``.
+        Cross-fitted embedding and what tells distances across the slide, as prediction will read it, ``(n, d)``.
     coords
         True coordinates, ``(n, 2)``.
     components

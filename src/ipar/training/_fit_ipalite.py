@@ -53,7 +53,11 @@ class IPALiteFit:
     unseen
         The networks as they were before the left-out slide was trained on too: for choices that are made on it.
     beta
-        The gate's weight that laid out the validation slide best, or the trained one where that is as good as it.
+        The gate's weight of the networks: the trained one where they were trained again, for what suits a gate that has
+        seen fewer slides, half of them at worst, does not suit this one; otherwise ``unseen_beta``.
+    unseen_beta
+        The gate's weight by which the networks laid out the slide that they had not seen best, or the trained one where
+        that is as good as it.
     betas
         E_geo of the validation slide at every β tried.
     history
@@ -68,6 +72,7 @@ class IPALiteFit:
     gate: EdgeGate
     unseen: tuple[IPALiteNet, EdgeGate]
     beta: float
+    unseen_beta: float
     betas: pd.DataFrame
     history: pd.DataFrame
     best_epoch: int
@@ -128,11 +133,13 @@ def fit_networks(
     slides = [(torch.from_numpy(h), torch.from_numpy(x)) for h, x in zip(embeddings, coords, strict=True)]
     fit = train_left_out(slides, draw, train, n_validation=_N_VALIDATION, refit=refit, random_state=random_state)
     energies = sweep_beta(*fit.unseen, fit.held_out, BETAS)
+    unseen_beta = choose_beta(energies, shape.beta)
     return IPALiteFit(
         net=fit.net,
         gate=fit.gate,
         unseen=fit.unseen,
-        beta=choose_beta(energies, shape.beta),
+        beta=unseen_beta if fit.net is fit.unseen[0] else shape.beta,
+        unseen_beta=unseen_beta,
         betas=pd.DataFrame({"beta": BETAS, "e_geo": energies}),
         history=fit.run.history,
         best_epoch=fit.run.best_epoch,
