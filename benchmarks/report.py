@@ -27,6 +27,13 @@ Stress-1 and E_geo. Peers are published methods, run from their packages by `ben
 """
 
 
+OLDER = (
+    "†: older than two changes of what is chosen after the training. The gate's weight of a network that is trained again on all "
+    "slides (three or fewer) is now that of its training, 2, and the share of the overview and the expected errors are now "
+    "chosen with the set encoder as prediction reads it. Where β is 2 or the share of the overview 1, the first changes nothing."
+)
+
+
 def write_report(results: Results, options: argparse.Namespace) -> None:
     """Write ``results.json`` beside the cached files and the markdown page, or print it."""
     folder = Path(options.out)
@@ -143,8 +150,11 @@ def footer(results: Results, options: argparse.Namespace) -> str:
             sharp = chosen.get("sharpening") or {"hold": "not sharpened", "own": "–"}
             values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs")]
             values += [chosen.get("overview_weight", 1.0), chosen.get("global_weight", "–")]
-            row = [task, run.get("seed", i), *values, sharp["hold"], sharp["own"]]
+            seed = f"{run.get('seed', i)}{'' if 'finish' in chosen else '†'}"
+            row = [task, seed, *values, sharp["hold"], sharp["own"]]
             lines.append("| " + " | ".join(map(str, row)) + " |")
+    if any("†" in line.split("|")[2] for line in lines[4:]):
+        lines += ["", OLDER]
     before = [task for task, by_method in results.items() for run in by_method.get("iga", []) if not components(run)]
     if before:
         lines += [

@@ -125,6 +125,18 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     assert row((tmp_path / "page.md").read_text(), "ob | no").endswith(" | – |")
 
 
+def test_runs_older_than_the_present_choices_are_marked(results, folder, tmp_path):
+    results["ob"]["ipar"][1]["chosen"] = {"inputs": "pca", "beta": 2.0, "finish": []}
+    report.write_report(results, make_options(folder, tmp_path))
+    page = (tmp_path / "page.md").read_text()
+    assert row(page, "ob | 0† | pca | – | 2.0")
+    assert row(page, "ob | 1 | pca | – | 2.0")
+    assert page.count(report.OLDER) == 1
+    results["ob"]["ipar"][0]["chosen"]["finish"] = []
+    report.write_report(results, make_options(folder, tmp_path))
+    assert "†" not in (tmp_path / "page.md").read_text()
+
+
 def test_differences_are_paired(results, folder, tmp_path):
     results["ob"]["pca_knn"] = runs([0.5, 0.75], [1.0, 1.5])  # moves with ipar: the differences do not spread
     report.write_report(results, make_options(folder, tmp_path))
