@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anndata as ad
 import numpy as np
@@ -15,9 +16,18 @@ import torch
 from scipy import sparse
 
 import ipar
+from ipar.metrics import e_geo_minisets
 from ipar.model import IGA, IPALite
 from ipar.nn import IGAConfig, IPALiteConfig
-from ipar.training import EncoderRecipe, EncoderTraining, FlowTraining, IPALiteTraining, OverviewTraining
+from ipar.training import (
+    EncoderRecipe,
+    EncoderTraining,
+    FlowTraining,
+    IPALiteTraining,
+    OverviewTraining,
+    _fit_finish,
+    _overview_weight,
+)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # a worker a core: threads of its own, or of the processes it starts, would only get into another one's way
@@ -121,6 +131,15 @@ class Bad:
     spoil: Callable[[ad.AnnData], ad.AnnData]
     error: type[Exception]
     remedy: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_minisets():
+    """Choices after a training read two minisets instead of twenty: they take most of the time of a fit that is this small."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_overview_weight, _fit_finish):
+            patch.setattr(module, "e_geo_minisets", partial(e_geo_minisets, n_minisets=2))
+        yield
 
 
 @pytest.fixture(scope="session")

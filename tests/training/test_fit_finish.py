@@ -16,6 +16,11 @@ QUICK = Sharpening(n_steps=60)
 LOOSER = replace(QUICK, hold=0.3)
 
 
+@pytest.fixture(autouse=True)
+def all_minisets(monkeypatch):
+    monkeypatch.setattr(_fit_finish, "e_geo_minisets", e_geo_minisets)
+
+
 @pytest.fixture(scope="module")
 def slide():
     rng = np.random.default_rng(0)
