@@ -43,6 +43,14 @@ def disparity(a, b):
     return procrustes(a, b)[2]
 
 
+def test_expected_errors_read_what_the_layout_reads(query, model, place):
+    place(query, model)
+    one = pd.Categorical(np.zeros(query.n_obs, dtype=int))
+    h, far = model.encoder.transform_with_overview(query.X, query.var_names, one)
+    np.testing.assert_allclose(query.obs["ipar_uncertainty"], model.expected_error(h, far), rtol=1e-4)
+    assert not np.allclose(query.obs["ipar_uncertainty"], model.expected_error(h), rtol=1e-3)
+
+
 def test_what_is_written(query, model, place, unchanged, global_random_state):
     changes = unchanged(query)
     coords = place(query, model)
