@@ -13,8 +13,10 @@ NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 SHORT = """
 import functools
 import ipar
-from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining
+from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining, _fit_finish, _overview_weight
 
+for _module in (_fit_finish, _overview_weight):
+    _module.e_geo_minisets = functools.partial(_module.e_geo_minisets, n_minisets=2)
 _few = EncoderTraining(n_steps=40, batch_size=256)
 _recipe = EncoderRecipe(pca_training=_few, genes_training=_few, overview_training=OverviewTraining(n_steps=5))
 ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
