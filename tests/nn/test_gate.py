@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import erf
 
-from ipar.nn import EdgeGate, dense_gate
+from ipar.nn import EdgeGate, _gate, dense_gate
 
 D, N, M = 10, 30, 200
 
@@ -100,6 +100,21 @@ def test_dense_scores_lie_on_candidates_and_are_zero_elsewhere(dtype):
         expected = explicit(gate, h[b], source, target)[:, 0]
         atol = 1e-5 if dtype is None else 0.02
         assert np.allclose(dense[b][candidates[b]].detach(), expected, atol=atol)
+
+
+def test_edges_read_in_pieces_have_the_scores_and_gradients_of_all_at_once(monkeypatch):
+    gate, h = EdgeGate(D).double(), torch.randn(2, N, D, dtype=torch.float64, requires_grad=True)
+    candidates = torch.rand(2, N, N) < 0.3
+    weight = torch.randn(2, N, N, dtype=torch.float64)
+    source, target = torch.block_diag(*candidates).nonzero(as_tuple=True)
+    whole = gate(h.flatten(0, 1), source, target)[:, 0]
+    inputs = [h, *gate.parameters()]
+    expected = torch.autograd.grad((whole * weight[candidates]).sum(), inputs)
+    monkeypatch.setattr(_gate, "_PIECE", 17)  # the last is shorter
+    dense = dense_gate(gate, h, candidates)
+    assert torch.allclose(dense[candidates], whole, atol=1e-12)
+    found = torch.autograd.grad((dense * weight).sum(), inputs)
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(found, expected, strict=True))
 
 
 def test_dense_gradient_reaches_embedding_and_weights():
