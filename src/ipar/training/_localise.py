@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
 SPEARMAN_MIN = 0.3
@@ -78,18 +78,27 @@ def score_fold(slide: str, h: NDArray[np.float32], coords: NDArray[np.float32], 
     true = NearestNeighbors(n_neighbors=n_true).fit(coords).kneighbors(return_distance=False)
     candidates = NearestNeighbors(n_neighbors=n_candidates, metric="cosine").fit(h).kneighbors(return_distance=False)
     found = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(true, candidates, strict=True)]
-    tissue, embedding = pdist(coords), pdist(h)
-    permuted = [
-        abs(float(spearmanr(embedding, pdist(coords[rng.permutation(n)])).statistic)) for _ in range(_N_PERMUTATIONS)
-    ]
+    true_spearman, permuted = _distance_spearman(h, coords, [rng.permutation(n) for _ in range(_N_PERMUTATIONS)])
     return FoldScore(
         slide=slide,
         recall=float(np.mean(found)) / n_true,
         recall_chance=n_candidates / (n - 1),
-        distance_spearman=float(spearmanr(embedding, tissue).statistic),
-        permutation_spearman=max(permuted),
+        distance_spearman=true_spearman,
+        permutation_spearman=max(map(abs, permuted)),
         two_places=share_in_two_places(coords, candidates[:, :_N_TRUE]),
     )
+
+
+def _distance_spearman(
+    h: NDArray[np.float32], coords: NDArray[np.float32], orders: Sequence[NDArray[np.int64]]
+) -> tuple[float, list[float]]:
+    """Rank correlation of embedding and tissue distances, and with the tissue's cells in every other order."""
+    embedding, tissue = (rankdata(pdist(x)) for x in (h, coords))
+    # ranks of the same distances in another order of cells need no other sorting
+    square = squareform(tissue, checks=False)
+    shuffled = [squareform(square[np.ix_(order, order)], checks=False) for order in orders]
+    found = [float(np.corrcoef(embedding, ranks)[0, 1]) for ranks in (tissue, *shuffled)]
+    return found[0], found[1:]
 
 
 def share_in_two_places(coords: NDArray[np.float32], near: NDArray[np.int64]) -> float:
