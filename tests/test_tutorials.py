@@ -20,6 +20,7 @@ for _module in (_fit_finish, _overview_weight):
 _few = EncoderTraining(n_steps=40, batch_size=256)
 _recipe = EncoderRecipe(pca_training=_few, genes_training=_few, overview_training=OverviewTraining(n_steps=5))
 ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
+ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=40)
 _gate = IPALiteTraining(gate_steps=20)
 ipar.tl.fit_ipalite = functools.partial(
     ipar.tl.fit_ipalite, training=_gate, n_minisets=6, miniset_size=(96, 128), max_epochs=2

@@ -7,7 +7,7 @@ from pynndescent import PyNNDescentTransformer
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
 
-from ipar.graph import _neighbors, connectivities, neighbor_distances
+from ipar.graph import _neighbors, connectivities, neighbor_average, neighbor_distances
 
 
 @pytest.fixture
@@ -61,6 +61,13 @@ def test_unused_categories_are_no_slides(cells):
     h, slides = cells
     more = slides.add_categories(["z"])
     assert (neighbor_distances(h, more, 7) != neighbor_distances(h, slides, 7)).nnz == 0
+
+
+def test_cells_of_no_slide_are_of_one(cells):
+    h, _ = cells
+    slides = pd.Categorical(["a"] * len(h))
+    assert (neighbor_distances(h, None, 7) != neighbor_distances(h, slides, 7)).nnz == 0
+    assert (neighbor_average(h, None, 7) != neighbor_average(h, slides, 7)).nnz == 0
 
 
 def test_cells_of_one_embedding_stay_neighbours(cells):

@@ -9,13 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar.graph._neighbors import neighbor_distances
+from ipar.graph._neighbors import cells_by_slide, neighbor_distances
 
 _CELLS_PER_NEIGHBOR = 10  # a small slide averages over a tenth of itself: over all of it no cell would differ
 
 
 def neighbor_average(
-    components: NDArray[np.float32], slides: pd.Categorical, n_neighbors: int, *, random_state: int = 0
+    components: NDArray[np.float32], slides: pd.Categorical[Any] | None, n_neighbors: int, *, random_state: int = 0
 ) -> sparse.csr_matrix:
     """The matrix that takes every cell to the average over itself and the cells most like it on its own slide.
 
@@ -26,7 +26,7 @@ def neighbor_average(
     components
         Principal components of expression centred within slides, ``(n, n_pcs)``.
     slides
-        Slide of every cell.
+        Slide of every cell; None, if all are of one.
     n_neighbors
         Neighbours a cell; fewer on slides of fewer than ten times as many cells.
     random_state
@@ -39,14 +39,11 @@ def neighbor_average(
     """
     n = len(components)
     parts = []
-    for name in slides.categories:
-        cells = np.flatnonzero(slides == name)
+    for cells in cells_by_slide(slides, n):
         if len(cells) == 0:
             continue
         k = max(1, min(n_neighbors, len(cells) // _CELLS_PER_NEIGHBOR))
-        own = components[cells]
-        one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(cells), dtype=np.int8))
-        found = neighbor_distances(own, one, k, random_state=random_state).tocoo()
+        found = neighbor_distances(components[cells], None, k, random_state=random_state).tocoo()
         parts.append((cells[found.row], cells[found.col]))
     rows, columns = (np.concatenate(ends) for ends in zip(*parts, strict=True))
     halves = np.full(len(rows), 0.5, dtype=np.float32)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -44,8 +41,7 @@ def fuzzy_neighbors(
     from umap.umap_ import fuzzy_simplicial_set  # compiles for seconds
 
     n, k = len(h), min(n_neighbors, len(h) - 1)
-    one: pd.Categorical[Any] = pd.Categorical(np.zeros(n, dtype=np.int8))
-    near = neighbor_distances(h, one, k, random_state=random_state)
+    near = neighbor_distances(h, None, k, random_state=random_state)
     rows = np.repeat(np.arange(n), np.diff(near.indptr))
     order = np.lexsort((near.data, rows))
     rank = np.arange(len(order)) - near.indptr[:-1][rows]

@@ -35,9 +35,16 @@ def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_stat
     return approximate
 
 
+def cells_by_slide(slides: pd.Categorical[Any] | None, n_cells: int) -> list[NDArray[np.int64]]:
+    """Indices of the cells of every slide; of all cells, where they are of one and ``slides`` is None."""
+    if slides is None:
+        return [np.arange(n_cells)]
+    return [np.flatnonzero(slides == name) for name in slides.categories]
+
+
 def neighbor_distances(
     h: NDArray[np.float32],
-    slides: pd.Categorical,
+    slides: pd.Categorical[Any] | None,
     n_neighbors: int,
     *,
     metric: str = "cosine",
@@ -51,7 +58,7 @@ def neighbor_distances(
     h
         Embeddings, ``(n, d)``.
     slides
-        Slide of every cell.
+        Slide of every cell; None, if all are of one.
     n_neighbors
         Neighbours a cell, itself excluded; a slide of fewer cells gives all others.
     metric
@@ -68,8 +75,7 @@ def neighbor_distances(
     """
     none = np.empty(0, dtype=np.int64)
     rows, columns, values = [none], [none], [np.empty(0, dtype=np.float32)]
-    for name in slides.categories:
-        cells = np.flatnonzero(slides == name)
+    for cells in cells_by_slide(slides, len(h)):
         k = min(n_neighbors, len(cells) - 1)
         if k < 1:
             continue

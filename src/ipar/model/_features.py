@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
@@ -67,8 +65,7 @@ def own_components(
 
 
 def _drawn_together(x: NDArray[np.float32], n_steps: int) -> NDArray[np.float32]:
-    one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(x), dtype=np.int8))
-    average = neighbor_average(x, one, _LIKE_CELLS)
+    average = neighbor_average(x, None, _LIKE_CELLS)
     for _ in range(n_steps):
         x = unit_rows(x + unit_rows(average @ x))
     return x

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
@@ -95,8 +93,7 @@ def trouble_signs(h: NDArray[np.float32], far: NDArray[np.float32]) -> FloatArra
     n = len(h)
     k = min(_N_NEIGHBORS, n - 1)
     layout = principal_layout(torch.from_numpy(np.ascontiguousarray(far, dtype=np.float32))).numpy().astype(np.float64)
-    one: pd.Categorical[Any] = pd.Categorical(np.zeros(n, dtype=np.int8))
-    graph = neighbor_distances(h, one, k)
+    graph = neighbor_distances(h, None, k)
     near, distance = graph.indices.reshape(n, k), graph.data.reshape(n, k)
     around = layout[near]  # (n, k, 2)
     middle = around.mean(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -124,20 +124,20 @@ def fit_embedding(
         best = max(forms, key=lambda form: means[form])
         final = replace(recipe, n_pcs=best[1])
         found = sorted(by_form[best], key=lambda item: item[0])
-        overviews: list[tuple[int, NDArray[np.float32], pd.DataFrame]] = []
+        overviews: list[_Overview] = []
         for left in voting:
             overviews += _overviews(left, slides, genes, found[left[0]][1], final, options)
             bar.update()
-        weight, overview_choice = choose_weight([votes for _, _, votes in overviews])
+        weight, overview_choice = choose_weight([one.votes for one in overviews])
         encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, **options)[best[0]]
         encoder = replace(encoder, overview_weight=weight)
         bar.update()
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
-    overviews.sort(key=lambda item: item[0])
+    overviews.sort(key=lambda one: one.slide)
     return EmbeddingFit(
         encoder=encoder,
         cross_fitted=[_cross_fit(out, encoder, slides, i, folds) for i, out, _ in found],
-        cross_fitted_overview=[weighted(encoder, far, weight) for _, far, _ in overviews],
+        cross_fitted_overview=[weighted(encoder, one.far, weight) for one in overviews],
         localisability=Localisability(tuple(score for _, _, score in found)),
         choice=pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"]),
         overview_choice=overview_choice,
@@ -165,6 +165,14 @@ def _fit_forms(
     return fitted
 
 
+class _Overview(NamedTuple):
+    """What a fold says of distances across a slide that it left out, and its votes for the set encoder's weight."""
+
+    slide: int
+    far: NDArray[np.float32]
+    votes: pd.DataFrame
+
+
 def _overviews(
     left: Sequence[int],
     slides: Sequence[Slide],
@@ -172,7 +180,7 @@ def _overviews(
     fold: GeometryEncoder,
     recipe: EncoderRecipe,
     options: dict[str, Any],
-) -> list[tuple[int, NDArray[np.float32], pd.DataFrame]]:
+) -> list[_Overview]:
     """Left-out slides as the fold's encoder and a set encoder that did not see them either have them, and their votes."""
     kept = [slide for i, slide in enumerate(slides) if i not in left]
     name: Inputs = fold.record["inputs"]
@@ -181,7 +189,8 @@ def _overviews(
     found = []
     for i in left:
         _, far = whole.transform_with_overview(slides[i].expression, genes, _one_slide(slides[i]))
-        found.append((i, far, score_weights(whole, far, slides[i].coords, options["random_state"])))
+        votes = score_weights(whole, far, slides[i].coords, options["random_state"])
+        found.append(_Overview(i, far, votes))
     return found
 
 

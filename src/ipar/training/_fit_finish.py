@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,10 +75,9 @@ def rank_shares(
     DataFrame
         ``own``, the shares, and ``hit``, the part of the neighbours that is among the true 20 nearest.
     """
-    one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(h), dtype=np.int8))
-    true = neighbor_distances(coords, one, 20, metric="euclidean").astype(bool)
+    true = neighbor_distances(coords, None, 20, metric="euclidean").astype(bool)
     shares = SHARES[:1] if components is None else SHARES
-    found = [neighbor_distances(fused_features(h, components, share), one, n_neighbors) for share in shares]
+    found = [neighbor_distances(fused_features(h, components, share), None, n_neighbors) for share in shares]
     hits = [near.astype(bool).multiply(true).nnz / max(near.nnz, 1) for near in found]
     return pd.DataFrame({"own": shares, "hit": hits})
 
