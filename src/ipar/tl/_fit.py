@@ -26,7 +26,7 @@ from ipar.nn import IPALiteConfig
 from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
 from ipar.tl._fitting import embedding_of, overview_of, own_components, verdict, with_epochs
-from ipar.training._fit_finish import Finish, choose_finish, pick_cells
+from ipar.training._fit_finish import RETRAINED_WEIGHT, Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
 from ipar.training._loop import IPALiteTraining
@@ -223,7 +223,9 @@ def _finished(
     before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu(), beta=fit.unseen_beta)
     h, far, coords = (part[seen.left] for part in seen[:3])
     network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
-    finish = choose_finish(network, h, far, coords, components=components, random_state=random_state)
+    weight = RETRAINED_WEIGHT if fit.retrained else None
+    options: dict[str, Any] = {"components": components, "random_state": random_state}
+    finish = choose_finish(network, h, far, coords, global_weight=weight, **options)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
 
 

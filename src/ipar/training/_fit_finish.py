@@ -15,6 +15,7 @@ from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+RETRAINED_WEIGHT = 0.8  # as good on average over left-out slides as the one chosen, and not by chance .5 or 1
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear
 _LOOSER_GAIN, _RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
@@ -89,6 +90,7 @@ def choose_finish(
     coords: NDArray[np.float32],
     *,
     components: NDArray[np.float32] | None = None,
+    global_weight: float | None = None,
     sharpening: Sharpening | None = None,
     random_state: int = 0,
 ) -> Finish:
@@ -113,6 +115,9 @@ def choose_finish(
         True coordinates, ``(n, 2)``.
     components
         Principal components of the slide by itself, ``(n, p)``; without a part in what makes neighbours, if None.
+    global_weight
+        Weight of the overview where it is not to be chosen: for a network that is trained again afterwards, this one, which
+        has seen half of the slides at worst, tells too little of how much it will be worth.
     sharpening
         What is tried, but for the share of the components; the default strength, if None.
     random_state
@@ -132,9 +137,10 @@ def choose_finish(
         return x, *score(x, weight, how)
 
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
-    blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in WEIGHTS}
+    weights = WEIGHTS if global_weight is None else (global_weight,)
+    blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in weights}
     plain = {w: score(x, w, None) for w, x in blends.items()}
-    weight = max(w for w in WEIGHTS if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
+    weight = max(w for w in weights if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
     energy, hit = plain[weight]
     neighbors = rank_shares(h, components, coords)
     own = SHARES[int(np.argmax(neighbors["hit"]))]

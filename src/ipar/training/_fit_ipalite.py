@@ -66,6 +66,8 @@ class IPALiteFit:
         Epoch with the lowest validation energy.
     validation_slide
         Index of the slide left out.
+    retrained
+        Whether the networks were trained again, on that slide too.
     """
 
     net: IPALiteNet
@@ -77,6 +79,7 @@ class IPALiteFit:
     history: pd.DataFrame
     best_epoch: int
     validation_slide: int
+    retrained: bool
 
 
 def fit_networks(
@@ -138,12 +141,13 @@ def fit_networks(
         net=fit.net,
         gate=fit.gate,
         unseen=fit.unseen,
-        beta=unseen_beta if fit.net is fit.unseen[0] else shape.beta,
+        beta=shape.beta if fit.retrained else unseen_beta,
         unseen_beta=unseen_beta,
         betas=pd.DataFrame({"beta": BETAS, "e_geo": energies}),
         history=fit.run.history,
         best_epoch=fit.run.best_epoch,
         validation_slide=fit.slide,
+        retrained=fit.retrained,
     )
 
 

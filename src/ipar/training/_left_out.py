@@ -45,6 +45,11 @@ class LeftOut(Generic[Net, Set]):
     run: Trained
     slide: int
 
+    @property
+    def retrained(self) -> bool:
+        """Whether the networks were trained again, on all slides."""
+        return self.net is not self.unseen[0]
+
 
 def train_left_out(
     slides: Sequence[Slide],
