@@ -126,15 +126,24 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
 
 
 def test_runs_older_than_the_present_choices_are_marked(results, folder, tmp_path):
-    results["ob"]["ipar"][1]["chosen"] = {"inputs": "pca", "beta": 2.0, "finish": []}
+    fixed = [{"global_weight": 0.8}, {"global_weight": 0.8}]
+    results["ob"]["ipar"][1]["chosen"] = {"inputs": "pca", "beta": 2.0, "finish": fixed}
     report.write_report(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
     assert row(page, "ob | 0† | pca | – | 2.0")
     assert row(page, "ob | 1 | pca | – | 2.0")
     assert page.count(report.OLDER) == 1
-    results["ob"]["ipar"][0]["chosen"]["finish"] = []
+    results["ob"]["ipar"][0]["chosen"]["finish"] = fixed
     report.write_report(results, make_options(folder, tmp_path))
     assert "†" not in (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.parametrize(("task", "older"), [("ob", True), ("brain7", False), ("liver", False)])
+def test_a_weight_that_was_chosen_is_older_where_the_network_is_trained_again(task, older):
+    chosen = {"finish": [{"global_weight": 0.5}, {"global_weight": 1.0}]}
+    assert report.is_older(task, chosen) is older
+    assert report.is_older(task, {"finish": chosen["finish"][:1]}) is False
+    assert report.is_older(task, {})
 
 
 def test_differences_are_paired(results, folder, tmp_path):

@@ -18,6 +18,7 @@ from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning, candidates, embed
 from ipar.tl import fit_ipalite, predict_coords
 from ipar.training import _loop
+from ipar.training._fit_finish import RETRAINED_WEIGHT, WEIGHTS
 
 HISTORY = ["epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"]
 
@@ -146,13 +147,19 @@ def test_a_longer_fit_keeps_its_best_epoch(train, fit, settings):
 
 
 @pytest.mark.parametrize(("refit", "expected"), [(False, 0.5), (True, 2.0)])
-def test_beta_is_the_trained_one_after_a_second_training(train, fit_briefly, monkeypatch, refit, expected):
+def test_gate_and_overview_have_weights_of_their_own_after_a_second_training(
+    train, fit_briefly, monkeypatch, refit, expected
+):
     # the sweep speaks of networks that had seen fewer slides
     monkeypatch.setattr(networks_module, "choose_beta", lambda *_: 0.5)
     model = fit_briefly(train, refit=refit, n_minisets=6)
     assert model.beta == expected
     assert train.uns["ipar"]["fit"]["beta"] == expected
     assert train.uns["ipar"]["fit"]["unseen_beta"] == 0.5
+    # and so does the energy at the weights of the overview
+    tried = set(train.uns["ipar"]["fit"]["finish"]["global_weight"])
+    assert tried == ({RETRAINED_WEIGHT} if refit else set(WEIGHTS))
+    assert model.global_weight in tried
 
 
 def test_beta_is_the_best_of_the_sweep_or_as_good_as_it(fitted):

@@ -53,6 +53,16 @@ def test_an_overview_that_means_nothing_gets_the_least(slide):
     assert finish.global_weight == WEIGHTS[0]
 
 
+def test_a_weight_that_is_given_is_kept(slide):
+    truth, h = slide
+    nothing = np.random.default_rng(1).random((220, 5), dtype=np.float32)
+    # at 1 the noise of the overview would be all, at its best the least of it is taken
+    finish = choose_finish(truth, h, nothing, truth, global_weight=1.0, sharpening=QUICK)
+    assert finish.global_weight == 1.0
+    assert set(finish.table["global_weight"]) == {1.0}
+    assert luna_spearman(truth, finish.layout) < 0.5
+
+
 def test_sharpening_that_finds_neighbours_is_taken(slide):
     truth, h = slide
     blurred = noisy(truth, 0.1, 2)

@@ -59,8 +59,8 @@ def fit_ipalite(
     Runs :func:`ipar.pp.embed` and :func:`ipar.pp.candidates` where their results are missing. The layout network is
     trained on the cross-fitted embeddings with one slide left out, on which the number of epochs is chosen, and the gate's
     weight β too, where there is no second training; with few slides it is trained again on all of them, and keeps the β of
-    the training. What follows the network, the weight of the overview and the sharpening of neighbourhoods, is chosen on
-    the left-out slide as well. Ctrl-C ends the training and keeps the best weights so far.
+    the training. What follows the network is chosen on the left-out slide as well: the sharpening of neighbourhoods and,
+    where there is no second training, the weight of the overview, which is 0.8 otherwise. Ctrl-C ends the training and keeps the best weights so far.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def fit_ipalite(
         The epoch chosen.
     ``.uns["ipar"]["fit"]``
         β, ``"unseen_beta"``, that of the run with a slide left out, and the energies it was chosen by, that slide, settings;
-        ``"finish"`` is the table by which the weight of the overview and the strength of the sharpening were chosen on that
+        ``"finish"`` is the table by which the sharpening, and the weight of the overview if it was, were chosen on that
         slide, ``"neighbors"`` that by which the share of a slide's own principal components was; ``"uncertainty_spearman"``
         and ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out.
     ``.uns["ipar"]["model"]``

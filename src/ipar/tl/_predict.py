@@ -66,7 +66,7 @@ def predict_coords(
     global_weight
         Share, between 0 and 1, that the layout of what was taught distances across the tissue has in the result (the
         embedding, and a network that sees the whole set; their first two principal components); by default the model's,
-        chosen on a left-out training slide. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
+        see :func:`ipar.tl.fit_ipalite`. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
         at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
     sharpen
         Draw cells together that are alike in the embedding and in the sample's own principal components, as far as the
