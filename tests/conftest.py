@@ -17,7 +17,7 @@ from scipy import sparse
 
 import ipar
 from ipar.metrics import e_geo_minisets
-from ipar.model import IGA, IPALite
+from ipar.model import IGA, IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training import (
     EncoderRecipe,
@@ -134,11 +134,12 @@ class Bad:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_minisets():
-    """Choices after a training read two minisets instead of twenty: they take most of the time of a fit that is this small."""
+def quick_choices():
+    """Choices after a training read two minisets, not twenty, and sharpen in few steps: most of the time of a fit this small."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (_overview_weight, _fit_finish):
             patch.setattr(module, "e_geo_minisets", partial(e_geo_minisets, n_minisets=2))
+        patch.setattr(_fit_finish, "Sharpening", partial(Sharpening, n_steps=40))
         yield
 
 
