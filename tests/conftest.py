@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 import ipar
 from ipar.metrics import e_geo_minisets
@@ -32,6 +33,7 @@ from ipar.training import (
 if "PYTEST_XDIST_WORKER" in os.environ:
     # a worker a core: threads of its own, or of the processes it starts, would only get into another one's way
     torch.set_num_threads(1)
+    threadpool_limits(1)  # libraries that are loaded no longer read the environment
     for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
