@@ -34,7 +34,7 @@ class IPALite:
     net, gate
         Layout network and edge gate.
     beta
-        Weight of the gate at prediction, chosen on a left-out training slide.
+        Weight of the gate at prediction: that of the training, or one chosen on a left-out training slide.
     n_neighbors
         Candidates a cell.
     plan

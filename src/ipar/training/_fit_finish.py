@@ -15,9 +15,8 @@ from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-RETRAINED_WEIGHT = (
-    0.8  # on slides left out as good on average as the weight chosen, and not any from 0.5 to 1 by the seed
-)
+# on slides left out as good on average as the weight chosen, which came out anywhere from 0.5 to 1 by the seed
+RETRAINED_WEIGHT = 0.8
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear
 _LOOSER_GAIN, _RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
@@ -100,9 +99,9 @@ def choose_finish(
 
     Both buy something for E_geo, which is lowest near the network's own layout: the overview a better rank of distances
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
-    than 1 % of E_geo, if none is given. Sharpening is taken unless it finds no more true neighbours, or costs more than 10 % of E_geo without
-    finding five per cent more of them for every per cent, also with a firmer hold. The share of the slide's own components
-    is that of the most true neighbours. The hold is loosened where that finds a tenth more of them, and five per cent more
+    than 1 % of E_geo, if none is given. Sharpening is taken unless it finds no more true neighbours, or costs more than
+    10 % of E_geo without finding five per cent more of them for every per cent, also with a firmer hold. The share of the
+    slide's own components is that of the most true neighbours. The hold is loosened where that finds a tenth more of them, and five per cent more
     for every per cent of E_geo: single cells, whose expression tells their neighbours well, gain much at hardly a cost,
     spots of many cells do not. Smaller gains are left alone, for what is gained and paid on the left-out slide is not quite
     what another one gains and pays.
