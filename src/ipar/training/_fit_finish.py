@@ -101,10 +101,10 @@ def choose_finish(
     across the tissue, sharpening more true neighbours. Taken is the largest weight, from a half on, that costs no more
     than 1 % of E_geo, if none is given. Sharpening is taken unless it finds no more true neighbours, or costs more than
     10 % of E_geo without finding five per cent more of them for every per cent, also with a firmer hold. The share of the
-    slide's own components is that of the most true neighbours. The hold is loosened where that finds a tenth more of them, and five per cent more
-    for every per cent of E_geo: single cells, whose expression tells their neighbours well, gain much at hardly a cost,
-    spots of many cells do not. Smaller gains are left alone, for what is gained and paid on the left-out slide is not quite
-    what another one gains and pays.
+    slide's own components is that of the most true neighbours. The hold is loosened where that finds a tenth more of them,
+    and five per cent more for every per cent of E_geo: single cells, whose expression tells their neighbours well, gain
+    much at hardly a cost, spots of many cells do not. Smaller gains are left alone, for what is gained and paid on the
+    left-out slide is not quite what another one gains and pays.
 
     Parameters
     ----------
