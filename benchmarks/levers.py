@@ -86,8 +86,8 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   trainings of the dearest part); fewer genes dropped on a panel of 351 (better ranks of distances,
   fewer neighbours); slides with half of their counts beside the whole ones (worse in most scores where five sections teach
   Hippo8, and in all where two embryos teach the third);
-- layout: smoothing coordinates over a neighbour graph; weights of the network averaged over steps, and a second training
-  whose learning rate falls to its end (no better, on an embryo and on a section); the weight of the overview as the left-out
+- layout: smoothing coordinates over a neighbour graph; weights of the network averaged over the last steps (no better on an
+  embryo and on a section); a second training whose learning rate falls to its end (worse on a section); the weight of the overview as the left-out
   slide has it, where the network is trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of
   distances within 0.3 % of it, as many neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of

@@ -32,7 +32,6 @@ OLDER = (
     "now has the gate's weight of its training, 2, and the overview has 0.8 beside it; with more slides the share of the "
     "overview, and with any number the expected errors, are now chosen with the set encoder as prediction reads it."
 )
-_RETRAINED = 3  # training slides up to which a network is trained again on all
 
 
 def write_report(results: Results, options: argparse.Namespace) -> None:
@@ -132,10 +131,11 @@ def components(run: dict[str, Any]) -> int | None:
 
 def is_older(task: str, chosen: dict[str, Any]) -> bool:
     """Whether a run is older than the present way to choose what follows the network."""
+    from ipar.training._left_out import FEW_SLIDES
     from tasks import TASKS
 
     tried = {row["global_weight"] for row in chosen.get("finish", [])}
-    retrained = len(TASKS[task].train or ()) in range(1, _RETRAINED + 1)  # None stands for many
+    retrained = len(TASKS[task].train or ()) in range(1, FEW_SLIDES + 1)  # None stands for many
     return not tried or (retrained and len(tried) > 1)
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist
-from scipy.stats import rankdata
+from scipy.spatial.distance import cdist, pdist
+from scipy.stats import rankdata, spearmanr
 from sklearn.cluster import KMeans
 
 from ipar.training import FoldScore, Localisability, _localise, score_fold
@@ -98,6 +98,16 @@ def test_the_smallest_slides_have_a_score():
     score = score_fold("one", lifted(coords, 0.1), coords)
     assert score.recall_chance == pytest.approx(12 / 49)
     assert 0 < score.recall <= 12 / 20
+
+
+def test_ranks_in_another_order_are_those_of_the_distances_in_that_order():
+    coords = layout(60)
+    coords[:9] = coords[9:18]  # ties
+    h, orders = lifted(coords, 1.0), [np.random.default_rng(i).permutation(60) for i in range(2)]
+    found, shuffled = _localise._distance_spearman(h, coords, orders)
+    expected = [spearmanr(pdist(h), pdist(x)).statistic for x in (coords, *(coords[order] for order in orders))]
+    assert [found, *shuffled] == pytest.approx(expected, abs=1e-12)
+    assert found > 0.2 > max(map(abs, shuffled))
 
 
 def fold(spearman, ratio, slide="one"):

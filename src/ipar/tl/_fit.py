@@ -29,6 +29,7 @@ from ipar.tl._fitting import embedding_of, overview_of, own_components, verdict,
 from ipar.training._fit_finish import RETRAINED_WEIGHT, Finish, choose_finish, pick_cells
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
+from ipar.training._left_out import FEW_SLIDES
 from ipar.training._loop import IPALiteTraining
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def fit_ipalite(
         config=IPALiteConfig.named(config) if isinstance(config, str) else config,
         training=_recipe(training, max_epochs),
         plan=MinisetPlan(n_minisets, miniset_size, k),
-        refit=len(rows) < 4 if refit is None else refit,
+        refit=len(rows) <= FEW_SLIDES if refit is None else refit,
         random_state=random_state,
         device=get_device(device),
         progress=progress,

@@ -27,6 +27,7 @@ from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import stored_encoder
 from ipar.tl._fitting import embedding_of, verdict, with_epochs
 from ipar.training import EncoderRecipe, FlowTraining, IGAFit, MinisetPlan, fit_flow
+from ipar.training._left_out import FEW_SLIDES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -157,7 +158,7 @@ def fit_iga(
         config=config,
         training=with_epochs(training or FlowTraining(), max_epochs),
         plan=MinisetPlan(n_minisets, miniset_size, n_neighbors),
-        refit=len(rows) < 4 if refit is None else refit,
+        refit=len(rows) <= FEW_SLIDES if refit is None else refit,
         random_state=random_state,
         device=get_device(device),
         progress=progress,

@@ -15,7 +15,7 @@ from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-# on slides left out as good on average as the weight chosen, which came out anywhere from 0.5 to 1 by the seed
+# on slides left out as good on average as the weight chosen, which differs by the seed (docs/levers.md)
 RETRAINED_WEIGHT = 0.8
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear

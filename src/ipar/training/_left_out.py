@@ -12,6 +12,8 @@ import torch
 from ipar.nn import EdgeGate
 from ipar.training._epochs import Trained
 
+FEW_SLIDES = 3  # up to so many, one is much: networks are trained again on all of them
+
 Slide = TypeVar("Slide")
 Set = TypeVar("Set")
 Net = TypeVar("Net", bound=torch.nn.Module)
