@@ -78,18 +78,23 @@ While ipar was developed, the following was tried on folds like these or on embr
 more in one score, or in time, than it brought in another; no run of it is kept here:
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 60 components instead of 30;
-  components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an
-  embryo, better for the perceptrons and worse for the set encoder; worse on a brain section; another technology would be
-  lost); three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
-  encoder counts double; on a section that five others teach nothing; for three times their time); three set encoders
-  instead of one (on that section ranks better by .005, on the embryo worse by .010, more neighbours on both, for two more
-  trainings of the dearest part); fewer genes dropped on a panel of 351 (better ranks of distances,
-  fewer neighbours); slides with half of their counts beside the whole ones (worse in most scores where five sections teach
-  Hippo8, and in all where two embryos teach the third);
+  components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an embryo,
+  better for the perceptrons and worse for the set encoder; worse on a brain section; another technology would be lost);
+  three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
+  encoder counts double; on a section that five others teach nothing; for three times their time); three set encoders instead
+  of one (on that section ranks better by .005, on the embryo worse by .010, more neighbours on both, for two more trainings
+  of the dearest part); a second set encoder that gives coordinates and compares them at equal size, four layers deep, beside
+  the first (where five sections teach Hippo1, Hippo5 and Hippo8, ranks better by .004 in the mean, on an embryo by .03; on
+  Hippo5 from two sections worse by .05), or the benchmarks' set transformer as it is (better by .011 on those three and by
+  .008 on Hippo8 from two sections, equal on the embryo at more E_geo, worse by .03 on Hippo5 from two sections), the
+  overview alone, one seed; fewer genes dropped on a panel of 351 (better ranks of distances, fewer neighbours); slides with
+  half of their counts beside the whole ones (worse in most scores where five sections teach Hippo8, and in all where two
+  embryos teach the third);
 - layout: smoothing coordinates over a neighbour graph; weights of the network averaged over the last steps (no better on an
-  embryo and on a section); a second training whose learning rate falls to its end (worse on a section); the weight of the overview as the left-out
-  slide has it, where the network is trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of
-  distances within 0.3 % of it, as many neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
+  embryo and on a section); a second training whose learning rate falls to its end (worse on a section); the weight of the
+  overview as the left-out slide has it, where the network is trained again (on an embryo with three seeds and a section, 0.8
+  for all gave ranks of distances within 0.3 % of it, as many neighbours, and 2 % less E_geo, where the chosen weight was 0.8
+  to 1 by the seed);
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
