@@ -91,10 +91,14 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   half of their counts beside the whole ones (worse in most scores where five sections teach Hippo8, and in all where two
   embryos teach the third);
 - layout: smoothing coordinates over a neighbour graph; weights of the network averaged over the last steps (no better on an
-  embryo and on a section); a second training whose learning rate falls to its end (worse on a section); the weight of the
-  overview as the left-out slide has it, where the network is trained again (on an embryo with three seeds and a section, 0.8
-  for all gave ranks of distances within 0.3 % of it, as many neighbours, and 2 % less E_geo, where the chosen weight was 0.8
-  to 1 by the seed);
+  embryo and on a section); a first guess at the principal axes of the embedding's global part instead of a perceptron's
+  (alone, or with the perceptron on top of it: with the perceptron better in four of five scores on an embryo, worse in all
+  on a section, each in the mean with the overview); the share of the overview chosen on the query itself, as cells alike in
+  its own components then lie closest (on two sections and on an embryo with two seeds E_geo 6 % lower than at 0.8, at equal
+  ranks in the mean, but ranks from .03 worse to .03 better by the fold: not yet decided); a second training whose learning
+  rate falls to its end (worse on a section); the weight of the overview as the left-out slide has it, where the network is
+  trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of distances within 0.3 % of it, as many
+  neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
