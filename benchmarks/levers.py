@@ -75,7 +75,7 @@ OUTRO = """
 ## Tried and not kept
 
 While ipar was developed, the following was tried on folds like these or on embryo slides. It did not help on average, or paid
-more in one score, or in time, than it brought in another; no run of it is kept here:
+more in one score, or in time, than it brought in another; no run of it is kept here, and what is still open says so:
 
 - encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 60 components instead of 30;
   components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an embryo,

@@ -12,10 +12,8 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def example(shared_data):
-    folder = shared_data / "luna_example"
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is absent")
+def example(real_data):
+    folder = real_data("luna_example")
     true, pred = (pd.read_csv(folder / f"metadata_{kind}.csv", index_col=0) for kind in ("true", "pred"))
     assert (true.index == pred.index).all()
     columns = ["coord_X", "coord_Y"]

@@ -38,14 +38,11 @@ FIT = {
 
 
 @pytest.fixture(scope="module")
-def thinned(shared_data):
+def thinned(real_data):
     """Read some cells of some slides, as they are in the file."""
 
     def read(name, slides, n_cells):
-        path = shared_data / f"{name}.h5ad"
-        if not path.is_file():
-            pytest.skip(f"no real data: {path} is absent")
-        whole = ad.read_h5ad(path, backed="r")
+        whole = ad.read_h5ad(real_data(f"{name}.h5ad"), backed="r")
         rng = np.random.default_rng(0)
         slides = slides or list(whole.obs["slide"].cat.categories)
         rows = [rng.choice(np.flatnonzero(whole.obs["slide"] == slide), n_cells, replace=False) for slide in slides]
