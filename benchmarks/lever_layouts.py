@@ -46,7 +46,7 @@ def slides_of(adata: ad.AnnData, expression: Expression) -> list[Slide]:
 def far_of(encoder: GeometryEncoder, query: Expression) -> NDArray[np.float32]:
     """What tells distances across the tissue, of a sample of one slide."""
     one: Any = pd.Categorical(np.zeros(query.matrix.shape[0], dtype=np.int8))
-    return encoder.transform_with_overview(query.matrix, query.genes, one)[1]
+    return encoder.views(query.matrix, query.genes, one).across
 
 
 def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Layouts:

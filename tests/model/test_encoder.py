@@ -195,13 +195,15 @@ def test_columns_that_were_taught_distances_across_the_tissue(encoder):
 
 @pytest.fixture
 def overseen(encoder):
-    """The encoder with a network that sees a slide as a whole."""
-    return replace(encoder, overview=SetEncoder(15, width=8, n_heads=2, n_output=4).eval())
+    """The encoder with networks that see a slide as a whole: one embeds, one draws."""
+    overview, sketch = (SetEncoder(15, width=8, n_heads=2, n_output=n).eval() for n in (4, 2))
+    return replace(encoder, overview=overview, sketch=sketch)
 
 
 def test_far_features_by_hand(overseen, encoder, cells):
     matrix, slides = cells
-    h, far = overseen.transform_with_overview(matrix, GENES, slides)
+    h, far, across = overseen.views(matrix, GENES, slides)
+    np.testing.assert_array_equal(across[:, :12], far)
     np.testing.assert_array_equal(h, encoder.transform(matrix, GENES, slides))
     assert far.shape == (N, 12)
     for name in "abc":
@@ -211,23 +213,25 @@ def test_far_features_by_hand(overseen, encoder, cells):
         one = pd.Categorical([name] * len(own))
         features = averaged_features(z, neighbor_average(z, one, 20), np.zeros(len(own), dtype=int), 2)
         with torch.no_grad():
-            whole = overseen.overview(torch.from_numpy(features)[None])[0].numpy()
-        blocks = [h[own, 4:8], h[own, 8:], whole - whole.mean(0)]
+            nets = overseen.overview, overseen.sketch
+            whole, drawn = (net(torch.from_numpy(features)[None])[0].numpy() for net in nets)
+        blocks = [h[own, 4:8], h[own, 8:], whole - whole.mean(0), drawn - drawn.mean(0)]
         expected = [block * 9.4 / np.sqrt(np.square(block).sum(1).mean()) for block in blocks]
-        np.testing.assert_allclose(far[own], np.hstack(expected), atol=2e-3)
+        np.testing.assert_allclose(across[own], np.hstack(expected), atol=2e-3)
 
 
 def test_without_an_overview_far_features_are_the_embeddings_own(encoder, cells):
-    h, far = encoder.transform_with_overview(cells[0], GENES, cells[1])
+    h, far, across = encoder.views(cells[0], GENES, cells[1])
+    np.testing.assert_array_equal(across, far)
     assert far.shape == (N, 8)
     scale = np.linalg.norm(far, axis=1) / np.linalg.norm(h[:, 4:], axis=1)
     np.testing.assert_allclose(scale, np.sqrt(3), rtol=1e-4)
 
 
 def test_large_slides_attend_to_some_of_their_cells(overseen, cells, monkeypatch):
-    expected = overseen.transform_with_overview(*cells[:1], GENES, cells[1])[1]
+    expected = overseen.views(*cells[:1], GENES, cells[1]).far
     monkeypatch.setattr(_features, "_CONTEXT", 40)  # of the slide of 50
-    found = overseen.transform_with_overview(*cells[:1], GENES, cells[1])[1]
+    found = overseen.views(*cells[:1], GENES, cells[1]).far
     large = np.asarray(cells[1] == "a")
     np.testing.assert_allclose(found[~large], expected[~large], atol=1e-5)
     assert not np.allclose(found[large], expected[large], atol=1e-3)
@@ -279,8 +283,8 @@ def test_rows_in_another_order_are_the_same_to_the_last_bit(overseen, cells):
     order = np.random.default_rng(3).permutation(N)
     shuffled = matrix[order], GENES, slides[order]
     for before, after in zip(
-        overseen.transform_with_overview(matrix, GENES, slides),
-        overseen.transform_with_overview(*shuffled),
+        overseen.views(matrix, GENES, slides),
+        overseen.views(*shuffled),
         strict=True,
     ):
         assert np.array_equal(after, before[order])

@@ -255,6 +255,13 @@ def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_older_models_have_no_sketch(model):
+    config, arrays = encoder_state(model.encoder)
+    assert encoder_from_state(config, arrays).sketch.n_output == 2
+    del config["sketch"]
+    assert encoder_from_state(config, arrays).sketch is None
+
+
 def test_the_weight_of_the_set_encoder_is_kept_and_is_one_in_older_models(model):
     heavy = replace(model.encoder, overview_weight=2.0)
     config, arrays = encoder_state(heavy)

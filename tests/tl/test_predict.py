@@ -43,10 +43,11 @@ def disparity(a, b):
     return procrustes(a, b)[2]
 
 
-def test_expected_errors_read_what_the_layout_reads(query, model, place):
+def test_expected_errors_read_what_left_out_slides_had_too(query, model, place):
     place(query, model)
     one = pd.Categorical(np.zeros(query.n_obs, dtype=int))
-    h, far = model.encoder.transform_with_overview(query.X, query.var_names, one)
+    h, far, across = model.encoder.views(query.X, query.var_names, one)
+    assert across.shape[1] == far.shape[1] + 2
     np.testing.assert_allclose(query.obs["ipar_uncertainty"], model.expected_error(h, far), rtol=1e-4)
     assert not np.allclose(query.obs["ipar_uncertainty"], model.expected_error(h), rtol=1e-3)
 
@@ -310,7 +311,9 @@ def test_consensus_follows_the_plan(query, model, direct, place):
     }
     assert np.array_equal(place(query, model), coords)
     assert disparity(place(query, model, random_state=1), coords) < 0.2
-    assert disparity(place(query, model, n_rounds=1), coords) > disparity(place(query, model, n_rounds=20), coords) > 0
+    alone = {n: place(query, model, n_rounds=n, global_weight=0.0, sharpen=False) for n in (1, 20, plan.n_rounds)}
+    assert disparity(alone[1], alone[plan.n_rounds]) > disparity(alone[20], alone[plan.n_rounds]) > 0
+    place(query, model, n_rounds=20)
     assert query.uns["ipar"]["prediction"]["n_rounds"] == 20
     assert disparity(place(query, direct), coords) < 0.5
     assert query.uns["ipar"]["prediction"]["method"] == "direct"
@@ -412,7 +415,7 @@ def test_weight_of_the_embeddings_own_layout(query, model, place):
     half = replace(model, global_weight=0.5)
     assert np.array_equal(coords[0.5], place(query.copy(), half))  # the model's own weight
     one = pd.Categorical(["all"] * query.n_obs)
-    far = model.encoder.transform_with_overview(query.X, query.var_names, one)[1].astype(float)
+    far = model.encoder.views(query.X, query.var_names, one).across.astype(float)
     u, s, _ = np.linalg.svd(far - far.mean(0), full_matrices=False)
     overview = u[:, :2] * s[:2]
     assert disparity(overview, coords[1.0]) == pytest.approx(0, abs=1e-6)

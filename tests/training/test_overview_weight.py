@@ -61,8 +61,8 @@ def test_slides_have_one_vote_each():
 def test_the_encoder_gives_what_was_scored(encoder, tissue):
     slide, genes = tissue[0][0], tissue[1]
     one = pd.Categorical(np.zeros(slide.expression.shape[0], dtype=int))
-    h, far = encoder.transform_with_overview(slide.expression, genes, one)
-    h_heavy, heavy = replace(encoder, overview_weight=3.0).transform_with_overview(slide.expression, genes, one)
+    h, far, _ = encoder.views(slide.expression, genes, one)
+    h_heavy, heavy, _ = replace(encoder, overview_weight=3.0).views(slide.expression, genes, one)
     np.testing.assert_array_equal(h, h_heavy)
     np.testing.assert_allclose(heavy, weighted(encoder, far, 3.0), rtol=1e-6)
     width = encoder.overview.n_output
@@ -73,7 +73,7 @@ def test_the_encoder_gives_what_was_scored(encoder, tissue):
 def test_scores_are_those_of_the_first_two_components(encoder, tissue):
     slide, genes = tissue[0][0], tissue[1]
     one = pd.Categorical(np.zeros(slide.expression.shape[0], dtype=int))
-    far = encoder.transform_with_overview(slide.expression, genes, one)[1]
+    far = encoder.views(slide.expression, genes, one).far
     found = score_weights(encoder, far, slide.coords, 0).set_index("weight")
     far = far.astype(float)
     for weight in OVERVIEW_WEIGHTS:
@@ -111,7 +111,7 @@ def test_every_slide_is_seen_and_voted_on_by_encoders_that_never_saw_it(tissue, 
     for slide, kept in zip(slides, found.cross_fitted_overview, strict=True):
         (unseen,) = [encoder for names, encoder in made if slide.name not in names]
         one = pd.Categorical(np.zeros(slide.expression.shape[0], dtype=int))
-        _, far = replace(unseen, overview_weight=weight).transform_with_overview(slide.expression, genes, one)
+        far = replace(unseen, overview_weight=weight).views(slide.expression, genes, one).far
         np.testing.assert_allclose(kept, far, rtol=1e-4, atol=1e-4)
         votes.append(score_weights(unseen, weighted(unseen, far, 1 / weight), slide.coords, 0))
     np.testing.assert_allclose(found.overview_choice, choose_weight(votes)[1], rtol=1e-3)

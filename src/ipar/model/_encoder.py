@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,6 +65,26 @@ class Averaging:
     n_hops: int = 1
 
 
+class Views(NamedTuple):
+    """What an encoder says of the cells of slides.
+
+    Attributes
+    ----------
+    h
+        The embedding, ``(n, n_output)``.
+    far
+        What tells distances across the tissue: the blocks of the embedding that were taught them, and the overview's output,
+        side by side, scaled to the same size on every slide but for the overview's weight.
+    across
+        The same and the sketch, at the size of a block, beside it: what the overview of a layout is made of. Choices on
+        left-out slides and expected errors go by ``far``: a sketch is trained once, on all training slides.
+    """
+
+    h: NDArray[np.float32]
+    far: NDArray[np.float32]
+    across: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class GeometryEncoder:
     """Embeds expression so that distances say how far apart two cells lie in the tissue.
@@ -84,10 +104,13 @@ class GeometryEncoder:
     gene_scale
         What centred genes are multiplied by, to unit variance overall on the training slides.
     overview
-        Network that sees a slide as a whole; it adds to :meth:`transform_with_overview`, not to the embedding.
+        Network that sees a slide as a whole; it adds to :meth:`views`, not to the embedding.
     overview_weight
-        Size of its output in :meth:`transform_with_overview` beside a block of the embedding; chosen on left-out slides:
-        single cells, of which each by itself tells little, are better seen with all others of their slide.
+        Size of its output in :meth:`views` beside a block of the embedding; chosen on left-out slides: single cells, of
+        which each by itself tells little, are better seen with all others of their slide.
+    sketch
+        Network that sees a slide as a whole and draws it: its two outputs are coordinates. It too adds to :meth:`views`
+        alone; None in models from before there was one.
     parts
         The trained networks.
     record
@@ -102,6 +125,7 @@ class GeometryEncoder:
     gene_scale: float = 1.0
     overview: SetEncoder | None = None
     overview_weight: float = 1.0
+    sketch: SetEncoder | None = None
 
     @property
     def n_blocks(self) -> int:
@@ -166,11 +190,9 @@ class GeometryEncoder:
             Embedding, float32, ``(n_cells, n_output)``. In each slide every block has the same RMS norm and a row an
             RMS norm of 9.4: slides that an encoder has not seen come out smaller, the more the fewer it has seen.
         """
-        return self.transform_with_overview(matrix, genes, slides)[0]
+        return self.views(matrix, genes, slides).h
 
-    def transform_with_overview(
-        self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def views(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Views:
         """Embed cells, and give what tells distances across the tissue.
 
         Parameters
@@ -180,19 +202,15 @@ class GeometryEncoder:
 
         Returns
         -------
-        tuple
-            The embedding, and beside each other the blocks of it that were taught distances across the tissue and the
-            overview's output, scaled to the same size on every slide but for the overview's weight, ``(n_cells, d)``.
+        Views
+            The embedding, and what tells distances across the tissue, without and with the sketch.
         """
         matrix, _ = self.match(matrix, genes)
         order = canonical_order(matrix)
         back = np.argsort(order)
-        h, far = self._transform(matrix[order], slides[order])
-        return h[back], far[back]
+        return Views(*(view[back] for view in self._views(matrix[order], slides[order])))
 
-    def _transform(
-        self, matrix: sparse.csr_matrix, slides: pd.Categorical
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _views(self, matrix: sparse.csr_matrix, slides: pd.Categorical) -> Views:
         means, codes = centre_by_slide(matrix, slides)
         components = project(matrix, means, codes, self.loadings)
         average = neighbor_average(components, slides, self.averaging.n_neighbors)
@@ -204,7 +222,8 @@ class GeometryEncoder:
         if self.overview is not None:
             whole = equalise_blocks(whole_slides(self.overview, features, codes), codes, 1)
             blocks.append(np.float32(self.overview_weight) * whole)
-        return h, np.concatenate(blocks, axis=1)
+        drawn = [] if self.sketch is None else [equalise_blocks(whole_slides(self.sketch, features, codes), codes, 1)]
+        return Views(h, np.concatenate(blocks, axis=1), np.concatenate(blocks + drawn, axis=1))
 
     @torch.no_grad()
     def _embed(

@@ -87,8 +87,8 @@ class IPALite:
         h
             Embeddings, ``(n, d)``.
         far
-            What tells distances across the tissue, see :meth:`GeometryEncoder.transform_with_overview`; the blocks of the
-            embedding that were taught them, if None.
+            What tells distances across the tissue, ``across`` of :meth:`GeometryEncoder.views`; the blocks of the embedding
+            that were taught them, if None.
         components
             The slide's own, see :meth:`GeometryEncoder.own_components`; sharpening does without them, if None.
         random_state
@@ -148,7 +148,7 @@ class IPALite:
         Parameters
         ----------
         h, far
-            As in :meth:`layout`, of one set of cells.
+            Of :meth:`GeometryEncoder.views`, of one set of cells; the sketch, which no left-out slide has, is not read.
 
         Returns
         -------

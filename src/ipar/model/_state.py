@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Arrays = dict[str, NDArray[Any]]
+_SET_ENCODERS = "overview", "sketch"
+_SET_SHAPE = "n_input", "width", "n_layers", "n_heads", "n_output"
 
 
 def module_arrays(module: nn.Module, prefix: str) -> Arrays:
@@ -60,15 +62,15 @@ def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
             for part in encoder.parts
         ],
     }
+    whole = {name: net for name in _SET_ENCODERS if (net := getattr(encoder, name)) is not None}
+    config |= {name: {key: getattr(net, key) for key in _SET_SHAPE} for name, net in whole.items()}
     if encoder.overview is not None:
-        names = ("n_input", "width", "n_layers", "n_heads", "n_output")
-        config["overview"] = {name: getattr(encoder.overview, name) for name in names}
         config["overview_weight"] = encoder.overview_weight
     arrays: Arrays = {"loadings": encoder.loadings}
     for i, part in enumerate(encoder.parts):
         arrays |= module_arrays(part.net, f"part{i}")
-    if encoder.overview is not None:
-        arrays |= module_arrays(encoder.overview, "overview")
+    for name, net in whole.items():
+        arrays |= module_arrays(net, name)
     return config, arrays
 
 
@@ -80,11 +82,12 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
             net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
         load_module(net, arrays, f"part{i}")
         parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
-    overview = None
-    if "overview" in config:
-        with torch.random.fork_rng(devices=[]):
-            overview = SetEncoder(**config["overview"])
-        load_module(overview, arrays, "overview")
+    whole = {}
+    for name in _SET_ENCODERS:
+        if name in config:
+            with torch.random.fork_rng(devices=[]):
+                whole[name] = SetEncoder(**config[name])
+            load_module(whole[name], arrays, name)
     loadings = np.asarray(arrays["loadings"], dtype=np.float32)
     return GeometryEncoder(
         genes=pd.Index(config["genes"]),
@@ -93,8 +96,8 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         record=dict(config["record"]),
         averaging=Averaging(**config["averaging"]),
         gene_scale=config["gene_scale"],
-        overview=overview,
         overview_weight=config.get("overview_weight", 1.0),  # models from before there was a choice have 1
+        **whole,
     )
 
 

@@ -14,6 +14,7 @@ from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
 from ipar.model import IGA, IPALite
+from ipar.model._encoder import Views
 from ipar.tl._attention_record import quadrant_attention
 from ipar.tl._sample import sample_coords
 from ipar.tl._stored import stored_model, warn_unlocalisable
@@ -138,7 +139,8 @@ def predict_coords(
     target = get_device(device)
     model.net.to(target)
     model.gate.to(target)
-    h, far = model.encoder.transform_with_overview(expression.matrix, expression.genes, slides)
+    views = model.encoder.views(expression.matrix, expression.genes, slides)
+    h = views.h
     options = {
         "n_rounds": n_rounds,
         "global_weight": global_weight,
@@ -146,7 +148,7 @@ def predict_coords(
         "random_state": random_state,
         "progress": progress,
     }
-    parts = {"h": h, "far": far}
+    parts = {"h": h, "across": views.across}
     if sharpen and model.sharpening is not None and model.sharpening.own:
         parts["components"] = model.encoder.own_components(expression.matrix, expression.genes, slides)
     coords, recycles, method = _layouts(model, parts, slides, options)
@@ -154,9 +156,7 @@ def predict_coords(
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = h
-    _write_uncertainty(
-        adata, model, (h, far), slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty"
-    )
+    _write_uncertainty(adata, model, views, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
     record(adata)["attention"] = quadrant_attention(model, h, coords, slides, random_state)
     record(adata)["prediction"] = {
         "method": method,
@@ -188,7 +188,7 @@ def _layouts(
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
         some = {key: part[cells] for key, part in parts.items()}
-        layout = model.layout(some["h"], far=some["far"], components=some.get("components"), **options)
+        layout = model.layout(some["h"], far=some["across"], components=some.get("components"), **options)
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
@@ -197,7 +197,7 @@ def _layouts(
 def _write_uncertainty(
     adata: AnnData,
     model: IPALite,
-    embedded: tuple[NDArray[np.float32], NDArray[np.float32]],
+    views: Views,
     slides: pd.Categorical,
     key: str,
 ) -> None:
@@ -205,9 +205,8 @@ def _write_uncertainty(
         del adata.obs[key]  # it speaks of coordinates that were just replaced
     if model.uncertainty is None:
         return
-    h, far = embedded
-    expected = np.empty(len(h), dtype=np.float32)
+    expected = np.empty(len(views.h), dtype=np.float32)
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        expected[cells] = model.expected_error(h[cells], far[cells])
+        expected[cells] = model.expected_error(views.h[cells], views.far[cells])
     adata.obs[key] = expected

@@ -8,7 +8,7 @@ from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
 from ipar.training._fit_encoder import EncoderRecipe, Slide, fit_encoder
 from ipar.training._fit_iga import IGAFit, fit_flow
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
-from ipar.training._fit_overview import OverviewTraining, fit_overview
+from ipar.training._fit_overview import OverviewTraining, fit_overview, fit_sketch
 from ipar.training._flow import FlowLosses, FlowWeights, corrupt, couple, flow_losses
 from ipar.training._flow_loop import FlowTrainer, FlowTraining, validate_flow
 from ipar.training._localise import FoldScore, Localisability, score_fold
@@ -65,6 +65,7 @@ __all__ = [
     "fit_flow",
     "fit_networks",
     "fit_overview",
+    "fit_sketch",
     "flow_losses",
     "gate_loss",
     "gate_targets",

@@ -38,7 +38,7 @@ class EmbeddingFit:
         trained on far better than any other.
     cross_fitted_overview
         What tells distances across every training slide, the set encoder's part at the weight chosen, by encoders that
-        never saw its coordinates, ``(n_s, d)``: as :meth:`GeometryEncoder.transform_with_overview` gives it for an unseen
+        never saw its coordinates, ``(n_s, d)``: as :meth:`GeometryEncoder.views` gives it for an unseen
         slide, but each in a space of its own. Empty for coordinates in three dimensions.
     localisability
         Scores of the left-out slides and the verdict.
@@ -113,7 +113,8 @@ def fit_embedding(
     folds = assign_folds(len(slides), n_folds, random_state)
     options: dict[str, Any] = {"random_state": random_state, "device": device}
     by_form: dict[Form, list[tuple[int, GeometryEncoder, FoldScore]]] = {form: [] for form in forms}
-    voting = folds if slides[0].coords.shape[1] == 2 else []  # layouts are flat
+    flat = slides[0].coords.shape[1] == 2  # as layouts are
+    voting = folds if flat else []
     with tqdm(total=len(folds) + len(voting) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
         for left in folds:
             kept = [slide for i, slide in enumerate(slides) if i not in left]
@@ -129,7 +130,7 @@ def fit_embedding(
             overviews += _overviews(left, slides, genes, found[left[0]][1], final, options)
             bar.update()
         weight, overview_choice = choose_weight([one.votes for one in overviews])
-        encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, **options)[best[0]]
+        encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, sketch=flat, **options)[best[0]]
         encoder = replace(encoder, overview_weight=weight)
         bar.update()
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
@@ -188,7 +189,7 @@ def _overviews(
     whole = fit_encoder(kept, genes, (name,), recipe, overview=True, trained=trained, **options)[name]
     found = []
     for i in left:
-        _, far = whole.transform_with_overview(slides[i].expression, genes, _one_slide(slides[i]))
+        far = whole.views(slides[i].expression, genes, _one_slide(slides[i])).far
         votes = score_weights(whole, far, slides[i].coords, options["random_state"])
         found.append(_Overview(i, far, votes))
     return found

@@ -19,7 +19,7 @@ from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
 from ipar.model._features import centre_by_slide, centred_genes, project
 from ipar.nn import SharedEncoder
 from ipar.training._encoder import EncoderTraining, train_encoder
-from ipar.training._fit_overview import OverviewTraining, fit_overview
+from ipar.training._fit_overview import OverviewTraining, fit_overview, fit_sketch
 
 _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local", "global"], ...]], ...]] = {
     "pca": (("pca", ("local", "global")),),
@@ -53,7 +53,7 @@ class EncoderRecipe:
     pca_training, genes_training
         Their training.
     overview_training
-        Training of the set encoder, which reads what the network on components reads.
+        Training of the set encoders, which read what the network on components reads.
     """
 
     n_pcs: int | tuple[int, ...] = (30, 100)
@@ -126,6 +126,7 @@ def fit_encoder(
     recipe: EncoderRecipe,
     *,
     overview: bool = False,
+    sketch: bool = False,
     trained: Mapping[str, SharedEncoder] | None = None,
     random_state: int = 0,
     device: torch.device | None = None,
@@ -142,8 +143,8 @@ def fit_encoder(
         Which encoders are wanted.
     recipe
         Shapes and training; of several numbers of components, the first is taken.
-    overview
-        Train the set encoder too.
+    overview, sketch
+        Train the set encoders too, that which embeds and that which draws.
     trained
         Networks by what they read, to be taken as they are.
     random_state
@@ -161,7 +162,8 @@ def fit_encoder(
     del dense
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
     read = [
-        _features(slide, loadings, recipe.averaging, sources | ({"pca"} if overview else set())) for slide in slides
+        _features(slide, loadings, recipe.averaging, sources | ({"pca"} if overview or sketch else set()))
+        for slide in slides
     ]
     gene_scale = 1.0
     if "genes" in sources:
@@ -172,15 +174,17 @@ def fit_encoder(
     nets = dict(trained or {})
     for source in sorted(sources - set(nets)):
         nets[source] = _train_net(source, [x[source] for x in read], coords, recipe, random_state, device)
-    whole = None
-    if overview:
-        seen = [torch.from_numpy(x["pca"]) for x in read]
-        whole = fit_overview(seen, coords, recipe.overview_training, random_state=random_state, device=device)
+    seen = [torch.from_numpy(x["pca"]) for x in read if "pca" in x]
+    options: dict[str, Any] = {"random_state": random_state, "device": device}
+    whole = fit_overview(seen, coords, recipe.overview_training, **options) if overview else None
+    drawn = fit_sketch(seen, coords, recipe.overview_training, **options) if sketch else None
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
         record = {"inputs": name, "n_pcs": loadings.shape[1], "random_state": random_state}
-        encoders[name] = GeometryEncoder(genes, loadings, parts, record, recipe.averaging, gene_scale, whole)
+        encoders[name] = GeometryEncoder(
+            genes, loadings, parts, record, recipe.averaging, gene_scale, overview=whole, sketch=drawn
+        )
     return encoders
 
 

@@ -1,17 +1,20 @@
-"""Training of the set encoder that sees a slide as a whole."""
+"""Training of the set encoders, which see a slide as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ipar._steps import steps_for
+from ipar.geometry import gauge_fix
 from ipar.nn import SetEncoder
 
+_SKETCH_LAYERS = 4  # two draw worse
 _SQUARE_MIN = 1e-6  # keeps the gradient of the root finite for coincident cells
 
 
@@ -73,17 +76,52 @@ def fit_overview(
     device
         Where to train; the CPU, if None.
     """
-    rng = np.random.default_rng(random_state)
+    build = partial(SetEncoder, features[0].shape[1])
     n_steps = config.steps_for(sum(map(len, features)))
+    return _fit(build, _stress, features, coords, replace(config, n_steps=n_steps), random_state, device)
+
+
+def fit_sketch(
+    features: Sequence[Tensor],
+    coords: Sequence[Tensor],
+    config: OverviewTraining,
+    *,
+    random_state: int,
+    device: torch.device | None = None,
+) -> SetEncoder:
+    """Train a set encoder to draw the tissue: its two outputs are coordinates.
+
+    Each set is compared with its true one at the same size, so that how far a set reaches across the tissue, which its
+    cells' expression need not tell, costs nothing. Drawn in two dimensions it errs otherwise than an embedding of more: the
+    overview of both is better than that of the embedding on slides left out (``docs/levers.md``).
+
+    Parameters
+    ----------
+    features, coords, config, random_state, device
+        As in :func:`fit_overview`, but for more cells there are no more steps: they bring nothing here.
+    """
+    build = partial(SetEncoder, features[0].shape[1], n_layers=_SKETCH_LAYERS, n_output=2)
+    return _fit(build, _shape_stress, features, coords, config, random_state, device)
+
+
+def _fit(
+    build: Callable[[], SetEncoder],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    features: Sequence[Tensor],
+    coords: Sequence[Tensor],
+    config: OverviewTraining,
+    random_state: int,
+    device: torch.device | None,
+) -> SetEncoder:
+    rng = np.random.default_rng(random_state)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_state)
-        network = SetEncoder(features[0].shape[1]).to(device).train()
+        network = build().to(device).train()
         optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=n_steps, pct_start=0.1)
-        for _ in range(n_steps):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=config.n_steps, pct_start=0.1)
+        for _ in range(config.n_steps):
             x, position = (part.to(device) for part in _draw(features, coords, config, rng))
-            h = network(x + config.noise * torch.randn_like(x))
-            loss = _stress(h, position)
+            loss = loss_of(network(x + config.noise * torch.randn_like(x)), position)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -97,6 +135,14 @@ def _stress(h: Tensor, position: Tensor) -> Tensor:
     gap = (embedding_distances(h) - torch.cdist(position, position)).square()
     apart = 1 - torch.eye(h.shape[1], device=h.device)  # a product is far faster than picking the pairs
     return (gap * apart).sum() / (apart.sum() * len(h))
+
+
+def _shape_stress(h: Tensor, position: Tensor) -> Tensor:
+    """The same of both sides brought to an RMS radius of 1."""
+    centred = h - h.mean(dim=1, keepdim=True)
+    # the square is floored before the root, whose gradient at zero is infinite
+    radius = centred.square().sum(-1).mean(1).clamp_min(_SQUARE_MIN).sqrt()[:, None, None]
+    return _stress(centred / radius, gauge_fix(position))
 
 
 def _draw(

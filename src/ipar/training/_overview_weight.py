@@ -28,7 +28,7 @@ def score_weights(
     encoder
         Trained without the slide, with a set encoder of weight 1.
     far
-        What it says of distances across the slide, ``(n, d)``, see :meth:`GeometryEncoder.transform_with_overview`.
+        What it says of distances across the slide, ``(n, d)``, see :meth:`GeometryEncoder.views`.
     coords
         True coordinates of the slide, ``(n, 2)``.
     random_state
