@@ -26,6 +26,7 @@ from ipar.training import (
     FlowTraining,
     IPALiteTraining,
     OverviewTraining,
+    _fit_embedding,
     _fit_finish,
     _overview_weight,
 )
@@ -142,6 +143,7 @@ def quick_choices():
         for module in (_overview_weight, _fit_finish):
             patch.setattr(module, "e_geo_minisets", partial(e_geo_minisets, n_minisets=2))
         patch.setattr(_fit_finish, "Sharpening", partial(Sharpening, n_steps=40))
+        patch.setattr(_fit_embedding, "FEW_CELLS", 200)  # the simulation has what more cells have
         yield
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_FEW_CELLS, _MOST_TIMES = 2500, 3.0
+FEW_CELLS = 2500  # in all: two brain sections have fewer, five sections or two embryos more
+_MOST_TIMES = 3.0
 
 
 def steps_for(n_steps: int, n_cells: int) -> int:
@@ -10,4 +11,4 @@ def steps_for(n_steps: int, n_cells: int) -> int:
 
     Few cells are memorised by longer training, many are not yet learned: as left-out training slides have it.
     """
-    return round(n_steps * min(max(n_cells / _FEW_CELLS, 1.0), _MOST_TIMES))
+    return round(n_steps * min(max(n_cells / FEW_CELLS, 1.0), _MOST_TIMES))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist
 
-from ipar.training import Slide, fit_embedding
+from ipar.training import Slide, _fit_embedding, fit_embedding
 from ipar.training._fit_embedding import assign_folds, embed_slide
 
 
@@ -139,6 +139,24 @@ def test_few_genes_are_not_tried_twice(tissue, fit, settings):
     found = fit(few, genes[:9], inputs=None, recipe=replace(settings.hasty["recipe"], n_pcs=(30, 100)))
     assert found.choice["n_pcs"].tolist() == [8, 8, 8]
     assert found.encoder.loadings.shape == (9, 8)
+
+
+def test_few_cells_train_no_sketch(tissue, fit, monkeypatch):
+    slides, genes = tissue
+    before = fit(slides, genes)
+    monkeypatch.setattr(_fit_embedding, "FEW_CELLS", sum(slide.expression.shape[0] for slide in slides))
+    after = fit(slides, genes)
+    assert before.encoder.sketch.n_output == 2
+    assert after.encoder.sketch is None
+    for name in ("cross_fitted", "cross_fitted_overview"):  # no choice reads a sketch
+        pairs = zip(getattr(before, name), getattr(after, name), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_sketch_is_flat(tissue, fit):
+    slides, genes = tissue
+    deep = [replace(slide, coords=np.c_[slide.coords, slide.coords[:, 0]]) for slide in slides]
+    assert fit(deep, genes).encoder.sketch is None
 
 
 def test_scores_are_of_the_left_out_slides_in_order(tissue, fit):

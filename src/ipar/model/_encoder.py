@@ -110,7 +110,7 @@ class GeometryEncoder:
         which each by itself tells little, are better seen with all others of their slide.
     sketch
         Network that sees a slide as a whole and draws it: its two outputs are coordinates. It too adds to :meth:`views`
-        alone; None in models from before there was one.
+        alone; None where there were too few cells to train it.
     parts
         The trained networks.
     record

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 from tqdm.auto import tqdm
 
+from ipar._steps import FEW_CELLS
 from ipar.model._encoder import GeometryEncoder, Inputs
 from ipar.model._features import equalise_blocks
 from ipar.nn import SharedEncoder
@@ -76,7 +77,8 @@ def fit_embedding(
 ) -> EmbeddingFit:
     """Choose the encoder's input by leaving slides out, fit it on all, embed every slide out of fold.
 
-    The number of components is chosen with it, where the recipe has several.
+    The number of components is chosen with it, where the recipe has several. More than 2,500 cells in all also train a
+    network that draws the tissue; from fewer it learns too little to help.
 
     Parameters
     ----------
@@ -115,6 +117,7 @@ def fit_embedding(
     by_form: dict[Form, list[tuple[int, GeometryEncoder, FoldScore]]] = {form: [] for form in forms}
     flat = slides[0].coords.shape[1] == 2  # as layouts are
     voting = folds if flat else []
+    sketch = flat and sum(slide.expression.shape[0] for slide in slides) > FEW_CELLS
     with tqdm(total=len(folds) + len(voting) + 1, desc="encoder", unit="fold", disable=not progress) as bar:
         for left in folds:
             kept = [slide for i, slide in enumerate(slides) if i not in left]
@@ -130,7 +133,7 @@ def fit_embedding(
             overviews += _overviews(left, slides, genes, found[left[0]][1], final, options)
             bar.update()
         weight, overview_choice = choose_weight([one.votes for one in overviews])
-        encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, sketch=flat, **options)[best[0]]
+        encoder = fit_encoder(slides, genes, (best[0],), final, overview=True, sketch=sketch, **options)[best[0]]
         encoder = replace(encoder, overview_weight=weight)
         bar.update()
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
