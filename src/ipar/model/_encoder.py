@@ -76,8 +76,9 @@ class Views(NamedTuple):
         What tells distances across the tissue: the blocks of the embedding that were taught them, and the overview's output,
         side by side, scaled to the same size on every slide but for the overview's weight.
     across
-        The same and the sketch, at the size of a block, beside it: what the overview of a layout is made of. Choices on
-        left-out slides and expected errors go by ``far``: a sketch is trained once, on all training slides.
+        The same and the sketch, at the size of a block, beside it: what the overview of a layout is made of. All else goes
+        by ``far``: choices and expected errors, since a sketch is trained once, on all training slides; and the distances
+        that sharpening holds, which came out better without (``docs/levers.md``).
     """
 
     h: NDArray[np.float32]

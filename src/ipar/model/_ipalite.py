@@ -73,6 +73,7 @@ class IPALite:
         h: NDArray[np.float32],
         *,
         far: NDArray[np.float32] | None = None,
+        across: NDArray[np.float32] | None = None,
         components: NDArray[np.float32] | None = None,
         random_state: int = 0,
         n_rounds: int | None = None,
@@ -87,8 +88,10 @@ class IPALite:
         h
             Embeddings, ``(n, d)``.
         far
-            What tells distances across the tissue, ``across`` of :meth:`GeometryEncoder.views`; the blocks of the embedding
-            that were taught them, if None.
+            What tells distances across the tissue, see :meth:`GeometryEncoder.views`; the blocks of the embedding that were
+            taught them, if None. Sharpening holds its distances.
+        across
+            What the overview is made of: the same and the sketch; ``far``, if None.
         components
             The slide's own, see :meth:`GeometryEncoder.own_components`; sharpening does without them, if None.
         random_state
@@ -118,7 +121,7 @@ class IPALite:
         # random draws go by the order of the embedding: that of the rows must not matter
         order = np.lexsort(h.T[:2])
         h = h[order]
-        far, components = (None if x is None else x[order] for x in (far, components))
+        far, across, components = (None if x is None else x[order] for x in (far, across, components))
         embedding = torch.from_numpy(np.ascontiguousarray(h, dtype=np.float32))
         if n <= self.plan.direct_max:
             layouts, method = self._lay_out(embedding[None])[:, 0], "direct"
@@ -128,13 +131,14 @@ class IPALite:
                 n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
             )
             method = "consensus"
-        across = self._far(h, far)
+        far = self._far(h, far)
         if weight:
+            across = far if across is None else across
             overview = principal_layout(torch.from_numpy(np.ascontiguousarray(across, dtype=np.float32)))
             layouts = blend_layouts(layouts, overview, weight)
         if sharpen and self.sharpening is not None:
             how, last = self.sharpening, layouts[-1].numpy()
-            sharp = sharpen_layout(last, h, across, how, components=components, progress=progress)
+            sharp = sharpen_layout(last, h, far, how, components=components, progress=progress)
             layouts = torch.cat([layouts[:-1], torch.from_numpy(sharp)[None]])
         recycles = np.empty(layouts.shape, dtype=np.float32)
         recycles[:, order] = align_recycles(layouts).numpy()
@@ -148,7 +152,7 @@ class IPALite:
         Parameters
         ----------
         h, far
-            Of :meth:`GeometryEncoder.views`, of one set of cells; the sketch, which no left-out slide has, is not read.
+            As in :meth:`layout`, of one set of cells; the sketch, which no left-out slide has, is not read.
 
         Returns
         -------

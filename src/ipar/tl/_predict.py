@@ -148,10 +148,10 @@ def predict_coords(
         "random_state": random_state,
         "progress": progress,
     }
-    parts = {"h": h, "across": views.across}
+    parts = {"far": views.far, "across": views.across}
     if sharpen and model.sharpening is not None and model.sharpening.own:
         parts["components"] = model.encoder.own_components(expression.matrix, expression.genes, slides)
-    coords, recycles, method = _layouts(model, parts, slides, options)
+    coords, recycles, method = _layouts(model, h, parts, slides, options)
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
@@ -180,7 +180,11 @@ def _refuse_for_samples(**options: float | None) -> None:
 
 
 def _layouts(
-    model: IPALite, parts: dict[str, NDArray[np.float32]], slides: pd.Categorical, options: dict[str, Any]
+    model: IPALite,
+    h: NDArray[np.float32],
+    parts: dict[str, NDArray[np.float32]],
+    slides: pd.Categorical,
+    options: dict[str, Any],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
     n_layouts = model.net.config.n_recycles + 1
     recycles = np.empty((len(slides), 2 * n_layouts), dtype=np.float32)
@@ -188,7 +192,7 @@ def _layouts(
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
         some = {key: part[cells] for key, part in parts.items()}
-        layout = model.layout(some["h"], far=some["across"], components=some.get("components"), **options)
+        layout = model.layout(h[cells], **some, **options)
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
