@@ -148,10 +148,10 @@ def predict_coords(
         "random_state": random_state,
         "progress": progress,
     }
-    parts = {"far": views.far, "across": views.across}
+    own = None
     if sharpen and model.sharpening is not None and model.sharpening.own:
-        parts["components"] = model.encoder.own_components(expression.matrix, expression.genes, slides)
-    coords, recycles, method = _layouts(model, h, parts, slides, options)
+        own = model.encoder.own_components(expression.matrix, expression.genes, slides)
+    coords, recycles, method = _layouts(model, views, own, slides, options)
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
@@ -181,8 +181,8 @@ def _refuse_for_samples(**options: float | None) -> None:
 
 def _layouts(
     model: IPALite,
-    h: NDArray[np.float32],
-    parts: dict[str, NDArray[np.float32]],
+    views: Views,
+    components: NDArray[np.float32] | None,
     slides: pd.Categorical,
     options: dict[str, Any],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
@@ -191,8 +191,9 @@ def _layouts(
     methods = []
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        some = {key: part[cells] for key, part in parts.items()}
-        layout = model.layout(h[cells], **some, **options)
+        h, far, across = (view[cells] for view in views)
+        own = None if components is None else components[cells]
+        layout = model.layout(h, far=far, across=across, components=own, **options)
         recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
         methods.append(layout.method)
     return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
