@@ -18,6 +18,7 @@ import controls
 import ipar
 import tasks
 from ipar._expression import Expression, get_expression
+from ipar._steps import FEW_CELLS
 from ipar.model import GeometryEncoder, Sharpening
 from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._encoder import Averaging
@@ -80,6 +81,21 @@ def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Layouts:
     transformer = controls.CONTROLS["set_transformer"](slides.train, slides.query, seed)
     mean = blend_layouts(torch.from_numpy(transformer)[None].float(), torch.from_numpy(overview_of(far)), 0.5)[0]
     yield "… in the mean with a set transformer's layout", mean.numpy()
+
+
+def layouts_of_sketches(slides: tasks.Slides, seed: int) -> Layouts:
+    """The overview without the sketch and with it, and the sketch alone, by how many sections teach."""
+    train, query = get_expression(slides.train), get_expression(slides.query)
+    parts = slides_of(slides.train, train)
+    sizes = EncoderRecipe().sizes
+    many = sum(part.expression.shape[0] for part in parts) > FEW_CELLS
+    recipe = replace(EncoderRecipe(), n_pcs=sizes[-1] if many else sizes[0])  # as left-out slides have them mostly
+    fitted = fit_encoder(parts, train.genes, ["both"], recipe, overview=True, sketch=True, random_state=seed)["both"]
+    far = far_of(fitted, query)
+    teach = f"{len(parts)} sections teach:"
+    yield f"{teach} embedding and set encoder", overview_of(far[:, :-2])
+    yield f"{teach} … and the sketch", overview_of(far)
+    yield f"{teach} the sketch alone", overview_of(far[:, -2:])
 
 
 def with_covariance_of(encoder: GeometryEncoder, slides: list[Slide], query: Expression) -> GeometryEncoder:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.spatial import procrustes
 
 import lever_layouts
 from ipar._expression import Expression
-from ipar.training import EncoderRecipe, EncoderTraining
+from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
 from ipar.training._fit_encoder import Slide, fit_encoder
 
 GENES = pd.Index([f"g{i}" for i in range(12)])
@@ -48,3 +51,30 @@ def test_genes_get_the_variance_of_the_training_slides(tissue):
     factor = scaled.max(0) / query.matrix.toarray().max(0)
     assert (np.isclose(ratio, 1, atol=0.01) | np.isclose(factor, 3) | np.isclose(factor, 1 / 3)).all()
     assert np.isclose(ratio, 1, atol=0.01).sum() > 6
+
+
+def test_sketches_are_compared_on_one_encoder(slides, monkeypatch):
+    few = EncoderTraining(n_steps=2, batch_size=32)
+    recipe = EncoderRecipe(
+        n_pcs=(5, 6),
+        n_output=8,
+        pca_hidden=(8,),
+        genes_hidden=(8,),
+        pca_training=few,
+        genes_training=few,
+        overview_training=OverviewTraining(n_steps=2, batch_size=2, size=(32, 48)),
+    )
+    monkeypatch.setattr(lever_layouts, "EncoderRecipe", lambda: recipe)
+    fitted = []
+    monkeypatch.setattr(lever_layouts, "fit_encoder", lambda *a, **o: fitted.append(fit_encoder(*a, **o)) or fitted[-1])
+    found = dict(lever_layouts.layouts_of_sketches(slides, 0))
+    assert len(fitted) == 1
+    encoder = fitted[0]["both"]
+    assert encoder.loadings.shape[1] == 5  # few cells teach
+    query = lever_layouts.get_expression(slides.query)
+    blind = lever_layouts.overview_of(lever_layouts.far_of(replace(encoder, sketch=None), query))
+    without, both, alone = found.values()
+    np.testing.assert_allclose(without, blind, atol=1e-5)
+    assert {x.shape for x in found.values()} == {(slides.query.n_obs, 2)}
+    assert procrustes(without, both)[2] > 1e-4
+    assert procrustes(both, alone)[2] < procrustes(without, alone)[2]
