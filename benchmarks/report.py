@@ -30,8 +30,10 @@ Stress-1 and E_geo. Peers are published methods, run from their packages by `ben
 OLDER = (
     "†: older than changes of what is chosen after the training. A network that is trained again on all slides (three or fewer) "
     "now has the gate's weight of its training, 2, and the overview has 0.8 beside it; with more slides the share of the "
-    "overview, and with any number the expected errors, are now chosen with the set encoder as prediction reads it."
+    "overview, and with any number the expected errors, are now chosen with the set encoder as prediction reads it. Where "
+    "more than 2,500 cells teach, which is so on {sketched}, a second set encoder, the sketch, now stands beside the first."
 )
+SKETCHED = ("brain7", "brain7b", "embryo", "embryo_b", "liver")
 
 
 def write_report(results: Results, options: argparse.Namespace) -> None:
@@ -130,13 +132,13 @@ def components(run: dict[str, Any]) -> int | None:
 
 
 def is_older(task: str, chosen: dict[str, Any]) -> bool:
-    """Whether a run is older than the present way to choose what follows the network."""
+    """Whether a run is older than the sketch, or than the present way to choose what follows the network."""
     from ipar.training._left_out import FEW_SLIDES
     from tasks import TASKS
 
     tried = {row["global_weight"] for row in chosen.get("finish", [])}
     retrained = len(TASKS[task].train or ()) in range(1, FEW_SLIDES + 1)  # None stands for many
-    return not tried or (retrained and len(tried) > 1)
+    return not tried or (retrained and len(tried) > 1) or (task in SKETCHED and "sketch" not in chosen)
 
 
 def footer(results: Results, options: argparse.Namespace) -> str:
@@ -149,6 +151,7 @@ def footer(results: Results, options: argparse.Namespace) -> str:
         "β",
         "epochs",
         "weight of the set encoder",
+        "sketch",
         "share of the overview",
         "hold λ",
         "own share ω",
@@ -159,12 +162,13 @@ def footer(results: Results, options: argparse.Namespace) -> str:
             chosen = run.get("chosen", {})
             sharp = chosen.get("sharpening") or {"hold": "not sharpened", "own": "–"}
             values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs")]
-            values += [chosen.get("overview_weight", 1.0), chosen.get("global_weight", "–")]
+            drawn = "yes" if chosen.get("sketch") else "no"
+            values += [chosen.get("overview_weight", 1.0), drawn, chosen.get("global_weight", "–")]
             seed = f"{run.get('seed', i)}{'†' if is_older(task, chosen) else ''}"
             row = [task, seed, *values, sharp["hold"], sharp["own"]]
             lines.append("| " + " | ".join(map(str, row)) + " |")
     if any("†" in line.split("|")[2] for line in lines[4:]):
-        lines += ["", OLDER]
+        lines += ["", OLDER.format(sketched=", ".join(SKETCHED))]
     before = [task for task, by_method in results.items() for run in by_method.get("iga", []) if not components(run)]
     if before:
         lines += [

@@ -79,6 +79,7 @@ def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[s
     chosen = {"beta": model.beta, "epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
     chosen |= {
         "overview_weight": model.encoder.overview_weight,
+        "sketch": model.encoder.sketch is not None,
         "global_weight": model.global_weight,
         "sharpening": model.sharpening and asdict(model.sharpening),
         "finish": json.loads(train.uns["ipar"]["fit"]["finish"].to_json(orient="records", double_precision=4)),

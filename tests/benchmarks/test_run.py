@@ -132,7 +132,8 @@ def test_runs_older_than_the_present_choices_are_marked(results, folder, tmp_pat
     page = (tmp_path / "page.md").read_text()
     assert row(page, "ob | 0† | pca | – | 2.0")
     assert row(page, "ob | 1 | pca | – | 2.0")
-    assert page.count(report.OLDER) == 1
+    assert page.count("†: older than changes") == 1
+    assert "which is so on brain7, brain7b," in page
     results["ob"]["ipar"][0]["chosen"]["finish"] = fixed
     report.write_report(results, make_options(folder, tmp_path))
     assert "†" not in (tmp_path / "page.md").read_text()
@@ -140,10 +141,15 @@ def test_runs_older_than_the_present_choices_are_marked(results, folder, tmp_pat
 
 @pytest.mark.parametrize(("task", "older"), [("ob", True), ("brain7", False), ("liver", False)])
 def test_a_weight_that_was_chosen_is_older_where_the_network_is_trained_again(task, older):
-    chosen = {"finish": [{"global_weight": 0.5}, {"global_weight": 1.0}]}
+    chosen = {"finish": [{"global_weight": 0.5}, {"global_weight": 1.0}], "sketch": True}
     assert report.is_older(task, chosen) is older
-    assert report.is_older(task, {"finish": chosen["finish"][:1]}) is False
+    assert report.is_older(task, chosen | {"finish": chosen["finish"][:1]}) is False
     assert report.is_older(task, {})
+
+
+@pytest.mark.parametrize(("task", "older"), [("ob", False), ("brain2", False), ("brain7", True), ("embryo", True)])
+def test_runs_from_before_the_sketch_are_older_where_there_is_one_now(task, older):
+    assert report.is_older(task, {"finish": [{"global_weight": 0.8}]}) is older
 
 
 def test_differences_are_paired(results, folder, tmp_path):
