@@ -1,7 +1,7 @@
 """Fitted models, on arrays, and their files."""
 
 from ipar.model._consensus import ConsensusPlan
-from ipar.model._encoder import GeometryEncoder
+from ipar.model._encoder import GeometryEncoder, Views
 from ipar.model._iga import IGA, PoseSamples
 from ipar.model._io import load
 from ipar.model._ipalite import IPALite
@@ -19,5 +19,6 @@ __all__ = [
     "PoseSamples",
     "Sharpening",
     "UncertaintyHead",
+    "Views",
     "load",
 ]

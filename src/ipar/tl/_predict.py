@@ -13,8 +13,7 @@ from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, UNCERTAINTY, ge
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
-from ipar.model import IGA, IPALite
-from ipar.model._encoder import Views
+from ipar.model import IGA, IPALite, Views
 from ipar.tl._attention_record import quadrant_attention
 from ipar.tl._sample import sample_coords
 from ipar.tl._stored import stored_model, warn_unlocalisable
