@@ -22,6 +22,7 @@ from ipar._steps import FEW_CELLS
 from ipar.model import GeometryEncoder, Sharpening
 from ipar.model._consensus import blend_layouts, principal_layout
 from ipar.model._encoder import Averaging
+from ipar.model._sharpen import sharpen_layout
 from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
@@ -84,18 +85,27 @@ def layouts_of_encoders(slides: tasks.Slides, seed: int) -> Layouts:
 
 
 def layouts_of_sketches(slides: tasks.Slides, seed: int) -> Layouts:
-    """The overview without the sketch and with it, and the sketch alone, by how many sections teach."""
+    """The overview without the sketch and with it, the sketch alone, and the overview sharpened, by how many teach."""
     train, query = get_expression(slides.train), get_expression(slides.query)
     parts = slides_of(slides.train, train)
     sizes = EncoderRecipe().sizes
     many = sum(part.expression.shape[0] for part in parts) > FEW_CELLS
     recipe = replace(EncoderRecipe(), n_pcs=sizes[-1] if many else sizes[0])  # as left-out slides have them mostly
     fitted = fit_encoder(parts, train.genes, ["both"], recipe, overview=True, sketch=True, random_state=seed)["both"]
-    far = far_of(fitted, query)
+    one: Any = pd.Categorical(np.zeros(query.matrix.shape[0], dtype=np.int8))
+    h, far, across = fitted.views(query.matrix, query.genes, one)
+    own = fitted.own_components(query.matrix, query.genes, one)
     teach = f"{len(parts)} sections teach:"
-    yield f"{teach} embedding and set encoder", overview_of(far[:, :-2])
-    yield f"{teach} … and the sketch", overview_of(far)
-    yield f"{teach} the sketch alone", overview_of(far[:, -2:])
+    blind, whole = overview_of(far), overview_of(across)
+    yield f"{teach} embedding and set encoder", blind
+    yield f"{teach} … and the sketch", whole
+    yield f"{teach} the sketch alone", overview_of(across[:, -2:])
+    for name, start, held in (
+        ("embedding and set encoder, sharpened", blind, far),
+        ("… and the sketch, sharpened, its distances not among those held", whole, far),
+        ("… and the sketch, sharpened, its distances among those held", whole, across),
+    ):
+        yield f"{teach} {name}", sharpen_layout(start, h, held, Sharpening(own=0.2), components=own, random_state=seed)
 
 
 def with_covariance_of(encoder: GeometryEncoder, slides: list[Slide], query: Expression) -> GeometryEncoder:

@@ -34,6 +34,8 @@ FOLDS = {
         tasks.Task("brain5b", "mouse_brain_st.h5ad", "Hippo1", ("Hippo2", "Hippo4", "Hippo5", "Hippo7", "Hippo8"), ""),
         tasks.Task("brain5c", "mouse_brain_st.h5ad", "Hippo5", ("Hippo1", "Hippo2", "Hippo4", "Hippo7", "Hippo8"), ""),
         tasks.Task("brain5d", "mouse_brain_st.h5ad", "Hippo4", ("Hippo1", "Hippo2", "Hippo5", "Hippo7", "Hippo8"), ""),
+        tasks.Task("brain5e", "mouse_brain_st.h5ad", "Hippo2", ("Hippo1", "Hippo4", "Hippo5", "Hippo7", "Hippo8"), ""),
+        tasks.Task("brain5f", "mouse_brain_st.h5ad", "Hippo7", ("Hippo1", "Hippo2", "Hippo4", "Hippo5", "Hippo8"), ""),
         tasks.Task("brain2", "mouse_brain_st.h5ad", "Hippo5", ("Hippo1", "Hippo2"), ""),
         tasks.Task("brain2b", "mouse_brain_st.h5ad", "Hippo8", ("Hippo4", "Hippo7"), ""),
         tasks.Task("brain2c", "mouse_brain_st.h5ad", "Hippo4", ("Hippo5", "Hippo8"), ""),

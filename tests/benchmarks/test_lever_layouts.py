@@ -73,7 +73,8 @@ def test_sketches_are_compared_on_one_encoder(slides, monkeypatch):
     assert encoder.loadings.shape[1] == 5  # few cells teach
     query = lever_layouts.get_expression(slides.query)
     blind = lever_layouts.overview_of(lever_layouts.far_of(replace(encoder, sketch=None), query))
-    without, both, alone = found.values()
+    without, both, alone, *sharpened = found.values()
+    assert len(sharpened) == 3
     np.testing.assert_allclose(without, blind, atol=1e-5)
     assert {x.shape for x in found.values()} == {(slides.query.n_obs, 2)}
     assert procrustes(without, both)[2] > 1e-4
