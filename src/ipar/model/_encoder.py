@@ -78,7 +78,7 @@ class Views(NamedTuple):
     across
         The same and the sketch, at the size of a block, beside it: what the overview of a layout is made of. All else goes
         by ``far``: choices and expected errors, since a sketch is trained once, on all training slides; and the distances
-        that sharpening holds, which came out better without (``docs/levers.md``).
+        that sharpening holds, with which E_geo is lower (``docs/levers.md``).
     """
 
     h: NDArray[np.float32]

@@ -92,8 +92,9 @@ def fit_sketch(
     """Train a set encoder to draw the tissue: its two outputs are coordinates.
 
     Each set is compared with its true one at the same size, so that how far a set reaches across the tissue, which its
-    cells' expression need not tell, costs nothing. Drawn in two dimensions it errs otherwise than an embedding of more: the
-    overview of both is better than that of the embedding on slides left out (``docs/levers.md``).
+    cells' expression need not tell, costs nothing. Drawn in two dimensions it errs otherwise than an embedding of more: beside
+    it, finished layouts of left-out sections are a little better in every score, where five sections teach
+    (``docs/levers.md``).
 
     Parameters
     ----------
