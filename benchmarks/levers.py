@@ -77,21 +77,22 @@ most scores. Minisets of other sizes and fewer candidates change the network alo
 candidates cost neighbours.
 """
 
-SKETCH = """## The sketch
+SKETCH = """
+## The sketch
 
 A set encoder that draws the tissue, beside the one that embeds it; the layout is the overview alone. By itself its drawing
 is worse than the overview. Where five sections teach, the sharpened overview gains a little from it in every score on
-average, though not on every section; where two do, nothing: so it is trained where more than 2,500 cells teach. Sharpening that holds its distances too has no better ranks and more E_geo. Means over
-the folds {folds}.
+average, though not on every section; where two do, nothing: so it is trained where more than 2,500 cells teach. Sharpening
+that holds its distances too has no better ranks and more E_geo: it does not. Means over the folds {folds}.
 """
 
 OUTRO = """
 ## Tried and not kept
 
 While ipar was developed, the following was tried on folds like these or on embryo slides. It did not help on average, or paid
-more in one score, or in time, than it brought in another; no run of it is kept here, and what is still open says so:
+more in one score, or in time, than it brought in another; no run of it is kept here:
 
-- encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates; 60 components instead of 30;
+- encoder: averaged weights over epochs; deeper set encoders, and ones that give coordinates instead of an embedding; 60 components instead of 30;
   components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an embryo,
   better for the perceptrons and worse for the set encoder; worse on a brain section; another technology would be lost);
   three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
@@ -100,18 +101,17 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   of the dearest part); the benchmarks' set transformer as it is instead of the sketch (where five sections teach Hippo1,
   Hippo5 and Hippo8, ranks better by .011 in the mean, and by .008 on Hippo8 from two, equal on the embryo at more E_geo,
   worse by .03 on Hippo5 from two sections; the overview alone, one seed); a sketch that counts half or double (half: half of
-  what it brings; double: more on embryos, less on sections); its distances in what sharpening holds too (finished, ranks
-  better by .009 on Hippo1 and .005 on Hippo5, worse by .007 at 5 % more E_geo on Hippo4); fewer genes dropped on a panel of 351 (better ranks of distances, fewer neighbours); slides with
-  half of their counts beside the whole ones (worse in most scores where five sections teach Hippo8, and in all where two
+  what it brings; double: more on an embryo, less on sections); fewer genes dropped on a panel of 351 (better ranks of
+  distances, fewer neighbours); slides with half of their counts beside the whole ones (worse in most scores where five sections teach Hippo8, and in all where two
   embryos teach the third);
 - layout: smoothing coordinates over a neighbour graph; weights of the network averaged over the last steps (no better on an
   embryo and on a section); a first guess at the principal axes of the embedding's global part instead of a perceptron's
   (alone, or with the perceptron on top of it: with the perceptron better in four of five scores on an embryo, worse in all
   on a section, each in the mean with the overview); the share of the overview chosen on the query itself, as cells alike in
   its own components then lie closest, or as the nearest in the layout explain most of these components (over all shares and
-  views of one slide both say little of which layout is true: on an embryo with a third seed the first costs .14 of the
+  views of one slide both say little of which layout is true: on an embryo with a third seed either costs .14 of the
   ranks); how much each view counts in the overview, chosen so (between .03 better and .03 worse than fixed, by the fold; the
-  first of the two tells a network that failed from one that did not); a second training whose learning
+  second of the two tells a network that failed from one that did not); a second training whose learning
   rate falls to its end (worse on a section); the weight of the overview as the left-out slide has it, where the network is
   trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of distances within 0.3 % of it, as many
   neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
@@ -152,7 +152,7 @@ def page(
     lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
     lines += table(results, STEPS)
     lines += [ADAPTATION, TRAINING.format(folds=once), *table(results, TRAINED)]
-    lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, SKETCHED), ""]
+    lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, SKETCHED)]
     lines += own_neighbors.section(neighbors)
     return "\n".join(lines) + "\n" + OUTRO
 

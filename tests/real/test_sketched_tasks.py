@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
+import pytest
 
 from ipar import _steps
+
+pytestmark = pytest.mark.real
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.spatial import procrustes
 
 from ipar.metrics import luna_spearman
-from ipar.model import ConsensusPlan
+from ipar.model import ConsensusPlan, Sharpening, _ipalite
 from ipar.model._io import model_state
 from ipar.pp import LocalisabilityWarning
 from ipar.tl import predict_coords
@@ -422,6 +422,22 @@ def test_weight_of_the_embeddings_own_layout(query, model, place):
     assert 0 < disparity(overview, coords[0.5]) < disparity(overview, coords[0.0])
     alone = place(query.copy(), replace(model, global_weight=0.0))
     assert np.array_equal(alone, coords[0.0])
+
+
+def test_the_overview_reads_the_sketch_and_sharpening_does_not(query, model, place, monkeypatch):
+    blind = replace(model, encoder=replace(model.encoder, sketch=None))
+    plain = [place(query.copy(), one, global_weight=1.0, sharpen=False) for one in (model, blind)]
+    assert disparity(*plain) > 1e-6
+    held = []
+
+    def sharpen(layout, h, far, *args, **options):
+        held.append(far)
+        return layout
+
+    monkeypatch.setattr(_ipalite, "sharpen_layout", sharpen)
+    for one in (model, blind):
+        place(query.copy(), replace(one, sharpening=Sharpening()))
+    np.testing.assert_array_equal(*held)
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
