@@ -66,7 +66,7 @@ def embed(
     an encoder separates slides it has seen far better than new ones, and a network trained on such embeddings would
     fail on a new slide. The same encoders tell whether the tissue can be localised at all. A set encoder, in which cells
     attend to their whole slide, is trained beside them for :func:`ipar.tl.predict_coords`; its weight there is chosen on
-    left-out slides too.
+    left-out slides too. More than 2,500 cells in all also train a second one there, which draws the tissue.
 
     With ``model``, its encoder embeds the cells of ``adata``; no coordinates are needed or read.
 
