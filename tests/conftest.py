@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 import ipar
 from ipar.metrics import e_geo_minisets
@@ -30,13 +29,6 @@ from ipar.training import (
     _fit_finish,
     _overview_weight,
 )
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # a worker a core: threads of its own, or of the processes it starts, would only get into another one's way
-    torch.set_num_threads(1)
-    threadpool_limits(1)  # libraries that are loaded no longer read the environment
-    for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 N_CELLS, N_GENES = 120, 60
 
@@ -134,6 +126,16 @@ class Bad:
     spoil: Callable[[ad.AnnData], ad.AnnData]
     error: type[Exception]
     remedy: str
+
+
+def pytest_configure(config):
+    """A worker a core: threads of its own, or of the processes it starts, would only get into another one's way.
+
+    Workers inherit the environment. Once they run it is too late: numba, where it starts its threads, gives torch as many.
+    """
+    if config.getoption("numprocesses", default=None):
+        for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
