@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+import lever_spots
 import own_neighbors
 import tasks
 from ipar.metrics import evaluate
@@ -84,6 +85,14 @@ A set encoder that draws the tissue, beside the one that embeds it; the layout i
 is worse than the overview. Where five sections teach, the sharpened overview gains a little from it in every score on
 average, though not on every section; where two do, nothing: so it is trained where more than 2,500 cells teach. Sharpening
 that holds its distances too has no better ranks and more E_geo: it does not. Means over the folds {folds}.
+"""
+
+SPOTS = """
+## Spots that teach single cells
+
+The cells of {slide}, which no task scores, dealt into two random halves: one is summed to spots of some six cells and
+teaches, the other is placed cell by cell, as a dissociated sample would be. The layout is the overview alone; means over seeds
+{seeds} of the dealing and the training. In the rows of a pseudo-slide every cell is the mean of itself and of cells like it.
 """
 
 OUTRO = """
@@ -153,6 +162,9 @@ def page(
     lines += table(results, STEPS)
     lines += [ADAPTATION, TRAINING.format(folds=once), *table(results, TRAINED)]
     lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, SKETCHED)]
+    if any(group == "spots" for _, group, _ in results):
+        lines += [SPOTS.format(slide=lever_spots.SLIDE.test, seeds=", ".join(map(str, lever_spots.SEEDS)))]
+        lines += table(results, ("spots",))
     lines += own_neighbors.section(neighbors)
     return "\n".join(lines) + "\n" + OUTRO
 
@@ -199,6 +211,11 @@ def main() -> None:
                 return measure(fold, group, seed, options.data)
 
             results[fold, group, seed] = kept(path, make)
+    for seed in tqdm(lever_spots.SEEDS, desc="spots", unit="run"):
+        path = options.out / lever_spots.SLIDE.name / f"spots-{seed}.json"
+        results[lever_spots.SLIDE.name, "spots", seed] = kept(
+            path, lambda seed=seed: lever_spots.measure(seed, options.data, tuple(SCORES))
+        )
     neighbors = {
         slide: kept(
             options.out / slide / "neighbors.json", lambda slide=slide: own_neighbors.measure(slide, options.data)

@@ -1,0 +1,99 @@
+"""Layouts of single cells where spots teach: a slide's cells, one half summed to spots, the other dissociated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+import tasks
+from ipar._expression import Expression, get_expression
+from ipar.graph import neighbor_average
+from ipar.metrics import evaluate
+from ipar.model import GeometryEncoder
+from ipar.model._features import own_components
+from ipar.training import EncoderRecipe
+from ipar.training._fit_encoder import Slide, fit_encoder
+from lever_layouts import Layouts, far_of, overview_of, with_covariance_of, with_variance_of
+
+# a slide that no task scores
+SLIDE = tasks.Task("embryo1", "mouse_embryo_seqfish.h5ad", "embryo1", None, "", counts=False)
+SEEDS = (0, 1, 2)
+_CELLS_A_SPOT = 6  # as many as a spot of 55 µm has in dense tissue, and then some hundred spots teach
+_SIZES = (5, 15)  # of pseudo-spots
+_N_COMPONENTS = 30  # few cells teach
+
+
+def measure(seed: int, data: Path, scores: tuple[str, ...]) -> dict[str, Any]:
+    """Scores of every layout, for one way to deal the cells into halves."""
+    one = tasks.load(SLIDE, data)
+    taught, asked = halves(one.query.n_obs, seed)
+    found = {}
+    for name, coords in layouts(one.query[taught].copy(), one.truth[taught], one.query[asked].copy(), seed):
+        result = evaluate(one.truth[asked], coords, random_state=0)
+        found[name] = {key: float(result[key]) for key in scores}
+    return found
+
+
+def halves(n: int, seed: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Two random halves of so many cells."""
+    order = np.random.default_rng(seed).permutation(n)
+    return order[: n // 2], order[n // 2 :]
+
+
+def layouts(known: ad.AnnData, coords: NDArray[np.float64], cells: ad.AnnData, seed: int) -> Layouts:
+    """The overview of single cells by an encoder of spots, by how the cells are brought to it; then one of cells."""
+    single, query = get_expression(known), get_expression(cells)
+    spots = as_spots(single, coords)
+
+    def fitted(slide: Slide) -> GeometryEncoder:
+        recipe = replace(EncoderRecipe(), n_pcs=_N_COMPONENTS)
+        return fit_encoder([slide], single.genes, ["both"], recipe, overview=True, random_state=seed)["both"]
+
+    def overview(encoder: GeometryEncoder, asked: Expression) -> NDArray[np.float32]:
+        return overview_of(far_of(encoder, asked))
+
+    encoder = fitted(spots)
+    yield "spots teach", overview(encoder, query)
+    yield (
+        "… components brought to those of the spots (CORAL)",
+        overview(with_covariance_of(encoder, [spots], query), query),
+    )
+    yield "… genes brought to the variance of the spots", overview(encoder, with_variance_of([spots], query))
+    for size in _SIZES:
+        yield (
+            f"… the cells as a pseudo-slide, each with {size - 1} like it",
+            overview(encoder, as_pseudo_spots(query, size)),
+        )
+    own = fitted(Slide(single.matrix, coords.astype(np.float32), "cells"))
+    yield "single cells teach", overview(own, query)
+
+
+def as_spots(cells: Expression, coords: NDArray[np.float64]) -> Slide:
+    """A slide's cells in squares of a grid, each the mean of what it holds; of some six cells on average."""
+    span = np.ptp(coords, axis=0)
+    pitch = np.sqrt(span.prod() * _CELLS_A_SPOT / len(coords))
+    square = np.floor((coords - coords.min(axis=0)) / pitch).astype(np.int64)
+    _, spot = np.unique(square, axis=0, return_inverse=True)
+    spot = spot.ravel()
+    counts = np.bincount(spot)
+    pool = sparse.csr_matrix((1.0 / counts[spot], (spot, np.arange(len(spot)))))
+    return Slide(pooled(cells.matrix, pool), (pool @ coords).astype(np.float32), "spots")
+
+
+def as_pseudo_spots(cells: Expression, size: int) -> Expression:
+    """Every cell as the mean of itself and those most like it, about ``size`` in all: the noise of a spot."""
+    own = own_components(cells.matrix, np.zeros(cells.matrix.shape[0], dtype=np.int64), _N_COMPONENTS, 0)
+    slides: pd.Categorical[Any] | None = None
+    return replace(cells, matrix=pooled(cells.matrix, neighbor_average(own, slides, size - 1)))
+
+
+def pooled(logarithms: sparse.csr_matrix, pool: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Means of expression before the logarithm, and their logarithms again."""
+    return sparse.csr_matrix((pool @ logarithms.expm1()).log1p(), dtype=np.float32)
