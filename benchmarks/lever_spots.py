@@ -14,13 +14,13 @@ from scipy import sparse
 
 import tasks
 from ipar._expression import Expression, get_expression
-from ipar.graph import neighbor_average
 from ipar.metrics import evaluate
-from ipar.model import GeometryEncoder
-from ipar.model._features import own_components
+from ipar.model import GeometryEncoder, Sharpening
+from ipar.model._features import mean_expression, pooled_expression
+from ipar.model._sharpen import sharpen_layout
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
-from lever_layouts import Layouts, far_of, overview_of, with_covariance_of, with_variance_of
+from lever_layouts import Layouts, overview_of, with_covariance_of, with_variance_of
 
 # a slide that no task scores
 SLIDE = tasks.Task("embryo1", "mouse_embryo_seqfish.h5ad", "embryo1", None, "", counts=False)
@@ -28,6 +28,7 @@ SEEDS = (0, 1, 2)
 _CELLS_A_SPOT = 6  # as many as a spot of 55 µm has in dense tissue, and then some hundred spots teach
 _SIZES = (5, 15)  # of pseudo-spots
 _N_COMPONENTS = 30  # few cells teach
+_SHARPENING = Sharpening(own=0.2)  # as left-out slides of spots choose mostly
 
 
 def measure(seed: int, data: Path, scores: tuple[str, ...]) -> dict[str, Any]:
@@ -56,23 +57,26 @@ def layouts(known: ad.AnnData, coords: NDArray[np.float64], cells: ad.AnnData, s
         recipe = replace(EncoderRecipe(), n_pcs=_N_COMPONENTS)
         return fit_encoder([slide], single.genes, ["both"], recipe, overview=True, random_state=seed)["both"]
 
-    def overview(encoder: GeometryEncoder, asked: Expression) -> NDArray[np.float32]:
-        return overview_of(far_of(encoder, asked))
-
     encoder = fitted(spots)
-    yield "spots teach", overview(encoder, query)
-    yield (
-        "… components brought to those of the spots (CORAL)",
-        overview(with_covariance_of(encoder, [spots], query), query),
-    )
-    yield "… genes brought to the variance of the spots", overview(encoder, with_variance_of([spots], query))
+    yield from placed("spots teach", encoder, query, seed)
+    turned = with_covariance_of(encoder, [spots], query)
+    yield from placed("… components brought to those of the spots (CORAL)", turned, query, seed)
+    yield from placed("… genes brought to the variance of the spots", encoder, with_variance_of([spots], query), seed)
     for size in _SIZES:
-        yield (
-            f"… the cells as a pseudo-slide, each with {size - 1} like it",
-            overview(encoder, as_pseudo_spots(query, size)),
-        )
+        name = f"… the cells as a pseudo-slide, each with {size - 1} like it"
+        yield from placed(name, encoder, as_pseudo_spots(query, size), seed)
     own = fitted(Slide(single.matrix, coords.astype(np.float32), "cells"))
-    yield "single cells teach", overview(own, query)
+    yield from placed("single cells teach", own, query, seed)
+
+
+def placed(name: str, encoder: GeometryEncoder, query: Expression, seed: int) -> Layouts:
+    """The overview of a sample, and the same sharpened."""
+    one: Any = pd.Categorical(np.zeros(query.matrix.shape[0], dtype=np.int8))
+    h, far, across = encoder.views(query.matrix, query.genes, one)
+    own = encoder.own_components(query.matrix, query.genes, one)
+    layout = overview_of(across)
+    yield name, layout
+    yield f"{name}, sharpened", sharpen_layout(layout, h, far, _SHARPENING, components=own, random_state=seed)
 
 
 def as_spots(cells: Expression, coords: NDArray[np.float64]) -> Slide:
@@ -84,16 +88,10 @@ def as_spots(cells: Expression, coords: NDArray[np.float64]) -> Slide:
     spot = spot.ravel()
     counts = np.bincount(spot)
     pool = sparse.csr_matrix((1.0 / counts[spot], (spot, np.arange(len(spot)))))
-    return Slide(pooled(cells.matrix, pool), (pool @ coords).astype(np.float32), "spots")
+    return Slide(mean_expression(pool, cells.matrix), (pool @ coords).astype(np.float32), "spots")
 
 
 def as_pseudo_spots(cells: Expression, size: int) -> Expression:
     """Every cell as the mean of itself and those most like it, about ``size`` in all: the noise of a spot."""
-    own = own_components(cells.matrix, np.zeros(cells.matrix.shape[0], dtype=np.int64), _N_COMPONENTS, 0)
-    slides: pd.Categorical[Any] | None = None
-    return replace(cells, matrix=pooled(cells.matrix, neighbor_average(own, slides, size - 1)))
-
-
-def pooled(logarithms: sparse.csr_matrix, pool: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Means of expression before the logarithm, and their logarithms again."""
-    return sparse.csr_matrix((pool @ logarithms.expm1()).log1p(), dtype=np.float32)
+    one: Any = pd.Categorical(np.zeros(cells.matrix.shape[0], dtype=np.int8))
+    return replace(cells, matrix=pooled_expression(cells.matrix, one, size))
