@@ -14,9 +14,10 @@ from scipy import sparse
 
 import tasks
 from ipar._expression import Expression, get_expression
+from ipar.graph import neighbor_average
 from ipar.metrics import evaluate
 from ipar.model import GeometryEncoder, Sharpening
-from ipar.model._features import mean_expression, pooled_expression
+from ipar.model._features import own_components
 from ipar.model._sharpen import sharpen_layout
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
@@ -93,5 +94,10 @@ def as_spots(cells: Expression, coords: NDArray[np.float64]) -> Slide:
 
 def as_pseudo_spots(cells: Expression, size: int) -> Expression:
     """Every cell as the mean of itself and those most like it, about ``size`` in all: the noise of a spot."""
-    one: Any = pd.Categorical(np.zeros(cells.matrix.shape[0], dtype=np.int8))
-    return replace(cells, matrix=pooled_expression(cells.matrix, one, size))
+    own = own_components(cells.matrix, np.zeros(cells.matrix.shape[0], dtype=np.int64), _N_COMPONENTS, 0)
+    return replace(cells, matrix=mean_expression(neighbor_average(own, None, size - 1), cells.matrix))
+
+
+def mean_expression(weights: sparse.csr_matrix, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Weighted means of log-normalised expression, taken before the logarithm; rows of the weights sum to 1."""
+    return sparse.csr_matrix((weights @ matrix.expm1()).log1p(), dtype=np.float32)

@@ -92,7 +92,10 @@ SPOTS = """
 
 The cells of {slide}, which no task scores, dealt into two random halves: one is summed to spots of some six cells and
 teaches, the other is placed cell by cell, as a dissociated sample would be. The layout is the overview alone, as it is and sharpened; means over
-seeds {seeds} of the dealing and the training. In the rows of a pseudo-slide every cell is the mean of itself and of cells like it.
+seeds {seeds} of the dealing and the training. In the rows of a pseudo-slide every cell is the mean of itself and of cells
+like it. Spots teach single cells well, though less than single cells do. To match components or genes to the spots loses in every
+score. A pseudo-slide gains in all of them before the sharpening; after it, a tenth more true neighbours is left, for
+slightly worse ranks and more E_geo, and the default is without it.
 """
 
 OUTRO = """

@@ -22,7 +22,6 @@ RECORD = "ipar"
 ELLIPSE = "ellipse"
 SAMPLES = "X_ipar_samples"
 UNCERTAINTY = "ipar_uncertainty"
-PSEUDO_SPOTS = "pseudo_spots"
 
 ELLIPSE_COLUMNS = {
     2: ("offset_x", "offset_y", "sd_major", "sd_minor", "angle"),

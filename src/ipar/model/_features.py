@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
@@ -64,23 +62,6 @@ def own_components(
             found = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
             out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)), n_steps)
     return out
-
-
-def pooled_expression(
-    matrix: sparse.csr_matrix, slides: pd.Categorical[Any], n_cells: int, n_components: int = 30
-) -> sparse.csr_matrix:
-    """Log-normalised expression of every cell averaged with the cells most like it on its slide, about ``n_cells`` in all.
-
-    The mean is taken before the logarithm, as a spot takes it of what it covers. Like cells are found in the slide's own
-    principal components; there are fewer of them on slides of fewer than ten times as many cells.
-    """
-    own = own_components(matrix, np.asarray(slides.codes, dtype=np.int64), n_components, 0)
-    return mean_expression(neighbor_average(own, slides, n_cells - 1), matrix)
-
-
-def mean_expression(weights: sparse.csr_matrix, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Weighted means of log-normalised expression, taken before the logarithm; rows of the weights sum to 1."""
-    return sparse.csr_matrix((weights @ matrix.expm1()).log1p(), dtype=np.float32)
 
 
 def _drawn_together(x: NDArray[np.float32], n_steps: int) -> NDArray[np.float32]:
