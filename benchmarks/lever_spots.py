@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+import own_neighbors
 import tasks
 from ipar._expression import Expression, get_expression
 from ipar.graph import neighbor_average
@@ -23,10 +24,9 @@ from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
 from lever_layouts import Layouts, overview_of, with_covariance_of, with_variance_of
 
-# a slide that no task scores
-SLIDE = tasks.Task("embryo1", "mouse_embryo_seqfish.h5ad", "embryo1", None, "", counts=False)
+SLIDE = own_neighbors.SLIDES["embryo1"]  # no task scores it
 SEEDS = (0, 1, 2)
-_CELLS_A_SPOT = 6  # as many as a spot of 55 µm has in dense tissue, and then some hundred spots teach
+_CELLS_A_SPOT = 6  # few enough that some hundred spots teach
 _SIZES = (5, 15)  # of pseudo-spots
 _N_COMPONENTS = 30  # few cells teach
 _SHARPENING = Sharpening(own=0.2)  # as left-out slides of spots choose mostly

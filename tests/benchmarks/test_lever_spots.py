@@ -6,24 +6,8 @@ import pytest
 from scipy import sparse
 
 import lever_spots
-import tasks
 from ipar._expression import Expression
 from ipar.metrics import luna_spearman
-from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
-
-STEPS = EncoderTraining(n_steps=60, batch_size=64)
-RECIPE = EncoderRecipe(
-    n_output=8,
-    pca_hidden=(16,),
-    genes_hidden=(16,),
-    pca_training=STEPS,
-    genes_training=STEPS,
-    overview_training=OverviewTraining(n_steps=20, batch_size=2, size=(32, 64)),
-)
-
-
-def test_no_task_scores_the_slide():
-    assert lever_spots.SLIDE.test not in {t.test for t in tasks.TASKS.values() if t.file == lever_spots.SLIDE.file}
 
 
 def test_halves_share_no_cell_and_lose_none():
@@ -59,9 +43,9 @@ def test_a_pseudo_spot_has_less_noise_and_the_level_of_its_type():
     assert noise[0] > 2 * noise[1] > 3 * noise[2]
 
 
-def test_every_way_places_the_half_that_did_not_teach(make_slides, monkeypatch):
-    monkeypatch.setattr(lever_spots, "EncoderRecipe", lambda: RECIPE)
-    monkeypatch.setattr(lever_spots, "_N_COMPONENTS", 6)
+def test_every_way_places_the_half_that_did_not_teach(make_slides, settings, monkeypatch):
+    monkeypatch.setattr(lever_spots, "EncoderRecipe", lambda: settings.embed["recipe"])
+    monkeypatch.setattr(lever_spots, "_N_COMPONENTS", 10)
     adata = make_slides(("a",), n_cells=600)
     taught, asked = lever_spots.halves(600, 0)
     coords = np.asarray(adata.obsm["spatial"])
