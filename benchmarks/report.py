@@ -73,7 +73,7 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     for method, runs in shown.items():
         cells = [cell(values(runs, key), bold=best[key] == method) for key in COLUMNS]
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
-        seeds = f" ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
+        seeds = f" ({_seeds(runs)})"
         lines.append(f"| {label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
     missing = [label for m, label in LABELS.items() if m not in by_method]
     if missing:
@@ -114,7 +114,16 @@ def _uncertainty(method: str, runs: list[dict[str, Any]]) -> str:
     if not newer:
         return f"{text}."
     median = cell(values(newer, "certain_half_median"), bold=False)
-    return f"{text}, and {median} times the median error ({len(newer)} seed{'s' if len(newer) > 1 else ''})."
+    text = f"{text}, and {median} times the median error ({_seeds(newer)})"
+    bounded = [run for run in newer if "certain_half_median_bound" in run["scores"]]
+    if not bounded:
+        return f"{text}."
+    bound = cell(values(bounded, "certain_half_median_bound"), bold=False)
+    return f"{text}. Cells ordered by their true errors would have {bound} there: no uncertainty can have less ({_seeds(bounded)})."
+
+
+def _seeds(runs: list[dict[str, Any]]) -> str:
+    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
 
 
 def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:

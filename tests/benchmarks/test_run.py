@@ -52,6 +52,17 @@ def test_what_does_not_apply_is_skipped_with_its_reason(adata, tmp_path):
     assert "cell-type" in run.run_one("ob", "cell_type_centroids", 0, tmp_path)["skipped"]
 
 
+def test_no_uncertainty_orders_cells_better_than_their_errors():
+    rng = np.random.default_rng(0)
+    errors = rng.rayleigh(size=2001)
+    bound = run.certain_half_median(errors, errors)
+    assert bound == pytest.approx(
+        np.sqrt(np.log(4 / 3) / np.log(2)), abs=0.03
+    )  # quartile over median of a Rayleigh law
+    assert bound < run.certain_half_median(errors, errors + rng.normal(size=2001)) < 1.0
+    assert run.certain_half_median(errors, rng.random(2001)) == pytest.approx(1.0, abs=0.1)
+
+
 def test_a_result_is_kept_and_not_made_again(folder, tmp_path):
     options = make_options(folder, tmp_path)
     first = run.cached("ob", "permuted", 3, options)
@@ -111,7 +122,10 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
         run_["scores"] |= {"uncertainty_spearman": 0.3, "certain_half_error": 0.8}
     results["ob"]["iga"][1]["scores"]["certain_half_median"] = 0.65
     report.write_report(results, make_options(folder, tmp_path))
-    assert "0.650 ± 0.000 times the median error (1 seed)" in (tmp_path / "page.md").read_text()
+    assert "0.650 ± 0.000 times the median error (1 seed).\n" in (tmp_path / "page.md").read_text()
+    results["ob"]["iga"][1]["scores"]["certain_half_median_bound"] = 0.55
+    report.write_report(results, make_options(folder, tmp_path))
+    assert "by their true errors would have 0.550 ± 0.000 there" in (tmp_path / "page.md").read_text()
     line = row((tmp_path / "page.md").read_text(), "ob | yes")
     ahead, spearman, *_, energy, beyond = line.split(" | ")[2:]
     assert ahead == f"{line.count('**') // 2} of 5"

@@ -106,7 +106,7 @@ def test_large_slides_are_searched_approximately(cells, monkeypatch, global_rand
     assert (found[~big] != exact[~big]).nnz == 0
     assert (neighbor_distances(h, slides, 10) != found).nnz == 0
     # more than the eight cells of the smallest slide: those it does not find are left out
-    search = PyNNDescentTransformer(n_neighbors=9, metric="cosine", random_state=0)
+    search = _neighbors.GraphAlone(PyNNDescentTransformer(n_neighbors=9, metric="cosine", random_state=0))
     with pytest.warns(UserWarning, match="Failed to correctly find n_neighbors"):
         own = neighbor_distances(h, slides, 5, transformer=search)
     assert (np.diff(own.indptr) == 5).all()
@@ -115,8 +115,9 @@ def test_large_slides_are_searched_approximately(cells, monkeypatch, global_rand
 def test_the_search_is_exact_up_to_a_size():
     assert isinstance(_neighbors.default_transformer(40_000, 10, "cosine", 0), KNeighborsTransformer)
     approximate = _neighbors.default_transformer(40_001, 10, "cosine", 3)
-    assert isinstance(approximate, PyNNDescentTransformer)
-    settings = approximate.get_params()
+    assert isinstance(approximate, _neighbors.GraphAlone)
+    assert isinstance(approximate.search, PyNNDescentTransformer)
+    settings = approximate.search.get_params()
     assert (settings["metric"], settings["random_state"]) == ("cosine", 3)
 
 

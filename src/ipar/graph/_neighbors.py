@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,17 @@ class Transformer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class GraphAlone:
+    """PyNNDescent up to its graph: its own ``fit_transform`` goes on to an index for other cells, compiled for a minute."""
+
+    search: Any
+
+    def fit_transform(self, X: Any) -> Any:
+        """Distances of every row to its neighbours, CSR."""
+        return self.search.fit(X, compress_index=False).transform(None)
+
+
 def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_state: int) -> Transformer:
     """Exact search up to 40,000 cells, PyNNDescent beyond."""
     if n_cells <= EXACT_MAX:
@@ -29,10 +41,7 @@ def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_stat
     from pynndescent import PyNNDescentTransformer
 
     # some versions count the cell itself as a neighbour
-    approximate: Transformer = PyNNDescentTransformer(
-        n_neighbors=n_neighbors + 1, metric=metric, random_state=random_state
-    )
-    return approximate
+    return GraphAlone(PyNNDescentTransformer(n_neighbors=n_neighbors + 1, metric=metric, random_state=random_state))
 
 
 def cells_by_slide(slides: pd.Categorical[Any] | None, n_cells: int) -> list[NDArray[np.int64]]:
