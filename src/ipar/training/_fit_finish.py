@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -124,41 +124,61 @@ def choose_finish(
     random_state
         Seed of minisets and pairs.
     """
-    rows: list[tuple[float, ...]] = []
-
-    def score(x: NDArray[np.float32], weight: float, sharp: Sharpening | None) -> tuple[float, float]:
-        energy = e_geo_minisets(coords, x, random_state=random_state).total
-        hold = np.inf if sharp is None else sharp.hold
-        hit = knn_hit(coords, x)
-        rows.append((weight, hold, energy, hit, luna_spearman(coords, x)))
-        return energy, hit
-
-    def sharpened(how: Sharpening) -> tuple[NDArray[np.float32], float, float]:
-        x = sharpen_layout(blends[weight], h, far, how, components=components, random_state=random_state)
-        return x, *score(x, weight, how)
-
+    slide = _LeftOut(h, far, coords, components, random_state)
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
     weights = WEIGHTS if global_weight is None else (global_weight,)
     blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in weights}
-    plain = {w: score(x, w, None) for w, x in blends.items()}
+    plain = {w: slide.score(x, w) for w, x in blends.items()}
     weight = max(w for w in weights if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
-    energy, hit = plain[weight]
     neighbors = rank_shares(h, components, coords)
     own = SHARES[int(np.argmax(neighbors["hit"]))]
     mild = replace(sharpening or Sharpening(), own=own)
-    chosen, finished = None, blends[weight]
-    for how in (mild, replace(mild, hold=_FIRMER_HOLD)):
-        sharp, cost, found = sharpened(how)
-        if found > hit and (cost <= (1 + _SHARPENING_COST) * energy or _pays(found, hit, cost / energy)):
-            chosen, finished = how, sharp
-            break
-    if chosen == mild:
-        looser = replace(mild, hold=_LOOSER_HOLD)
-        sharp, dearer, more = sharpened(looser)
-        if more / found - 1 >= _LOOSER_GAIN and _pays(more, found, dearer / cost):
-            chosen, finished = looser, sharp
-    table = pd.DataFrame(rows, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
+    chosen, finished = slide.choose_sharpening(blends[weight], weight, plain[weight], mild)
+    table = pd.DataFrame(slide.tried, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
     return Finish(weight, chosen, finished, table, neighbors)
+
+
+@dataclass
+class _LeftOut:
+    """The slide that choices are made on, and what was tried on it so far, a row each."""
+
+    h: NDArray[np.float32]
+    far: NDArray[np.float32]
+    coords: NDArray[np.float32]
+    components: NDArray[np.float32] | None
+    random_state: int
+    tried: list[tuple[float, ...]] = field(default_factory=list)
+
+    def score(self, x: NDArray[np.float32], weight: float, hold: float = np.inf) -> tuple[float, float]:
+        """E_geo and kNN hit@20 of a layout."""
+        energy = e_geo_minisets(self.coords, x, random_state=self.random_state).total
+        hit = knn_hit(self.coords, x)
+        self.tried.append((weight, hold, energy, hit, luna_spearman(self.coords, x)))
+        return energy, hit
+
+    def choose_sharpening(
+        self, blend: NDArray[np.float32], weight: float, plain: tuple[float, float], mild: Sharpening
+    ) -> tuple[Sharpening | None, NDArray[np.float32]]:
+        """The sharpening of a layout that scores ``plain`` without, if any, and its result."""
+        energy, hit = plain
+        chosen, finished = None, blend
+        for how in (mild, replace(mild, hold=_FIRMER_HOLD)):
+            sharp, cost, found = self._sharpened(blend, weight, how)
+            if found > hit and (cost <= (1 + _SHARPENING_COST) * energy or _pays(found, hit, cost / energy)):
+                chosen, finished = how, sharp
+                break
+        if chosen == mild:
+            looser = replace(mild, hold=_LOOSER_HOLD)
+            sharp, dearer, more = self._sharpened(blend, weight, looser)
+            if more / found - 1 >= _LOOSER_GAIN and _pays(more, found, dearer / cost):
+                chosen, finished = looser, sharp
+        return chosen, finished
+
+    def _sharpened(
+        self, blend: NDArray[np.float32], weight: float, how: Sharpening
+    ) -> tuple[NDArray[np.float32], float, float]:
+        x = sharpen_layout(blend, self.h, self.far, how, components=self.components, random_state=self.random_state)
+        return x, *self.score(x, weight, how.hold)
 
 
 def _pays(hit: float, before: float, energy: float) -> bool:
