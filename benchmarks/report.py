@@ -62,7 +62,7 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     spec = TASKS[task]
     train = "all other slides" if spec.train is None else " + ".join(spec.train)
     n_seeds = len(next(iter(by_method.values())))
-    lines = [f"## {task}", "", f"{spec.kind}: {train} → {spec.test}. {n_seeds} seed{'s' if n_seeds > 1 else ''}.", ""]
+    lines = [f"## {task}", "", f"{spec.kind}: {train} → {spec.test}. {_seeds(n_seeds)}.", ""]
     verdicts = [run["localisability"] for run in by_method.get("ipar", []) if "localisability" in run]
     if verdicts:
         lines += [_verdict(verdicts), ""]
@@ -73,7 +73,7 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     for method, runs in shown.items():
         cells = [cell(values(runs, key), bold=best[key] == method) for key in COLUMNS]
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
-        seeds = f" ({_seeds(runs)})"
+        seeds = f" ({_seeds(len(runs))})"
         lines.append(f"| {label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
     missing = [label for m, label in LABELS.items() if m not in by_method]
     if missing:
@@ -114,16 +114,16 @@ def _uncertainty(method: str, runs: list[dict[str, Any]]) -> str:
     if not newer:
         return f"{text}."
     median = cell(values(newer, "certain_half_median"), bold=False)
-    text = f"{text}, and {median} times the median error ({_seeds(newer)})"
+    text = f"{text}, and {median} times the median error ({_seeds(len(newer))})"
     bounded = [run for run in newer if "certain_half_median_bound" in run["scores"]]
     if not bounded:
         return f"{text}."
     bound = cell(values(bounded, "certain_half_median_bound"), bold=False)
-    return f"{text}. Cells ordered by their true errors would have {bound} there: no uncertainty can have less ({_seeds(bounded)})."
+    return f"{text}. Cells ordered by their true errors would have {bound} there: no uncertainty can have less ({_seeds(len(bounded))})."
 
 
-def _seeds(runs: list[dict[str, Any]]) -> str:
-    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' if n > 1 else ''}"
 
 
 def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:

@@ -56,9 +56,8 @@ def test_no_uncertainty_orders_cells_better_than_their_errors():
     rng = np.random.default_rng(0)
     errors = rng.rayleigh(size=2001)
     bound = run.certain_half_median(errors, errors)
-    assert bound == pytest.approx(
-        np.sqrt(np.log(4 / 3) / np.log(2)), abs=0.03
-    )  # quartile over median of a Rayleigh law
+    quartile_over_median = np.sqrt(np.log(4 / 3) / np.log(2))  # of a Rayleigh law
+    assert bound == pytest.approx(quartile_over_median, abs=0.03)
     assert bound < run.certain_half_median(errors, errors + rng.normal(size=2001)) < 1.0
     assert run.certain_half_median(errors, rng.random(2001)) == pytest.approx(1.0, abs=0.1)
 

@@ -110,6 +110,7 @@ def test_large_slides_are_searched_approximately(cells, monkeypatch, global_rand
     with pytest.warns(UserWarning, match="Failed to correctly find n_neighbors"):
         own = neighbor_distances(h, slides, 5, transformer=search)
     assert (np.diff(own.indptr) == 5).all()
+    assert not hasattr(search.search.index_, "_search_graph")  # an index for other cells would be compiled for a minute
 
 
 def test_the_search_is_exact_up_to_a_size():

@@ -124,22 +124,22 @@ def choose_finish(
     random_state
         Seed of minisets and pairs.
     """
-    slide = _LeftOut(h, far, coords, components, random_state)
+    trials = _Trials(h, far, coords, components, random_state)
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
     weights = WEIGHTS if global_weight is None else (global_weight,)
     blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in weights}
-    plain = {w: slide.score(x, w) for w, x in blends.items()}
+    plain = {w: trials.score(x, w) for w, x in blends.items()}
     weight = max(w for w in weights if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
     neighbors = rank_shares(h, components, coords)
     own = SHARES[int(np.argmax(neighbors["hit"]))]
     mild = replace(sharpening or Sharpening(), own=own)
-    chosen, finished = slide.choose_sharpening(blends[weight], weight, plain[weight], mild)
-    table = pd.DataFrame(slide.tried, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
+    chosen, finished = trials.choose_sharpening(blends[weight], weight, plain[weight], mild)
+    table = pd.DataFrame(trials.tried, columns=["global_weight", "hold", "e_geo", "knn_hit_20", "luna_spearman"])
     return Finish(weight, chosen, finished, table, neighbors)
 
 
 @dataclass
-class _LeftOut:
+class _Trials:
     """The slide that choices are made on, and what was tried on it so far, a row each."""
 
     h: NDArray[np.float32]
