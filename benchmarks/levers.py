@@ -26,6 +26,7 @@ from ipar.metrics import evaluate
 from keep import kept
 from lever_adaptation import layouts_of_adaptation
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_sketches, layouts_of_steps
+from lever_networks import layouts_of_networks
 from lever_training import layouts_of_minisets, layouts_of_transfer
 
 FOLDS = {
@@ -155,8 +156,9 @@ GROUPS: dict[str, Callable[[tasks.Slides, int, Path], Layouts]] = {
     "adaptation": layouts_of_adaptation,
     "steps": lambda slides, seed, _: layouts_of_steps(slides, seed),
     "minisets": lambda slides, seed, _: layouts_of_minisets(slides, seed),
+    "networks": lambda slides, seed, _: layouts_of_networks(slides, seed),
 }
-STEPS, TRAINED, SKETCHED = ("encoder", "adaptation", "steps"), ("transfer", "minisets"), ("sketch",)
+STEPS, TRAINED, SKETCHED = ("encoder", "adaptation", "steps"), ("transfer", "minisets", "networks"), ("sketch",)
 
 
 def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:

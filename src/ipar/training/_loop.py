@@ -146,10 +146,15 @@ class IPALiteTrainer(EpochTrainer[Miniset]):
         """Walk and stress."""
         return {name: f"{losses[name]:.3f}" for name in ("walk", "stress")}
 
+    def layout_terms(self, layouts: Tensor, batch: MinisetBatch) -> dict[str, Tensor]:
+        """Losses of the layouts after every recycle, ``(R + 1, B, n, 2)``, the first guess first: of the last alone."""
+        losses = layout_losses(layouts[-1], batch)
+        return {name: getattr(losses, name) for name in ("walk", "stress", "repulsion", "entropy")}
+
     def _losses(self, batch: MinisetBatch, weights: LossWeights) -> dict[str, Tensor]:
         scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
-        layout = layout_losses(self.net(batch.h, batch.candidates, scores, mask=batch.mask).coords, batch)
-        terms = {name: getattr(layout, name) for name in ("walk", "stress", "repulsion", "entropy")}
+        layouts = self.net(batch.h, batch.candidates, scores, mask=batch.mask).layouts
+        terms = self.layout_terms(layouts, batch)
         target = gate_reference(batch.log_reference, self.net.config.gate_supervision)
         terms["gate"] = gate_loss(scores, batch.candidates, target)
         terms["total"] = sum(
