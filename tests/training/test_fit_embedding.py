@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.spatial.distance import pdist
 
 from ipar.training import Slide, _fit_embedding, fit_embedding
 from ipar.training._fit_embedding import assign_folds, embed_slide
+from ipar.training._fit_encoder import fit_encoder
 
 
 @pytest.fixture
@@ -189,3 +191,20 @@ def test_settings_that_make_no_sense(tissue, fit):
         fit(*tissue, n_folds=1)
     with pytest.raises(ValueError, match="inputs must be one of .*found 'images'"):
         fit(*tissue, inputs="images")
+
+
+@pytest.mark.parametrize(
+    ("n_genes", "asked", "dropped"), [(60, None, 0.2), (1000, None, 0.5), (60, 0.5, 0.5), (60, 0.0, 0.0)]
+)
+def test_a_panel_of_few_genes_loses_fewer_of_them_in_training(settings, n_genes, asked, dropped):
+    rng = np.random.default_rng(0)
+    slides = [
+        Slide(sparse.random_array((90, n_genes), density=0.3, rng=rng, format="csr", dtype=np.float32), x, name)
+        for name, x in (("a", rng.random((90, 2), np.float32)), ("b", rng.random((90, 2), np.float32)))
+    ]
+    recipe = replace(settings.hasty["recipe"], genes_input_dropout=asked)
+    found = fit_encoder(slides, pd.Index([f"g{i}" for i in range(n_genes)]), ["both"], recipe)["both"]
+    shares = {part.source: part.net.net[0].threshold / 256 for part in found.parts}
+    assert shares["genes"] == pytest.approx(dropped, abs=1 / 512)
+    assert shares["pca"] == 0
+    assert found.record["genes_input_dropout"] == dropped

@@ -11,14 +11,13 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from ipar._steps import steps_for
+from ipar._steps import input_dropout, steps_for
 from ipar.baselines._checks import FloatArray, Reference, as_reference, sklearn_seed
 from ipar.baselines._features import principal_components, unit_scale
 from ipar.nn import SharedEncoder
 
 _N_STEPS = 400  # for 2,500 cells or fewer
 _N_OUTPUT = 32
-_FEW_FEATURES, _INPUT_DROPOUT = 1000, (0.2, 0.5)  # components and small panels overfit less than all genes
 _NEAR = 0.3  # RMS radii; below this distance all pairs weigh alike
 
 
@@ -97,17 +96,11 @@ def distance_embedding_mds(
     genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        members = [_embed(data, *x, _Recipe(n_steps, _input_dropout(x[0].shape[1]))) for x in (components, genes)]
+        members = [_embed(data, *x, _Recipe(n_steps, input_dropout(x[0].shape[1]))) for x in (components, genes)]
     # side by side, squared distances add: the root of their mean is one distance again
     embedding = np.concatenate(members, axis=1) / np.sqrt(len(members))
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
     return layout
-
-
-def _input_dropout(n_features: int) -> float:
-    """Share of features dropped in training, as left-out brain sections and a left-out embryo have it."""
-    few, many = _INPUT_DROPOUT
-    return few if n_features < _FEW_FEATURES else many
 
 
 def _embed(data: Reference, x: FloatArray, query: FloatArray, recipe: _Recipe) -> FloatArray:

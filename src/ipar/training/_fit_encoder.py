@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
+from ipar._steps import input_dropout
 from ipar.geometry import gauge_fix
 from ipar.graph import averaged_features, neighbor_average
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
@@ -48,8 +49,10 @@ class EncoderRecipe:
         Width of each network's output, half for each term.
     pca_hidden, pca_dropout
         Of the network fed with principal components.
-    genes_hidden, genes_dropout, genes_input_dropout
+    genes_hidden, genes_dropout
         Of the network fed with genes.
+    genes_input_dropout
+        Share of the genes that it does not see in a step; a half, or a fifth of fewer than 1,000 genes, if None.
     pca_training, genes_training
         Their training.
     overview_training
@@ -64,7 +67,7 @@ class EncoderRecipe:
     pca_dropout: float = 0.3
     genes_hidden: tuple[int, ...] = (512, 256)
     genes_dropout: float = 0.3
-    genes_input_dropout: float = 0.5
+    genes_input_dropout: float | None = None
     pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
     genes_training: EncoderTraining = EncoderTraining(n_steps=800, batch_size=384)
     overview_training: OverviewTraining = OverviewTraining()
@@ -73,6 +76,10 @@ class EncoderRecipe:
     def sizes(self) -> tuple[int, ...]:
         """All numbers of components to try."""
         return (self.n_pcs,) if isinstance(self.n_pcs, int) else self.n_pcs
+
+    def input_dropout_for(self, n_genes: int) -> float:
+        """Share of so many genes that the network fed with them does not see in a step."""
+        return input_dropout(n_genes) if self.genes_input_dropout is None else self.genes_input_dropout
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,8 @@ def fit_encoder(
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
         record = {"inputs": name, "n_pcs": loadings.shape[1], "random_state": random_state}
+        if name != "pca":
+            record["genes_input_dropout"] = recipe.input_dropout_for(len(genes))
         encoders[name] = GeometryEncoder(
             genes, loadings, parts, record, recipe.averaging, gene_scale, overview=whole, sketch=drawn
         )
@@ -207,7 +216,7 @@ def _train_net(
                 hidden=recipe.genes_hidden,
                 n_output=recipe.n_output,
                 dropout=recipe.genes_dropout,
-                input_dropout=recipe.genes_input_dropout,
+                input_dropout=recipe.input_dropout_for(n_input),
             )
     net.to(device)
     training = recipe.pca_training if source == "pca" else recipe.genes_training
