@@ -23,6 +23,9 @@ from ipar.training._overview_weight import choose_weight, score_weights, weighte
 
 Form = tuple[Inputs, int]  # what the encoder reads, and how many components
 ALL_INPUTS: tuple[Inputs, ...] = ("pca", "genes", "both")
+# the score by which another input must be better than both: left-out slides, taught by fewer, find some more neighbours
+# by components alone, while all slides place an unseen one better by both (docs/levers.md)
+_LEAD_OVER_BOTH = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ def fit_embedding(
 ) -> EmbeddingFit:
     """Choose the encoder's input by leaving slides out, fit it on all, embed every slide out of fold.
 
+    Components and genes err differently, and an encoder of both is taken unless one of them alone has a score (rank
+    correlation of distances plus recall of neighbours) better by 0.05: what separates them on left-out slides, with one slide
+    fewer to learn from, does not hold on an unseen one.
+
     The number of components is chosen with it, where the recipe has several. More than 2,500 cells in all also train a
     network that draws the tissue; from fewer it learns too little to help.
 
@@ -87,7 +94,7 @@ def fit_embedding(
     genes
         Names of their genes.
     inputs
-        ``"pca"``, ``"genes"`` or ``"both"``; the best in left-out slides, if None.
+        ``"pca"``, ``"genes"`` or ``"both"``; if None, both, unless one of them is clearly better on left-out slides.
     recipe
         Shapes and training of the encoder.
     n_folds
@@ -125,7 +132,7 @@ def fit_embedding(
                 by_form[form] += [(i, encoder, _score(encoder, slides[i], genes, random_state)) for i in left]
             bar.update()
         means = {form: score_of([score for _, _, score in found]) for form, found in by_form.items()}
-        best = max(forms, key=lambda form: means[form])
+        best = max(forms, key=lambda form: means[form] + (_LEAD_OVER_BOTH if form[0] == "both" else 0.0))
         final = replace(recipe, n_pcs=best[1])
         found = sorted(by_form[best], key=lambda item: item[0])
         overviews: list[_Overview] = []
