@@ -187,9 +187,9 @@ def test_the_input_is_chosen_on_left_out_slides(slides, settings):
     record = slides.uns["ipar_embed"]
     choice = record["choice"].set_index("inputs")["score"]
     assert sorted(choice.index) == ["both", "genes", "pca"]
-    assert record["inputs"] == choice.idxmax()
+    assert record["inputs"] == ("both" if choice["both"] > choice.max() - 0.05 else choice.idxmax())
     folds = slides.uns["ipar"]["localisability"]["folds"]
-    assert choice.max() == pytest.approx((folds["distance_spearman"] + folds["recall"]).mean())
+    assert choice[record["inputs"]] == pytest.approx((folds["distance_spearman"] + folds["recall"]).mean())
 
 
 def test_localisable_tissue(fitted):

@@ -108,12 +108,16 @@ def test_every_slide_is_left_out_once(n_slides, n_folds, expected):
     assert assign_folds(8, 3, 0) != assign_folds(8, 3, 1)
 
 
-def test_the_best_input_on_left_out_slides_is_taken(tissue, fit):
+@pytest.mark.parametrize("lead", [10.0, 0.0, -10.0])
+def test_both_inputs_are_taken_unless_one_leads_on_left_out_slides(tissue, fit, monkeypatch, lead):
     slides, genes = tissue
+    monkeypatch.setattr(_fit_embedding, "_LEAD_OVER_BOTH", lead)
     found = fit(slides, genes, inputs=None, n_folds=2)
     scores = found.choice.set_index("inputs")["score"]
     assert set(scores.index) == {"pca", "genes", "both"}
-    best = scores.idxmax()
+    best = (scores + lead * (scores.index == "both")).idxmax()
+    assert best != {10.0: "pca", -10.0: "both"}.get(lead)
+    assert lead <= 0 or best == "both"
     assert found.encoder.record["inputs"] == best
     alone = fit(slides, genes, inputs=best, n_folds=2)
     assert alone.choice["score"].item() == pytest.approx(scores[best])
@@ -126,7 +130,8 @@ def test_the_best_number_of_components_on_left_out_slides_is_taken(tissue, fit, 
     found = fit(*tissue, inputs=None, recipe=replace(recipe, n_pcs=(3, 12)))
     scores = found.choice.set_index(["inputs", "n_pcs"])["score"]
     assert list(scores.index) == [("pca", 3), ("genes", 3), ("both", 3), ("pca", 12), ("both", 12)]
-    name, n_pcs = scores.idxmax()
+    lead = _fit_embedding._LEAD_OVER_BOTH * (scores.index.get_level_values("inputs") == "both")
+    name, n_pcs = (scores + lead).idxmax()
     assert found.encoder.record["inputs"] == name
     assert found.encoder.loadings.shape[1] == found.encoder.record["n_pcs"] == n_pcs
     # each is fitted as if it were alone
