@@ -140,14 +140,14 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
 
 def test_runs_older_than_the_present_choices_are_marked(results, folder, tmp_path):
     fixed = [{"global_weight": 0.8}, {"global_weight": 0.8}]
-    results["ob"]["ipar"][1]["chosen"] = {"inputs": "pca", "beta": 2.0, "finish": fixed}
+    results["ob"]["ipar"][1]["chosen"] = {"inputs": "both", "beta": 2.0, "finish": fixed}
     report.write_report(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
     assert row(page, "ob | 0† | pca | – | 2.0")
-    assert row(page, "ob | 1 | pca | – | 2.0")
+    assert row(page, "ob | 1 | both | – | 2.0")
     assert page.count("†: older than changes") == 1
     assert "which is so on brain7, brain7b," in page
-    results["ob"]["ipar"][0]["chosen"]["finish"] = fixed
+    results["ob"]["ipar"][0]["chosen"] |= {"finish": fixed, "inputs": "both"}
     report.write_report(results, make_options(folder, tmp_path))
     assert "†" not in (tmp_path / "page.md").read_text()
 
@@ -163,6 +163,20 @@ def test_a_weight_that_was_chosen_is_older_where_the_network_is_trained_again(ta
 @pytest.mark.parametrize(("task", "older"), [("ob", False), ("brain2", False), ("brain7", True), ("embryo", True)])
 def test_runs_from_before_the_sketch_are_older_where_there_is_one_now(task, older):
     assert report.is_older(task, {"finish": [{"global_weight": 0.8}]}) is older
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen", "older"),
+    [
+        ("ob", {"inputs": "pca"}, True),
+        ("ob", {"inputs": "both"}, False),
+        ("embryo", {"inputs": "both"}, True),
+        ("embryo", {"inputs": "both", "genes_input_dropout": 0.2}, False),
+    ],
+)
+def test_runs_from_before_the_present_choice_of_inputs_are_older(task, chosen, older):
+    rest = {"finish": [{"global_weight": 0.8}], "sketch": True}
+    assert report.is_older(task, chosen | rest) is older
 
 
 def test_differences_are_paired(results, folder, tmp_path):

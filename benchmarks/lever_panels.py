@@ -1,0 +1,81 @@
+"""Layouts where a small panel of genes is known, by the share of them that training drops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import lever_spots
+import tasks
+from ipar._expression import Expression, get_expression
+from ipar.metrics import evaluate
+from ipar.model import Sharpening
+from ipar.model._sharpen import sharpen_layout
+from ipar.training import EncoderRecipe
+from ipar.training._fit_encoder import Slide, fit_encoder
+from lever_layouts import Layouts, overview_of, slides_of
+
+N_GENES = 350
+SHARES = {"a half": 0.5, "a fifth": 0.2}
+_N_PCS = {True: 100, False: 30}  # as left-out slides have it mostly, where more than 2,500 cells teach and elsewhere
+_SHARPENING = Sharpening(own=0.2)
+
+
+def measure(fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...]) -> dict[str, Any]:
+    """Scores of every layout of a fold of sections, or of half of the slide that taught and placed cells are dealt from."""
+    one = tasks.load(fold, data)
+    if fold == lever_spots.SLIDE:
+        kind, truth = "half of an embryo", one.truth
+        taught, asked = lever_spots.halves(one.query.n_obs, seed)
+        cells = get_expression(one.query)
+        known = [Slide(cells.matrix[taught], truth[taught].astype(np.float32), "taught")]
+        query, truth = replace(cells, matrix=cells.matrix[asked]), truth[asked]
+    else:
+        kind, truth = f"sections, {N_GENES} genes", one.truth
+        train, whole = get_expression(one.train), get_expression(one.query)
+        panel = variable_genes(slides_of(one.train, train))
+        known = [replace(s, expression=s.expression[:, panel]) for s in slides_of(one.train, train)]
+        query = Expression(whole.matrix[:, whole.genes.get_indexer(train.genes[panel])], train.genes[panel])
+    found = {}
+    for name, coords in layouts(known, query, seed):
+        result = evaluate(truth, coords, random_state=0)
+        found[f"{kind}: {name}"] = {key: float(result[key]) for key in scores}
+    return found
+
+
+def variable_genes(slides: list[Slide]) -> Any:
+    """The genes that vary most within slides, in their order."""
+    spread = np.mean([slide.expression.toarray().var(axis=0) for slide in slides], axis=0)
+    return np.sort(np.argsort(-spread, kind="stable")[:N_GENES])
+
+
+def layouts(known: list[Slide], query: Expression, seed: int) -> Layouts:
+    """The overview and the same sharpened; between shares only the network that reads genes differs."""
+    many = len(known) > 1
+    recipe = replace(EncoderRecipe(), n_pcs=_N_PCS[many])
+    one: Any = pd.Categorical(np.zeros(query.matrix.shape[0], dtype=np.int8))
+    whole = None
+    for name, share in SHARES.items():
+        trained = {} if whole is None else {part.source: part.net for part in whole.parts if part.source == "pca"}
+        encoder = fit_encoder(
+            known,
+            query.genes,
+            ["both"],
+            replace(recipe, genes_input_dropout=share),
+            overview=whole is None,
+            sketch=whole is None and many,
+            trained=trained,
+            random_state=seed,
+        )["both"]
+        whole = whole or encoder
+        encoder = replace(encoder, overview=whole.overview, sketch=whole.sketch)
+        h, far, across = encoder.views(query.matrix, query.genes, one)
+        layout = overview_of(across)
+        yield f"{name} dropped", layout
+        own = encoder.own_components(query.matrix, query.genes, one)
+        sharp = sharpen_layout(layout, h, far, _SHARPENING, components=own, random_state=seed)
+        yield f"{name} dropped, sharpened", sharp

@@ -1,0 +1,112 @@
+"""What the page of the levers says between its tables."""
+
+INTRO = """# What every step brings
+
+Each row is one way to place a brain section that was left out, of which only the expression is known. The sections of
+{{doc}}`benchmarks` have no part in it: by these folds the defaults were chosen. Seeds {seeds}; mean over the folds
+{folds}, and over seeds. Lower is better for Procrustes RMSE and E_geo. Made with
+
+```bash
+{command}
+```
+"""
+
+ADAPTATION = """
+Among the ways to adapt the encoder, one helps: to place the query, and train again with it as one more slide, finds more
+neighbours at equal ranks of distances; its price is a training for every query, so that the default is without it.
+Pretraining on other tissues changes little, and a discriminator that forces the query's embedding to look like that of the
+training slides loses nearly all.
+"""
+
+TRAINING = """## What is trained on, and how
+
+Every row trains its own encoder, or its own network on one embedding: fold {folds} alone, so that small differences say
+little. Slides with half of their counts, beside the whole ones, are no worse in any score here; the default has none, for
+they lost elsewhere (see the end of this page). Optimal transport, no dropout of genes and slides of other tissues lose in
+most scores. Minisets of other sizes and fewer candidates change the network alone, and hardly what is finished; more
+candidates cost neighbours. (The rows of minisets were measured before the share of the overview was fixed at 0.8 where so few
+slides teach: compare them with one another, not with the table above.)
+"""
+
+SKETCH = """
+## The sketch
+
+A set encoder that draws the tissue, beside the one that embeds it; the layout is the overview alone. By itself its drawing
+is worse than the overview. Where five sections teach, the sharpened overview gains a little from it in every score on
+average, though not on every section; where two do, nothing: so it is trained where more than 2,500 cells teach. Sharpening
+that holds its distances too has no better ranks and more E_geo: it does not. Means over the folds {folds}.
+"""
+
+SPOTS = """
+## Spots that teach single cells
+
+The cells of {slide}, which no task scores, dealt into two random halves: one is summed to spots of some six cells and
+teaches, the other is placed cell by cell, as a dissociated sample would be. The layout is the overview alone, as it is and
+sharpened; means over seeds {seeds} of the dealing and the training. In the rows of a pseudo-slide every cell is the mean of
+itself and of cells like it. Spots teach single cells well, though less than single cells do. To match components or genes to
+the spots loses in every score. A pseudo-slide of five cells each gains in all of them before the sharpening; after it, a
+tenth more true neighbours and contacts are left, for slightly worse ranks and more E_geo, and the default is without it.
+"""
+
+PANELS = """
+## Panels of few genes
+
+What the network on genes loses in training: a half of them, as of thousands, or a fifth, the default for fewer than 1,000.
+Half of the cells of {slide} teaches the other half, all of its 351 genes known (seeds {seeds} of the dealing and the
+training); and five sections teach {sections}, of the 350 genes that vary most. Nothing but that network differs. Single
+cells, which is what panels are measured in, come out better in nearly every score by the smaller share; spots cut down to so
+few genes have a lower E_geo, and no better ranks or neighbours.
+"""
+
+OUTRO = """
+## Tried and not kept
+
+While ipar was developed, the following was tried on folds like these or on embryo slides. It did not help on average, or paid
+more in one score, or in time, than it brought in another; no run of it is kept here:
+
+- encoder: whatever input left-out slides like best (on three sections that two others teach they prefer components alone, by
+  .002 to .023 of their score, while components and genes place the section better by .013 in ranks of distances and 6 % in
+  E_geo in the mean, with 2 % fewer neighbours; another input than both must now lead by .05);
+  averaged weights over epochs; deeper set encoders, and ones that give coordinates instead of an embedding; 60 components instead of 30;
+  components of unit variance; genes centred by the mean of all training slides instead of each slide's own (on an embryo,
+  better for the perceptrons and worse for the set encoder; worse on a brain section; another technology would be lost), or
+  for the perceptrons alone (sharpened, on embryo1 ranks better by .005 and E_geo lower by 3 %, on Hippo1, which five sections
+  teach, ranks worse by .003 and E_geo higher by 3 %, on Hippo8, which two teach, ranks worse by .018);
+  three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
+  encoder counts double; on a section that five others teach nothing; for three times their time); three set encoders instead
+  of one (on that section ranks better by .005, on the embryo worse by .010, more neighbours on both, for two more trainings
+  of the dearest part); the benchmarks' set transformer as it is instead of the sketch (where five sections teach Hippo1,
+  Hippo5 and Hippo8, ranks better by .011 in the mean, and by .008 on Hippo8 from two, equal on the embryo at more E_geo,
+  worse by .03 on Hippo5 from two sections; the overview alone, one seed); a sketch that counts half or double (half: half of
+  what it brings; double: more on an embryo, less on sections); a sketch that reads fifty components and no averages, as the
+  benchmarks' set transformer does, or two of either (where five sections teach Hippo1 and Hippo5: alone it draws Hippo1 far
+  better, Hippo5 no better, and beside the others, sharpened, ranks differ by less than .005), and two of full weight (over
+  six sections that five others teach, ranks better by .001 in the mean, between .009 better and .006 worse, E_geo 1 % higher);
+  the layout of a common-frame perceptron as one more view (over five such sections, at half of its weight, ranks better by
+  .001, 1 % fewer neighbours); every spot read as the mean of
+  itself and spots like it, in training too or in the query alone (where two sections teach Hippo8, ranks worse by .02 to
+  .08, more true contacts; single cells that single cells teach: sharpened, ranks worse by .005 and more, hardly more neighbours); slides with half of their counts beside the whole ones (worse in most scores where five sections teach Hippo8, and in all where two
+  embryos teach the third);
+- layout: smoothing coordinates over a neighbour graph; weights of the network averaged over the last steps (no better on an
+  embryo and on a section); a first guess at the principal axes of the embedding's global part instead of a perceptron's
+  (alone, or with the perceptron on top of it: with the perceptron better in four of five scores on an embryo, worse in all
+  on a section, each in the mean with the overview); the share of the overview chosen on the query itself, as cells alike in
+  its own components then lie closest, or as the nearest in the layout explain most of these components (over all shares and
+  views of one slide both say little of which layout is true: on an embryo with a third seed either costs .14 of the
+  ranks); how much each view counts in the overview, chosen so (between .03 better and .03 worse than fixed, by the fold; the
+  second of the two tells a network that failed from one that did not); a second training whose learning
+  rate falls to its end (worse on a section); the weight of the overview as the left-out slide has it, where the network is
+  trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of distances within 0.3 % of it, as many
+  neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
+- network, where two sections teach Hippo8, on one embedding and one seed: candidates that are the nearest in the embedding or
+  in the slide's own components; a gate that also reads of these components how alike two cells are, their ranks, whether each
+  is near the other and how many near cells they share; both (each by itself finds some more neighbours, at worse ranks and
+  more E_geo); two dozen cells of the set that all others attend to, and losses of every recycle instead of the last (worse
+  alone). Finished, all have ranks up to .004 worse than the default, as many neighbours and 1 % more E_geo. A loss that tells
+  contacts from other pairs was better alone and finished there (ranks by .003, E_geo by 1 %), and as much worse where two
+  others teach Hippo5;
+- edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
+  distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
+- its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
+  and loose, no better than either); a push of 30 and more (neighbours are spread again).
+"""
