@@ -98,11 +98,11 @@ def nearest_of_either(h: Tensor, width: int, k: int) -> Tensor:
 
 
 def _ranks(h: Tensor) -> Tensor:
-    """Rank of every cell by similarity to each, the cell itself last, ``(..., n, n)``."""
-    unit = functional.normalize(h, dim=-1)
-    similarity = unit @ unit.mT
-    similarity.diagonal(dim1=-2, dim2=-1).fill_(-float("inf"))
-    return similarity.argsort(-1, descending=True).argsort(-1)
+    """Rank of every other cell by similarity to each, ``(..., n, n)``."""
+    n = h.shape[-2]
+    order = cosine_candidates(h, n - 1)
+    ranks = torch.zeros(*h.shape[:-1], n, dtype=torch.long)
+    return ranks.scatter_(-1, order, torch.arange(n - 1).expand_as(order))
 
 
 def with_landmarks(h: Tensor, width: int, k: int) -> Tensor:
@@ -138,7 +138,7 @@ TRIALS = (
 
 
 def beside(h: NDArray[np.float32], own: NDArray[np.float32]) -> Tensor:
-    """Embedding and own components, these of unit variance as the embedding is, ``(n, d + p)``."""
+    """Embedding and own components of unit variance, which makes their rows about as long as its own, ``(n, d + p)``."""
     return torch.from_numpy(np.concatenate([h, own / max(float(own.std()), 1e-9)], axis=1).astype(np.float32))
 
 

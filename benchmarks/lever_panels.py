@@ -37,8 +37,9 @@ def measure(fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...]) ->
     else:
         kind, truth = f"sections, {N_GENES} genes", one.truth
         train, whole = get_expression(one.train), get_expression(one.query)
-        panel = variable_genes(slides_of(one.train, train))
-        known = [replace(s, expression=s.expression[:, panel]) for s in slides_of(one.train, train)]
+        slides = slides_of(one.train, train)
+        panel = variable_genes(slides)
+        known = [replace(slide, expression=slide.expression[:, panel]) for slide in slides]
         query = Expression(whole.matrix[:, whole.genes.get_indexer(train.genes[panel])], train.genes[panel])
     found = {}
     for name, coords in layouts(known, query, seed):
