@@ -27,6 +27,7 @@ from ipar.training._fit_ipalite import MinisetPlan
 from ipar.training._left_out import train_left_out
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining
 from ipar.training._minisets import Miniset, MinisetBatch, sample_minisets
+from lever_gates import NarrowGate, RelationGate, ranks, with_relations
 from lever_layouts import Layouts, overview_of, slides_of
 
 _N_VALIDATION = 12
@@ -43,18 +44,6 @@ class Narrow(IPALiteNet):
     def forward(self, h: Tensor, *graph: Any, **options: Any) -> Any:
         """Lay out sets ``(B, n, d + p)``."""
         return super().forward(h[..., : self.config.d_input].contiguous(), *graph, **options)
-
-
-class NarrowGate(EdgeGate):
-    """The gate, which does not see the components beside the embedding."""
-
-    def __init__(self, d_input: int, n_heads: int = 1) -> None:
-        super().__init__(d_input, n_heads)
-        self.d_input = d_input
-
-    def forward(self, h: Tensor, source: Tensor, target: Tensor, **options: Any) -> Tensor:
-        """Read edges of cells ``(n, d + p)``."""
-        return super().forward(h[:, : self.d_input].contiguous(), source, target, **options)
 
 
 class EveryRecycle(IPALiteTrainer):
@@ -92,17 +81,9 @@ def nearest(h: Tensor, width: int, k: int) -> Tensor:
 
 def nearest_of_either(h: Tensor, width: int, k: int) -> Tensor:
     """Candidates by the embedding and by the slide's own components, taken in turn."""
-    turn = torch.minimum(2 * _ranks(h[..., :width]), 2 * _ranks(h[..., width:]) + 1)
+    turn = torch.minimum(2 * ranks(h[..., :width]), 2 * ranks(h[..., width:]) + 1)
     turn.diagonal(dim1=-2, dim2=-1).fill_(torch.iinfo(turn.dtype).max)
     return turn.topk(min(k, h.shape[-2] - 1), dim=-1, largest=False).indices
-
-
-def _ranks(h: Tensor) -> Tensor:
-    """Rank of every other cell by similarity to each, ``(..., n, n)``."""
-    n = h.shape[-2]
-    order = cosine_candidates(h, n - 1)
-    ranks = torch.zeros(*h.shape[:-1], n, dtype=torch.long)
-    return ranks.scatter_(-1, order, torch.arange(n - 1).expand_as(order))
 
 
 def with_landmarks(h: Tensor, width: int, k: int) -> Tensor:
@@ -122,15 +103,19 @@ class Trial:
 
     name: str
     candidates: Candidates = nearest
-    wide_gate: bool = False
+    relations: bool = False
     trainer: type[IPALiteTrainer] = IPALiteTrainer
+
+    def seen(self, h: Tensor, width: int, room: int) -> Tensor:
+        """What network and gate get of a set with own components beside its embedding, ``(..., n, d + p)``."""
+        return with_relations(h, width, room) if self.relations else h
 
 
 TRIALS = (
     Trial("as it is"),
     Trial("candidates by the embedding and by own components", nearest_of_either),
-    Trial("its gate reads own components too", wide_gate=True),
-    Trial("both", nearest_of_either, wide_gate=True),
+    Trial("its gate reads likeness, ranks, mutual and shared neighbours too", relations=True),
+    Trial("both", nearest_of_either, relations=True),
     Trial("24 landmarks among the candidates", with_landmarks),
     Trial("losses of every recycle", trainer=EveryRecycle),
     Trial("a contact loss", trainer=Contacts),
@@ -159,7 +144,14 @@ def fit_trial(
         h, x = zip(*given, strict=True)
         options: dict[str, Any] = {"size": plan.size, "n_neighbors": plan.n_neighbors, "random_state": random_state}
         sets = sample_minisets(h, x, n_sets or plan.n_minisets, **options)
-        return [replace(s, candidates=trial.candidates(s.h, width, plan.n_neighbors).short()) for s in sets]
+        return [
+            replace(
+                s,
+                h=trial.seen(s.h, width, plan.size[1]),
+                candidates=trial.candidates(s.h, width, plan.n_neighbors).short(),
+            )
+            for s in sets
+        ]
 
     def train(
         sets: Sequence[Miniset], held_out: Sequence[Miniset], n_epochs: int | None
@@ -167,7 +159,7 @@ def fit_trial(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = Narrow(shape)
-            gate = EdgeGate(slides[0][0].shape[1]) if trial.wide_gate else NarrowGate(width)
+            gate = (RelationGate if trial.relations else NarrowGate)(width)
         return net, gate, trial.trainer(net, gate, training, random_state=seed).fit(sets, held_out, n_epochs=n_epochs)
 
     fit = train_left_out(slides, draw, train, n_validation=_N_VALIDATION, refit=True, random_state=seed)
@@ -181,8 +173,8 @@ def place(trial: Trial, net: IPALiteNet, gate: EdgeGate, h: Tensor, width: int, 
 
     def lay_out(cells: Tensor) -> Tensor:
         sets = h[cells]
-        graph = graph_of(trial.candidates(sets, width, k))
-        layouts: Tensor = net(sets, graph, dense_gate(gate, sets, graph)).layouts
+        graph, seen = graph_of(trial.candidates(sets, width, k)), trial.seen(sets, width, sets.shape[1])
+        layouts: Tensor = net(seen, graph, dense_gate(gate, seen, graph)).layouts
         return layouts
 
     return consensus_layout(len(h), lay_out, ConsensusPlan(), random_state=seed)[-1]
