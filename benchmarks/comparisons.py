@@ -37,10 +37,9 @@ def glance(results: Results) -> str:
     lines = [
         "## At a glance",
         "",
-        "ipar less the best of all controls and published peers of each score (in bold where ipar is ahead), and less the",
-    ]
-    lines += [
-        "reference that learns from four fifths of the scored slide itself. Where ipar refuses a tissue, being ahead means little: nothing is good there.",
+        "ipar less the best of all controls and published peers of each score, mean ± sd over the seeds that both have (in bold",
+        "where ipar is ahead), and less the reference that learns from four fifths of the scored slide itself. Where ipar refuses",
+        "a tissue, being ahead means little: nothing is good there.",
         "",
     ]
     titles = [COLUMNS[key][0] for key in GOAL]
@@ -70,9 +69,11 @@ def _margin(shown: dict[str, list[dict[str, Any]]], key: str) -> str:
         return "–"
     sign = 1 if COLUMNS[key][1] else -1
     best = max(others, key=lambda m: sign * others[m])
-    gap = values(shown["ipar"], key).mean() - others[best]
-    text = f"{gap:+.3f}"
-    return f"{f'**{text}**' if sign * gap > 0 else text} ({label(best).split(' (')[0].split(',')[0]})"
+    gaps = _gaps(shown["ipar"], shown[best], key)
+    if not len(gaps):  # no seed in common
+        gaps = values(shown["ipar"], key).mean(keepdims=True) - others[best]
+    text = mean_sd(gaps, form="+.3f")
+    return f"{f'**{text}**' if sign * gaps.mean() > 0 else text} ({label(best).split(' (')[0].split(',')[0]})"
 
 
 def label(method: str) -> str:
@@ -87,9 +88,15 @@ def values(runs: list[dict[str, Any]], key: str) -> np.ndarray:
     return np.array([run["scores"][key] for run in runs], dtype=float)
 
 
+def mean_sd(found: np.ndarray, *, form: str = ".3f") -> str:
+    """Mean ± sd; of one run the value alone, which has none."""
+    text = f"{round(found.mean(), 6) + 0.0:{form}}"  # no negative zero
+    return f"{text} ± {found.std(ddof=1):.3f}" if len(found) > 1 else text
+
+
 def cell(found: np.ndarray, *, bold: bool) -> str:
     """Mean ± sd, as a cell of a table."""
-    text = f"{found.mean():.3f} ± {found.std(ddof=1) if len(found) > 1 else 0.0:.3f}"
+    text = mean_sd(found)
     return f"**{text}**" if bold else text
 
 
@@ -105,7 +112,7 @@ def paired(shown: dict[str, list[dict[str, Any]]]) -> str:
             gap = _gaps(shown["ipar"], runs, key)
             better = gap.mean() if COLUMNS[key][1] else -gap.mean()
             ahead = better > 1e-9  # not the rounding of a tie
-            text = f"{round(gap.mean(), 6) + 0.0:+.3f} ± {gap.std(ddof=1) if len(gap) > 1 else 0.0:.3f}"
+            text = mean_sd(gap, form="+.3f")
             cells.append(f"**{text}**" if ahead else text)
         lines.append(f"| {label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

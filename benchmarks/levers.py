@@ -141,7 +141,7 @@ def main() -> None:
     """Run, or go on, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--folds", nargs="+", default=list(FOLDS), choices=list(FOLDS))
+    parser.add_argument("--folds", nargs="+", default=["brain5", "brain2b"], choices=list(FOLDS))
     parser.add_argument(
         "--training-folds",
         nargs="+",

@@ -17,7 +17,7 @@ INTRO = """# Benchmarks
 
 Every method places a slide of which it gets the expression only; the slide's coordinates reach no choice (the two rows
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
-seeds given (of {seeds}); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
+seeds given (of {seeds}; one run alone has no sd); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
 minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
 Stress-1 and E_geo. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Made with
 
