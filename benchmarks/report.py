@@ -27,18 +27,6 @@ Stress-1 and E_geo. Peers are published methods, run from their packages by `ben
 """
 
 
-OLDER = (
-    "†: older than changes of what is chosen after the training. A network that is trained again on all slides (three or fewer) "
-    "now has the gate's weight of its training, 2, and the overview has 0.8 beside it; with more slides the share of the "
-    "overview, and with any number the expected errors, are now chosen with the set encoder as prediction reads it. Where "
-    "more than 2,500 cells teach, which is so on {sketched}, a second set encoder, the sketch, now stands beside the first. "
-    "An encoder of components alone is now taken only where it leads clearly on left-out slides, and on panels of fewer than "
-    "1,000 genes, those of {panels}, the network on genes loses a fifth of them in training, before a half."
-)
-SKETCHED = ("brain7", "brain7b", "embryo", "embryo_b", "liver")
-PANELS = ("embryo", "embryo_b")
-
-
 def write_report(results: Results, options: argparse.Namespace) -> None:
     """Write ``results.json`` beside the cached files and the markdown page, or print it."""
     folder = Path(options.out)
@@ -143,17 +131,6 @@ def components(run: dict[str, Any]) -> int | None:
     return found
 
 
-def is_older(task: str, chosen: dict[str, Any]) -> bool:
-    """Whether a run is older than the sketch, or than the present ways to choose what is read and what follows."""
-    from ipar.training._left_out import FEW_SLIDES
-    from tasks import TASKS
-
-    tried = {row["global_weight"] for row in chosen.get("finish", [])}
-    retrained = len(TASKS[task].train or ()) in range(1, FEW_SLIDES + 1)  # None stands for many
-    inputs = chosen.get("inputs") == "pca" or (task in PANELS and "genes_input_dropout" not in chosen)
-    return not tried or (retrained and len(tried) > 1) or (task in SKETCHED and "sketch" not in chosen) or inputs
-
-
 def footer(results: Results, options: argparse.Namespace) -> str:
     """What was chosen, and how times were taken."""
     names = (
@@ -177,11 +154,8 @@ def footer(results: Results, options: argparse.Namespace) -> str:
             values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs")]
             drawn = "yes" if chosen.get("sketch") else "no"
             values += [chosen.get("overview_weight", 1.0), drawn, chosen.get("global_weight", "–")]
-            seed = f"{run.get('seed', i)}{'†' if is_older(task, chosen) else ''}"
-            row = [task, seed, *values, sharp["hold"], sharp["own"]]
+            row = [task, run.get("seed", i), *values, sharp["hold"], sharp["own"]]
             lines.append("| " + " | ".join(map(str, row)) + " |")
-    if any("†" in line.split("|")[2] for line in lines[4:]):
-        lines += ["", OLDER.format(sketched=", ".join(SKETCHED), panels=" and ".join(PANELS))]
     before = [task for task, by_method in results.items() for run in by_method.get("iga", []) if not components(run)]
     if before:
         lines += [

@@ -138,45 +138,13 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     assert row((tmp_path / "page.md").read_text(), "ob | no").endswith(" | – |")
 
 
-def test_runs_older_than_the_present_choices_are_marked(results, folder, tmp_path):
-    fixed = [{"global_weight": 0.8}, {"global_weight": 0.8}]
-    results["ob"]["ipar"][1]["chosen"] = {"inputs": "both", "beta": 2.0, "finish": fixed}
+def test_the_page_shows_what_every_run_chose(results, folder, tmp_path):
+    sharpening = {"hold": 0.3, "own": 0.8}
+    results["ob"]["ipar"][1]["chosen"] = {"inputs": "both", "n_pcs": 100, "sketch": True, "sharpening": sharpening}
     report.write_report(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
-    assert row(page, "ob | 0† | pca | – | 2.0")
-    assert row(page, "ob | 1 | both | – | 2.0")
-    assert page.count("†: older than changes") == 1
-    assert "which is so on brain7, brain7b," in page
-    results["ob"]["ipar"][0]["chosen"] |= {"finish": fixed, "inputs": "both"}
-    report.write_report(results, make_options(folder, tmp_path))
-    assert "†" not in (tmp_path / "page.md").read_text()
-
-
-@pytest.mark.parametrize(("task", "older"), [("ob", True), ("brain7", False), ("liver", False)])
-def test_a_weight_that_was_chosen_is_older_where_the_network_is_trained_again(task, older):
-    chosen = {"finish": [{"global_weight": 0.5}, {"global_weight": 1.0}], "sketch": True}
-    assert report.is_older(task, chosen) is older
-    assert report.is_older(task, chosen | {"finish": chosen["finish"][:1]}) is False
-    assert report.is_older(task, {})
-
-
-@pytest.mark.parametrize(("task", "older"), [("ob", False), ("brain2", False), ("brain7", True), ("embryo", True)])
-def test_runs_from_before_the_sketch_are_older_where_there_is_one_now(task, older):
-    assert report.is_older(task, {"finish": [{"global_weight": 0.8}]}) is older
-
-
-@pytest.mark.parametrize(
-    ("task", "chosen", "older"),
-    [
-        ("ob", {"inputs": "pca"}, True),
-        ("ob", {"inputs": "both"}, False),
-        ("embryo", {"inputs": "both"}, True),
-        ("embryo", {"inputs": "both", "genes_input_dropout": 0.2}, False),
-    ],
-)
-def test_runs_from_before_the_present_choice_of_inputs_are_older(task, chosen, older):
-    rest = {"finish": [{"global_weight": 0.8}], "sketch": True}
-    assert report.is_older(task, chosen | rest) is older
+    assert row(page, "ob | 0 | pca | – | 2.0").endswith("| no | – | not sharpened | – |")
+    assert row(page, "ob | 1 | both | 100 |").endswith("| yes | – | 0.3 | 0.8 |")
 
 
 def test_differences_are_paired(results, folder, tmp_path):
