@@ -86,12 +86,14 @@ def runs(spearman, energy, **more):
     ]
 
 
+VERDICT = {"localisable": 1.0, "distance_spearman": 0.41, "permutation_spearman": 0.01, "recall_ratio": 3.0}
+
+
 @pytest.fixture
 def results():
-    verdict = {"localisable": 1.0, "distance_spearman": 0.41, "permutation_spearman": 0.01, "recall_ratio": 3.0}
     return {
         "ob": {
-            "ipar": runs([0.75, 1.0], [1.0, 1.25], localisability=verdict, chosen={"inputs": "pca", "beta": 2.0}),
+            "ipar": runs([0.75, 1.0], [1.0, 1.25], localisability=VERDICT, chosen={"inputs": "pca", "beta": 2.0}),
             "pca_knn": runs([0.5, 0.5], [0.9, 0.9]),
             "within_slide_mlp": runs([0.99, 0.99], [0.1, 0.1]),
             "cell_type_centroids": [{"skipped": "the slides have no cell-type labels"}] * 2,
@@ -136,6 +138,20 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     del results["ob"]["within_slide_mlp"]
     report.write_report(results, make_options(folder, tmp_path))
     assert row((tmp_path / "page.md").read_text(), "ob | no").endswith(" | – |")
+
+
+def test_the_page_says_where_ipar_is_short_of_its_aims(results, folder, tmp_path):
+    results["brain7"] = {**results["ob"], "pca_knn": runs([0.85, 0.8], [2.0, 2.0])}
+    results["embryo"] = {"ipar": results["ob"]["ipar"], "pca_knn": runs([0.98, 0.9], [2.0, 2.0])}
+    results["liver"] = {"ipar": runs([0.2], [3.0], localisability={**VERDICT, "localisable": 0.0})}
+    report.write_report(results, make_options(folder, tmp_path))
+    page = (tmp_path / "page.md").read_text()
+    said = {line.split(":")[0]: line for line in page.splitlines() if line.startswith("- ")}
+    assert set(said) == {"- ob", "- brain7", "- embryo"}
+    ties = "behind in kNN hit@20 ÷ chance and contact F1@1 % and Procrustes RMSE"
+    assert said["- ob"] == f"- ob: {ties} and E_geo; not past the reference."
+    assert said["- brain7"] == f"- brain7: {ties}; Spearman +0.050, 0.05 reached; not past the reference."
+    assert said["- embryo"] == f"- embryo: behind in LUNA Spearman and {ties[10:]}; Spearman -0.065, 0.05 not reached."
 
 
 def test_the_page_shows_what_every_run_chose(results, folder, tmp_path):
