@@ -100,13 +100,9 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   rate falls to its end (worse on a section); the weight of the overview as the left-out slide has it, where the network is
   trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of distances within 0.3 % of it, as many
   neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
-- network, where two sections teach Hippo8, on one embedding and one seed: candidates that are the nearest in the embedding or
-  in the slide's own components; a gate that also reads of these components how alike two cells are, their ranks, whether each
-  is near the other and how many near cells they share; both (each by itself finds some more neighbours, at worse ranks and
-  more E_geo); two dozen cells of the set that all others attend to, and losses of every recycle instead of the last (worse
-  alone). Finished, all have ranks up to .004 worse than the default, as many neighbours and 1 % more E_geo. A loss that tells
-  contacts from other pairs was better alone and finished there (ranks by .003, E_geo by 1 %), and as much worse where two
-  others teach Hippo5;
+- network: a loss that tells contacts from other pairs (see above), which finished was worse where two others teach Hippo5, by
+  .003 in ranks of distances and 1 % in E_geo; three networks of three seeds in the mean, where five sections teach Hippo1
+  (finished, scores are those of one);
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
