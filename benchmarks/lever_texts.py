@@ -101,8 +101,12 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   trained again (on an embryo with three seeds and a section, 0.8 for all gave ranks of distances within 0.3 % of it, as many
   neighbours, and 2 % less E_geo, where the chosen weight was 0.8 to 1 by the seed);
 - network: a loss that tells contacts from other pairs (see above), which finished was worse where two others teach Hippo5, by
-  .003 in ranks of distances and 1 % in E_geo; three networks of three seeds in the mean, where five sections teach Hippo1
+  .003 in ranks of distances and 1 % in E_geo; cells that all others attend to (see above), which where five sections teach
+  Hippo1 bring nothing alone or finished, with either of two seeds; three networks of three seeds in the mean, there too
   (finished, scores are those of one);
+- uncertainty, where five sections teach Hippo1: how far the encoder's parts disagree about a cell's place, as one more sign
+  (its rank correlation with the error is .20 by itself, nothing beside the other signs); trees, boosted or random, instead of
+  the kernel ridge regression (ranks of errors by .02 to .04 worse over the sections left out);
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
