@@ -106,7 +106,7 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   (finished, scores are those of one);
 - uncertainty, where five sections teach Hippo1: how far the encoder's parts disagree about a cell's place, as one more sign
   (its rank correlation with the error is .20 by itself, nothing beside the other signs); trees, boosted or random, instead of
-  the kernel ridge regression (ranks of errors by .02 to .04 worse over the sections left out);
+  the kernel ridge regression (ranks of errors by .01 to .04 worse over the sections left out);
 - edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
