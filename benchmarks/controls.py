@@ -15,6 +15,7 @@ from functools import partial
 import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
 import frames
@@ -29,6 +30,7 @@ WithTruth = Callable[[ad.AnnData, NDArray[np.float64], int], NDArray[np.floating
 
 _N_COMPONENTS = 50
 _N_FOLDS = 5
+_PENALTIES = np.logspace(-1, 6, 15)
 _JITTER = 0.05  # RMS radii: cells of one type must not coincide, or their neighbours are a matter of row order
 
 
@@ -65,6 +67,17 @@ def common_frame_mlp(
     recipe = networks.Regression()
     recipe = replace(recipe, n_steps=steps_for(recipe.n_steps, len(data.x)))
     return networks.regress_coords(data.x, coords, data.query, seed=random_state, recipe=recipe)
+
+
+def ridge_to_frame(
+    train: ad.AnnData, query: ad.AnnData, random_state: int, *, centre_slides: bool = True
+) -> FloatArray:
+    """Training slides turned into one frame, coordinates linear in principal components; the penalty by left-out cells."""
+    data = as_reference(*_arrays(train, query), centre_slides=centre_slides)
+    components, unseen = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
+    coords = frames.common_frame(components, data.coords, data.rows)
+    placed: FloatArray = RidgeCV(_PENALTIES).fit(components, coords).predict(unseen)
+    return placed
 
 
 def set_transformer(
@@ -114,10 +127,12 @@ CONTROLS: dict[str, Control] = {
     "pca_knn": pca_knn,
     "distance_embedding": distance_embedding,
     "common_frame_mlp": common_frame_mlp,
+    "ridge": ridge_to_frame,
     "cell_type_centroids": cell_type_centroids,
     "set_transformer": set_transformer,
     "distance_embedding_uncentred": partial(distance_embedding, centre_slides=False),
     "common_frame_mlp_uncentred": partial(common_frame_mlp, centre_slides=False),
+    "ridge_uncentred": partial(ridge_to_frame, centre_slides=False),
     "set_transformer_uncentred": partial(set_transformer, centre_slides=False),
 }
 WITH_TRUTH: dict[str, WithTruth] = {"permuted": permuted, "within_slide_mlp": within_slide_mlp}
@@ -129,10 +144,12 @@ LABELS = {
     "pca_knn": "PCA + kNN regression",
     "distance_embedding": "distance embedding + MDS",
     "common_frame_mlp": "common-frame MLP",
+    "ridge": "ridge to one frame",
     "cell_type_centroids": "cell-type centroids",
     "set_transformer": "set transformer",
     "distance_embedding_uncentred": "distance embedding + MDS on uncentred slides",
     "common_frame_mlp_uncentred": "common-frame MLP on uncentred slides",
+    "ridge_uncentred": "ridge to one frame on uncentred slides",
     "set_transformer_uncentred": "set transformer on uncentred slides",
     "within_slide_mlp": "within-slide 5-fold MLP (reference)",
 }

@@ -32,8 +32,8 @@ from report import write_report
 
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
-    *("ipar", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "pca_knn", "pca_umap"),
-    *("distance_embedding_uncentred", "common_frame_mlp_uncentred", "set_transformer_uncentred"),
+    *("ipar", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "ridge", "pca_knn", "pca_umap"),
+    *("distance_embedding_uncentred", "common_frame_mlp_uncentred", "set_transformer_uncentred", "ridge_uncentred"),
     *("cell_type_centroids", "permuted", "within_slide_mlp"),
 ]
 

@@ -41,7 +41,7 @@ def test_control_places_an_unseen_slide(slides, short, name):
     assert luna_spearman(slides.truth, layout) > 0.6
 
 
-@pytest.mark.parametrize("name", ["distance_embedding", "common_frame_mlp", "set_transformer"])
+@pytest.mark.parametrize("name", ["distance_embedding", "common_frame_mlp", "set_transformer", "ridge"])
 def test_the_level_of_a_slide_tells_only_where_slides_are_not_centred(slides, short, monkeypatch, name):
     monkeypatch.setattr(baselines, "distance_embedding_mds", partial(baselines.distance_embedding_mds, n_steps=20))
     raised = slides.train.copy()
