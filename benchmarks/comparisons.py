@@ -84,11 +84,13 @@ def aims(results: Results) -> str:
 
 def _with_ipar(results: Results) -> Results:
     """What was measured of every task that ipar was run on, without methods that do not apply."""
-    applied = {
-        task: {method: runs for method, runs in by_method.items() if not any("skipped" in run for run in runs)}
-        for task, by_method in results.items()
-    }
+    applied = {task: applicable(by_method) for task, by_method in results.items()}
     return {task: shown for task, shown in applied.items() if "ipar" in shown}
+
+
+def applicable(by_method: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The methods of a task that its data have what it takes for."""
+    return {method: runs for method, runs in by_method.items() if not any("skipped" in run for run in runs)}
 
 
 def _localisable(ours: list[dict[str, Any]]) -> bool | None:
@@ -106,7 +108,7 @@ def _past_reference(shown: dict[str, list[dict[str, Any]]]) -> float | None:
 
 @dataclass(frozen=True)
 class Margin:
-    """ipar less the best other method of a score, seed by seed."""
+    """ipar less another method in a score, seed by seed."""
 
     other: str
     gaps: np.ndarray
@@ -114,13 +116,17 @@ class Margin:
 
     @property
     def ahead(self) -> bool:
-        """Whether ipar is better in the mean."""
-        return bool(self.gaps.mean() > 0 if self.more else self.gaps.mean() < 0)
+        """Whether ipar is better in the mean, by more than the rounding of a tie."""
+        return bool((self.gaps.mean() if self.more else -self.gaps.mean()) > 1e-9)
+
+    def cell(self) -> str:
+        """Mean ± sd, bold where ipar is ahead."""
+        gap = mean_sd(self.gaps, form="+.3f")
+        return f"**{gap}**" if self.ahead else gap
 
     def text(self) -> str:
-        """Mean ± sd, bold where ipar is ahead, and of which method."""
-        gap = mean_sd(self.gaps, form="+.3f")
-        return f"{f'**{gap}**' if self.ahead else gap} ({label(self.other).split(' (')[0].split(',')[0]})"
+        """The cell, and of which method."""
+        return f"{self.cell()} ({label(self.other).split(' (')[0].split(',')[0]})"
 
 
 def _margin(shown: dict[str, list[dict[str, Any]]], key: str) -> Margin | None:
@@ -166,13 +172,7 @@ def paired(shown: dict[str, list[dict[str, Any]]]) -> str:
     for method, runs in shown.items():
         if method in REFERENCES | {"ipar"} or not len(_gaps(shown["ipar"], runs, GOAL[0])):
             continue
-        cells = []
-        for key in GOAL:
-            gap = _gaps(shown["ipar"], runs, key)
-            better = gap.mean() if COLUMNS[key][1] else -gap.mean()
-            ahead = better > 1e-9  # not the rounding of a tie
-            text = mean_sd(gap, form="+.3f")
-            cells.append(f"**{text}**" if ahead else text)
+        cells = [Margin(method, _gaps(shown["ipar"], runs, key), COLUMNS[key][1]).cell() for key in GOAL]
         lines.append(f"| {label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -61,9 +61,7 @@ def common_frame_mlp(
     train: ad.AnnData, query: ad.AnnData, random_state: int, *, centre_slides: bool = True
 ) -> FloatArray:
     """Training slides turned into one frame, coordinates regressed from genes."""
-    data = as_reference(*_arrays(train, query), centre_slides=centre_slides)
-    components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
-    coords = frames.common_frame(components, data.coords, data.rows)
+    data, coords, _, _ = _in_one_frame(train, query, random_state, centre_slides)
     recipe = networks.Regression()
     recipe = replace(recipe, n_steps=steps_for(recipe.n_steps, len(data.x)))
     return networks.regress_coords(data.x, coords, data.query, seed=random_state, recipe=recipe)
@@ -73,9 +71,7 @@ def ridge_to_frame(
     train: ad.AnnData, query: ad.AnnData, random_state: int, *, centre_slides: bool = True
 ) -> FloatArray:
     """Training slides turned into one frame, coordinates linear in principal components; the penalty by left-out cells."""
-    data = as_reference(*_arrays(train, query), centre_slides=centre_slides)
-    components, unseen = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
-    coords = frames.common_frame(components, data.coords, data.rows)
+    _, coords, components, unseen = _in_one_frame(train, query, random_state, centre_slides)
     placed: FloatArray = RidgeCV(_PENALTIES).fit(components, coords).predict(unseen)
     return placed
 
@@ -153,6 +149,15 @@ LABELS = {
     "set_transformer_uncentred": "set transformer on uncentred slides",
     "within_slide_mlp": "within-slide 5-fold MLP (reference)",
 }
+
+
+def _in_one_frame(
+    train: ad.AnnData, query: ad.AnnData, random_state: int, centre_slides: bool
+) -> tuple[Reference, FloatArray, FloatArray, FloatArray]:
+    """The data, training coordinates turned into one frame, and components of training cells and of the query."""
+    data = as_reference(*_arrays(train, query), centre_slides=centre_slides)
+    components, unseen = principal_components(data.x, data.query, _N_COMPONENTS, seed=random_state, power=0.0)
+    return data, frames.common_frame(components, data.coords, data.rows), components, unseen
 
 
 def _arrays(

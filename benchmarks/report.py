@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from comparisons import COLUMNS, REFERENCES, Results, aims, cell, glance, label, paired, values
+from comparisons import COLUMNS, REFERENCES, Results, aims, applicable, cell, glance, label, paired, values
 
 INTRO = """# Benchmarks
 
@@ -57,7 +57,7 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     verdicts = [run["localisability"] for run in by_method.get("ipar", []) if "localisability" in run]
     if verdicts:
         lines += [_verdict(verdicts), ""]
-    shown = {m: runs for m, runs in by_method.items() if not any("skipped" in run for run in runs)}
+    shown = applicable(by_method)
     best = _best(shown)
     lines += ["| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " | seconds | peak GiB |"]
     lines += ["|---" * (len(COLUMNS) + 3) + "|"]
