@@ -26,9 +26,10 @@ import tasks
 from ipar.metrics import evaluate
 from keep import kept
 from lever_adaptation import layouts_of_adaptation
+from lever_flow import layouts_of_flow
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_sketches, layouts_of_steps
 from lever_networks import layouts_of_networks
-from lever_texts import ADAPTATION, INTRO, OUTRO, PANELS, SKETCH, SPOTS, TRAINING
+from lever_texts import ADAPTATION, FLOW, INTRO, OUTRO, PANELS, SKETCH, SPOTS, TRAINING
 from lever_training import layouts_of_minisets, layouts_of_transfer
 
 FOLDS = {
@@ -47,6 +48,7 @@ FOLDS = {
     )
 }
 PANEL_FOLDS = ("brain5", "brain5b")
+FLOW_FOLDS = ("brain5b", "brain5c", "brain2b")
 SCORES = {
     "luna_spearman": "LUNA Spearman",
     "knn_hit_20_ratio": "kNN hit@20 ÷ chance",
@@ -63,8 +65,9 @@ GROUPS: dict[str, Callable[[tasks.Slides, int, Path], Layouts]] = {
     "steps": lambda slides, seed, _: layouts_of_steps(slides, seed),
     "minisets": lambda slides, seed, _: layouts_of_minisets(slides, seed),
     "networks": lambda slides, seed, _: layouts_of_networks(slides, seed),
+    "flow": lambda slides, seed, _: layouts_of_flow(slides, seed),
 }
-STEPS, TRAINED, SKETCHED = ("encoder", "adaptation", "steps"), ("transfer", "minisets", "networks"), ("sketch",)
+STEPS, TRAINED = ("encoder", "adaptation", "steps"), ("transfer", "minisets", "networks")
 
 
 def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
@@ -109,7 +112,8 @@ def page(
     lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
     lines += table(results, STEPS)
     lines += [ADAPTATION, TRAINING.format(folds=once), *table(results, TRAINED)]
-    lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, SKETCHED)]
+    lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, ("sketch",))]
+    lines += [FLOW.format(folds=", ".join(map(_spelled, FLOW_FOLDS))), *table(results, ("flow",))]
     if any(group == "spots" for _, group, _ in results):
         lines += [SPOTS.format(slide=lever_spots.SLIDE.test, seeds=", ".join(map(str, lever_spots.SEEDS)))]
         lines += table(results, ("spots",))
@@ -131,6 +135,13 @@ def table(results: dict[tuple[str, str, int], dict[str, Any]], groups: Sequence[
         values = [f"{np.mean([run[key] for run in runs]):.3f}" for key in SCORES]
         lines.append(f"| {name} | {' | '.join(values)} | {len(runs)} |")
     return lines
+
+
+def _folds_of(group: str, options: argparse.Namespace) -> Sequence[str]:
+    """Sections that a group of levers is measured on."""
+    if group in STEPS:
+        return list(options.folds)
+    return list(options.training_folds) if group in TRAINED else {"sketch": tuple(FOLDS), "flow": FLOW_FOLDS}[group]
 
 
 def _spelled(fold: str) -> str:
@@ -159,8 +170,9 @@ def main() -> None:
     torch.set_num_threads(1)
     results = {}
     for group in options.groups:
-        folds = list(FOLDS) if group in SKETCHED else options.training_folds if group in TRAINED else options.folds
-        for fold, seed in tqdm([(f, s) for s in options.seeds for f in folds], desc=group, unit="run"):
+        for fold, seed in tqdm(
+            [(f, s) for s in options.seeds for f in _folds_of(group, options)], desc=group, unit="run"
+        ):
             path = options.out / fold / f"{group}-{seed}.json"
 
             def make(fold: str = fold, group: str = group, seed: int = seed) -> dict[str, Any]:

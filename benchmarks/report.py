@@ -125,12 +125,6 @@ def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     return best
 
 
-def components(run: dict[str, Any]) -> int | None:
-    """How many principal components the encoder of a run read, where that was recorded."""
-    found: int | None = run.get("chosen", {}).get("n_pcs")
-    return found
-
-
 def footer(results: Results, options: argparse.Namespace) -> str:
     """What was chosen, and how times were taken."""
     names = (
@@ -156,13 +150,6 @@ def footer(results: Results, options: argparse.Namespace) -> str:
             values += [chosen.get("overview_weight", 1.0), drawn, chosen.get("global_weight", "–")]
             row = [task, run.get("seed", i), *values, sharp["hold"], sharp["own"]]
             lines.append("| " + " | ".join(map(str, row)) + " |")
-    before = [task for task, by_method in results.items() for run in by_method.get("iga", []) if not components(run)]
-    if before:
-        lines += [
-            "",
-            f"IGA's runs on {', '.join(dict.fromkeys(before))} are older than the choice of the number of components: their "
-            "encoders read 30.",
-        ]
     lines += [
         "",
         f"Seconds (median) and peak memory (largest) are of whole runs, training included, with {options.threads} thread "

@@ -1,8 +1,10 @@
 """Time and peak memory of what users run, each in a process of its own.
 
-    python benchmarks/speed.py --data ../shared/data --json benchmarks/results/speed.json
+    python benchmarks/speed.py --data ../shared/data --markdown docs/speed.md
 
-Every figure comes with its limit on two CPU cores. Times on shared machines are noisy: medians over ``--repeats``.
+Every figure comes with its limit on two CPU cores, where there is one. What was measured is kept as a JSON file a row under
+``--out``, and not measured again without ``--fresh``. Times on shared machines are noisy; the machine should have nothing
+else to do.
 """
 
 from __future__ import annotations
@@ -11,20 +13,34 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-LIMITS = {  # seconds, GiB
-    "import ipar": (0.5, None),
-    "ipar demo": (300.0, None),
-    "fit_ipalite, brain2": (600.0, 3.0),
-    "predict_coords, 100,000 cells": (300.0, 4.0),
-    "sample_coords, 5,000 cells, 20 samples, 50 steps": (600.0, 4.0),
-}
+from keep import kept
+
+_PAGE = """# Time and memory
+
+What users wait for, each in a process of its own on {cpus} CPU cores without a GPU, and the limits that ipar keeps to. Made
+with
+
+```bash
+{command}
+```
+
+{table}
+
+Training takes steps of sets of some hundred cells, whose number grows only slowly with that of the cells; what grows with the
+cells is reading, embedding and scoring them. All genes that are given are read, so that a transcriptome of tens of thousands
+of genes costs memory: `mask_var="highly_variable"` reads those that vary most. Prediction is linear in cells. Of the methods
+of {{doc}}`benchmarks` every row has its time and memory on the same slides there.
+"""
 
 
 def run_import(_: argparse.Namespace) -> None:
@@ -97,6 +113,16 @@ def run_predict(options: argparse.Namespace) -> None:
     _report(time.perf_counter() - start, {"gib_before": round(before, 2)})
 
 
+def run_fit_many(_: argparse.Namespace) -> None:
+    """Training on three simulated slides of 20,000 cells and 500 genes, as imaging gives them."""
+    import ipar
+
+    train = ipar.datasets.layered_tissue(n_slides=3, n_cells=20_000)
+    start = time.perf_counter()
+    ipar.tl.fit_ipalite(train, "slide", progress=False)
+    _report(time.perf_counter() - start, {})
+
+
 def run_sample(_: argparse.Namespace) -> None:
     """Sampling from an IGA of the default shape; its time does not depend on its weights, nor on what is embedded."""
     import numpy as np
@@ -112,20 +138,34 @@ def run_sample(_: argparse.Namespace) -> None:
 
 
 def _report(seconds: float, extra: dict[str, object]) -> None:
+    extra |= {"cpus": len(os.sched_getaffinity(0))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print("RESULT " + json.dumps({"seconds": round(seconds, 3), "peak_gib": round(peak, 2), **extra}))
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured, how the page calls it, and its limits in seconds and GiB."""
+
+    title: str
+    run: Callable[[argparse.Namespace], None]
+    seconds: float | None = None
+    gib: float | None = None
+
+
 RUNS = {
-    "import ipar": run_import,
-    "ipar demo": run_demo,
-    "fit_ipalite, brain2": run_fit,
-    "predict_coords, 100,000 cells": run_predict,
-    "sample_coords, 5,000 cells, 20 samples, 50 steps": run_sample,
+    "import": Measurement("`import ipar`, without PyTorch", run_import, 0.5),
+    "demo": Measurement(
+        "`ipar demo`: simulate, train on two slides of 900 cells, place a third, score, draw", run_demo, 300
+    ),
+    "fit": Measurement("`fit_ipalite`: two brain sections, 2,300 spots", run_fit, 600, 3),
+    "predict": Measurement("`predict_coords`: 100,000 cells, by the model of these sections", run_predict, 300, 4),
+    "fit_many": Measurement("`fit_ipalite`: three simulated slides of 20,000 cells and 500 genes each", run_fit_many),
+    "sample": Measurement("`sample_coords` of IGA: 5,000 cells, 20 samples of 50 steps", run_sample, 600, 4),
 }
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one measurement in a fresh process."""
     command = [sys.executable, __file__, "--data", options.data, "--model", options.model, "--one", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -136,32 +176,49 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
     return dict(json.loads(lines[-1].removeprefix("RESULT ")))
 
 
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """A row a measurement, beside its limits."""
+    lines = ["| what | seconds | at most | peak GiB | at most |", "|---|---|---|---|---|"]
+    for name, result in results.items():
+        one = RUNS[name]
+        seconds, gib = (f"{limit:g}" if limit else "" for limit in (one.seconds, one.gib))
+        shown = f"{result['seconds']:.2f}" if result["seconds"] < 1 else f"{result['seconds']:.0f}"
+        lines.append(f"| {one.title} | {shown} | {seconds} | {result['peak_gib']:.1f} | {gib} |")
+    return "\n".join(lines)
+
+
+def page(results: dict[str, dict[str, Any]], command: str) -> str:
+    """The page of the documentation."""
+    cpus = {result["cpus"] for result in results.values()}
+    return _PAGE.format(cpus=", ".join(map(str, sorted(cpus))), table=table(results), command=command)
+
+
 def main() -> None:
-    """Measure everything and print a markdown table."""
+    """Measure what is not yet measured, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--repeats", type=int, default=3, help="of the import; everything else runs once")
-    parser.add_argument("--json", default=None)
-    parser.add_argument("--model", default=None, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only", nargs="+", choices=RUNS, default=list(RUNS), help="what to measure; all, if not given"
+    )
+    parser.add_argument("--fresh", action="store_true", help="measure again")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed"), help="folder of the JSON files")
+    parser.add_argument(
+        "--model", default="benchmarks/results/cache/speed", help="folder of the model that `fit` saves"
+    )
+    parser.add_argument("--markdown", type=Path, default=None, help="page to write, of all that is measured")
     parser.add_argument("--one", default=None, choices=RUNS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        RUNS[options.one](options)
+        RUNS[options.one].run(options)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        options.model = str(Path(folder) / "model")
-        results = {}
-        for name in RUNS:
-            found = [measure(name, options) for _ in range(options.repeats if name == "import ipar" else 1)]
-            results[name] = found[-1] | {"seconds": statistics.median(float(str(r["seconds"])) for r in found)}
-    print("| what | seconds | limit | peak GiB | limit |\n|---|---|---|---|---|")
-    for name, result in results.items():
-        seconds, memory = LIMITS[name]
-        print(f"| {name} | {result['seconds']:.2f} | {seconds:g} | {result['peak_gib']:.2f} | {memory or '–'} |")
-    if options.json:
-        report = {"cpus": len(os.sched_getaffinity(0)), "results": results}
-        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    for name in options.only:
+        kept(options.out / f"{name}.json", partial(measure, name, options), fresh=options.fresh)
+    paths = {name: options.out / f"{name}.json" for name in RUNS}
+    results = {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    print(table(results))
+    if options.markdown:
+        command = f"python benchmarks/speed.py --data {options.data} --markdown {options.markdown}"
+        options.markdown.write_text(page(results, command))
 
 
 if __name__ == "__main__":

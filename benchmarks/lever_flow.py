@@ -1,0 +1,85 @@
+"""Layouts of a left-out section by samples of the flow: kept apart, averaged, beside the network, sharpened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import ipar
+import tasks
+from ipar._expression import get_expression
+from ipar.model import IPALite, Sharpening
+from ipar.model._consensus import blend_layouts
+from ipar.model._sharpen import sharpen_layout
+from lever_layouts import Layouts, overview_of
+
+N_SAMPLES = 20
+
+Coords = NDArray[np.float32]
+
+
+def layouts_of_flow(slides: tasks.Slides, seed: int) -> Layouts:
+    """The network and the flow are trained on one embedding; the flow's mean takes part in the layout in several ways."""
+    train, query = slides.train.copy(), slides.query.copy()
+    options: dict[str, Any] = {"random_state": seed, "progress": False}
+    model = ipar.tl.fit_ipalite(train, library_key="slide", **options)
+    flow = ipar.tl.fit_iga(train, library_key="slide", **options)
+    ipar.tl.predict_coords(query, model, global_weight=0.0, sharpen=False, **options)
+    network = query.obsm["X_ipar"].copy()
+    ipar.tl.sample_coords(query, flow, n_samples=N_SAMPLES, **options)
+    mean = query.obsm["X_ipar"]
+    finish = Finisher(model, query, seed)
+    yield "one sample of the flow", query.obsm["X_ipar_samples"][:, :2]
+    yield f"mean of {N_SAMPLES} samples", mean
+    yield "… sharpened", finish.sharpened(mean)
+    share = model.global_weight
+    usual = blended(network, finish.overview, share)
+    yield "mean of network and overview, sharpened (the default)", finish.sharpened(usual)
+    yield (
+        "mean of flow and overview, sharpened: the flow in the network's place",
+        finish.sharpened(blended(mean, finish.overview, share)),
+    )
+    for part, words in ((1 / 3, "a third"), (1 / 2, "a half")):
+        yield (
+            f"mean of network, overview and flow, the flow {words}, sharpened",
+            finish.sharpened(blended(usual, mean, part)),
+        )
+
+
+class Finisher:
+    """What a model does after its network: the overview, and the sharpening it chose.
+
+    Parameters
+    ----------
+    model
+        The model.
+    query
+        Cells of one slide.
+    random_state
+        Seed of the sharpening.
+    """
+
+    def __init__(self, model: IPALite, query: Any, random_state: int) -> None:
+        expression = get_expression(query)
+        one: Any = pd.Categorical(np.zeros(query.n_obs, dtype=np.int8))
+        self.h, self.far, across = model.encoder.views(expression.matrix, expression.genes, one)
+        self.own = model.encoder.own_components(expression.matrix, expression.genes, one)
+        self.overview = overview_of(across)
+        self.how = model.sharpening or Sharpening()
+        self.random_state = random_state
+
+    def sharpened(self, layout: Coords) -> Coords:
+        """The layout, sharpened as the model's own would be."""
+        return sharpen_layout(layout, self.h, self.far, self.how, components=self.own, random_state=self.random_state)
+
+
+def blended(first: Coords, second: Coords, weight: float) -> Coords:
+    """Mean of two layouts, the second turned onto the first, which it is given this weight beside."""
+    layouts = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (first, second))
+    start, other = layouts
+    mean: Coords = blend_layouts(start[None], other, weight)[0].numpy()
+    return mean

@@ -1,0 +1,35 @@
+"""The page of times: rows beside their limits, measured in a process of their own."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import speed
+
+
+def test_a_row_stands_beside_its_limits() -> None:
+    results = {"import": {"seconds": 0.021, "peak_gib": 0.04}, "fit_many": {"seconds": 1234.5, "peak_gib": 2.26}}
+    head, _, first, second = speed.table(results).splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, first, second)]
+    assert [len(row) for row in cells] == [5, 5, 5]
+    assert cells[1][1:] == ["0.02", "0.5", "0.0", ""]
+    assert cells[2][1:] == ["1234", "", "2.3", ""]
+
+
+def test_the_page_tells_its_command_and_cores() -> None:
+    text = speed.page({"fit": {"seconds": 1.0, "peak_gib": 1.0, "cpus": 2}}, "python some.py")
+    assert "python some.py" in text
+    assert "on 2 CPU cores" in text
+
+
+def test_a_measurement_runs_in_a_fresh_process() -> None:
+    found = speed.measure("import", argparse.Namespace(data="", model=""))
+    assert found["loaded"] == []  # neither PyTorch nor pyplot, though this process may well have both
+    assert 0 < found["seconds"] < 30
+    assert found["cpus"] >= 1
+
+
+def test_a_failure_says_what_failed() -> None:
+    with pytest.raises(RuntimeError, match="fit failed"):
+        speed.measure("fit", argparse.Namespace(data="nowhere", model=""))
