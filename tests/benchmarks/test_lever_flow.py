@@ -21,7 +21,8 @@ def test_the_mean_of_two_layouts_knows_no_frame():
     first, second = (rng.normal(size=(50, 2)).astype(np.float32) for _ in range(2))
     mean = lever_flow.blended(first, second, 0.3)
     np.testing.assert_allclose(lever_flow.blended(first, turned(second, 1.2, 4.0), 0.3), mean, atol=1e-5)
-    a, b, _ = procrustes(first, second)  # an independent formulation: both at unit norm, the second turned onto the first
+    # an independent formulation: both at unit norm, the second turned onto the first
+    a, b, _ = procrustes(first, second)
     b = b / np.linalg.norm(b)
     assert procrustes(0.7 * a + 0.3 * b, mean)[2] == pytest.approx(0, abs=1e-6)
 
