@@ -79,7 +79,6 @@ class Finisher:
 
 def blended(first: Coords, second: Coords, weight: float) -> Coords:
     """Mean of two layouts, the second turned onto the first, which it is given this weight beside."""
-    layouts = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (first, second))
-    start, other = layouts
+    start, other = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (first, second))
     mean: Coords = blend_layouts(start[None], other, weight)[0].numpy()
     return mean

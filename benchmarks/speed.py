@@ -89,6 +89,9 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Placing 100,000 cells: a real section's spots, drawn with replacement and thinned."""
+    if not Path(options.model).is_dir():
+        msg = f"No model in {options.model}: measure `fit` first, with --only fit --fresh."
+        raise FileNotFoundError(msg)
     import anndata as ad
     import numpy as np
     import scanpy as sc

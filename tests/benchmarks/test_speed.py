@@ -34,3 +34,8 @@ def test_a_measurement_runs_in_a_fresh_process() -> None:
 def test_a_failure_says_what_failed() -> None:
     with pytest.raises(RuntimeError, match="fit failed"):
         speed.measure("fit", argparse.Namespace(data="nowhere", model=""))
+
+
+def test_placing_cells_asks_for_the_model_that_training_saves(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="--only fit --fresh"):
+        speed.run_predict(argparse.Namespace(data="nowhere", model=str(tmp_path / "none")))
