@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import ipar
 from ipar.geometry import rigid_of_ellipses
+from ipar.graph import neighbor_distances
 from ipar.metrics import procrustes_error
+from ipar.model import Sharpening
+from ipar.model._iga_state import iga_from_state, iga_state
 from ipar.nn import IGAConfig
+from ipar.tl import _fit_iga as module
 
 
 @pytest.fixture
@@ -22,6 +27,10 @@ def iga(generated):
 def sampled(adata, model, **options):
     ipar.tl.sample_coords(adata, model, **({"n_samples": 4, "n_steps": 5, "progress": False} | options))
     return adata
+
+
+def centred(x):
+    return x - x.mean(axis=0)
 
 
 def test_what_is_written(query, iga, unchanged, global_random_state):
@@ -58,13 +67,70 @@ def test_samples_are_turned_onto_each_other_and_differ(query, iga):
 
 
 def test_point_estimates(query, iga):
-    mean = sampled(query, iga, point="mean").obsm["X_ipar"].copy()
+    mean = sampled(query, iga, point="mean", sharpen=False).obsm["X_ipar"].copy()
     medoid = sampled(query, iga, point="medoid").obsm["X_ipar"]
     samples = query.obsm["X_ipar_samples"].reshape(query.n_obs, 4, 2).transpose(1, 0, 2)
     gaps = [np.square(samples - one).sum() for one in samples]
     assert np.array_equal(medoid, samples[int(np.argmin(gaps))])
+    assert not query.uns["ipar"]["prediction"]["sharpened"]
     average = samples.mean(0)
     assert np.allclose(mean, average / np.sqrt(np.square(average).sum(1).mean()), atol=1e-4)
+
+
+def test_the_mean_alone_is_sharpened_in_its_frame(query, iga):
+    model = replace(iga, sharpening=Sharpening(own=0.4))
+    plain = sampled(query.copy(), model, sharpen=False)
+    sharp = sampled(query, model)
+    assert [one.uns["ipar"]["prediction"]["sharpened"] for one in (plain, sharp)] == [False, True]
+    for key in ("X_ipar_samples", "X_ipar_ellipse"):
+        assert np.array_equal(sharp.obsm[key], plain.obsm[key])
+    assert np.array_equal(sharp.obs["ipar_uncertainty"], plain.obs["ipar_uncertainty"])
+    before, after = plain.obsm["X_ipar"], sharp.obsm["X_ipar"]
+    assert np.sqrt(np.square(after - before).sum(1).mean()) > 0.01
+    left, _, right = np.linalg.svd(after.T @ before)
+    assert np.allclose(left @ right, np.eye(2), atol=1e-4)  # nothing is gained by turning either
+    own = model.encoder.own_components(query.X, query.var_names, pd.Categorical(["s"] * query.n_obs))
+    alike = neighbor_distances(own, None, 8).astype(bool)
+    close = [neighbor_distances(x, None, 8, metric="euclidean").astype(bool) for x in (before, after)]
+    kept = [alike.multiply(near).nnz for near in close]
+    assert kept[1] > kept[0]  # cells alike in expression are neighbours
+    none = sampled(query.copy(), replace(iga, sharpening=None))
+    assert np.array_equal(none.obsm["X_ipar"], before)
+
+
+def test_the_sharpening_is_chosen_on_a_slide_that_the_network_has_not_seen(generated, settings, monkeypatch):
+    found = {}
+
+    def fit_flow(*args, **options):
+        found["fit"] = fitted(*args, **options)
+        return found["fit"]
+
+    def choose_finish(layout, h, far, coords, **options):
+        found["choice"] = (layout, h, coords, options)
+        return choose(layout, h, far, coords, **options)
+
+    fitted, choose = module.fit_flow, module.choose_finish
+    monkeypatch.setattr(module, "fit_flow", fit_flow)
+    monkeypatch.setattr(module, "choose_finish", choose_finish)
+    train = generated.train.copy()
+    model = ipar.tl.fit_iga(train, "slide", **settings.iga | {"max_epochs": 1, "refit": True})
+    assert found["fit"].net is not found["fit"].unseen[0]
+    layout, h, coords, options = found["choice"]
+    left = train.obs["slide"] == train.uns["ipar"]["fit"]["validation_slide"]
+    assert np.allclose(centred(coords), centred(train.obsm["spatial"][left]), rtol=1e-4, atol=0.1)
+    unseen = replace(model, net=found["fit"].unseen[0], gate=found["fit"].unseen[1])
+    assert np.allclose(layout, unseen.sample(h, 10, n_steps=25).point("mean"), atol=1e-4)
+    assert not np.allclose(layout, model.sample(h, 10, n_steps=25).point("mean"), atol=1e-3)
+    table = train.uns["ipar"]["fit"]["finish"]
+    assert np.isinf(table["hold"].iloc[0])
+    assert options["global_weight"] == 0
+    assert model.sharpening is None or model.sharpening.hold in set(table["hold"])
+
+
+def test_models_from_before_there_was_a_choice_are_not_sharpened(iga):
+    config, arrays = iga_state(iga)
+    del config["sharpening"]
+    assert iga_from_state(config, arrays).sharpening is None
 
 
 def test_it_places_cells_better_than_chance(query, iga):
@@ -125,13 +191,16 @@ def test_predict_coords_takes_either_model(query, iga, model):
 
 
 def test_a_saved_model_samples_the_same(query, iga, tmp_path):
+    iga = replace(iga, sharpening=Sharpening(hold=4.0, own=0.2))
     iga.save(tmp_path / "model")
     loaded = ipar.load(tmp_path / "model")
     assert repr(loaded) == repr(iga)
     assert loaded.net.config == iga.net.config
     assert (loaded.n_neighbors, loaded.set_size, loaded.record) == (iga.n_neighbors, iga.set_size, iga.record)
+    assert loaded.sharpening == iga.sharpening
     one, other = sampled(query.copy(), iga), sampled(query.copy(), loaded)
     assert np.array_equal(one.obsm["X_ipar_samples"], other.obsm["X_ipar_samples"])
+    assert np.array_equal(one.obsm["X_ipar"], other.obsm["X_ipar"])
     loaded.save(tmp_path / "again")
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
@@ -163,6 +232,8 @@ def test_three_dimensions_in_three_out(hasty_encoder, settings):
     del query.obsm["spatial"]
     sampled(query, model)
     assert query.obsm["X_ipar"].shape == (100, 3)
+    assert model.sharpening is None
+    assert "finish" not in train.uns["ipar"]["fit"]
     assert query.obsm["X_ipar_samples"].shape == (100, 12)
     assert query.obsm["X_ipar_ellipse"].shape == (100, 9)
     table = torch.from_numpy(query.obsm["X_ipar_ellipse"])

@@ -16,12 +16,14 @@ from tqdm.auto import tqdm
 
 from ipar.geometry import (
     OffsetGaussianRigid,
+    apply_similarity,
     ellipses_of_rigid,
     gauge_fix,
     procrustes_transform,
 )
 from ipar.graph import cosine_candidates, thinned_candidates
 from ipar.model._encoder import GeometryEncoder
+from ipar.model._sharpen import Sharpening, sharpen_layout
 from ipar.nn import EdgeGate, IGACondition, IGANet, dense_gate, follow_flow, graph_of, noise_poses
 
 Point = Literal["medoid", "mean"]
@@ -81,6 +83,9 @@ class IGA:
         Candidates a cell.
     set_size
         Smallest and largest set trained on.
+    sharpening
+        How cells alike in expression are drawn together in the mean of samples, which blurs what they do not agree on;
+        chosen on a left-out slide, None leaves this out. Single samples stay as they are drawn.
     record
         Localisability and settings of the fit.
     """
@@ -90,6 +95,7 @@ class IGA:
     gate: EdgeGate
     n_neighbors: int
     set_size: tuple[int, int] = (128, 256)
+    sharpening: Sharpening | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -148,6 +154,37 @@ class IGA:
                 drawn.append(self._draw(embedding, size, n_steps, generator, partial(bar.update, size)))
         parts = [torch.cat([getattr(one, name) for one in drawn]) for name in OffsetGaussianRigid.__annotations__]
         return aligned_samples(OffsetGaussianRigid(*parts))
+
+    def sharpened(
+        self,
+        layout: NDArray[np.float32],
+        h: NDArray[np.float32],
+        far: NDArray[np.float32],
+        components: NDArray[np.float32] | None = None,
+        *,
+        random_state: int = 0,
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """A mean of samples with its neighbourhoods sharpened; as it is, where the model has no strength for it.
+
+        Parameters
+        ----------
+        layout
+            The mean, gauge-fixed, ``(n, 2)``.
+        h, far, components, random_state, progress
+            As in :meth:`IPALite.layout`; ``random_state`` is the seed of the pairs.
+
+        Returns
+        -------
+        NDArray
+            Gauge-fixed, turned onto ``layout``, ``(n, 2)``.
+        """
+        if self.sharpening is None:
+            return layout
+        options: dict[str, Any] = {"components": components, "random_state": random_state, "progress": progress}
+        sharp, start = map(torch.from_numpy, (sharpen_layout(layout, h, far, self.sharpening, **options), layout))
+        turned: NDArray[np.float32] = gauge_fix(apply_similarity(sharp, procrustes_transform(sharp, start))).numpy()
+        return turned
 
     @torch.no_grad()
     def _draw(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
 from ipar.model._iga import IGA
+from ipar.model._sharpen import Sharpening
 from ipar.model._state import Arrays, arrays_under, encoder_from_state, encoder_state, load_module, module_arrays
 from ipar.nn import EdgeGate, IGAConfig, IGANet
 
@@ -21,6 +23,7 @@ def iga_state(model: IGA) -> tuple[dict[str, Any], Arrays]:
         "net": model.net.config.to_dict(),
         "n_neighbors": model.n_neighbors,
         "set_size": list(model.set_size),
+        "sharpening": None if model.sharpening is None else asdict(model.sharpening),
         "record": model.record,
     }
     arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
@@ -35,11 +38,13 @@ def iga_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     load_module(net, arrays, "net")
     load_module(gate, arrays, "gate")
     smallest, largest = config["set_size"]
+    sharpening = config.get("sharpening")  # models from before there was a choice have none
     return IGA(
         encoder=encoder_from_state(config["encoder"], arrays_under(arrays, "encoder")),
         net=net,
         gate=gate,
         n_neighbors=config["n_neighbors"],
         set_size=(smallest, largest),
+        sharpening=None if sharpening is None else Sharpening(**sharpening),
         record=dict(config["record"]),
     )

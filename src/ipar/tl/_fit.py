@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ipar._anndata import (
     CANDIDATES,
@@ -25,8 +24,8 @@ from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
 from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
-from ipar.tl._fitting import embedding_of, overview_of, own_components, verdict, with_epochs
-from ipar.training._fit_finish import RETRAINED_WEIGHT, Finish, choose_finish, pick_cells
+from ipar.tl._fitting import Seen, embedding_of, seen_slides, verdict, with_epochs
+from ipar.training._fit_finish import RETRAINED_WEIGHT, Finish, choose_finish
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
 from ipar.training._left_out import FEW_SLIDES
@@ -161,13 +160,9 @@ def fit_ipalite(
         "validation_slide": str(slides.categories[fit.validation_slide]),
     }
     model = _assemble(adata, fit, k, miniset_size, settings)
-    some = [cells[pick_cells(len(cells), random_state)] for cells in rows]
-    own = own_components(adata, model.encoder, rows[fit.validation_slide], layer)
-    own = own[pick_cells(len(own), random_state)]
-    kept = embedding, overview_of(adata, model.encoder), coords
-    h, far, true = ([part[cells] for cells in some] for part in kept)
-    seen = _Seen(h, far, true, fit.validation_slide)
-    model, finish = _finished(model, fit, seen, own, random_state)
+    known = embedding, coords, slides
+    seen = seen_slides(adata, model.encoder, *known, fit.validation_slide, layer=layer, random_state=random_state)
+    model, finish = _finished(model, fit, seen, random_state)
     model, ranks = _with_uncertainty(model, seen, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
     return model
@@ -209,30 +204,19 @@ def _assemble(
     )
 
 
-class _Seen(NamedTuple):
-    """Some cells of every training slide, cross-fitted: embedding, what tells distances, coordinates."""
-
-    h: list[NDArray[np.float32]]
-    far: list[NDArray[np.float32]]
-    coords: list[NDArray[np.float32]]
-    left: int  # the slide that the network was not trained on
-
-
-def _finished(
-    model: IPALite, fit: IPALiteFit, seen: _Seen, components: NDArray[np.float32], random_state: int
-) -> tuple[IPALite, Finish]:
+def _finished(model: IPALite, fit: IPALiteFit, seen: Seen, random_state: int) -> tuple[IPALite, Finish]:
     """The model with the steps after the network, chosen on the slide that the network was not trained on."""
     before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu(), beta=fit.unseen_beta)
     h, far, coords = (part[seen.left] for part in seen[:3])
     network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
     weight = RETRAINED_WEIGHT if fit.retrained else None
-    options: dict[str, Any] = {"components": components, "random_state": random_state}
+    options: dict[str, Any] = {"components": seen.components, "random_state": random_state}
     finish = choose_finish(network, h, far, coords, global_weight=weight, **options)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
 
 
 def _with_uncertainty(
-    model: IPALite, seen: _Seen, finish: Finish, random_state: int
+    model: IPALite, seen: Seen, finish: Finish, random_state: int
 ) -> tuple[IPALite, dict[str, float]]:
     """The model with expected errors, to the scale of the finished left-out slide, and how well they rank true ones."""
     fit = fit_uncertainty(seen.h, seen.far, seen.coords, random_state=random_state)

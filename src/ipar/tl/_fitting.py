@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, OVERVIEW_SUFFIX, RECO
 from ipar._expression import get_expression
 from ipar.model._encoder import GeometryEncoder
 from ipar.pp import embed
+from ipar.training._fit_finish import pick_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,6 +62,46 @@ def own_components(
     expression = get_expression(adata, layer=layer or adata.uns.get(EMBED_RECORD, {}).get("layer"))
     one: pd.Categorical[Any] = pd.Categorical(np.zeros(len(cells), dtype=np.int8))
     return encoder.own_components(expression.matrix[cells], expression.genes, one)
+
+
+class Seen(NamedTuple):
+    """Some cells of every training slide, cross-fitted: what choices after the training are made on.
+
+    Attributes
+    ----------
+    h, far, coords
+        Embedding, what tells distances across the slide, and true coordinates, a slide each.
+    left
+        The slide that the network was not trained on.
+    components
+        Principal components that this slide has by itself.
+    """
+
+    h: list[NDArray[np.float32]]
+    far: list[NDArray[np.float32]]
+    coords: list[NDArray[np.float32]]
+    left: int
+    components: NDArray[np.float32]
+
+
+def seen_slides(
+    adata: AnnData,
+    encoder: GeometryEncoder,
+    embedding: NDArray[np.float32],
+    coords: NDArray[np.float32],
+    slides: pd.Categorical,
+    left: int,
+    *,
+    layer: str | None,
+    random_state: int,
+) -> Seen:
+    """At most 1,500 cells of every training slide, of which ``left`` is the one that the network was not trained on."""
+    rows = [np.flatnonzero(slides == name) for name in slides.categories]
+    picks = [pick_cells(len(cells), random_state) for cells in rows]
+    own = own_components(adata, encoder, rows[left], layer)[picks[left]]
+    kept = embedding, overview_of(adata, encoder), coords
+    h, far, true = ([part[cells[pick]] for cells, pick in zip(rows, picks, strict=True)] for part in kept)
+    return Seen(h, far, true, left, own)
 
 
 def with_epochs(training: Recipe, max_epochs: int | None) -> Recipe:

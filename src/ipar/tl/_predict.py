@@ -125,6 +125,7 @@ def predict_coords(
             model,
             library_key=library_key,
             layer=layer,
+            sharpen=sharpen,
             random_state=random_state,
             device=device,
             progress=progress,

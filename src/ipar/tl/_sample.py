@@ -25,6 +25,7 @@ def sample_coords(
     n_samples: int = 20,
     n_steps: int = 50,
     point: Point = "mean",
+    sharpen: bool = True,
     library_key: str | None = None,
     layer: str | None = None,
     random_state: int | np.random.Generator | None = 0,
@@ -55,6 +56,10 @@ def sample_coords(
         What becomes of them in ``X_ipar``: their ``"mean"``, which has the least error, or the ``"medoid"``, the sample
         nearest to all others. Where samples show several modes, the mean of a cell lies between them, in a place that no
         sample gives it: take the medoid.
+    sharpen
+        Draw cells of the mean together that are alike in the embedding and in the sample's own principal components, as far
+        as the left-out training slide allowed it: more true neighbours, the same map. See
+        :class:`ipar.model.Sharpening`. Samples, and with them the medoid, are never sharpened.
     library_key
         Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For the
         AnnData fitted on it is the column it was fitted with.
@@ -78,15 +83,16 @@ def sample_coords(
     ``.obsm["X_ipar"]``
         Coordinates, float32, ``(n, d)``, each slide centred with an RMS radius of 1.
     ``.obsm["X_ipar_samples"]``
-        All samples in the frame of ``X_ipar``, float32, ``(n, n_samples · d)``, the d columns of a sample side by side.
+        All samples, as they were drawn, in the frame of ``X_ipar``, float32, ``(n, n_samples · d)``, the d columns of a sample side by side.
     ``.obsm["X_ipar_ellipse"]``
         Ellipses of the medoid in that frame, in RMS radii, columns as :func:`ipar.pp.cell_ellipses` writes them.
     ``.obs["ipar_uncertainty"]``
-        Root mean squared distance of a cell's samples from their mean, in RMS radii; 0 of a single sample.
+        Root mean squared distance of a cell's samples from their mean (before it is sharpened), in RMS radii; 0 of a single
+        sample.
     ``.obsm["X_ipar_embed"]``
         The embedding, where it is missing.
     ``.uns["ipar"]["prediction"]``
-        Method, numbers of samples and steps, point, seed, and the model's localisability.
+        Method, numbers of samples and steps, point, whether it was sharpened, seed, and the model's localisability.
 
     Raises
     ------
@@ -120,7 +126,7 @@ def sample_coords(
     target = get_device(device)
     stored.net.to(target)
     stored.gate.to(target)
-    h = stored.encoder.transform(expression.matrix, expression.genes, slides)
+    h, far, _ = stored.encoder.views(expression.matrix, expression.genes, slides)
     n, d = adata.n_obs, stored.net.config.n_dims
     coords, spread = np.empty((n, d), dtype=np.float32), np.empty(n, dtype=np.float32)
     samples = np.empty((n, n_samples * d), dtype=np.float32)
@@ -131,6 +137,13 @@ def sample_coords(
         coords[cells], spread[cells] = drawn.point(point), drawn.uncertainty
         samples[cells] = drawn.coords.transpose(1, 0, 2).reshape(len(cells), -1)
         ellipses[cells] = drawn.ellipses[drawn.medoid]
+    sharpened = sharpen and point == "mean" and stored.sharpening is not None
+    if sharpened:
+        own = stored.encoder.own_components(expression.matrix, expression.genes, slides)
+        for name in slides.categories:
+            cells = np.flatnonzero(slides == name)
+            parts = [part[cells] for part in (coords, h, far, own)]
+            coords[cells] = stored.sharpened(*parts, random_state=random_state, progress=progress)
     adata.obsm[key_added] = coords
     adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = samples
     adata.obsm[f"{key_added}_ellipse"] = ellipses
@@ -142,6 +155,7 @@ def sample_coords(
         "n_samples": n_samples,
         "n_steps": n_steps,
         "point": point,
+        "sharpened": sharpened,
         "n_cells": n,
         "key_added": key_added,
         "random_state": random_state,

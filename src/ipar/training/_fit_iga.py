@@ -30,6 +30,8 @@ class IGAFit:
     ----------
     net, gate
         The networks.
+    unseen
+        The networks as they were before the left-out slide was trained on too: for choices that are made on it.
     history
         Of the run with a slide left out, on which the number of epochs was chosen.
     best_epoch
@@ -40,6 +42,7 @@ class IGAFit:
 
     net: IGANet
     gate: EdgeGate
+    unseen: tuple[IGANet, EdgeGate]
     history: pd.DataFrame
     best_epoch: int
     validation_slide: int
@@ -97,7 +100,7 @@ def fit_flow(
 
     slides = [tuple(map(torch.from_numpy, parts)) for parts in zip(embeddings, coords, ellipses, strict=True)]
     fit = train_left_out(slides, draw, train, n_validation=_N_VALIDATION, refit=refit, random_state=random_state)
-    return IGAFit(fit.net, fit.gate, fit.run.history, fit.run.best_epoch, fit.slide)
+    return IGAFit(fit.net, fit.gate, fit.unseen, fit.run.history, fit.run.best_epoch, fit.slide)
 
 
 def draw_poses(slides: Sequence[tuple[Tensor, ...]], plan: MinisetPlan, random_state: int) -> list[PoseSet]:
