@@ -103,7 +103,12 @@ def place_with_iga(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[st
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)
         model = ipar.tl.fit_iga(train, library_key="slide", random_state=seed, progress=False)
         ipar.tl.sample_coords(query, model, random_state=seed, progress=False)
-    chosen = {"epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
+    chosen = {
+        "epochs": int(model.record["best_epoch"]) + 1,
+        **model.encoder.record,
+        "sharpening": model.sharpening and asdict(model.sharpening),
+        "finish": json.loads(train.uns["ipar"]["fit"]["finish"].to_json(orient="records", double_precision=4)),
+    }
     return query.obsm["X_ipar"], query.obs["ipar_uncertainty"].to_numpy(), {"chosen": chosen}
 
 
