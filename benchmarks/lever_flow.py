@@ -30,15 +30,12 @@ def layouts_of_flow(slides: tasks.Slides, seed: int) -> Layouts:
     flow = ipar.tl.fit_iga(train, library_key="slide", **options)
     ipar.tl.predict_coords(query, model, global_weight=0.0, sharpen=False, **options)
     network = query.obsm["X_ipar"].copy()
-    ipar.tl.sample_coords(query, flow, n_samples=N_SAMPLES, **options)
-    sharpened = query.obsm["X_ipar"].copy()
     ipar.tl.sample_coords(query, flow, n_samples=N_SAMPLES, sharpen=False, **options)
     mean = query.obsm["X_ipar"]
     finish = Finisher(model, query, seed)
     yield "one sample of the flow", query.obsm["X_ipar_samples"][:, :2]
     yield f"mean of {N_SAMPLES} samples", mean
-    yield "… sharpened (the default of IGA, as chosen on a left-out training slide)", sharpened
-    yield "… sharpened as the network's layout is", finish.sharpened(mean)
+    yield "… sharpened", finish.sharpened(mean)
     share = model.global_weight
     usual = blended(network, finish.overview, share)
     yield "mean of network and overview, sharpened (the default)", finish.sharpened(usual)
