@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from comparisons import COLUMNS, REFERENCES, Results, aims, applicable, cell, glance, label, paired, values
+from comparisons import (
+    COLUMNS,
+    REFERENCES,
+    Results,
+    aims,
+    applicable,
+    cell,
+    glance,
+    glance_at_iga,
+    label,
+    paired,
+    values,
+)
 
 INTRO = """# Benchmarks
 
@@ -34,7 +46,7 @@ def write_report(results: Results, options: argparse.Namespace) -> None:
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     command = shlex.join(["python", *sys.argv])
     parts = [INTRO.format(seeds=", ".join(map(str, options.seeds)), command=command)]
-    parts += [glance(results), aims(results)]
+    parts += [glance(results), aims(results), glance_at_iga(results)]
     for task, by_method in results.items():
         parts += [section(task, by_method)]
     parts += [footer(results, options)]

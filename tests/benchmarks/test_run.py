@@ -114,6 +114,7 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
     assert "0.41" in page
     assert "Not applicable: cell-type centroids (the slides have no cell-type labels)" in page
     assert json.loads((tmp_path / "results.json").read_text())["ob"]["pca_knn"][0]["seconds"] == 1.0
+    assert "The same of IGA" not in page
 
 
 def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, tmp_path):
@@ -133,6 +134,11 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     assert spearman == "**+0.275 ± 0.177** (PCA + UMAP)"
     assert energy == "+0.225 ± 0.177 (PCA + kNN regression)"  # less would be better
     assert beyond == "-0.115 |"
+    of_iga = (tmp_path / "page.md").read_text().split("The same of IGA")[1]
+    ahead, spearman, *_, energy, beyond = row(of_iga, "ob | yes").split(" | ")[2:]
+    assert spearman == "**+0.380 ± 0.000** (PCA + UMAP)"  # not of ipar, which has better ranks
+    assert energy == "**-0.700 ± 0.000** (PCA + kNN regression)"
+    assert beyond == "-0.010 |"
     for run_ in results["ob"]["ipar"]:
         run_["localisability"] = run_["localisability"] | {"localisable": 0.0}
     del results["ob"]["within_slide_mlp"]
