@@ -83,11 +83,11 @@ class IGA:
         Candidates a cell.
     set_size
         Smallest and largest set trained on.
+    record
+        Localisability and settings of the fit.
     sharpening
         How cells alike in expression are drawn together in the mean of samples, which blurs what they do not agree on;
         chosen on a left-out slide, None leaves this out. Single samples stay as they are drawn.
-    record
-        Localisability and settings of the fit.
     """
 
     encoder: GeometryEncoder
@@ -95,8 +95,8 @@ class IGA:
     gate: EdgeGate
     n_neighbors: int
     set_size: tuple[int, int] = (128, 256)
-    sharpening: Sharpening | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    sharpening: Sharpening | None = None
 
     def __repr__(self) -> str:
         config = self.net.config

@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _N_NEIGHBORS_ELLIPSE = 10
-_N_TRIED, _N_STEPS_TRIED = (
-    10,
-    25,
-)  # samples and steps, of the left-out slide: half of what is drawn by default, in a quarter of the time
+# samples of the left-out slide and steps of each: half of what is drawn by default, in a quarter of the time
+_N_TRIED, _N_STEPS_TRIED = 10, 25
 
 
 def fit_iga(

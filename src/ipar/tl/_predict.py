@@ -55,7 +55,7 @@ def predict_coords(
         Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
     model
         A fitted model; the one that was fitted on this very AnnData, if None. With an :class:`~ipar.IGA` this is
-        :func:`sample_coords` with its defaults, and writes what that writes.
+        :func:`sample_coords` with its defaults and `sharpen`, and writes what that writes.
     library_key
         Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For
         the AnnData fitted on it is the column it was fitted with.

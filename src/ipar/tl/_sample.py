@@ -83,7 +83,8 @@ def sample_coords(
     ``.obsm["X_ipar"]``
         Coordinates, float32, ``(n, d)``, each slide centred with an RMS radius of 1.
     ``.obsm["X_ipar_samples"]``
-        All samples, as they were drawn, in the frame of ``X_ipar``, float32, ``(n, n_samples · d)``, the d columns of a sample side by side.
+        All samples, as they were drawn, in the frame of ``X_ipar``, float32, ``(n, n_samples · d)``, the d columns of a sample
+        side by side.
     ``.obsm["X_ipar_ellipse"]``
         Ellipses of the medoid in that frame, in RMS radii, columns as :func:`ipar.pp.cell_ellipses` writes them.
     ``.obs["ipar_uncertainty"]``
