@@ -19,7 +19,8 @@ from safetensors.numpy import load_file, save_file
 from ipar.model._iga import IGA
 from ipar.model._iga_state import iga_from_state, iga_state
 from ipar.model._ipalite import IPALite
-from ipar.model._state import Arrays, ipalite_from_state, ipalite_state
+from ipar.model._ipalite_state import ipalite_from_state, ipalite_state
+from ipar.model._state import Arrays
 
 FORMATS = {"ipar.IPALite": 4, "ipar.IGA": 1}
 """Kinds of models and the version of each that is written and read."""

@@ -14,12 +14,16 @@ from torch import Tensor
 from ipar.graph import candidate_mask, cosine_candidates
 from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, consensus_layout, principal_layout
 from ipar.model._encoder import GeometryEncoder
+from ipar.model._iga import IGA
 from ipar.model._outputs import Attention, Layout
 from ipar.model._sharpen import Sharpening, sharpen_layout
 from ipar.model._uncertainty import UncertaintyHead
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
+FLOW_WEIGHT = 0.5
+_FLOW_SAMPLES, _FEWER_SAMPLES, _FLOW_STEPS = 5, 2, 10  # averaged with other layouts, more say no more (docs/levers.md)
+_MANY_CELLS = 20_000
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
 
@@ -49,6 +53,11 @@ class IPALite:
         How cells alike in expression are drawn together at last, chosen on a left-out slide; None leaves this out.
     uncertainty
         Expected error of every cell, from its embedding; None in models that have none.
+    flow
+        A generative model of poses on the same embedding, the mean of whose samples is a third layout; None in models that
+        were fitted without.
+    flow_weight
+        Share that it has in the result.
     record
         History, localisability and settings of the fit.
     """
@@ -63,6 +72,8 @@ class IPALite:
     global_weight: float = GLOBAL_WEIGHT
     sharpening: Sharpening | None = None
     uncertainty: UncertaintyHead | None = None
+    flow: IGA | None = None
+    flow_weight: float = FLOW_WEIGHT
 
     def __repr__(self) -> str:
         fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
@@ -78,6 +89,7 @@ class IPALite:
         random_state: int = 0,
         n_rounds: int | None = None,
         global_weight: float | None = None,
+        flow_weight: float | None = None,
         sharpen: bool = True,
         progress: bool = False,
     ) -> Layout:
@@ -100,6 +112,9 @@ class IPALite:
             Consensus rounds; the model's plan, if None.
         global_weight
             Share of the embedding's own layout, between 0 and 1; the model's, if None.
+        flow_weight
+            Share of the mean of the flow's samples in the result before it is sharpened, where the model has a flow; the
+            model's, if None.
         sharpen
             Sharpen the last layout, where the model has a strength for it.
         progress
@@ -108,12 +123,10 @@ class IPALite:
         Raises
         ------
         ValueError
-            If there are fewer than four cells, or the weight is not a share.
+            If there are fewer than four cells, or a weight is not a share.
         """
-        weight = self.global_weight if global_weight is None else global_weight
-        if not 0 <= weight <= 1:
-            msg = f"global_weight must lie between 0 and 1, found {weight}."
-            raise ValueError(msg)
+        weight = _share("global_weight", global_weight, self.global_weight)
+        flow_share = _share("flow_weight", flow_weight, self.flow_weight if self.flow is not None else 0.0)
         n = len(h)
         if n < MIN_CELLS:
             msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
@@ -136,6 +149,10 @@ class IPALite:
             across = far if across is None else across
             overview = principal_layout(torch.from_numpy(np.ascontiguousarray(across, dtype=np.float32)))
             layouts = blend_layouts(layouts, overview, weight)
+        if flow_share:
+            layouts = blend_layouts(
+                layouts, torch.from_numpy(self.flow_mean(h, random_state, progress=progress)), flow_share
+            )
         if sharpen and self.sharpening is not None:
             how, last = self.sharpening, layouts[-1].numpy()
             sharp = sharpen_layout(last, h, far, how, components=components, progress=progress)
@@ -143,6 +160,17 @@ class IPALite:
         recycles = np.empty(layouts.shape, dtype=np.float32)
         recycles[:, order] = align_recycles(layouts).numpy()
         return Layout(recycles, method)
+
+    def flow_mean(
+        self, h: NDArray[np.float32], random_state: int = 0, *, progress: bool = False
+    ) -> NDArray[np.float32]:
+        """Mean of some samples of the flow, of fewer beyond 20,000 cells, where one takes long."""
+        if self.flow is None:
+            msg = "The model has no flow: fit it with ipar.tl.fit_ipalite(adata, ..., flow=True), or leave flow_weight out."
+            raise ValueError(msg)
+        n_samples = _FLOW_SAMPLES if len(h) <= _MANY_CELLS else _FEWER_SAMPLES
+        drawn = self.flow.sample(h, n_samples, n_steps=_FLOW_STEPS, random_state=random_state, progress=progress)
+        return drawn.point("mean")
 
     def expected_error(
         self, h: NDArray[np.float32], far: NDArray[np.float32] | None = None
@@ -222,6 +250,14 @@ class IPALite:
         from ipar.model._io import write_model
 
         write_model(self, Path(path))
+
+
+def _share(name: str, given: float | None, own: float) -> float:
+    weight = own if given is None else given
+    if not 0 <= weight <= 1:
+        msg = f"{name} must lie between 0 and 1, found {weight}."
+        raise ValueError(msg)
+    return weight
 
 
 def _with_rounds(plan: ConsensusPlan, n_rounds: int) -> ConsensusPlan:

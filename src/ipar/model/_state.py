@@ -1,4 +1,4 @@
-"""Encoders and IPA-Lite models as plain values: settings that JSON holds, and arrays."""
+"""Encoders as plain values: settings that JSON holds, and arrays."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ipar.model._consensus import ConsensusPlan
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder
-from ipar.model._ipalite import IPALite
-from ipar.model._sharpen import Sharpening
-from ipar.model._uncertainty import UncertaintyHead
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
+from ipar.nn import SetEncoder, SharedEncoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,65 +95,3 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         overview_weight=config.get("overview_weight", 1.0),  # models from before there was a choice have 1
         **whole,
     )
-
-
-def ipalite_state(model: IPALite) -> tuple[dict[str, Any], Arrays]:
-    """Settings and arrays of a model."""
-    encoder_config, encoder_arrays = encoder_state(model.encoder)
-    config = {
-        "encoder": encoder_config,
-        "net": model.net.config.to_dict(),
-        "beta": model.beta,
-        "n_neighbors": model.n_neighbors,
-        "plan": asdict(model.plan),
-        "global_weight": model.global_weight,
-        "sharpening": None if model.sharpening is None else asdict(model.sharpening),
-        "uncertainty": None,
-        "record": model.record,
-    }
-    arrays = {f"encoder.{name}": value for name, value in encoder_arrays.items()}
-    if model.uncertainty is not None:
-        numbers, own = _uncertainty_state(model.uncertainty)
-        config["uncertainty"] = numbers
-        arrays |= own
-    return config, arrays | module_arrays(model.net, "net") | module_arrays(model.gate, "gate")
-
-
-def ipalite_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite:
-    """The model of :func:`ipalite_state`."""
-    with torch.random.fork_rng(devices=[]):
-        net = IPALiteNet(IPALiteConfig(**config["net"]))
-        gate = EdgeGate(net.config.d_input, net.config.gate_heads)
-    load_module(net, arrays, "net")
-    load_module(gate, arrays, "gate")
-    encoder = encoder_from_state(config["encoder"], arrays_under(arrays, "encoder"))
-    plan = ConsensusPlan(**config["plan"])
-    return IPALite(
-        encoder=encoder,
-        net=net,
-        gate=gate,
-        beta=config["beta"],
-        n_neighbors=config["n_neighbors"],
-        plan=plan,
-        record=dict(config["record"]),
-        global_weight=config["global_weight"],
-        sharpening=None if config["sharpening"] is None else Sharpening(**config["sharpening"]),
-        uncertainty=_uncertainty_from_state(config.get("uncertainty"), arrays),
-    )
-
-
-_HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots")
-
-
-def _uncertainty_state(head: UncertaintyHead) -> tuple[dict[str, float], Arrays]:
-    arrays = {f"uncertainty.{name}": np.asarray(getattr(head, name)) for name in _HEAD_ARRAYS}
-    return {"intercept": head.intercept, "gamma": head.gamma}, arrays
-
-
-def _uncertainty_from_state(
-    numbers: Mapping[str, float] | None, arrays: Mapping[str, NDArray[Any]]
-) -> UncertaintyHead | None:
-    if numbers is None:
-        return None
-    own: Any = {name: np.asarray(arrays[f"uncertainty.{name}"]) for name in _HEAD_ARRAYS}
-    return UncertaintyHead(intercept=numbers["intercept"], gamma=numbers["gamma"], **own)

@@ -18,13 +18,14 @@ from ipar._anndata import (
 )
 from ipar._device import get_device
 from ipar._seed import as_seed
-from ipar.model import ConsensusPlan, IPALite
+from ipar.model import IGA, ConsensusPlan, IPALite
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
 from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
 from ipar.tl._fitting import Seen, embedding_of, seen_slides, verdict, with_epochs
+from ipar.tl._flow import fitted_flow
 from ipar.training._fit_finish import RETRAINED_WEIGHT, Finish, choose_finish
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
@@ -47,6 +48,7 @@ def fit_ipalite(
     inputs: Inputs | None = None,
     max_epochs: int | None = None,
     refit: bool | None = None,
+    flow: bool = False,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
@@ -88,6 +90,10 @@ def fit_ipalite(
     refit
         Train again on all slides for the chosen number of epochs; otherwise the layout network never trains on the
         left-out slide (the encoder does). By default with fewer than four slides, where one slide is much.
+    flow
+        Train the generative model of :func:`fit_iga` beside the network, on the same embedding; the mean of its samples is a
+        third layout, of the same weight as the other two. Two learners err differently; it costs about as much again as
+        the network.
     spatial_key
         Key of the coordinates in ``obsm``.
     layer, mask_var
@@ -142,13 +148,14 @@ def fit_ipalite(
     _prepare_candidates(adata, library_key, n_neighbors, random_state)
     k = int(adata.uns[CANDIDATES]["params"]["n_neighbors"])
     rows = [np.flatnonzero(slides == name) for name in slides.categories]
+    again = len(rows) <= FEW_SLIDES if refit is None else refit
     fit = fit_networks(
         [embedding[cells] for cells in rows],
         [coords[cells] for cells in rows],
         config=IPALiteConfig.named(config) if isinstance(config, str) else config,
         training=_recipe(training, max_epochs),
         plan=MinisetPlan(n_minisets, miniset_size, k),
-        refit=len(rows) <= FEW_SLIDES if refit is None else refit,
+        refit=again,
         random_state=random_state,
         device=get_device(device),
         progress=progress,
@@ -162,7 +169,12 @@ def fit_ipalite(
     model = _assemble(adata, fit, k, miniset_size, settings)
     known = embedding, coords, slides
     seen = seen_slides(adata, model.encoder, *known, fit.validation_slide, layer=layer, random_state=random_state)
-    model, finish = _finished(model, fit, seen, random_state)
+    before = None
+    if flow:
+        options: dict[str, Any] = {"refit": again, "random_state": random_state, "device": get_device(device)}
+        drawn, before = fitted_flow(model.encoder, embedding, coords, slides, progress=progress, **options)
+        model = replace(model, flow=drawn)
+    model, finish = _finished(model, fit, before, seen, random_state)
     model, ranks = _with_uncertainty(model, seen, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
     return model
@@ -204,13 +216,18 @@ def _assemble(
     )
 
 
-def _finished(model: IPALite, fit: IPALiteFit, seen: Seen, random_state: int) -> tuple[IPALite, Finish]:
-    """The model with the steps after the network, chosen on the slide that the network was not trained on."""
-    before = replace(model, net=fit.unseen[0].cpu(), gate=fit.unseen[1].cpu(), beta=fit.unseen_beta)
+def _finished(
+    model: IPALite, fit: IPALiteFit, flow: IGA | None, seen: Seen, random_state: int
+) -> tuple[IPALite, Finish]:
+    """The model with the steps after the network, chosen on the slide that network and flow were not trained on."""
+    networks: dict[str, Any] = {"net": fit.unseen[0].cpu(), "gate": fit.unseen[1].cpu(), "beta": fit.unseen_beta}
+    before = replace(model, **networks, flow=flow)
     h, far, coords = (part[seen.left] for part in seen[:3])
-    network = before.layout(h, global_weight=0.0, sharpen=False, random_state=random_state).coords
+    network = before.layout(h, global_weight=0.0, flow_weight=0.0, sharpen=False, random_state=random_state).coords
     weight = RETRAINED_WEIGHT if fit.retrained else None
     options: dict[str, Any] = {"components": seen.components, "random_state": random_state}
+    if flow is not None:
+        options |= {"flow": before.flow_mean(h, random_state), "flow_weight": model.flow_weight}
     finish = choose_finish(network, h, far, coords, global_weight=weight, **options)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
 

@@ -32,6 +32,7 @@ def predict_coords(
     layer: str | None = None,
     n_rounds: int | None = None,
     global_weight: float | None = None,
+    flow_weight: float | None = None,
     sharpen: bool = True,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
@@ -68,6 +69,9 @@ def predict_coords(
         embedding, and a network that sees the whole set; their first two principal components); by default the model's,
         see :func:`ipar.tl.fit_ipalite`. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
         at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
+    flow_weight
+        Share, between 0 and 1, of the mean of samples in the result, where the model was fitted with ``flow=True``; by default
+        the model's, a half. 0 leaves it out.
     sharpen
         Draw cells together that are alike in the embedding and in the sample's own principal components, as far as the
         left-out training slide allowed it: more true neighbours, the same map. See :class:`ipar.model.Sharpening`.
@@ -119,7 +123,7 @@ def predict_coords(
         model, library_key = stored_model(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     if isinstance(model, IGA):
-        _refuse_for_samples(n_rounds=n_rounds, global_weight=global_weight)
+        _refuse_for_samples(n_rounds=n_rounds, global_weight=global_weight, flow_weight=flow_weight)
         sample_coords(
             adata,
             model,
@@ -139,11 +143,15 @@ def predict_coords(
     target = get_device(device)
     model.net.to(target)
     model.gate.to(target)
+    if model.flow is not None:
+        model.flow.net.to(target)
+        model.flow.gate.to(target)
     views = model.encoder.views(expression.matrix, expression.genes, slides)
     h = views.h
     options = {
         "n_rounds": n_rounds,
         "global_weight": global_weight,
+        "flow_weight": flow_weight,
         "sharpen": sharpen,
         "random_state": random_state,
         "progress": progress,
@@ -163,6 +171,7 @@ def predict_coords(
         "n_rounds": n_rounds or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
         "subset_size": model.plan.subset_size,
         "global_weight": model.global_weight if global_weight is None else global_weight,
+        "flow_weight": float(model.flow is not None) and (model.flow_weight if flow_weight is None else flow_weight),
         "sharpened": sharpen and model.sharpening is not None,
         "n_cells": adata.n_obs,
         "key_added": key_added,

@@ -92,6 +92,8 @@ def choose_finish(
     *,
     components: NDArray[np.float32] | None = None,
     global_weight: float | None = None,
+    flow: NDArray[np.float32] | None = None,
+    flow_weight: float = 0.0,
     sharpening: Sharpening | None = None,
     random_state: int = 0,
 ) -> Finish:
@@ -119,6 +121,8 @@ def choose_finish(
     global_weight
         Weight of the overview where it is not to be chosen: for a network that is trained again afterwards, this one, which
         has seen half of the slides at worst, tells too little of how much it will be worth.
+    flow, flow_weight
+        A third layout, ``(n, 2)``, and its share beside the mean of the other two.
     sharpening
         What is tried, but for the share of the components; the default strength, if None.
     random_state
@@ -127,7 +131,10 @@ def choose_finish(
     trials = _Trials(h, far, coords, components, random_state)
     network, overview = torch.from_numpy(layout)[None], principal_layout(torch.from_numpy(far))
     weights = WEIGHTS if global_weight is None else (global_weight,)
-    blends = {w: blend_layouts(network, overview, w)[0].numpy() for w in weights}
+    means = {w: blend_layouts(network, overview, w) for w in weights}
+    if flow is not None:
+        means = {w: blend_layouts(x, torch.from_numpy(flow), flow_weight) for w, x in means.items()}
+    blends = {w: x[0].numpy() for w, x in means.items()}
     plain = {w: trials.score(x, w) for w, x in blends.items()}
     weight = max(w for w in weights if plain[w][0] <= (1 + _WEIGHT_COST) * min(e for e, _ in plain.values()))
     neighbors = rank_shares(h, components, coords)

@@ -1,0 +1,86 @@
+"""A flow beside the network: a third layout of the same embedding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial import procrustes
+
+import ipar
+from ipar.tl import _fit as module
+
+
+@pytest.fixture
+def with_flow(model, generated):
+    """The model of the other tests, with the flow of the other tests."""
+    return replace(model, flow=replace(generated.model, encoder=model.encoder), flow_weight=0.3)
+
+
+def placed(query, model, **options):
+    query = query.copy()
+    ipar.tl.predict_coords(query, model, **({"progress": False} | options))
+    return query
+
+
+def test_the_result_is_the_weighted_mean_of_the_layouts(query, model, with_flow):
+    plain = placed(query, model, sharpen=False).obsm["X_ipar"]
+    mixed = placed(query, with_flow, sharpen=False)
+    assert mixed.uns["ipar"]["prediction"]["flow_weight"] == 0.3
+    assert np.array_equal(placed(query, with_flow, sharpen=False, flow_weight=0.0).obsm["X_ipar"], plain)
+    alone = placed(query, with_flow, sharpen=False, flow_weight=1.0).obsm["X_ipar"]
+    # an independent formulation: both at unit norm, the second turned onto the first
+    a, b, _ = procrustes(plain, alone)
+    assert procrustes(0.7 * a + 0.3 * b / np.linalg.norm(b), mixed.obsm["X_ipar"])[2] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_saved_model_keeps_its_flow(query, with_flow, tmp_path):
+    with_flow.save(tmp_path / "model")
+    loaded = ipar.load(tmp_path / "model")
+    assert loaded.flow_weight == 0.3
+    assert loaded.flow.encoder is loaded.encoder
+    assert np.array_equal(placed(query, loaded).obsm["X_ipar"], placed(query, with_flow).obsm["X_ipar"])
+
+
+def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
+    with pytest.raises(ValueError, match=r"no flow: fit it with ipar\.tl\.fit_ipalite\(adata, \.\.\., flow=True\)"):
+        placed(query, model, flow_weight=0.5)
+    assert placed(query, model, flow_weight=0.0).uns["ipar"]["prediction"]["flow_weight"] == 0
+    with pytest.raises(ValueError, match="flow_weight must lie between 0 and 1, found 2"):
+        placed(query, with_flow, flow_weight=2.0)
+
+
+def test_fit_trains_a_flow_and_chooses_by_one_that_has_not_seen_the_slide(generated, settings, monkeypatch):
+    found = {}
+
+    def choose_finish(*args, **options):
+        found.update(options, h=args[1])
+        return choose(*args, **options)
+
+    choose = module.choose_finish
+    monkeypatch.setattr(module, "choose_finish", choose_finish)
+    monkeypatch.setattr("ipar.tl._flow.fit_flow", briefly(settings))
+    train = generated.train.copy()
+    model = ipar.tl.fit_ipalite(train, "slide", flow=True, **settings.fit | {"max_epochs": 1, "refit": True})
+    assert found["flow_weight"] == model.flow_weight == 0.5
+    seen = model.flow_mean(found["h"], 0)
+    assert found["flow"].shape == seen.shape
+    assert not np.allclose(found["flow"], seen, atol=1e-3)
+    again = ipar.tl.predict_coords(train, progress=False, copy=True)  # from what is stored on the AnnData
+    assert again.uns["ipar"]["prediction"]["flow_weight"] == 0.5
+
+
+def briefly(settings):
+    """The training of a flow, cut short."""
+    from ipar.training import fit_flow
+
+    def fit(*parts, **options):
+        options["plan"] = replace(options["plan"], n_minisets=8, size=(48, 80), n_neighbors=20)
+        return fit_flow(*parts, **options, config=settings.iga["config"], training=settings.iga["training"])
+
+    return fit
+
+
+def test_a_fit_without_a_flow_has_none(model):
+    assert model.flow is None
