@@ -23,7 +23,7 @@ COLUMNS = {
 }
 LEAD, LEAD_TASKS = 0.05, ("brain7", "brain7b", "embryo", "embryo_b")  # of the first score of the goal
 GOAL = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "e_geo")
-OURS = {"ipar", "iga"}
+OURS = {"ipar", "ipar_flow", "iga"}
 REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in bold, never compared
 PEERS = {  # published methods, which peers/run.py runs
     "celery": "CeLEry (peer)",

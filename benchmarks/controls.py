@@ -134,6 +134,7 @@ CONTROLS: dict[str, Control] = {
 WITH_TRUTH: dict[str, WithTruth] = {"permuted": permuted, "within_slide_mlp": within_slide_mlp}
 LABELS = {
     "ipar": "**ipar**",
+    "ipar_flow": "ipar with a flow (`flow=True`)",
     "iga": "ipar, IGA: mean of 20 samples, sharpened",
     "permuted": "permuted coordinates",
     "pca_umap": "PCA + UMAP, no spatial data",

@@ -48,7 +48,7 @@ FOLDS = {
     )
 }
 PANEL_FOLDS = ("brain5", "brain5b")
-FLOW_FOLDS = ("brain5b", "brain5c", "brain5d", "brain2b")
+FLOW_FOLDS = ("brain5", "brain5b", "brain5c", "brain5d", "brain2b", "brain2c", "brain2d")
 SCORES = {
     "luna_spearman": "LUNA Spearman",
     "knn_hit_20_ratio": "kNN hit@20 ÷ chance",

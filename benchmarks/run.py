@@ -19,6 +19,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,17 @@ from report import write_report
 
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
-    *("ipar", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "ridge", "pca_knn", "pca_umap"),
+    *(
+        "ipar",
+        "ipar_flow",
+        "iga",
+        "distance_embedding",
+        "common_frame_mlp",
+        "set_transformer",
+        "ridge",
+        "pca_knn",
+        "pca_umap",
+    ),
     *("distance_embedding_uncentred", "common_frame_mlp_uncentred", "set_transformer_uncentred", "ridge_uncentred"),
     *("cell_type_centroids", "permuted", "within_slide_mlp"),
 ]
@@ -74,13 +85,13 @@ def certain_half_median(errors: NDArray[np.float64], uncertainty: NDArray[np.flo
     return float(np.median(errors[certain]) / np.median(errors))
 
 
-def place_with_ipar(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default: fit, predict; coordinates, expected errors, and what was chosen."""
+def place_with_ipar(train: Any, query: Any, seed: int, *, flow: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+    """The documented default, or with a flow: fit, predict; coordinates, expected errors, and what was chosen."""
     import ipar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # reported as a figure instead
-        model = ipar.tl.fit_ipalite(train, library_key="slide", random_state=seed, progress=False)
+        model = ipar.tl.fit_ipalite(train, library_key="slide", flow=flow, random_state=seed, progress=False)
         ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
     verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
     chosen = {"beta": model.beta, "epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
@@ -112,7 +123,7 @@ def place_with_iga(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[st
     return query.obsm["X_ipar"], query.obs["ipar_uncertainty"].to_numpy(), {"chosen": chosen}
 
 
-PLACE = {"ipar": place_with_ipar, "iga": place_with_iga}
+PLACE = {"ipar": place_with_ipar, "ipar_flow": partial(place_with_ipar, flow=True), "iga": place_with_iga}
 
 
 def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

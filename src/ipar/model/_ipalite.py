@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar.graph import candidate_mask, cosine_candidates
-from ipar.model._consensus import ConsensusPlan, align_recycles, blend_layouts, consensus_layout, principal_layout
+from ipar.model._consensus import (
+    MANY_CELLS,
+    ConsensusPlan,
+    align_recycles,
+    blend_layouts,
+    consensus_layout,
+    principal_layout,
+)
 from ipar.model._encoder import GeometryEncoder
 from ipar.model._iga import IGA
 from ipar.model._outputs import Attention, Layout
@@ -22,8 +29,7 @@ from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
 FLOW_WEIGHT = 0.5
-_FLOW_SAMPLES, _FEWER_SAMPLES, _FLOW_STEPS = 5, 2, 10  # averaged with other layouts, more say no more (docs/levers.md)
-_MANY_CELLS = 20_000
+_FLOW_SAMPLES, _FEWER_SAMPLES, _FLOW_STEPS = 8, 2, 15  # in a mean with other layouts more bring nothing
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
 
@@ -139,7 +145,7 @@ class IPALite:
         if n <= self.plan.direct_max:
             layouts, method = self._lay_out(embedding[None])[:, 0], "direct"
         else:
-            plan = _with_rounds(self.plan, self.plan.rounds_for(n) if n_rounds is None else n_rounds)
+            plan = self.plan.with_rounds(self.plan.rounds_for(n) if n_rounds is None else n_rounds)
             layouts = consensus_layout(
                 n, lambda cells: self._lay_out(embedding[cells]), plan, random_state=random_state, progress=progress
             )
@@ -168,7 +174,7 @@ class IPALite:
         if self.flow is None:
             msg = "The model has no flow: fit it with ipar.tl.fit_ipalite(adata, ..., flow=True), or leave flow_weight out."
             raise ValueError(msg)
-        n_samples = _FLOW_SAMPLES if len(h) <= _MANY_CELLS else _FEWER_SAMPLES
+        n_samples = _FLOW_SAMPLES if len(h) <= MANY_CELLS else _FEWER_SAMPLES
         drawn = self.flow.sample(h, n_samples, n_steps=_FLOW_STEPS, random_state=random_state, progress=progress)
         return drawn.point("mean")
 
@@ -258,12 +264,3 @@ def _share(name: str, given: float | None, own: float) -> float:
         msg = f"{name} must lie between 0 and 1, found {weight}."
         raise ValueError(msg)
     return weight
-
-
-def _with_rounds(plan: ConsensusPlan, n_rounds: int) -> ConsensusPlan:
-    from dataclasses import replace
-
-    if n_rounds < 1:
-        msg = f"n_rounds must be at least 1, found {n_rounds}."
-        raise ValueError(msg)
-    return replace(plan, n_rounds=n_rounds)
