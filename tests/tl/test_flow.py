@@ -9,6 +9,8 @@ import pytest
 from scipy.spatial import procrustes
 
 import ipar
+from ipar.model import IGA
+from ipar.model._iga import PoseSamples
 from ipar.tl import _fit as module
 
 
@@ -84,3 +86,15 @@ def briefly(settings):
 
 def test_a_fit_without_a_flow_has_none(model):
     assert model.flow is None
+
+
+@pytest.mark.parametrize(("n", "expected"), [(20_000, 8), (20_001, 2)])
+def test_many_cells_are_drawn_fewer_times(with_flow, monkeypatch, n, expected):
+    def sample(self, h, n_samples, **options):
+        asked.append(n_samples)
+        return PoseSamples(np.zeros((n_samples, len(h), 2), dtype=np.float32), np.zeros((n_samples, len(h), 5)))
+
+    asked = []
+    monkeypatch.setattr(IGA, "sample", sample)
+    assert with_flow.flow_mean(np.zeros((n, 4), dtype=np.float32)).shape == (n, 2)
+    assert asked == [expected]

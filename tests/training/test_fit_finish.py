@@ -153,3 +153,21 @@ def test_looser_where_it_finds_more_than_it_costs(slide, spread, looser):
     firm, loose = finish.table.iloc[len(WEIGHTS) : len(WEIGHTS) + 2].itertuples()
     gain, cost = loose.knn_hit_20 / firm.knn_hit_20 - 1, loose.e_geo / firm.e_geo - 1
     assert (gain >= 0.1 and gain >= 5 * cost) == looser
+
+
+def test_a_third_layout_takes_part_by_its_share(slide):
+    truth, h = slide
+    far_off = np.random.default_rng(1).random((220, 2), dtype=np.float32)
+    alone = choose_finish(truth, h, truth, truth, global_weight=0.5, sharpening=QUICK).table
+    whole = choose_finish(
+        far_off, h, far_off, truth, flow=truth, flow_weight=1.0, global_weight=0.5, sharpening=QUICK
+    ).table
+    assert whole.iloc[0].to_dict() == pytest.approx(alone.iloc[0].to_dict(), rel=1e-3, abs=1e-3)
+    spearman = [
+        choose_finish(truth, h, truth, truth, flow=far_off, flow_weight=w, global_weight=0.5, sharpening=QUICK)
+        .table["luna_spearman"]
+        .iloc[0]
+        for w in (0.0, 0.5, 1.0)
+    ]
+    assert spearman[0] == pytest.approx(alone["luna_spearman"].iloc[0], abs=1e-6)
+    assert spearman[0] > spearman[1] > spearman[2]
