@@ -77,7 +77,7 @@ def test_centroids_need_labels(slides):
 
 
 def test_every_control_has_a_label():
-    assert set(controls.LABELS) == {"ipar", "iga", *controls.CONTROLS, *controls.WITH_TRUTH}
+    assert set(controls.LABELS) == {"ipar", "ipar_flow", "iga", *controls.CONTROLS, *controls.WITH_TRUTH}
 
 
 @pytest.fixture

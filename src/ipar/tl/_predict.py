@@ -171,13 +171,14 @@ def predict_coords(
         "n_rounds": n_rounds or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
         "subset_size": model.plan.subset_size,
         "global_weight": model.global_weight if global_weight is None else global_weight,
-        "flow_weight": float(model.flow is not None) and (model.flow_weight if flow_weight is None else flow_weight),
         "sharpened": sharpen and model.sharpening is not None,
         "n_cells": adata.n_obs,
         "key_added": key_added,
         "random_state": random_state,
         "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
     } | ({"library_key": library_key} if library_key else {})
+    if model.flow is not None:
+        record(adata)["prediction"]["flow_weight"] = model.flow_weight if flow_weight is None else flow_weight
     return adata if copy else None
 
 
