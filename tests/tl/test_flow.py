@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ import ipar
 from ipar.model import IGA
 from ipar.model._iga import PoseSamples
 from ipar.tl import _fit as module
+from ipar.tl._flow import PLAN
+from ipar.training import MinisetPlan
 
 
 @pytest.fixture
@@ -79,9 +82,27 @@ def briefly(settings):
 
     def fit(*parts, **options):
         options["plan"] = replace(options["plan"], n_minisets=8, size=(48, 80), n_neighbors=20)
-        return fit_flow(*parts, **options, config=settings.iga["config"], training=settings.iga["training"])
+        assert options["training"].max_epochs == 1  # as many as were asked for
+        options |= {"config": settings.iga["config"], "training": settings.iga["training"]}
+        return fit_flow(*parts, **options)
 
     return fit
+
+
+def test_an_interrupted_flow_is_left_out(generated, settings, monkeypatch, caplog):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "fitted_flow", interrupted)
+    with caplog.at_level("WARNING", logger="ipar"):
+        model = ipar.tl.fit_ipalite(generated.train.copy(), "slide", flow=True, **settings.fit | {"max_epochs": 1})
+    assert model.flow is None
+    assert "the model is without one" in caplog.text
+
+
+def test_a_flow_is_trained_as_fit_iga_does_by_default():
+    defaults = {name: p.default for name, p in inspect.signature(ipar.tl.fit_iga).parameters.items()}
+    assert PLAN == MinisetPlan(defaults["n_minisets"], defaults["miniset_size"], defaults["n_neighbors"])
 
 
 def test_a_fit_without_a_flow_has_none(model):

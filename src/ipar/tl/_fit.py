@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ from ipar.training._loop import IPALiteTraining
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+logger = logging.getLogger("ipar")
 
 
 def fit_ipalite(
@@ -92,8 +95,8 @@ def fit_ipalite(
         left-out slide (the encoder does). By default with fewer than four slides, where one slide is much.
     flow
         Train the generative model of :func:`fit_iga` beside the network, on the same embedding; the mean of its samples is a
-        third layout, of the same weight as the other two. Two learners err differently; it costs about as much again as
-        the network.
+        third layout, of the same weight as the other two together. Two learners err differently; it costs about as much again
+        as the network. Ctrl-C before the end of its first epoch leaves it out.
     spatial_key
         Key of the coordinates in ``obsm``.
     layer, mask_var
@@ -171,9 +174,12 @@ def fit_ipalite(
     seen = seen_slides(adata, model.encoder, *known, fit.validation_slide, layer=layer, random_state=random_state)
     before = None
     if flow:
-        options: dict[str, Any] = {"refit": again, "random_state": random_state, "device": get_device(device)}
-        drawn, before = fitted_flow(model.encoder, embedding, coords, slides, progress=progress, **options)
-        model = replace(model, flow=drawn)
+        options: dict[str, Any] = {"random_state": random_state, "device": get_device(device), "progress": progress}
+        try:
+            drawn, before = fitted_flow(model.encoder, *known, max_epochs=max_epochs, refit=again, **options)
+            model = replace(model, flow=drawn)
+        except KeyboardInterrupt:  # the network is worth keeping
+            logger.warning("Interrupted before the end of the flow's first epoch: the model is without one.")
     model, finish = _finished(model, fit, before, seen, random_state)
     model, ranks = _with_uncertainty(model, seen, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)

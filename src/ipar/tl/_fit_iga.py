@@ -27,6 +27,7 @@ from ipar.nn import IGAConfig
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import stored_encoder
 from ipar.tl._fitting import Seen, embedding_of, seen_slides, verdict, with_epochs
+from ipar.tl._flow import N_NEIGHBORS_ELLIPSE
 from ipar.training import EncoderRecipe, FlowTraining, IGAFit, MinisetPlan, fit_flow
 from ipar.training._fit_finish import Finish, choose_finish
 from ipar.training._left_out import FEW_SLIDES
@@ -34,7 +35,6 @@ from ipar.training._left_out import FEW_SLIDES
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_N_NEIGHBORS_ELLIPSE = 10
 # samples of the left-out slide and steps of each: half of what is drawn by default, in a quarter of the time
 _N_TRIED, _N_STEPS_TRIED = 10, 25
 
@@ -190,7 +190,7 @@ def _ellipses(
     adata: AnnData, coords: NDArray[np.float32], slides: pd.Categorical, ellipse_key: str
 ) -> NDArray[np.float32]:
     if ellipse_key not in adata.obsm and ellipse_key == ELLIPSE:
-        return neighbor_ellipses(coords, slides, _N_NEIGHBORS_ELLIPSE).astype(np.float32)
+        return neighbor_ellipses(coords, slides, N_NEIGHBORS_ELLIPSE).astype(np.float32)
     if ellipse_key not in adata.obsm:
         msg = f"adata.obsm has no {ellipse_key!r}: run ipar.pp.cell_ellipses(adata, ..., key_added={ellipse_key!r}) first."
         raise KeyError(msg)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ipar.model import IGA
 from ipar.model._encoder import GeometryEncoder
 from ipar.pp._ellipses import neighbor_ellipses
-from ipar.training import MinisetPlan, fit_flow
+from ipar.tl._fitting import with_epochs
+from ipar.training import FlowTraining, MinisetPlan, fit_flow
 
 PLAN = MinisetPlan(n_minisets=48, size=(128, 256), n_neighbors=48)  # that of fit_iga
 N_NEIGHBORS_ELLIPSE = 10
@@ -24,6 +25,7 @@ def fitted_flow(
     coords: NDArray[np.float32],
     slides: pd.Categorical,
     *,
+    max_epochs: int | None,
     refit: bool,
     random_state: int,
     device: torch.device,
@@ -41,6 +43,7 @@ def fitted_flow(
     rows = [np.flatnonzero(slides == name) for name in slides.categories]
     fit = fit_flow(
         *([part[cells] for cells in rows] for part in (embedding, coords, ellipses)),
+        training=with_epochs(FlowTraining(), max_epochs),
         plan=PLAN,
         refit=refit,
         random_state=random_state,
