@@ -6,12 +6,12 @@ import inspect
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial import procrustes
 
 import ipar
-from ipar.model import IGA
-from ipar.model._iga import PoseSamples
+from ipar._expression import get_expression
 from ipar.tl import _fit as module
 from ipar.tl._flow import PLAN
 from ipar.training import MinisetPlan
@@ -27,6 +27,11 @@ def placed(query, model, **options):
     query = query.copy()
     ipar.tl.predict_coords(query, model, **({"progress": False} | options))
     return query
+
+
+def expression_of(query):
+    expression = get_expression(query)
+    return expression.matrix, expression.genes, pd.Categorical(np.zeros(query.n_obs, dtype=int))
 
 
 def test_the_result_is_the_weighted_mean_of_the_layouts(query, model, with_flow):
@@ -109,13 +114,10 @@ def test_a_fit_without_a_flow_has_none(model):
     assert model.flow is None
 
 
-@pytest.mark.parametrize(("n", "expected"), [(20_000, 8), (20_001, 2)])
-def test_many_cells_are_drawn_fewer_times(with_flow, monkeypatch, n, expected):
-    def sample(self, h, n_samples, **options):
-        asked.append(n_samples)
-        return PoseSamples(np.zeros((n_samples, len(h), 2), dtype=np.float32), np.zeros((n_samples, len(h), 5)))
-
-    asked = []
-    monkeypatch.setattr(IGA, "sample", sample)
-    assert with_flow.flow_mean(np.zeros((n, 4), dtype=np.float32)).shape == (n, 2)
-    assert asked == [expected]
+def test_the_flows_layout_is_what_its_samples_scatter_about(query, with_flow):
+    h = with_flow.encoder.transform(*expression_of(query))
+    samples = with_flow.flow.sample(h, 12, n_steps=15, random_state=3).coords
+    middle, expected = samples.mean(axis=0), with_flow.flow_mean(h, 0)
+    single = [procrustes(middle, sample)[2] for sample in samples]
+    assert procrustes(middle, expected)[2] < min(single)
+    assert procrustes(expected, with_flow.flow_mean(h, 7))[2] < min(single)  # four draws leave little noise
