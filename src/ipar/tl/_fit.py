@@ -27,7 +27,7 @@ from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
 from ipar.tl._fitting import Seen, embedding_of, seen_slides, verdict, with_epochs
 from ipar.tl._flow import fitted_flow
-from ipar.training._fit_finish import RETRAINED_WEIGHT, Finish, choose_finish
+from ipar.training._fit_finish import BESIDE_FLOW, RETRAINED_WEIGHT, Finish, choose_finish
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
 from ipar.training._left_out import FEW_SLIDES
@@ -94,8 +94,8 @@ def fit_ipalite(
         Train again on all slides for the chosen number of epochs; otherwise the layout network never trains on the
         left-out slide (the encoder does). By default with fewer than four slides, where one slide is much.
     flow
-        Train the generative model of :func:`fit_iga` beside the network, on the same embedding; the mean of its samples is a
-        third layout, of the same weight as the other two together. Two learners err differently; it costs about as much again
+        Train the generative model of :func:`fit_iga` beside the network, on the same embedding; the layout that it expects is
+        a third one, of the same weight as the other two together. Two learners err differently; it costs about as much again
         as the network. Ctrl-C before the end of its first epoch leaves it out.
     spatial_key
         Key of the coordinates in ``obsm``.
@@ -233,6 +233,7 @@ def _finished(
     weight = RETRAINED_WEIGHT if fit.retrained else None
     options: dict[str, Any] = {"components": seen.components, "random_state": random_state}
     if flow is not None:
+        weight = BESIDE_FLOW
         options |= {"flow": before.flow_mean(h, random_state), "flow_weight": model.flow_weight}
     finish = choose_finish(network, h, far, coords, global_weight=weight, **options)
     return replace(model, global_weight=finish.global_weight, sharpening=finish.sharpening), finish
