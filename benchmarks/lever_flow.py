@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import tasks
 from ipar._expression import get_expression
 from ipar.model import IPALite, Sharpening
 from ipar.model._consensus import blend_layouts
+from ipar.model._ipalite import FLOW_WEIGHT
 from ipar.model._sharpen import sharpen_layout
+from ipar.training._fit_finish import BESIDE_FLOW
 from lever_layouts import Layouts, overview_of
 
 N_SAMPLES = 20
@@ -23,31 +26,29 @@ Coords = NDArray[np.float32]
 
 
 def layouts_of_flow(slides: tasks.Slides, seed: int) -> Layouts:
-    """The network and the flow are trained on one embedding; the flow's mean takes part in the layout in several ways."""
+    """The network and the flow are trained on one embedding; the flow's layout takes part in the result in several ways."""
     train, query = slides.train.copy(), slides.query.copy()
     options: dict[str, Any] = {"random_state": seed, "progress": False}
-    model = ipar.tl.fit_ipalite(train, library_key="slide", **options)
+    model = ipar.tl.fit_ipalite(train, library_key="slide", flow=False, **options)
     flow = ipar.tl.fit_iga(train, library_key="slide", **options)
     ipar.tl.predict_coords(query, model, global_weight=0.0, sharpen=False, **options)
     network = query.obsm["X_ipar"].copy()
     ipar.tl.sample_coords(query, flow, n_samples=N_SAMPLES, sharpen=False, **options)
-    mean = query.obsm["X_ipar"]
+    mean = query.obsm["X_ipar"].copy()
     finish = Finisher(model, query, seed)
+    expected = replace(model, flow=flow).flow_mean(finish.h, seed)
     yield "one sample of the flow", query.obsm["X_ipar_samples"][:, :2]
-    yield f"mean of {N_SAMPLES} samples", mean
+    yield f"mean of {N_SAMPLES} samples of 50 steps", mean
     yield "… sharpened", finish.sharpened(mean)
-    share = model.global_weight
-    usual = blended(network, finish.overview, share)
-    yield "mean of network and overview, sharpened (the default)", finish.sharpened(usual)
-    yield (
-        "mean of flow and overview, sharpened: the flow in the network's place",
-        finish.sharpened(blended(mean, finish.overview, share)),
-    )
-    for part, words in ((1 / 3, "a third"), (1 / 2, "a half")):
-        yield (
-            f"mean of network, overview and flow, the flow {words}, sharpened",
-            finish.sharpened(blended(usual, mean, part)),
-        )
+    yield "the layout that the flow expects, one step from noise", expected
+    yield "… which, sharpened", finish.sharpened(expected)
+    usual = blended(network, finish.overview, model.global_weight)
+    yield "network and overview, sharpened (`flow=False`)", finish.sharpened(usual)
+    for overview, part in ((0.0, 0.5), (0.0, 0.7), (0.3, 0.5), (0.5, 0.5)):
+        shares = f"{(1 - overview) * (1 - part):.2g}, {overview * (1 - part):.2g}, {part:.2g}"
+        first = blended(network, finish.overview, overview)
+        default = " (`flow=True`)" if (overview, part) == (BESIDE_FLOW, FLOW_WEIGHT) else ""
+        yield f"network, overview, flow: {shares}, sharpened{default}", finish.sharpened(blended(first, expected, part))
 
 
 class Finisher:

@@ -53,14 +53,14 @@ class IPALite:
         taught distances across the tissue. The network sees neighbourhoods and is better near by: on left-out brain
         sections the mean of both is better than either in rank correlation, neighbours and Procrustes error.
         0 leaves the network alone, which has the lower E_geo. A fit sets it to 0.8, or chooses it on a left-out training
-        slide, from a half on, where the network is the one that did not see that slide.
+        slide, from a half on, where the network is the one that did not see that slide; to 0.3 beside a flow.
     sharpening
         How cells alike in expression are drawn together at last, chosen on a left-out slide; None leaves this out.
     uncertainty
         Expected error of every cell, from its embedding; None in models that have none.
     flow
-        A generative model of poses on the same embedding, the mean of whose samples is a third layout; None in models that
-        were fitted without.
+        A generative model of poses on the same embedding, whose expected layout is a third one; None in models that were
+        fitted without.
     flow_weight
         Share that it has in the result.
     record
@@ -118,7 +118,7 @@ class IPALite:
         global_weight
             Share of the embedding's own layout, between 0 and 1; the model's, if None.
         flow_weight
-            Share of the mean of the flow's samples in the result before it is sharpened, where the model has a flow; the
+            Share of the layout that the flow expects in the result before it is sharpened, where the model has a flow; the
             model's, if None.
         sharpen
             Sharpen the last layout, where the model has a strength for it.

@@ -70,7 +70,7 @@ def predict_coords(
         see :func:`ipar.tl.fit_ipalite`. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
         at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
     flow_weight
-        Share, between 0 and 1, of the mean of samples in the result, where the model was fitted with ``flow=True``; by default
+        Share, between 0 and 1, of what the flow expects in the result, where the model was fitted with ``flow=True``; by default
         the model's, a half. 0 leaves it out.
     sharpen
         Draw cells together that are alike in the embedding and in the sample's own principal components, as far as the
