@@ -44,7 +44,7 @@ def layouts_of_flow(slides: tasks.Slides, seed: int) -> Layouts:
     yield "… which, sharpened", finish.sharpened(expected)
     usual = blended(network, finish.overview, model.global_weight)
     yield "network and overview, sharpened (`flow=False`)", finish.sharpened(usual)
-    for overview, part in ((0.0, 0.5), (0.0, 0.7), (0.3, 0.5), (0.5, 0.5)):
+    for overview, part in ((0.0, 0.5), (0.3, 0.5), (0.5, 0.5), (0.8, 0.5), (0.0, 0.7)):
         shares = f"{(1 - overview) * (1 - part):.2g}, {overview * (1 - part):.2g}, {part:.2g}"
         first = blended(network, finish.overview, overview)
         default = " (`flow=True`)" if (overview, part) == (BESIDE_FLOW, FLOW_WEIGHT) else ""

@@ -77,7 +77,7 @@ def test_fit_trains_a_flow_and_chooses_by_one_that_has_not_seen_the_slide(genera
     train = generated.train.copy()
     model = ipar.tl.fit_ipalite(train, "slide", flow=True, **settings.fit | {"max_epochs": 1, "refit": True})
     assert found["flow_weight"] == model.flow_weight == 0.5
-    assert found["global_weight"] == model.global_weight == 0.3
+    assert found["global_weight"] == model.global_weight == 0.5
     seen = model.flow_mean(found["h"], 0)
     assert found["flow"].shape == seen.shape
     assert not np.allclose(found["flow"], seen, atol=1e-3)

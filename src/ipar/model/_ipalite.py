@@ -53,7 +53,7 @@ class IPALite:
         taught distances across the tissue. The network sees neighbourhoods and is better near by: on left-out brain
         sections the mean of both is better than either in rank correlation, neighbours and Procrustes error.
         0 leaves the network alone, which has the lower E_geo. A fit sets it to 0.8, or chooses it on a left-out training
-        slide, from a half on, where the network is the one that did not see that slide; to 0.3 beside a flow.
+        slide, from a half on, where the network is the one that did not see that slide; to 0.5 beside a flow.
     sharpening
         How cells alike in expression are drawn together at last, chosen on a left-out slide; None leaves this out.
     uncertainty

@@ -65,8 +65,8 @@ def fit_ipalite(
     trained on the cross-fitted embeddings with one slide left out, on which the number of epochs is chosen, and the gate's
     weight β too, where there is no second training; with few slides it is trained again on all of them, and keeps the β of
     the training. What follows the network is chosen on the left-out slide as well: the sharpening of neighbourhoods and,
-    where there is no second training, the weight of the overview, which is 0.8 otherwise, and 0.3 beside a flow. Ctrl-C ends the training and
-    keeps the best weights so far.
+    where there is no second training, the weight of the overview, which is 0.8 otherwise; beside a flow it is 0.5. Ctrl-C
+    ends the training and keeps the best weights so far.
 
     Parameters
     ----------

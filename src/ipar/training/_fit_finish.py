@@ -17,7 +17,7 @@ from ipar.model._sharpen import Sharpening, fused_features, sharpen_layout
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # on slides left out as good on average as the weight chosen, which differs by the seed (docs/levers.md)
 RETRAINED_WEIGHT = 0.8
-BESIDE_FLOW = 0.3  # the flow knows the tissue at large too: more of the overview only costs E_geo (docs/levers.md)
+BESIDE_FLOW = 0.5  # the flow knows the tissue at large too: more of the overview costs E_geo (docs/levers.md)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 _LOOSER_HOLD, _FIRMER_HOLD = 0.3, 4.0  # tried where the default is taken, or too dear
 _LOOSER_GAIN, _RATE = 0.1, 5.0  # more neighbours that it must find: in all, and for every share of E_geo
