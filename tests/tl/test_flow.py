@@ -56,6 +56,11 @@ def test_a_saved_model_keeps_its_flow(query, with_flow, tmp_path):
     assert np.array_equal(placed(query, loaded).obsm["X_ipar"], placed(query, with_flow).obsm["X_ipar"])
 
 
+def test_the_flow_of_a_model_can_be_sampled(query, with_flow):
+    ipar.tl.sample_coords(query, with_flow.flow, n_samples=3, n_steps=2, progress=False)
+    assert query.obsm["X_ipar_samples"].shape == (query.n_obs, 6)
+
+
 def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
     with pytest.raises(ValueError, match=r"no flow: fit it with ipar\.tl\.fit_ipalite\(adata, \.\.\., flow=True\)"):
         placed(query, model, flow_weight=0.5)

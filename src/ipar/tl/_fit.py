@@ -96,7 +96,8 @@ def fit_ipalite(
     flow
         Train the generative model of :func:`fit_iga` beside the network, on the same embedding; the layout that it expects is
         a third one, of the same weight as the other two together. Two learners err differently; it costs about as much again
-        as the network. Ctrl-C before the end of its first epoch leaves it out.
+        as the network. :func:`sample_coords` takes it from the model as ``model.flow``. Ctrl-C before the end of its first
+        epoch leaves it out.
     spatial_key
         Key of the coordinates in ``obsm``.
     layer, mask_var
