@@ -41,10 +41,11 @@ FLOW = """
 IGA's flow ({{doc}}`iga`), trained on the same embedding as the network: one sample as it is; twenty aligned and averaged; what
 the flow's network gives in one step from noise, which is the mean over layouts that samples scatter about; and that layout
 beside the other two. A single sample says little. The expected layout is better than the mean of twenty samples in nearly
-every score, at 1/250 of the time; sharpened, as `ipar.tl.sample_coords` sharpens the mean, the two come level, but for the
-lower E_geo of the first. In the mean of all three it gains a little in every score on average, in ranks of distances on six sections of seven.
-How the shares are split hardly matters, but that E_geo grows with the overview's. `ipar.tl.fit_ipalite(…, flow=True)` gives a
-half to the flow and a quarter to each of the others. It is a second training, so the default is without it. Means over the folds {folds}.
+every score, for four passes of the network instead of a thousand; sharpened, as `ipar.tl.sample_coords` sharpens the mean,
+the two come level, but for the lower E_geo of the first. In the mean of all three it gains a little in every score on
+average, in ranks of distances on six sections of seven. How the shares are split hardly matters, but that E_geo grows with
+the overview's. `ipar.tl.fit_ipalite(…, flow=True)` gives a half to the flow and a quarter to each of the others. It is a
+second training, so the default is without it. Means over the folds {folds}.
 """
 
 SPOTS = """

@@ -180,6 +180,18 @@ def test_tiny_sets(name, n, k):
     assert torch.isfinite(net(h, graph, dense_gate(gate, h, graph)).layouts).all()
 
 
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("rows", [1, 7, 30])
+def test_neighbours_gathered_block_by_block_are_the_same(name, rows, monkeypatch):
+    net, gate = made(MEMBERS[name])
+    h = torch.randn(2, 30, 8, dtype=torch.float64)
+    graph = graph_of(cosine_candidates(h, 6), form="edges")
+    whole = net(h, graph, dense_gate(gate, h, graph)).layouts
+    monkeypatch.setattr("ipar.nn._graph._ROWS", rows)
+    monkeypatch.setattr("ipar.nn._gate._PIECE", 5 * rows)
+    assert torch.allclose(net(h, graph, dense_gate(gate, h, graph)).layouts, whole, atol=1e-10)
+
+
 def test_large_sets_take_neighbour_lists_by_themselves():
     small, large = (graph_of(cosine_candidates(torch.randn(1, n, 4), 6)) for n in (500, 501))
     assert small.mask.shape == (1, 500, 500)

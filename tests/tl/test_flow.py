@@ -14,8 +14,6 @@ from scipy.spatial import procrustes
 import ipar
 from ipar._expression import get_expression
 from ipar.graph import cosine_candidates
-from ipar.model import IGA
-from ipar.model._iga import PoseSamples
 from ipar.nn import dense_gate, graph_of, noise_poses
 from ipar.tl import _fit as module
 from ipar.tl._flow import PLAN
@@ -142,15 +140,3 @@ def test_the_flows_layout_is_the_clean_guess_from_pure_noise(query, model, gener
     gaps = [procrustes(guess, np.mean(guesses, axis=0))[2] for guess in guesses]
     assert procrustes(expected, np.mean(guesses, axis=0))[2] < np.median(gaps)  # four draws leave less noise than one
     assert procrustes(expected, again)[2] < np.median(gaps)
-
-
-@pytest.mark.parametrize(("n", "expected"), [(20_000, 4), (20_001, 2)])
-def test_many_cells_are_drawn_fewer_times(with_flow, monkeypatch, n, expected):
-    def sample(self, h, n_samples, **options):
-        asked.append((n_samples, options["n_steps"]))
-        return PoseSamples(np.zeros((n_samples, len(h), 2), dtype=np.float32), np.zeros((n_samples, len(h), 5)))
-
-    asked = []
-    monkeypatch.setattr(IGA, "sample", sample)
-    assert with_flow.flow_mean(np.zeros((n, 4), dtype=np.float32)).shape == (n, 2)
-    assert asked == [(expected, 1)]

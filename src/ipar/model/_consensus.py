@@ -16,7 +16,7 @@ from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 LayOut = Callable[[Tensor], Tensor]
 """Takes cell indices of equally large sets ``(S, m)``, gives their layouts ``(R + 1, S, m, 2)``."""
 
-MANY_CELLS = 20_000
+_MANY_CELLS = 20_000
 _ALIGN_ITERATIONS = 3  # generalised Procrustes settles in two or three
 
 
@@ -47,7 +47,7 @@ class ConsensusPlan:
 
     def rounds_for(self, n: int) -> int:
         """Rounds for ``n`` cells: half as many beyond 20,000, where a round takes long."""
-        return self.n_rounds if n <= MANY_CELLS else -(-self.n_rounds // 2)
+        return self.n_rounds if n <= _MANY_CELLS else -(-self.n_rounds // 2)
 
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
         """The same plan with so many rounds."""

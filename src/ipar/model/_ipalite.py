@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ipar.graph import candidate_mask, cosine_candidates
 from ipar.model._consensus import (
-    MANY_CELLS,
     ConsensusPlan,
     align_recycles,
     blend_layouts,
@@ -29,7 +28,7 @@ from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
 FLOW_WEIGHT = 0.5
-_FLOW_SAMPLES, _FEWER_SAMPLES = 4, 2  # in a mean with other layouts more bring nothing
+_FLOW_SAMPLES = 4  # in a mean with other layouts more bring nothing
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
 
@@ -174,13 +173,12 @@ class IPALite:
 
         The clean layout that the network gives in one step from noise. Trained by squared errors, it is from pure noise the
         mean over all layouts that go with the cells, which the mean of samples of many steps comes near only as they
-        grow many. What noise is left in it is averaged over four draws, over two beyond 20,000 cells, where one takes a minute.
+        grow many. What noise is left in it is averaged over four draws.
         """
         if self.flow is None:
             msg = "The model has no flow: fit it with ipar.tl.fit_ipalite(adata, ..., flow=True), or leave flow_weight out."
             raise ValueError(msg)
-        n_samples = _FLOW_SAMPLES if len(h) <= MANY_CELLS else _FEWER_SAMPLES
-        drawn = self.flow.sample(h, n_samples, n_steps=1, random_state=random_state, progress=progress)
+        drawn = self.flow.sample(h, _FLOW_SAMPLES, n_steps=1, random_state=random_state, progress=progress)
         return drawn.point("mean")
 
     def expected_error(

@@ -56,16 +56,22 @@ class EdgeMLP(nn.Module):
         # The first layer is linear in its four blocks: the two that depend on one cell are computed once a cell.
         w_i, w_j, w_diff, w_prod = torch.split(self.first.weight, h.shape[-1], dim=1)
         from_i, from_j = (h @ w_i.T + self.first.bias).to(work), (h @ w_j.T).to(work)
-        hidden: Tensor = from_i.index_select(0, source) + from_j.index_select(0, target)
-        cells = h.to(work)
-        h_i, h_j = cells.index_select(0, source), cells.index_select(0, target)
-        hidden = hidden + (h_i - h_j).abs() @ w_diff.T.to(work) + (h_i * h_j) @ w_prod.T.to(work)
+        cells, w_diff, w_prod = h.to(work), w_diff.T.to(work), w_prod.T.to(work)
+        piece = _PIECE if h.device.type == "cpu" else _PIECE_ELSEWHERE
+        found = []
+        for i, j in zip(torch.split(source, piece), torch.split(target, piece), strict=True):
+            h_i, h_j = cells.index_select(0, i), cells.index_select(0, j)
+            hidden = from_i.index_select(0, i) + from_j.index_select(0, j)
+            found.append(self._deeper(hidden + (h_i - h_j).abs() @ w_diff + (h_i * h_j) @ w_prod, work))
+        return torch.cat(found).to(h.dtype)
+
+    def _deeper(self, hidden: Tensor, work: torch.dtype) -> Tensor:
         for layer in self.rest:
             if isinstance(layer, nn.Linear):
                 hidden = functional.linear(hidden, layer.weight.to(work), layer.bias.to(work))
             else:
                 hidden = layer(hidden)
-        return hidden.to(h.dtype)
+        return hidden
 
 
 class EdgeGate(EdgeMLP):
@@ -106,10 +112,7 @@ def edge_outputs(
     """
     graph = as_graph(candidates)
     source, target, slots = graph.edges()
-    cells = h.reshape(-1, h.shape[-1])
-    piece = _PIECE if h.device.type == "cpu" else _PIECE_ELSEWHERE
-    ends = zip(torch.split(source, piece), torch.split(target, piece), strict=True)
-    found = torch.cat([network(cells, i, j, dtype=dtype) for i, j in ends])
+    found = network(h.reshape(-1, h.shape[-1]), source, target, dtype=dtype)
     out = torch.zeros(*graph.mask.shape, found.shape[-1], dtype=h.dtype, device=h.device)
     return out.index_put(slots, found)
 

@@ -6,6 +6,7 @@ of a cell: all ``n`` cells in the dense form, ``k`` neighbours in the edge form.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 Form = Literal["auto", "dense", "edges"]
 
+_ROWS = 2_048  # cells whose neighbours are gathered at once: what is gathered stays in the cache, and memory small
 DENSE_MAX = 500  # cells; beyond, a matrix of all pairs costs more than gathering neighbours
 
 
@@ -106,13 +108,21 @@ class EdgeGraph:
         rows = (self.index[:, None] + starts).flatten()
         return values.reshape(batch * heads * cells, width).index_select(0, rows).view(batch, heads, n, k, width)
 
+    def _blocks(self) -> Iterator[tuple[slice, EdgeGraph]]:
+        """Some cells at a time, and their part of the lists; neighbours are counted as before."""
+        for start in range(0, max(self.index.shape[1], 1), _ROWS):
+            rows = slice(start, start + _ROWS)
+            yield rows, EdgeGraph(self.index[:, rows], self.mask[:, rows])
+
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """Products a_i · b_j."""
-        return (self._gather(b) @ a[..., None]).squeeze(-1)
+        parts = [(part._gather(b) @ a[:, :, rows, :, None]).squeeze(-1) for rows, part in self._blocks()]
+        return torch.cat(parts, dim=2)
 
     def distance2(self, a: Tensor, b: Tensor) -> Tensor:
         """Squared distances of a_i and b_j."""
-        return (a[..., None, :] - self._gather(b)).square().sum(-1)
+        parts = [(a[:, :, rows, None] - part._gather(b)).square().sum(-1) for rows, part in self._blocks()]
+        return torch.cat(parts, dim=2)
 
     def targets(self, values: Tensor) -> Tensor:
         """Values of the cells in every slot."""
@@ -120,7 +130,8 @@ class EdgeGraph:
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sums of values."""
-        return (weights[..., None, :] @ self._gather(values)).squeeze(-2)
+        parts = [(weights[:, :, rows, None] @ part._gather(values)).squeeze(-2) for rows, part in self._blocks()]
+        return torch.cat(parts, dim=2)
 
     def edges(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Source, target and slots of every candidate edge."""
