@@ -88,7 +88,9 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   three times the steps for the perceptrons (on an embryo a little better in all scores, most of it gone where the set
   encoder counts double; on a section that five others teach nothing; for three times their time); three set encoders instead
   of one (on that section ranks better by .005, on the embryo worse by .010, more neighbours on both, for two more trainings
-  of the dearest part); the benchmarks' set transformer as it is instead of the sketch (where five sections teach Hippo1,
+  of the dearest part); three encoders of three seeds, all their parts, in the overview and in what is sharpened (over seven
+  sections, network and weights the same: ranks better by .003, 2 % more neighbours, 1 % less E_geo, on half an embryo better
+  in neighbours alone; for two more trainings); the benchmarks' set transformer as it is instead of the sketch (where five sections teach Hippo1,
   Hippo5 and Hippo8, ranks better by .011 in the mean, and by .008 on Hippo8 from two, equal on the embryo at more E_geo,
   worse by .03 on Hippo5 from two sections; the overview alone, one seed); a sketch that counts half or double (half: half of
   what it brings; double: more on an embryo, less on sections); a sketch that reads fifty components and no averages, as the
@@ -114,7 +116,13 @@ more in one score, or in time, than it brought in another; no run of it is kept 
 - network: a loss that tells contacts from other pairs (see above), which finished was worse where two others teach Hippo5, by
   .003 in ranks of distances and 1 % in E_geo; cells that all others attend to (see above), which where five sections teach
   Hippo1 bring nothing alone or finished, with either of two seeds; three networks of three seeds in the mean, there too
-  (finished, scores are those of one);
+  (finished, scores are those of one); the set encoder's output beside the embedding, in what network and flow read (where five
+  sections teach Hippo1 and Hippo4, out of fold like the embedding: finished, ranks of distances worse by .001 and .004, with a
+  flow by .008 and .007);
+- flow: four times as many sets (on the same two sections, sharpened, ranks worse by .004 and .008), or sets of up to twice the
+  size (ranks worse by .004 and equal, E_geo 2 and 1 % lower, for twice the time); beside it the layouts of one or two of the
+  benchmarks' set transformers, as a quarter of the mean (where five sections teach Hippo1, Hippo4, Hippo5 and Hippo8: ranks
+  between .005 better and .005 worse, more E_geo on most of them);
 - uncertainty, where five sections teach Hippo1: how far the encoder's parts disagree about a cell's place, as one more sign
   (its rank correlation with the error is .20 by itself, nothing beside the other signs); trees, boosted or random, instead of
   the kernel ridge regression (ranks of errors by .01 to .04 worse over the sections left out);
