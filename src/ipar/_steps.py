@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FEW_CELLS = 2500  # in all: two brain sections have fewer, five sections or two embryos more
 _MOST_TIMES = 3.0
-_FEW_FEATURES = 1000  # panels of genes, and principal components
+FEW_FEATURES = 1000  # panels of genes, and principal components
 _DROPPED_OF_FEW, _DROPPED_OF_MANY = 0.2, 0.5
 
 
@@ -22,4 +22,4 @@ def input_dropout(n_features: int) -> float:
     Few features, each of which says more, can spare fewer: single cells of some 350 genes have better ranks of distances
     so, at a small price in neighbours (``docs/levers.md``, also for sections cut down to as few, where E_geo alone gains).
     """
-    return _DROPPED_OF_FEW if n_features < _FEW_FEATURES else _DROPPED_OF_MANY
+    return _DROPPED_OF_FEW if n_features < FEW_FEATURES else _DROPPED_OF_MANY

@@ -28,7 +28,8 @@ def encoder():
     pca = SharedEncoder(15, hidden=(16,), n_output=8).eval()
     genes = SharedEncoder(20, hidden=(16,), n_output=8).eval()
     parts = (EncoderPart("pca", pca, ("local", "global")), EncoderPart("genes", genes, ("global",)))
-    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"}, Averaging(20, 2), gene_scale=1.5)
+    scale = rng.uniform(0.2, 2.0, size=20).astype(np.float32)
+    return GeometryEncoder(GENES, loadings, parts, {"inputs": "both"}, Averaging(20, 2), gene_scale=scale)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_embedding_by_hand(encoder, cells):
         hops = np.hstack([block * np.sqrt((z**2).mean() / (block**2).mean()) for block in hops])
         with torch.no_grad():
             pca = encoder.parts[0].net(torch.from_numpy(hops.astype(np.float32))).numpy()
-            genes = encoder.parts[1].net(torch.from_numpy((1.5 * x).astype(np.float32))).numpy()
+            genes = encoder.parts[1].net(torch.from_numpy((encoder.gene_scale * x).astype(np.float32))).numpy()
         for i, block in enumerate((pca[:, :4], pca[:, 4:], genes[:, 4:])):
             block = block * 9.4 / np.sqrt(3) / np.sqrt(np.square(block).sum(1).mean())
             np.testing.assert_allclose(found[own, 4 * i : 4 * i + 4], block, atol=1e-3)
@@ -263,10 +264,20 @@ def test_own_components_are_those_of_every_slide_by_itself(encoder, cells):
     for name, rank in (("a", 19), ("b", 19), ("c", 9)):
         own = np.flatnonzero(slides == name)
         x = matrix[own].toarray().astype(float)
-        u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
+        u, s, _ = np.linalg.svd((x - x.mean(0)) * encoder.gene_scale, full_matrices=False)
         assert not found[own, rank:].any()
         expected = drawn_together((u * s)[:, :rank])
         np.testing.assert_allclose(found[own] @ found[own].T, expected, atol=1e-3)
+
+
+def test_without_a_scale_all_genes_count_alike(encoder, cells):
+    matrix, slides = cells
+    plain, alike = (replace(encoder, gene_scale=scale) for scale in (None, np.ones(20, dtype=np.float32)))
+    np.testing.assert_allclose(
+        plain.transform(matrix, GENES, slides), alike.transform(matrix, GENES, slides), atol=1e-5
+    )
+    own = [one.own_components(matrix, GENES, slides) for one in (plain, alike)]
+    np.testing.assert_allclose(own[0] @ own[0].T, own[1] @ own[1].T, atol=1e-4)
 
 
 def test_own_components_take_the_encoders_genes_by_name(encoder, cells):

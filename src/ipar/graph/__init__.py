@@ -1,5 +1,6 @@
 """Candidate search."""
 
+from ipar.graph._autocorrelation import morans_i
 from ipar.graph._averages import averaged_features, neighbor_average
 from ipar.graph._candidates import candidate_mask, cosine_candidates, thinned_candidates
 from ipar.graph._fuzzy import fuzzy_neighbors
@@ -12,6 +13,7 @@ __all__ = [
     "cosine_candidates",
     "default_transformer",
     "fuzzy_neighbors",
+    "morans_i",
     "neighbor_average",
     "neighbor_distances",
     "thinned_candidates",

@@ -103,7 +103,8 @@ class GeometryEncoder:
     averaging
         Neighbours that a cell is read together with.
     gene_scale
-        What centred genes are multiplied by, to unit variance overall on the training slides.
+        What centred genes are multiplied by, ``(n_genes,)``: the more, the better a gene tells places apart on the training
+        slides, and to unit variance overall. ``loadings`` hold it already. 1 for all, if None.
     overview
         Network that sees a slide as a whole; it adds to :meth:`views`, not to the embedding.
     overview_weight
@@ -123,7 +124,7 @@ class GeometryEncoder:
     parts: tuple[EncoderPart, ...]
     record: dict[str, Any]
     averaging: Averaging = Averaging()
-    gene_scale: float = 1.0
+    gene_scale: NDArray[np.float32] | None = None
     overview: SetEncoder | None = None
     overview_weight: float = 1.0
     sketch: SetEncoder | None = None
@@ -155,7 +156,7 @@ class GeometryEncoder:
         return match_genes(matrix, genes, self.genes)
 
     def own_components(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
-        """Principal components that every slide has by itself, of the genes that the encoder knows.
+        """Principal components that every slide has by itself, of the genes that the encoder knows, as they count.
 
         Parameters
         ----------
@@ -169,6 +170,8 @@ class GeometryEncoder:
             cells or genes.
         """
         matrix = order_genes(matrix, genes, self.genes)
+        if self.gene_scale is not None:
+            matrix = sparse.csr_matrix(matrix @ sparse.diags_array(self.gene_scale))
         order = canonical_order(matrix)
         found = own_components(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
         return found[np.argsort(order)]
@@ -242,7 +245,8 @@ class GeometryEncoder:
             if part.source == "pca":
                 x = features[rows]
             else:
-                x = centred_genes(matrix, means, codes, rows) * self.gene_scale
+                x = centred_genes(matrix, means, codes, rows)
+                x = x if self.gene_scale is None else x * self.gene_scale
             out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)

@@ -42,11 +42,10 @@ def load_module(module: nn.Module, arrays: Mapping[str, NDArray[Any]], prefix: s
 
 def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
     """Settings and arrays of an encoder."""
-    config = {
+    config: dict[str, Any] = {
         "genes": encoder.genes.tolist(),
         "record": encoder.record,
         "averaging": asdict(encoder.averaging),
-        "gene_scale": encoder.gene_scale,
         "parts": [
             {
                 "source": part.source,
@@ -63,6 +62,8 @@ def encoder_state(encoder: GeometryEncoder) -> tuple[dict[str, Any], Arrays]:
     if encoder.overview is not None:
         config["overview_weight"] = encoder.overview_weight
     arrays: Arrays = {"loadings": encoder.loadings}
+    if encoder.gene_scale is not None:
+        arrays["gene_scale"] = encoder.gene_scale
     for i, part in enumerate(encoder.parts):
         arrays |= module_arrays(part.net, f"part{i}")
     for name, net in whole.items():
@@ -85,13 +86,14 @@ def encoder_from_state(config: Mapping[str, Any], arrays: Mapping[str, NDArray[A
                 whole[name] = SetEncoder(**config[name])
             load_module(whole[name], arrays, name)
     loadings = np.asarray(arrays["loadings"], dtype=np.float32)
+    known = config.get("gene_scale", arrays.get("gene_scale"))  # models from before genes were weighted have one number
     return GeometryEncoder(
         genes=pd.Index(config["genes"]),
         loadings=loadings,
         parts=tuple(parts),
         record=dict(config["record"]),
         averaging=Averaging(**config["averaging"]),
-        gene_scale=config["gene_scale"],
+        gene_scale=None if known is None else np.full(len(config["genes"]), 1, dtype=np.float32) * known,
         overview_weight=config.get("overview_weight", 1.0),  # models from before there was a choice have 1
         **whole,
     )

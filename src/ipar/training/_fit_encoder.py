@@ -21,6 +21,7 @@ from ipar.model._features import centre_by_slide, centred_genes, project
 from ipar.nn import SharedEncoder
 from ipar.training._encoder import EncoderTraining, train_encoder
 from ipar.training._fit_overview import OverviewTraining, fit_overview, fit_sketch
+from ipar.training._gene_weights import gene_weights
 
 _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local", "global"], ...]], ...]] = {
     "pca": (("pca", ("local", "global")),),
@@ -43,6 +44,9 @@ class EncoderRecipe:
         few on two sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
+    weigh_genes
+        Whether genes count by how well they tell places apart, see :func:`~ipar.training.gene_weights`; where there are
+        1,000 or more, if None.
     averaging
         Neighbours in expression that a cell is read together with.
     n_output
@@ -61,6 +65,7 @@ class EncoderRecipe:
 
     n_pcs: int | tuple[int, ...] = (30, 100)
     pc_power: float = 0.25
+    weigh_genes: bool | None = None
     averaging: Averaging = Averaging()
     n_output: int = 128
     pca_hidden: tuple[int, ...] = (256,)
@@ -108,6 +113,19 @@ def principal_axes(
     scale = max(float((components / divisor).std()), 1e-12)
     scaled: NDArray[np.float32] = (loadings / (divisor * scale)).astype(np.float32)
     return scaled
+
+
+def _read_genes(
+    slides: Sequence[Slide], recipe: EncoderRecipe, random_state: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights of the genes, and the axes of weighted genes, which hold the weights too."""
+    centred = [slide.expression.toarray() for slide in slides]
+    for x in centred:
+        x -= x.mean(axis=0)
+    weights = gene_weights(centred, [slide.coords for slide in slides], recipe.weigh_genes)
+    for x in centred:
+        x *= weights
+    return weights, principal_axes(centred, recipe.sizes[0], random_state, recipe.pc_power) * weights[:, None]
 
 
 def _features(
@@ -164,18 +182,14 @@ def fit_encoder(
     dict
         An encoder for each of ``inputs``.
     """
-    dense = [slide.expression.toarray() for slide in slides]
-    loadings = principal_axes([x - x.mean(axis=0) for x in dense], recipe.sizes[0], random_state, recipe.pc_power)
-    del dense
+    gene_scale, loadings = _read_genes(slides, recipe, random_state)
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
     read = [
         _features(slide, loadings, recipe.averaging, sources | ({"pca"} if overview or sketch else set()))
         for slide in slides
     ]
-    gene_scale = 1.0
-    if "genes" in sources:
-        gene_scale = 1.0 / max(float(np.sqrt(np.mean([np.square(x["genes"]).mean() for x in read]))), 1e-12)
-        for x in read:
+    for x in read:
+        if "genes" in x:
             x["genes"] *= gene_scale
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
     nets = dict(trained or {})
