@@ -27,25 +27,32 @@ _SHARPENING = Sharpening(own=0.2)
 
 def measure(fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...]) -> dict[str, Any]:
     """Scores of every layout of a fold of sections, or of half of the slide that taught and placed cells are dealt from."""
+    known, query, truth = taught_and_asked(fold, seed, data)
+    kind = "half of an embryo"
+    if fold != lever_spots.SLIDE:
+        kind, panel = f"sections, {N_GENES} genes", variable_genes(known)
+        known = [replace(slide, expression=slide.expression[:, panel]) for slide in known]
+        query = Expression(query.matrix[:, panel], query.genes[panel])
+    return scored(kind, layouts(known, query, seed), truth, scores)
+
+
+def taught_and_asked(fold: tasks.Task, seed: int, data: Path) -> tuple[list[Slide], Expression, Any]:
+    """Slides that teach, what is placed of the same genes, and its true places: of a fold, or halves of a slide."""
     one = tasks.load(fold, data)
     if fold == lever_spots.SLIDE:
-        kind, truth = "half of an embryo", one.truth
         taught, asked = lever_spots.halves(one.query.n_obs, seed)
         cells = get_expression(one.query)
-        known = [Slide(cells.matrix[taught], truth[taught].astype(np.float32), "taught")]
-        query, truth = replace(cells, matrix=cells.matrix[asked]), truth[asked]
-    else:
-        kind, truth = f"sections, {N_GENES} genes", one.truth
-        train, whole = get_expression(one.train), get_expression(one.query)
-        slides = slides_of(one.train, train)
-        panel = variable_genes(slides)
-        known = [replace(slide, expression=slide.expression[:, panel]) for slide in slides]
-        query = Expression(whole.matrix[:, whole.genes.get_indexer(train.genes[panel])], train.genes[panel])
-    found = {}
-    for name, coords in layouts(known, query, seed):
-        result = evaluate(truth, coords, random_state=0)
-        found[f"{kind}: {name}"] = {key: float(result[key]) for key in scores}
-    return found
+        known = [Slide(cells.matrix[taught], one.truth[taught].astype(np.float32), "taught")]
+        return known, replace(cells, matrix=cells.matrix[asked]), one.truth[asked]
+    train, whole = get_expression(one.train), get_expression(one.query)
+    query = Expression(whole.matrix[:, whole.genes.get_indexer(train.genes)], train.genes)
+    return slides_of(one.train, train), query, one.truth
+
+
+def scored(kind: str, found: Layouts, truth: Any, scores: tuple[str, ...]) -> dict[str, Any]:
+    """Scores of layouts, each under its kind and name."""
+    results = {name: evaluate(truth, coords, random_state=0) for name, coords in found}
+    return {f"{kind}: {name}": {key: float(one[key]) for key in scores} for name, one in results.items()}
 
 
 def variable_genes(slides: list[Slide]) -> Any:

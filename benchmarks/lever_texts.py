@@ -2,13 +2,28 @@
 
 INTRO = """# What every step brings
 
-Each row is one way to place a brain section that was left out, of which only the expression is known. The sections of
-{{doc}}`benchmarks` have no part in it: by these folds the defaults were chosen. Seeds {seeds}; mean over the folds
-{folds}, and over seeds. Lower is better for Procrustes RMSE and E_geo. Made with
+Each row is one way to place a section or cells that were left out, of which only the expression is known. The sections of
+{{doc}}`benchmarks` have no part in it: by these folds the defaults were chosen. Lower is better for Procrustes RMSE and
+E_geo. Made with
 
 ```bash
 {command}
 ```
+"""
+
+WEIGHTS = """## Genes by how well they tell places apart
+
+Every gene counts alike, or by the root of Moran's I on the training slides and in units of its own spread
+({{func}}`ipar.training.gene_weights`), in the components, in the network on genes, and in the slide's own components that sharpen
+it. The layout is the overview alone, as it is and sharpened. Of whole transcriptomes, means over the folds {folds}; and the
+351 genes of a panel, where half of the cells of {slide} teaches the other half (seeds {seeds} of the dealing and the
+training). TEXT. All other tables of this page were measured before genes were weighted.
+"""
+
+STEPS_TITLE = """
+## The encoder, the layout, the sharpening
+
+Seeds {seeds}; mean over the folds {folds}, and over seeds.
 """
 
 ADAPTATION = """

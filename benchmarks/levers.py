@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 import lever_panels
 import lever_spots
+import lever_weights
 import own_neighbors
 import tasks
 from ipar.metrics import evaluate
@@ -29,7 +30,7 @@ from lever_adaptation import layouts_of_adaptation
 from lever_flow import layouts_of_flow
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_sketches, layouts_of_steps
 from lever_networks import layouts_of_networks
-from lever_texts import ADAPTATION, FLOW, INTRO, OUTRO, PANELS, SKETCH, SPOTS, TRAINING
+from lever_texts import ADAPTATION, FLOW, INTRO, OUTRO, PANELS, SKETCH, SPOTS, STEPS_TITLE, TRAINING, WEIGHTS
 from lever_training import layouts_of_minisets, layouts_of_transfer
 
 FOLDS = {
@@ -67,7 +68,7 @@ GROUPS: dict[str, Callable[[tasks.Slides, int, Path], Layouts]] = {
     "networks": lambda slides, seed, _: layouts_of_networks(slides, seed),
     "flow": lambda slides, seed, _: layouts_of_flow(slides, seed),
 }
-STEPS, TRAINED = ("encoder", "adaptation", "steps"), ("transfer", "minisets", "networks")
+STEP_GROUPS, TRAINED = ("encoder", "adaptation", "steps"), ("transfer", "minisets", "networks")
 
 
 def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
@@ -80,15 +81,16 @@ def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
     return scores
 
 
-def panels(out: Path, data: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Scores of layouts by few genes: of sections, and of halves of a slide of single cells."""
-    runs = [(lever_spots.SLIDE, seed) for seed in lever_spots.SEEDS] + [(FOLDS[name], 0) for name in PANEL_FOLDS]
+def dealt(module: Any, folds: Sequence[str], out: Path, data: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Scores of the layouts of a module, of folds of sections and of halves of a slide of single cells."""
+    group = module.__name__.removeprefix("lever_")
+    runs = [(lever_spots.SLIDE, seed) for seed in lever_spots.SEEDS] + [(FOLDS[name], 0) for name in folds]
     return {
-        (fold.name, "panels", seed): kept(
-            out / fold.name / f"panels-{seed}.json",
-            lambda fold=fold, seed=seed: lever_panels.measure(fold, seed, data, tuple(SCORES)),
+        (fold.name, group, seed): kept(
+            out / fold.name / f"{group}-{seed}.json",
+            lambda fold=fold, seed=seed: module.measure(fold, seed, data, tuple(SCORES)),
         )
-        for fold, seed in tqdm(runs, desc="panels", unit="run")
+        for fold, seed in tqdm(runs, desc=group, unit="run")
     }
 
 
@@ -109,8 +111,11 @@ def page(
     """The markdown page: a row a lever, means over what has been measured of it; then neighbours in own components."""
     command = shlex.join(["python", *sys.argv])
     folds, once = (", ".join(map(_spelled, names)) for names in (options.folds, options.training_folds))
-    lines = [INTRO.format(seeds=", ".join(map(str, options.seeds)), folds=folds, command=command)]
-    lines += table(results, STEPS)
+    lines = [INTRO.format(command=command)]
+    if any(group == "weights" for _, group, _ in results):
+        named = {"slide": lever_spots.SLIDE.test, "seeds": ", ".join(map(str, lever_spots.SEEDS))}
+        lines += [WEIGHTS.format(folds=", ".join(map(_spelled, FLOW_FOLDS)), **named), *table(results, ("weights",))]
+    lines += [STEPS_TITLE.format(seeds=", ".join(map(str, options.seeds)), folds=folds), *table(results, STEP_GROUPS)]
     lines += [ADAPTATION, TRAINING.format(folds=once), *table(results, TRAINED)]
     lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, ("sketch",))]
     lines += [FLOW.format(folds=", ".join(map(_spelled, FLOW_FOLDS))), *table(results, ("flow",))]
@@ -139,7 +144,7 @@ def table(results: dict[tuple[str, str, int], dict[str, Any]], groups: Sequence[
 
 def _folds_of(group: str, options: argparse.Namespace) -> Sequence[str]:
     """Sections that a group of levers is measured on."""
-    if group in STEPS:
+    if group in STEP_GROUPS:
         return list(options.folds)
     return list(options.training_folds) if group in TRAINED else {"sketch": tuple(FOLDS), "flow": FLOW_FOLDS}[group]
 
@@ -179,7 +184,10 @@ def main() -> None:
                 return measure(fold, group, seed, options.data)
 
             results[fold, group, seed] = kept(path, make)
-    results |= spots(options.out, options.data) | panels(options.out, options.data)
+    where = options.out, options.data
+    results |= spots(*where)
+    for module, folds in ((lever_panels, PANEL_FOLDS), (lever_weights, FLOW_FOLDS)):
+        results |= dealt(module, folds, *where)
     neighbors = {
         slide: kept(
             options.out / slide / "neighbors.json", lambda slide=slide: own_neighbors.measure(slide, options.data)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+import lever_spots
+import lever_weights
+import tasks
+from ipar._expression import Expression
+from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
+from ipar.training._fit_encoder import Slide, fit_encoder
+from lever_layouts import overview_of
+
+GENES = pd.Index([f"g{i}" for i in range(30)])
+FEW = EncoderTraining(n_steps=5, batch_size=32)
+RECIPE = EncoderRecipe(
+    n_pcs=6,
+    n_output=8,
+    pca_hidden=(8,),
+    genes_hidden=(8,),
+    pca_training=FEW,
+    genes_training=FEW,
+    overview_training=OverviewTraining(n_steps=2, batch_size=1, size=(16, 32)),
+)
+
+
+def cells(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.random((80, 2)).astype(np.float32)
+    values = np.maximum(np.cos(x @ rng.normal(size=(2, 30)) * 4) + rng.normal(size=(80, 30)) / 4, 0)
+    return sparse.csr_matrix(values.astype(np.float32)), x
+
+
+def test_only_the_weights_of_genes_differ(monkeypatch):
+    monkeypatch.setattr(lever_weights, "EncoderRecipe", lambda: RECIPE)
+    known, query = [Slide(*cells(i), f"s{i}") for i in range(2)], Expression(cells(9)[0], GENES)
+    found = dict(lever_weights.layouts(known, query, 0))
+    assert list(found) == [
+        "all genes alike",
+        "all genes alike, sharpened",
+        "genes by place",
+        "genes by place, sharpened",
+    ]
+    one = pd.Categorical(np.zeros(80, dtype=np.int8))
+    for name, weigh in (("all genes alike", False), ("genes by place", True)):
+        alone = fit_encoder(known, GENES, ["both"], replace(RECIPE, weigh_genes=weigh), overview=True)["both"]
+        np.testing.assert_allclose(found[name], overview_of(alone.views(query.matrix, GENES, one).across), atol=1e-4)
+    assert not np.allclose(found["all genes alike"], found["genes by place"], atol=1e-3)
+
+
+def test_rows_are_named_by_what_teaches(monkeypatch):
+    matrix, truth = cells(5)
+    obs = pd.DataFrame({"slide": ["a"] * 40 + ["b"] * 40}, index=[str(i) for i in range(80)])
+    query = tasks.ad.AnnData(matrix, obs=obs, var=pd.DataFrame(index=GENES), obsm={"spatial": truth})
+    monkeypatch.setattr(tasks, "load", lambda fold, data: tasks.Slides(query, query, truth))
+    monkeypatch.setattr(
+        lever_weights, "layouts", lambda known, asked, seed: iter([("one", truth[-asked.matrix.shape[0] :])])
+    )
+    two = tasks.Task("two", "", "", ("a", "b"), "")
+    scores = ("luna_spearman",)
+    assert list(lever_weights.measure(two, 0, None, scores)) == ["2 sections teach: one"]
+    assert list(lever_weights.measure(lever_spots.SLIDE, 0, None, scores)) == ["half of an embryo: one"]
