@@ -68,6 +68,9 @@ def embed(
     attend to their whole slide, is trained beside them for :func:`ipar.tl.predict_coords`; its weight there is chosen on
     left-out slides too. More than 2,500 cells in all also train a second one there, which draws the tissue.
 
+    Of 1,000 genes and more, those count most that tell places apart on the training slides, by Moran's I
+    (:func:`ipar.training.gene_weights`): most genes of a transcriptome vary without regard to place.
+
     With ``model``, its encoder embeds the cells of ``adata``; no coordinates are needed or read.
 
     Parameters
@@ -133,7 +136,7 @@ def embed(
     References
     ----------
     The local term is the neighbour-embedding loss of Hinton & Roweis (2002), the global one metric stress. Averages over
-    neighbours in expression as input features: Frasca et al., arXiv:2004.11198 (2020).
+    neighbours in expression as input features: Frasca et al., arXiv:2004.11198 (2020). Spatial autocorrelation: Moran (1950).
     """
     random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata

@@ -11,6 +11,7 @@ from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
 from ipar.training._fit_overview import OverviewTraining, fit_overview, fit_sketch
 from ipar.training._flow import FlowLosses, FlowWeights, corrupt, couple, flow_losses
 from ipar.training._flow_loop import FlowTrainer, FlowTraining, validate_flow
+from ipar.training._gene_weights import gene_weights
 from ipar.training._localise import FoldScore, Localisability, score_fold
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining
 from ipar.training._losses import LossWeights, gate_loss, layout_losses
@@ -68,6 +69,7 @@ __all__ = [
     "fit_sketch",
     "flow_losses",
     "gate_loss",
+    "gene_weights",
     "gate_targets",
     "global_loss",
     "layout_losses",
