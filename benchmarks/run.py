@@ -34,7 +34,7 @@ from report import write_report
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
     *("ipar", "ipar_flow", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "ridge"),
-    *("pca_knn", "pca_umap"),
+    *("pca_knn", "pca_umap", "ipar_alike", "ipar_flow_alike", "iga_alike"),
     *("distance_embedding_uncentred", "common_frame_mlp_uncentred", "set_transformer_uncentred", "ridge_uncentred"),
     *("cell_type_centroids", "permuted", "within_slide_mlp"),
 ]
@@ -76,12 +76,16 @@ def certain_half_median(errors: NDArray[np.float64], uncertainty: NDArray[np.flo
     return float(np.median(errors[certain]) / np.median(errors))
 
 
-def place_with_ipar(train: Any, query: Any, seed: int, *, flow: bool = False) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default, or with a flow: fit, predict; coordinates, expected errors, and what was chosen."""
+def place_with_ipar(
+    train: Any, query: Any, seed: int, *, flow: bool = False, alike: bool = False
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The documented default, with a flow or all genes alike: fit, predict; coordinates, expected errors, and choices."""
     import ipar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # reported as a figure instead
+        if alike:
+            embed_alike(train, seed)
         model = ipar.tl.fit_ipalite(train, library_key="slide", flow=flow, random_state=seed, progress=False)
         ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
     verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
@@ -97,12 +101,22 @@ def place_with_ipar(train: Any, query: Any, seed: int, *, flow: bool = False) ->
     return query.obsm["X_ipar"], uncertainty, {"localisability": verdict, "chosen": chosen}
 
 
-def place_with_iga(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default: fit, sample; the mean of the samples, and their spread."""
+def embed_alike(train: Any, seed: int) -> None:
+    """The embedding without weights of the genes, for a fit to find."""
+    import ipar
+    from ipar.training import EncoderRecipe
+
+    ipar.pp.embed(train, "slide", recipe=EncoderRecipe(weigh_genes=False), random_state=seed, progress=False)
+
+
+def place_with_iga(train: Any, query: Any, seed: int, *, alike: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+    """The documented default, or all genes alike: fit, sample; the mean of the samples, and their spread."""
     import ipar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)
+        if alike:
+            embed_alike(train, seed)
         model = ipar.tl.fit_iga(train, library_key="slide", random_state=seed, progress=False)
         ipar.tl.sample_coords(query, model, random_state=seed, progress=False)
     chosen = {
@@ -114,7 +128,14 @@ def place_with_iga(train: Any, query: Any, seed: int) -> tuple[Any, Any, dict[st
     return query.obsm["X_ipar"], query.obs["ipar_uncertainty"].to_numpy(), {"chosen": chosen}
 
 
-PLACE = {"ipar": place_with_ipar, "ipar_flow": partial(place_with_ipar, flow=True), "iga": place_with_iga}
+PLACE = {
+    "ipar": place_with_ipar,
+    "ipar_flow": partial(place_with_ipar, flow=True),
+    "iga": place_with_iga,
+    "ipar_alike": partial(place_with_ipar, alike=True),
+    "ipar_flow_alike": partial(place_with_ipar, flow=True, alike=True),
+    "iga_alike": partial(place_with_iga, alike=True),
+}
 
 
 def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

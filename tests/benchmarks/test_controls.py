@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold
 import controls
 import frames
 import networks
+import run
 from ipar import baselines
 from ipar.metrics import luna_spearman
 
@@ -77,7 +78,7 @@ def test_centroids_need_labels(slides):
 
 
 def test_every_control_has_a_label():
-    assert set(controls.LABELS) == {"ipar", "ipar_flow", "iga", *controls.CONTROLS, *controls.WITH_TRUTH}
+    assert set(controls.LABELS) == {*run.PLACE, *controls.CONTROLS, *controls.WITH_TRUTH}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+import comparisons
 import report
 import run
 
@@ -193,3 +194,15 @@ def test_published_peers_are_shown_where_they_have_been_measured(results, folder
     assert row(page, "ob | yes").split(" | ")[3] == "**+0.175 ± 0.177** (CeLEry)"
     assert "moscot" not in page
     assert "**+0.175 ± 0.177**" in row(page.split("ipar minus control or peer")[1], "CeLEry (peer)")
+
+
+def test_all_genes_count_alike_where_a_row_says_so(monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "ipar.pp.embed", lambda train, key, recipe, **_: given.update(key=key, weigh=recipe.weigh_genes)
+    )
+    run.embed_alike(object(), 0)
+    assert given == {"key": "slide", "weigh": False}
+    assert {
+        name for name, place in run.PLACE.items() if getattr(place, "keywords", {}).get("alike")
+    } == comparisons.ALIKE
