@@ -12,7 +12,8 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
-SPEARMAN_MIN = 0.3
+# liver, whose lobules repeat, comes up to 0.30 on left-out slides; embryos and half brains have 0.46 and more
+SPEARMAN_MIN = 0.35
 RECALL_RATIO_MIN = 2.0
 REPEATED_MIN = 0.4  # a mirrored simulation has 0.7, half brains 0.22 on average and 0.37 at most
 _N_TRUE = 20
@@ -148,7 +149,7 @@ class Localisability:
     """The verdict over all folds.
 
     A tissue counts as localisable if, on average over slides left out, distances in the embedding follow distances in
-    the tissue (Spearman of at least 0.3) and candidates hold at least twice as many true neighbours as chance.
+    the tissue (Spearman of at least 0.35) and candidates hold at least twice as many true neighbours as chance.
     """
 
     folds: tuple[FoldScore, ...]
