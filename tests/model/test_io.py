@@ -269,3 +269,16 @@ def test_the_weight_of_the_set_encoder_is_kept_and_is_one_in_older_models(model)
     assert encoder_from_state(config, arrays).overview_weight == 2.0
     del config["overview_weight"]
     assert encoder_from_state(config, arrays).overview_weight == 1.0
+
+
+def test_weights_of_genes_are_kept_and_one_number_in_older_models(model, query):
+    n_genes = len(model.encoder.genes)
+    weights = np.random.default_rng(0).uniform(0.2, 2.0, n_genes).astype(np.float32)
+    config, arrays = encoder_state(replace(model.encoder, gene_scale=weights))
+    assert np.array_equal(encoder_from_state(config, arrays).gene_scale, weights)
+    del arrays["gene_scale"]
+    assert encoder_from_state(config, arrays).gene_scale is None
+    old = encoder_from_state({**config, "gene_scale": 1.5}, arrays)
+    args = (query.X, query.var_names, pd.Categorical(["d"] * query.n_obs))
+    alike = replace(model.encoder, gene_scale=np.full(n_genes, 1.5, dtype=np.float32))
+    np.testing.assert_allclose(old.transform(*args), alike.transform(*args), atol=1e-5)
