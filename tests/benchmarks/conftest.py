@@ -46,3 +46,20 @@ def slides(adata):
     import tasks
 
     return tasks.split(adata, tasks.TASKS["ob"])
+
+
+@pytest.fixture(scope="session")
+def hasty_recipe():
+    """An encoder of few weights that is hardly trained."""
+    from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
+
+    few = EncoderTraining(n_steps=5, batch_size=32)
+    return EncoderRecipe(
+        n_pcs=6,
+        n_output=8,
+        pca_hidden=(8,),
+        genes_hidden=(8,),
+        pca_training=few,
+        genes_training=few,
+        overview_training=OverviewTraining(n_steps=2, batch_size=1, size=(16, 32)),
+    )

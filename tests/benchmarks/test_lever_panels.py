@@ -11,21 +11,10 @@ import lever_panels
 import lever_spots
 import tasks
 from ipar._expression import Expression
-from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
 from ipar.training._fit_encoder import Slide, fit_encoder
 from lever_layouts import overview_of
 
 GENES = pd.Index([f"g{i}" for i in range(30)])
-FEW = EncoderTraining(n_steps=5, batch_size=32)
-RECIPE = EncoderRecipe(
-    n_pcs=6,
-    n_output=8,
-    pca_hidden=(8,),
-    genes_hidden=(8,),
-    pca_training=FEW,
-    genes_training=FEW,
-    overview_training=OverviewTraining(n_steps=2, batch_size=1, size=(16, 32)),
-)
 
 
 def slide(name, seed):
@@ -36,9 +25,9 @@ def slide(name, seed):
 
 
 @pytest.mark.parametrize("n_slides", [1, 2])
-def test_a_share_is_trained_as_if_it_were_alone(monkeypatch, n_slides):
+def test_a_share_is_trained_as_if_it_were_alone(monkeypatch, hasty_recipe, n_slides):
     known, query = [slide(f"s{i}", i) for i in range(n_slides)], Expression(slide("q", 9).expression, GENES)
-    monkeypatch.setattr(lever_panels, "EncoderRecipe", lambda: RECIPE)
+    monkeypatch.setattr(lever_panels, "EncoderRecipe", lambda: hasty_recipe)
     found = dict(lever_panels.layouts(known, query, 0))
     assert list(found) == [
         "a half dropped",
@@ -48,7 +37,7 @@ def test_a_share_is_trained_as_if_it_were_alone(monkeypatch, n_slides):
     ]
     one = pd.Categorical(np.zeros(80, dtype=np.int8))
     for name, share in (("a half", 0.5), ("a fifth", 0.2)):
-        recipe = replace(RECIPE, n_pcs=30, genes_input_dropout=share)
+        recipe = replace(hasty_recipe, n_pcs=30, genes_input_dropout=share)
         alone = fit_encoder(known, GENES, ["both"], recipe, overview=True, sketch=n_slides > 1)["both"]
         across = alone.views(query.matrix, GENES, one).across
         np.testing.assert_allclose(found[f"{name} dropped"], overview_of(across), atol=1e-4)

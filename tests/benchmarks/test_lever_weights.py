@@ -10,21 +10,10 @@ import lever_spots
 import lever_weights
 import tasks
 from ipar._expression import Expression
-from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
 from ipar.training._fit_encoder import Slide, fit_encoder
 from lever_layouts import overview_of
 
 GENES = pd.Index([f"g{i}" for i in range(30)])
-FEW = EncoderTraining(n_steps=5, batch_size=32)
-RECIPE = EncoderRecipe(
-    n_pcs=6,
-    n_output=8,
-    pca_hidden=(8,),
-    genes_hidden=(8,),
-    pca_training=FEW,
-    genes_training=FEW,
-    overview_training=OverviewTraining(n_steps=2, batch_size=1, size=(16, 32)),
-)
 
 
 def cells(seed):
@@ -34,8 +23,8 @@ def cells(seed):
     return sparse.csr_matrix(values.astype(np.float32)), x
 
 
-def test_only_the_weights_of_genes_differ(monkeypatch):
-    monkeypatch.setattr(lever_weights, "EncoderRecipe", lambda: RECIPE)
+def test_only_the_weights_of_genes_differ(monkeypatch, hasty_recipe):
+    monkeypatch.setattr(lever_weights, "EncoderRecipe", lambda: hasty_recipe)
     known, query = [Slide(*cells(i), f"s{i}") for i in range(2)], Expression(cells(9)[0], GENES)
     found = dict(lever_weights.layouts(known, query, 0))
     assert list(found) == [
@@ -46,7 +35,7 @@ def test_only_the_weights_of_genes_differ(monkeypatch):
     ]
     one = pd.Categorical(np.zeros(80, dtype=np.int8))
     for name, weigh in (("all genes alike", False), ("genes by place", True)):
-        alone = fit_encoder(known, GENES, ["both"], replace(RECIPE, weigh_genes=weigh), overview=True)["both"]
+        alone = fit_encoder(known, GENES, ["both"], replace(hasty_recipe, weigh_genes=weigh), overview=True)["both"]
         np.testing.assert_allclose(found[name], overview_of(alone.views(query.matrix, GENES, one).across), atol=1e-4)
     assert not np.allclose(found["all genes alike"], found["genes by place"], atol=1e-3)
 
