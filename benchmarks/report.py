@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from comparisons import (
-    ALIKE,
+    PLAIN,
     COLUMNS,
     REFERENCES,
     Results,
@@ -32,8 +32,9 @@ Every method places a slide of which it gets the expression only; the slide's co
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
 seeds given (of {seeds}; one run alone has no sd); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
 minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
-Stress-1 and E_geo. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Rows of all genes alike are ipar
-without weights of the genes (`EncoderRecipe(weigh_genes=False)`), as it was before there were any; panels have none. Made with
+Stress-1 and E_geo. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Rows of plain
+components are ipar as it was when it read principal components alone, all genes alike
+(`EncoderRecipe(n_pcs=(30, 100), spatial_share=0, weigh_genes=False)`). Made with
 
 ```bash
 {command}
@@ -80,7 +81,7 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
         seeds = f" ({_seeds(len(runs))})"
         lines.append(f"| {label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
-    missing = [label for m, label in LABELS.items() if m not in by_method and m not in ALIKE]
+    missing = [label for m, label in LABELS.items() if m not in by_method and m not in PLAIN]
     if missing:
         lines += ["", f"Not measured yet: {'; '.join(missing)}."]
     skipped = [f"{label(m)} ({runs[0]['skipped']})" for m, runs in by_method.items() if m not in shown]

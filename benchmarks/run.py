@@ -34,7 +34,7 @@ from report import write_report
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
     *("ipar", "ipar_flow", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "ridge"),
-    *("pca_knn", "pca_umap", "ipar_alike", "ipar_flow_alike", "iga_alike"),
+    *("pca_knn", "pca_umap", "ipar_plain", "ipar_flow_plain", "iga_plain"),
     *("distance_embedding_uncentred", "common_frame_mlp_uncentred", "set_transformer_uncentred", "ridge_uncentred"),
     *("cell_type_centroids", "permuted", "within_slide_mlp"),
 ]
@@ -77,15 +77,15 @@ def certain_half_median(errors: NDArray[np.float64], uncertainty: NDArray[np.flo
 
 
 def place_with_ipar(
-    train: Any, query: Any, seed: int, *, flow: bool = False, alike: bool = False
+    train: Any, query: Any, seed: int, *, flow: bool = False, plain: bool = False
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default, with a flow or all genes alike: fit, predict; coordinates, expected errors, and choices."""
+    """The documented default, with a flow or of plain components: fit, predict; coordinates, expected errors, and choices."""
     import ipar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # reported as a figure instead
-        if alike:
-            embed_alike(train, seed)
+        if plain:
+            embed_plain(train, seed)
         model = ipar.tl.fit_ipalite(train, library_key="slide", flow=flow, random_state=seed, progress=False)
         ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
     verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
@@ -101,22 +101,23 @@ def place_with_ipar(
     return query.obsm["X_ipar"], uncertainty, {"localisability": verdict, "chosen": chosen}
 
 
-def embed_alike(train: Any, seed: int) -> None:
-    """The embedding without weights of the genes, for a fit to find."""
+def embed_plain(train: Any, seed: int) -> None:
+    """The embedding of principal components alone, all genes alike, for a fit to find."""
     import ipar
     from ipar.training import EncoderRecipe
 
-    ipar.pp.embed(train, "slide", recipe=EncoderRecipe(weigh_genes=False), random_state=seed, progress=False)
+    recipe = EncoderRecipe(n_pcs=(30, 100), spatial_share=0.0, weigh_genes=False)
+    ipar.pp.embed(train, "slide", recipe=recipe, random_state=seed, progress=False)
 
 
-def place_with_iga(train: Any, query: Any, seed: int, *, alike: bool = False) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default, or all genes alike: fit, sample; the mean of the samples, and their spread."""
+def place_with_iga(train: Any, query: Any, seed: int, *, plain: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+    """The documented default, or of plain components: fit, sample; the mean of the samples, and their spread."""
     import ipar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)
-        if alike:
-            embed_alike(train, seed)
+        if plain:
+            embed_plain(train, seed)
         model = ipar.tl.fit_iga(train, library_key="slide", random_state=seed, progress=False)
         ipar.tl.sample_coords(query, model, random_state=seed, progress=False)
     chosen = {
@@ -132,9 +133,9 @@ PLACE = {
     "ipar": place_with_ipar,
     "ipar_flow": partial(place_with_ipar, flow=True),
     "iga": place_with_iga,
-    "ipar_alike": partial(place_with_ipar, alike=True),
-    "ipar_flow_alike": partial(place_with_ipar, flow=True, alike=True),
-    "iga_alike": partial(place_with_iga, alike=True),
+    "ipar_plain": partial(place_with_ipar, plain=True),
+    "ipar_flow_plain": partial(place_with_ipar, flow=True, plain=True),
+    "iga_plain": partial(place_with_iga, plain=True),
 }
 
 

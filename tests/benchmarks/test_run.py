@@ -196,13 +196,13 @@ def test_published_peers_are_shown_where_they_have_been_measured(results, folder
     assert "**+0.175 ± 0.177**" in row(page.split("ipar minus control or peer")[1], "CeLEry (peer)")
 
 
-def test_all_genes_count_alike_where_a_row_says_so(monkeypatch):
+def test_components_are_plain_where_a_row_says_so(monkeypatch):
     given = {}
-    monkeypatch.setattr(
-        "ipar.pp.embed", lambda train, key, recipe, **_: given.update(key=key, weigh=recipe.weigh_genes)
-    )
-    run.embed_alike(object(), 0)
-    assert given == {"key": "slide", "weigh": False}
+    monkeypatch.setattr("ipar.pp.embed", lambda train, key, recipe, **_: given.update(key=key, recipe=recipe))
+    run.embed_plain(object(), 0)
+    recipe = given["recipe"]
+    assert given["key"] == "slide"
+    assert (recipe.weigh_genes, recipe.spatial_share) == (False, 0)
     assert {
-        name for name, place in run.PLACE.items() if getattr(place, "keywords", {}).get("alike")
-    } == comparisons.ALIKE
+        name for name, place in run.PLACE.items() if getattr(place, "keywords", {}).get("plain")
+    } == comparisons.PLAIN

@@ -85,7 +85,7 @@ def test_axes_hold_the_weights(slides):
     parts = [
         Slide(sparse.csr_matrix(one + 5), places, str(i)) for i, (one, places) in enumerate(zip(x, coords, strict=True))
     ]
-    weights, loadings = _read_genes(parts, EncoderRecipe(n_pcs=5), 0)
+    weights, loadings = _read_genes(parts, EncoderRecipe(n_pcs=5, spatial_share=0.0), 0)
     np.testing.assert_allclose(weights, gene_weights(x, coords), rtol=1e-3)
     # components of expression by the loadings are those of weighted genes, but for the sign and the scale of each
     found = np.concatenate(x) @ loadings

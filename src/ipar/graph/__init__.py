@@ -1,6 +1,6 @@
 """Candidate search."""
 
-from ipar.graph._autocorrelation import morans_i
+from ipar.graph._autocorrelation import morans_i, spatial_average
 from ipar.graph._averages import averaged_features, neighbor_average
 from ipar.graph._candidates import candidate_mask, cosine_candidates, thinned_candidates
 from ipar.graph._fuzzy import fuzzy_neighbors
@@ -16,5 +16,6 @@ __all__ = [
     "morans_i",
     "neighbor_average",
     "neighbor_distances",
+    "spatial_average",
     "thinned_candidates",
 ]

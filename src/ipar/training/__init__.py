@@ -1,5 +1,6 @@
 """Minisets, losses, training loops and the localisability check; nothing here knows AnnData."""
 
+from ipar.training._axes import component_axes
 from ipar.training._diagnostics import ProbeSet, diagnose, probe_set
 from ipar.training._encoder import EncoderTraining, global_loss, local_loss, train_encoder
 from ipar.training._epochs import Trained
@@ -57,6 +58,7 @@ __all__ = [
     "attention_recall",
     "collate",
     "collate_poses",
+    "component_axes",
     "corrupt",
     "couple",
     "decompose_gap",

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 
 from ipar._steps import input_dropout
 from ipar.geometry import gauge_fix
@@ -19,6 +18,7 @@ from ipar.graph import averaged_features, neighbor_average
 from ipar.model._encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
 from ipar.model._features import centre_by_slide, centred_genes, project
 from ipar.nn import SharedEncoder
+from ipar.training._axes import component_axes
 from ipar.training._encoder import EncoderTraining, train_encoder
 from ipar.training._fit_overview import OverviewTraining, fit_overview, fit_sketch
 from ipar.training._gene_weights import gene_weights
@@ -40,8 +40,11 @@ class EncoderRecipe:
     Attributes
     ----------
     n_pcs
-        Principal components, fitted on the training slides; of several numbers, the one that left-out slides like best:
-        few on two sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
+        Components, fitted on the training slides; of several numbers, the one that left-out slides like best: few on two
+        sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
+    spatial_share
+        Share of them that are axes of largest spatial covariance instead of largest variance, see
+        :func:`~ipar.training.component_axes`.
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
     weigh_genes
@@ -63,7 +66,8 @@ class EncoderRecipe:
         Training of the set encoders, which read what the network on components reads.
     """
 
-    n_pcs: int | tuple[int, ...] = (30, 100)
+    n_pcs: int | tuple[int, ...] = (60, 100)
+    spatial_share: float = 0.5
     pc_power: float = 0.25
     weigh_genes: bool | None = None
     averaging: Averaging = Averaging()
@@ -96,25 +100,6 @@ class Slide:
     name: str
 
 
-def principal_axes(
-    slides: Sequence[NDArray[np.float32]], n_pcs: int, random_state: int, power: float = 0.0
-) -> NDArray[np.float32]:
-    """Axes ``(n_genes, n_pcs)`` of per-slide centred expression, scaled so that components have unit variance overall.
-
-    Every component is first divided by a ``power`` of its standard deviation. Far below 1: whitening would blow up the
-    noise of the last components.
-    """
-    stacked = np.concatenate(slides)
-    n_pcs = min(n_pcs, *(d - 1 for d in stacked.shape))
-    _, _, axes = randomized_svd(stacked, n_pcs, random_state=random_state)
-    loadings = axes.T
-    components = stacked @ loadings
-    divisor = np.maximum(components.std(axis=0), 1e-12) ** power
-    scale = max(float((components / divisor).std()), 1e-12)
-    scaled: NDArray[np.float32] = (loadings / (divisor * scale)).astype(np.float32)
-    return scaled
-
-
 def _read_genes(
     slides: Sequence[Slide], recipe: EncoderRecipe, random_state: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -122,10 +107,15 @@ def _read_genes(
     centred = [slide.expression.toarray() for slide in slides]
     for x in centred:
         x -= x.mean(axis=0)
-    weights = gene_weights(centred, [slide.coords for slide in slides], recipe.weigh_genes)
+    coords = [slide.coords for slide in slides]
+    weights = gene_weights(centred, coords, recipe.weigh_genes)
     for x in centred:
         x *= weights
-    return weights, principal_axes(centred, recipe.sizes[0], random_state, recipe.pc_power) * weights[:, None]
+    share, power = recipe.spatial_share, recipe.pc_power
+    axes = component_axes(
+        centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=random_state
+    )
+    return weights, axes * weights[:, None]
 
 
 def _features(
