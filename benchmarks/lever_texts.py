@@ -11,7 +11,7 @@ E_geo. Made with
 ```
 """
 
-WEIGHTS = """## Genes by how well they tell places apart
+WEIGHTS = """## Genes and axes by how well they tell places apart
 
 Every gene counts alike, or by the root of Moran's I on the training slides and in units of its own spread
 ({{func}}`ipar.training.gene_weights`), in the components, in the network on genes, and in the slide's own components that sharpen
@@ -19,8 +19,12 @@ it. The layout is the overview alone, as it is and sharpened. Of whole transcrip
 351 genes of a panel, where half of the cells of {slide} teaches the other half (seeds {seeds} of the dealing and the
 training). On the sections every mean is better in all five scores, though Hippo5, which five others teach, has slightly worse
 ranks and more E_geo. On the panel, whose genes were chosen because they tell cells apart, the sharpened layout has slightly
-worse ranks and more E_geo: there all genes count alike. The tables below but those of spots and panels were measured before
-genes were weighted.
+worse ranks and more E_geo: there all genes count alike. 
+
+In these rows all components are principal ones. In the last of each kind, half of them are axes of largest spatial covariance
+instead ({{func}}`ipar.training.component_axes`), which with the genes weighted as by default (those of sections by place, those
+of the panel all alike) is what ipar does. The tables below were all measured with principal components alone, and but those of
+spots and panels before genes were weighted.
 """
 
 STEPS_TITLE = """

@@ -1,4 +1,4 @@
-"""Layouts by whether genes count alike or by how well they tell places apart."""
+"""Layouts by what components are made of: genes alike or by how well they tell places apart, and the kind of axes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from ipar.training._fit_encoder import Slide, fit_encoder
 from lever_layouts import Layouts, overview_of
 from lever_panels import scored, taught_and_asked
 
-WAYS = {"all genes alike": False, "genes by place": True}
+_PLAIN: dict[str, Any] = {"n_pcs": (30, 100), "spatial_share": 0.0}
+WAYS: dict[str, dict[str, Any]] = {
+    "all genes alike": {"weigh_genes": False, **_PLAIN},
+    "genes by place": {"weigh_genes": True, **_PLAIN},
+}
 _SHARPENING = Sharpening(own=0.2)
 
 
@@ -31,15 +35,17 @@ def measure(fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...]) ->
     return scored(kind, layouts(known, query, seed), truth, scores)
 
 
-def layouts(known: list[Slide], query: Expression, seed: int) -> Layouts:
-    """The overview and the same sharpened, by neighbours in components of the genes as they count."""
-    sizes = EncoderRecipe().sizes
+def layouts(known: list[Slide], query: Expression, seed: int, ways: dict[str, dict[str, Any]] = WAYS) -> Layouts:
+    """The overview and the same sharpened, by neighbours in components of the genes as they count; ways change recipes."""
     many = sum(slide.expression.shape[0] for slide in known) > FEW_CELLS
-    recipe = replace(EncoderRecipe(), n_pcs=sizes[-1] if many else sizes[0])  # as left-out slides have it mostly
     one: Any = pd.Categorical(np.zeros(query.matrix.shape[0], dtype=np.int8))
-    for name, weigh in WAYS.items():
+    for name, changes in ways.items():
         options: dict[str, Any] = {"overview": True, "sketch": many, "random_state": seed}
-        encoder = fit_encoder(known, query.genes, ["both"], replace(recipe, weigh_genes=weigh), **options)["both"]
+        recipe = replace(EncoderRecipe(), **changes)
+        recipe = replace(
+            recipe, n_pcs=recipe.sizes[-1] if many else recipe.sizes[0]
+        )  # as left-out slides have it mostly
+        encoder = fit_encoder(known, query.genes, ["both"], recipe, **options)["both"]
         h, far, across = encoder.views(query.matrix, query.genes, one)
         layout = overview_of(across)
         yield name, layout

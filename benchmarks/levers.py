@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+import lever_axes
 import lever_panels
 import lever_spots
 import lever_weights
@@ -114,7 +115,10 @@ def page(
     lines = [INTRO.format(command=command)]
     if any(group == "weights" for _, group, _ in results):
         named = {"slide": lever_spots.SLIDE.test, "seeds": ", ".join(map(str, lever_spots.SEEDS))}
-        lines += [WEIGHTS.format(folds=", ".join(map(_spelled, FLOW_FOLDS)), **named), *table(results, ("weights",))]
+        lines += [
+            WEIGHTS.format(folds=", ".join(map(_spelled, FLOW_FOLDS)), **named),
+            *table(results, ("weights", "axes")),
+        ]
     lines += [STEPS_TITLE.format(seeds=", ".join(map(str, options.seeds)), folds=folds), *table(results, STEP_GROUPS)]
     lines += [ADAPTATION, TRAINING.format(folds=once), *table(results, TRAINED)]
     lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, ("sketch",))]
@@ -186,7 +190,7 @@ def main() -> None:
             results[fold, group, seed] = kept(path, make)
     where = options.out, options.data
     results |= spots(*where)
-    for module, folds in ((lever_panels, PANEL_FOLDS), (lever_weights, FLOW_FOLDS)):
+    for module, folds in ((lever_panels, PANEL_FOLDS), (lever_weights, FLOW_FOLDS), (lever_axes, FLOW_FOLDS)):
         results |= dealt(module, folds, *where)
     neighbors = {
         slide: kept(

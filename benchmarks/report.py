@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from comparisons import (
-    PLAIN,
     COLUMNS,
+    PLAIN,
     REFERENCES,
     Results,
     aims,

@@ -82,7 +82,7 @@ def test_first_spatial_components_have_territories_where_principal_ones_have_non
     x, coords = section(9)
     structure = morans_i(x @ axes, coords)
     assert structure[:2].max() < 0.2
-    assert structure[2:].min() > 0.5
+    assert structure[2:].min() > 0.3
 
 
 def test_an_unseen_slide_has_truer_neighbours_along_spatial_axes(slides):
@@ -128,7 +128,9 @@ def test_an_encoder_reads_both_kinds():
         parts.append(Slide(sparse.csr_matrix(x - x.min()), coords, str(seed)))
     few = EncoderRecipe(n_pcs=6, n_output=4, pca_hidden=(4,))
     encoder = fit_encoder(parts, np.arange(N_GENES).astype(str), ["pca"], few)["pca"]
-    plain = fit_encoder(parts, np.arange(N_GENES).astype(str), ["pca"], EncoderRecipe(n_pcs=3, spatial_share=0.0))["pca"]
+    plain = fit_encoder(parts, np.arange(N_GENES).astype(str), ["pca"], EncoderRecipe(n_pcs=3, spatial_share=0.0))[
+        "pca"
+    ]
     assert encoder.loadings.shape == (N_GENES, 6)
     assert subspace_angles(encoder.loadings[:, :3], plain.loadings).max() < 1e-2
     assert subspace_angles(encoder.loadings[:, 3:], plain.loadings).max() > 0.3

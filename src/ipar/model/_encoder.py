@@ -99,7 +99,8 @@ class GeometryEncoder:
     genes
         Genes that it knows, in the order of its inputs.
     loadings
-        Principal axes of the training slides, ``(n_genes, n_pcs)``, scaled to components of unit variance overall.
+        Axes of the training slides, ``(n_genes, n_pcs)``, principal ones and beside them those of largest spatial covariance,
+        the components of either kind scaled to unit variance overall.
     averaging
         Neighbours that a cell is read together with.
     gene_scale

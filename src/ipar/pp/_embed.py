@@ -82,9 +82,10 @@ def embed(
     model
         A fitted model whose encoder is used.
     inputs
-        What the encoder reads: ``"pca"`` (principal components, and their average over the 20 cells of the slide that
-        are most like it), ``"genes"``, or ``"both"``. By default both, unless left-out slides are clearly better placed
-        by one of them; they also say whether 30 or 100 components are read (another choice: ``recipe.n_pcs``).
+        What the encoder reads: ``"pca"`` (components along principal axes and along those of largest spatial covariance, and
+        their average over the 20 cells of the slide that are most like it), ``"genes"``, or ``"both"``. By default both,
+        unless left-out slides are clearly better placed by one of them; they also say whether 60 or 100 components are read
+        (another choice: ``recipe.n_pcs``).
     recipe
         Shapes and training of the networks.
     n_folds

@@ -10,7 +10,9 @@ from sklearn.utils.extmath import randomized_svd
 
 from ipar.graph import spatial_average
 
-_SUBSPACE = 500  # principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more
+_SUBSPACE = (
+    500  # principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more
+)
 _NEGLIGIBLE = 1e-4  # of the largest singular value
 
 

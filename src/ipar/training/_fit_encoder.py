@@ -112,9 +112,7 @@ def _read_genes(
     for x in centred:
         x *= weights
     share, power = recipe.spatial_share, recipe.pc_power
-    axes = component_axes(
-        centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=random_state
-    )
+    axes = component_axes(centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=random_state)
     return weights, axes * weights[:, None]
 
 
