@@ -99,7 +99,11 @@ OUTRO = """
 While ipar was developed, the following was tried on folds like these or on embryo slides. It did not help on average, or paid
 more in one score, or in time, than it brought in another; no run of it is kept here:
 
-- encoder: Moran's I itself to the power of a quarter or three quarters as the weight of a gene (where two sections teach Hippo8,
+- encoder: axes of largest spatial covariance alone (sharpened; where two sections teach Hippo4, Hippo7 and Hippo8, and where
+  five teach Hippo1 and Hippo4, ranks in the mean as with principal ones alone; on the latter worse by .01 than with both);
+  beside the principal components of weighted genes those of genes that all count alike (two teach:
+  ranks worse by .003; five teach Hippo1, Hippo4, Hippo5 and Hippo8: equal in the mean, between .012 better and .008 worse);
+  Moran's I itself to the power of a quarter or three quarters as the weight of a gene (where two sections teach Hippo8,
   sharpened, ranks worse by .008 and .008 than with its root); whatever input left-out slides like best (on three sections that two others teach they prefer components alone, by
   .002 to .023 of their score, while components and genes place the section better by .013 in ranks of distances and 6 % in
   E_geo in the mean, with 2 % fewer neighbours; another input than both must now lead by .05);
@@ -149,7 +153,9 @@ more in one score, or in time, than it brought in another; no run of it is kept 
 - uncertainty, where five sections teach Hippo1: how far the encoder's parts disagree about a cell's place, as one more sign
   (its rank correlation with the error is .20 by itself, nothing beside the other signs); trees, boosted or random, instead of
   the kernel ridge regression (ranks of errors by .01 to .04 worse over the sections left out);
-- edges of the sharpening: mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
+- edges of the sharpening: components of the training slides' axes instead of the slide's own (over seven sections ranks differ by
+  .004 or less, and by nothing in the mean; some 2 % more neighbours where two sections teach, as many where five do);
+  mutual neighbours, or all that share neighbours, instead of UMAP's weights (fewer or worse ranks of
   distances); weights lowered where the layout has the cells far apart (fewer true neighbours);
 - its course: a hold that loosens from step to step, or a second sharpening from the result of the first (in between firm
   and loose, no better than either); a push of 30 and more (neighbours are spread again).
