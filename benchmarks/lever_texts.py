@@ -19,7 +19,7 @@ it. The layout is the overview alone, as it is and sharpened. Of whole transcrip
 351 genes of a panel, where half of the cells of {slide} teaches the other half (seeds {seeds} of the dealing and the
 training). On the sections every mean is better in all five scores, though Hippo5, which five others teach, has slightly worse
 ranks and more E_geo. On the panel, whose genes were chosen because they tell cells apart, the sharpened layout has slightly
-worse ranks and more E_geo: there all genes count alike. 
+worse ranks and more E_geo: there all genes count alike.
 
 In these rows all components are principal ones. In the last of each kind, half of them are axes of largest spatial covariance
 instead ({{func}}`ipar.training.component_axes`), which with the genes weighted as by default (those of sections by place, those
