@@ -24,8 +24,8 @@ worse ranks and more E_geo: there all genes count alike.
 In these rows all components are principal ones. In the last of each kind, half of them are axes of largest spatial covariance
 instead ({{func}}`ipar.training.component_axes`), which with the genes weighted as by default (those of sections by place, those
 of the panel all alike) is what ipar does. Where two sections teach, ranks and the Procrustes fit stay as they were; else every
-score is better or, contacts where five teach, equal. The tables below were all measured with principal components alone, and but those of
-spots and panels before genes were weighted.
+score is better or, contacts where five teach, equal. The tables below were all measured with principal components alone, and
+but those of spots and panels before genes were weighted.
 """
 
 STEPS_TITLE = """

@@ -28,11 +28,13 @@ WAYS: dict[str, dict[str, Any]] = {
 _SHARPENING = Sharpening(own=0.2)
 
 
-def measure(fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...]) -> dict[str, Any]:
+def measure(
+    fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...], ways: dict[str, dict[str, Any]] = WAYS
+) -> dict[str, Any]:
     """Scores of every layout of a fold of sections, or of half of the slide that taught and placed cells are dealt from."""
     known, query, truth = taught_and_asked(fold, seed, data)
     kind = "half of an embryo" if fold == lever_spots.SLIDE else f"{len(known)} sections teach"
-    return scored(kind, layouts(known, query, seed), truth, scores)
+    return scored(kind, layouts(known, query, seed, ways), truth, scores)
 
 
 def layouts(known: list[Slide], query: Expression, seed: int, ways: dict[str, dict[str, Any]] = WAYS) -> Layouts:
@@ -42,9 +44,8 @@ def layouts(known: list[Slide], query: Expression, seed: int, ways: dict[str, di
     for name, changes in ways.items():
         options: dict[str, Any] = {"overview": True, "sketch": many, "random_state": seed}
         recipe = replace(EncoderRecipe(), **changes)
-        recipe = replace(
-            recipe, n_pcs=recipe.sizes[-1] if many else recipe.sizes[0]
-        )  # as left-out slides have it mostly
+        n_pcs = recipe.sizes[-1] if many else recipe.sizes[0]  # as left-out slides have it mostly
+        recipe = replace(recipe, n_pcs=n_pcs)
         encoder = fit_encoder(known, query.genes, ["both"], recipe, **options)["both"]
         h, far, across = encoder.views(query.matrix, query.genes, one)
         layout = overview_of(across)
