@@ -134,10 +134,10 @@ CONTROLS: dict[str, Control] = {
 WITH_TRUTH: dict[str, WithTruth] = {"permuted": permuted, "within_slide_mlp": within_slide_mlp}
 LABELS = {
     "ipar": "**ipar**",
-    "ipar_flow": "ipar with a flow (`flow=True`)",
+    "ipar_no_flow": "ipar without its flow (`flow=False`)",
     "iga": "ipar, IGA: mean of 20 samples, sharpened",
     "ipar_plain": "ipar, plain components",
-    "ipar_flow_plain": "ipar with a flow, plain components",
+    "ipar_no_flow_plain": "ipar without its flow, plain components",
     "iga_plain": "IGA, plain components",
     "permuted": "permuted coordinates",
     "pca_umap": "PCA + UMAP, no spatial data",

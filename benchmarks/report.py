@@ -100,11 +100,13 @@ def _verdict(verdicts: list[dict[str, float]]) -> str:
     spearman, permuted, recall = (
         np.mean([v[key] for v in verdicts]) for key in ("distance_spearman", "permutation_spearman", "recall_ratio")
     )
+    shares = [v["explained"] for v in verdicts if "explained" in v]  # earlier runs have none
+    explained = f"{np.mean(shares):.0%} of positions explained, " if shares else ""
     word = {0: "**not localisable**", len(verdicts): "localisable"}.get(
         yes, f"localisable in {yes} of {len(verdicts)} seeds"
     )
     return (
-        f"ipar's verdict before training: {word} (training slides left out: distance Spearman {spearman:.2f}, permuted "
+        f"ipar's verdict before training: {word} (training slides left out: {explained}distance Spearman {spearman:.2f}, permuted "
         f"{permuted:.2f}; candidate recall {recall:.1f} × chance)."
     )
 

@@ -57,6 +57,7 @@ SMALL = {
     "n_minisets": 8,
     "miniset_size": (48, 80),
     "max_epochs": 2,
+    "flow": False,  # a second training, which tests of its own have
     "progress": False,
 }
 

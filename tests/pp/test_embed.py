@@ -197,9 +197,10 @@ def test_localisable_tissue(fitted):
     assert verdict["localisable"] is True
     assert verdict["distance_spearman"] > 0.5 > 0.1 > verdict["permutation_spearman"]
     assert verdict["recall_ratio"] > 2.5
+    assert verdict["explained"] > 0.5
     folds = verdict["folds"]
     assert folds["slide"].tolist() == ["a", "b", "c"]
-    for name in ("recall", "recall_chance", "recall_ratio", "distance_spearman", "permutation_spearman"):
+    for name in ("recall", "recall_chance", "recall_ratio", "distance_spearman", "permutation_spearman", "explained"):
         assert verdict[name] == pytest.approx(folds[name].mean())
 
 
@@ -222,9 +223,10 @@ def test_tissue_without_geometry_is_refused_with_the_figures(make_slides, settin
     (warning,) = [one for one in caught if one.category is LocalisabilityWarning]
     assert warning.filename == __file__
     for figure in (
+        f"explains {verdict['explained']:.0%} of the variance of true positions (25% is needed)",
         f"correlate with distances in the tissue at {verdict['distance_spearman']:.2f}",
-        f"permuted: {verdict['permutation_spearman']:.2f}; 0.35 is needed",
-        f"{verdict['recall_ratio']:.1f} times as many true neighbours as chance (2 is needed)",
+        f"permuted: {verdict['permutation_spearman']:.2f}; 0.25 is needed",
+        f"{verdict['recall_ratio']:.1f} times as many true neighbours as chance (1.5 is needed)",
     ):
         assert figure in str(warning.message)
 

@@ -14,6 +14,7 @@ from scipy.spatial import procrustes
 import ipar
 from ipar._expression import get_expression
 from ipar.graph import cosine_candidates
+from ipar.model import Sharpening
 from ipar.nn import dense_gate, graph_of, noise_poses
 from ipar.tl import _fit as module
 from ipar.tl._flow import PLAN
@@ -57,12 +58,29 @@ def test_a_saved_model_keeps_its_flow(query, with_flow, tmp_path):
 
 
 def test_the_flow_of_a_model_can_be_sampled(query, with_flow):
-    ipar.tl.sample_coords(query, with_flow.flow, n_samples=3, n_steps=2, progress=False)
+    options = {"n_samples": 3, "n_steps": 2, "sharpen": False, "progress": False}
+    alone = ipar.tl.sample_coords(query, with_flow.flow, copy=True, **options)
+    ipar.tl.sample_coords(query, with_flow, **options)
     assert query.obsm["X_ipar_samples"].shape == (query.n_obs, 6)
+    assert np.array_equal(query.obsm["X_ipar_samples"], alone.obsm["X_ipar_samples"])
+
+
+def test_samples_of_a_model_with_a_flow_know_what_the_model_knows(query, model, with_flow):
+    record = with_flow.record | {"localisability": model.record["localisability"] | {"localisable": False}}
+    options = {"n_samples": 2, "n_steps": 2, "progress": False}
+    with pytest.warns(ipar.pp.LocalisabilityWarning):
+        ipar.tl.sample_coords(query, replace(with_flow, record=record, sharpening=Sharpening()), **options)
+    assert query.uns["ipar"]["prediction"]["sharpened"]
+    ipar.tl.sample_coords(query, replace(with_flow, sharpening=None), **options)
+    assert not query.uns["ipar"]["prediction"]["sharpened"]
+
+
+def test_a_fit_has_a_flow_unless_told_otherwise():
+    assert inspect.signature(ipar.tl.fit_ipalite).parameters["flow"].default is True
 
 
 def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
-    with pytest.raises(ValueError, match=r"no flow: fit it with ipar\.tl\.fit_ipalite\(adata, \.\.\., flow=True\)"):
+    with pytest.raises(ValueError, match=r"no flow, it was fitted with flow=False"):
         placed(query, model, flow_weight=0.5)
     assert "flow_weight" not in placed(query, model, flow_weight=0.0).uns["ipar"]["prediction"]
     with pytest.raises(ValueError, match="flow_weight must lie between 0 and 1, found 2"):
@@ -80,7 +98,7 @@ def test_fit_trains_a_flow_and_chooses_by_one_that_has_not_seen_the_slide(genera
     monkeypatch.setattr(module, "choose_finish", choose_finish)
     monkeypatch.setattr("ipar.tl._flow.fit_flow", briefly(settings))
     train = generated.train.copy()
-    model = ipar.tl.fit_ipalite(train, "slide", flow=True, **settings.fit | {"max_epochs": 1, "refit": True})
+    model = ipar.tl.fit_ipalite(train, "slide", **settings.fit | {"flow": True, "max_epochs": 1, "refit": True})
     assert found["flow_weight"] == model.flow_weight == 0.5
     assert found["global_weight"] == model.global_weight == 0.5
     seen = model.flow_mean(found["h"], 0)
@@ -109,7 +127,7 @@ def test_an_interrupted_flow_is_left_out(generated, settings, monkeypatch, caplo
 
     monkeypatch.setattr(module, "fitted_flow", interrupted)
     with caplog.at_level("WARNING", logger="ipar"):
-        model = ipar.tl.fit_ipalite(generated.train.copy(), "slide", flow=True, **settings.fit | {"max_epochs": 1})
+        model = ipar.tl.fit_ipalite(generated.train.copy(), "slide", **settings.fit | {"flow": True, "max_epochs": 1})
     assert model.flow is None
     assert "the model is without one" in caplog.text
 

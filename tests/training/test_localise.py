@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import rankdata, spearmanr
 from sklearn.cluster import KMeans
 
+from ipar.metrics import procrustes_error
 from ipar.training import FoldScore, Localisability, _localise, score_fold
 from ipar.training._localise import repeated_message, score_of, share_in_two_places
 
@@ -62,6 +63,28 @@ def test_truth_scores_best_and_noise_at_chance():
     for score in (truth, blurred, noise):
         assert 0 <= score.permutation_spearman < 0.1
     assert abs(noise.distance_spearman) < 0.1
+    assert truth.explained == pytest.approx(1, abs=1e-6)
+    assert truth.explained > blurred.explained > 0.4 > 0.05 > noise.explained
+
+
+def test_the_variance_explained_is_that_of_the_principal_layout_of_what_was_taught_distances():
+    coords = layout(300)
+    h = lifted(coords, 0.8)
+    centred = h - h.mean(0)
+    vectors = np.linalg.svd(centred, full_matrices=False)[2]
+    rmse = procrustes_error(coords, centred @ vectors[:2].T).rmse
+    assert score_fold("one", h, coords).explained == pytest.approx(1 - rmse**2, abs=1e-6)
+    noise = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+    both = np.c_[h, 10 * noise]
+    assert score_fold("one", both, coords, far=h).explained == pytest.approx(1 - rmse**2, abs=1e-6)
+    assert score_fold("one", both, coords).explained < 0.1
+
+
+def test_as_many_dimensions_as_the_tissue_has():
+    solid = np.random.default_rng(0).uniform(size=(200, 3)).astype(np.float32)
+    assert score_fold("one", np.c_[solid, np.zeros((200, 2), np.float32)], solid).explained == pytest.approx(
+        1, abs=1e-6
+    )
 
 
 def test_frames_and_order_do_not_matter():
@@ -110,23 +133,25 @@ def test_ranks_in_another_order_are_those_of_the_distances_in_that_order():
     assert found > 0.2 > max(map(abs, shuffled))
 
 
-def fold(spearman, ratio, slide="one"):
-    return FoldScore(slide, 0.1 * ratio, 0.1, spearman, 0.02)
+def fold(spearman, ratio, slide="one", explained=0.5):
+    return FoldScore(slide, 0.1 * ratio, 0.1, spearman, 0.02, explained=explained)
 
 
 @pytest.mark.parametrize(
     ("folds", "verdict"),
     [
         ([fold(0.5, 4.0)], True),
-        ([fold(0.351, 2.001)], True),
-        ([fold(0.34, 4.0)], False),
-        ([fold(0.9, 1.9)], False),
+        ([fold(0.251, 1.501, explained=0.251)], True),
+        ([fold(0.24, 4.0)], False),
+        ([fold(0.5, 4.0, explained=0.24)], False),
+        ([fold(0.5, 4.0, explained=0.1), fold(0.5, 4.0, explained=0.5)], True),
+        ([fold(0.9, 1.49)], False),
         ([fold(0.3, 5.0), fold(0.5, 3.0)], True),
-        ([fold(0.05, 5.0), fold(0.5, 5.0)], False),
+        ([fold(-0.05, 5.0), fold(0.5, 5.0)], False),
         ([fold(float("nan"), 5.0)], False),
     ],
 )
-def test_verdict_needs_both_figures_on_average(folds, verdict):
+def test_verdict_needs_all_figures_on_average(folds, verdict):
     assert Localisability(tuple(folds)).localisable is verdict
 
 
@@ -144,6 +169,7 @@ def test_table_and_means():
             "distance_spearman": 0.4,
             "permutation_spearman": 0.02,
             "two_places": 0.0,
+            "explained": 0.5,
         }
     )
     assert set(found.to_dict()) <= {"localisable", "repeated", *table.columns}
@@ -151,7 +177,15 @@ def test_table_and_means():
 
 def test_message_has_figures_and_thresholds():
     message = Localisability((fold(0.123, 1.44),)).message()
-    for part in ("at 0.12", "permuted: 0.02", "0.35 is needed", "1.4 times", "2 is needed"):
+    for part in (
+        "at 0.12",
+        "permuted: 0.02",
+        "0.25 is needed",
+        "explains 50%",
+        "25% is needed",
+        "1.4 times",
+        "1.5 is needed",
+    ):
         assert part in message
 
 

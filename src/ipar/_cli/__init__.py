@@ -81,6 +81,7 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument(
         "--config", choices=["v1", "v2", "d7", "ipar2d"], default="v1", help="member of the family (default: v1)"
     )
+    fit.add_argument("--no-flow", action="store_true", help="train the network alone: less accurate, in half the time")
     _add_common(fit)
     fit.set_defaults(run=_lazy("_files", "run_fit"))
 

@@ -49,14 +49,14 @@ def run_demo(options: argparse.Namespace) -> None:
         columns[name] = ipar.metrics.evaluate(truth, coords)
         print(_row(name, columns[name]), flush=True)
 
-    print("\nTraining", flush=True)
+    print("\nTraining (no flow beside the network, which would take as long again)", flush=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # said in full below
         ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
     verdict = train.uns["ipar"]["localisability"]
     print(
         f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "
-        f"(leaving one training slide out: distance Spearman {verdict['distance_spearman']:.2f}, "
+        f"(leaving one training slide out: {verdict['explained']:.0%} of positions explained; distance Spearman {verdict['distance_spearman']:.2f}, "
         f"permuted {verdict['permutation_spearman']:.2f}; candidate recall {verdict['recall_ratio']:.1f} x chance)"
     )
     if not verdict["localisable"]:
@@ -65,7 +65,7 @@ def run_demo(options: argparse.Namespace) -> None:
         print("\nRefused: coordinates predicted for this tissue would mean nothing; no model was trained.")
         print(f"{time.monotonic() - start:.0f} s in all; {output}/localisability.png shows the figures.")
         return
-    model = ipar.tl.fit_ipalite(train, "slide", random_state=options.seed, progress=not options.quiet)
+    model = ipar.tl.fit_ipalite(train, "slide", flow=False, random_state=options.seed, progress=not options.quiet)
     ipar.tl.predict_coords(test, model, random_state=options.seed, progress=not options.quiet)
     columns = {"ipar": ipar.metrics.evaluate(truth, test.obsm["X_ipar"])} | columns
     print(f"\nThe unseen slide, ipar beside the controls\n{_head()}")

@@ -56,6 +56,7 @@ def run_fit(options: argparse.Namespace) -> None:
         spatial_key=options.spatial_key,
         n_neighbors=options.n_neighbors,
         inputs=options.inputs,
+        flow=not options.no_flow,
         layer=options.layer,
         random_state=options.seed,
         device=options.device,
@@ -64,8 +65,8 @@ def run_fit(options: argparse.Namespace) -> None:
     model.save(options.model)
     verdict = adata.uns["ipar"]["localisability"]
     print(
-        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on left-out slides: distance Spearman "
-        f"{verdict['distance_spearman']:.2f}, candidate recall {verdict['recall_ratio']:.1f} x chance)"
+        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on left-out slides: {verdict['explained']:.0%} of positions explained, "
+        f"distance Spearman {verdict['distance_spearman']:.2f}, candidate recall {verdict['recall_ratio']:.1f} x chance)"
     )
     print(f"model: {options.model}")
 

@@ -89,7 +89,8 @@ def _new_axes(n_folds: int) -> list[Axes]:
 def _verdict(record: dict[str, Any], good: bool) -> str:
     verdict = "Localisable" if good else "Not localisable: coordinates would mean nothing"
     recall, spearman = float(record["recall_ratio"]), float(record["distance_spearman"])
-    return f"{verdict}\ncandidate recall {recall:.1f}× chance, distance correlation {spearman:.2f}"
+    explained = f"{float(record['explained']):.0%} of positions explained, " if "explained" in record else ""
+    return f"{verdict}\n{explained}candidate recall {recall:.1f}× chance, distance correlation {spearman:.2f}"
 
 
 def _draw_folds(ax: Axes, measured: NDArray[np.float64], control: NDArray[np.float64], name: str, color: str) -> None:

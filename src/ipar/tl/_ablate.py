@@ -91,6 +91,7 @@ def ablate_terms(
                 working,
                 library_key,
                 config=one,
+                flow=False,  # energies of the network alone are compared
                 training=training,
                 n_minisets=n_minisets,
                 miniset_size=miniset_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, UNCERTAINTY, get
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
-from ipar.model import IGA
+from ipar.model import IGA, IPALite
 from ipar.model._iga import Point
 from ipar.tl._stored import stored_model, warn_unlocalisable
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def sample_coords(
     adata: AnnData,
-    model: IGA | None = None,
+    model: IGA | IPALite | None = None,
     *,
     n_samples: int = 20,
     n_steps: int = 50,
@@ -47,7 +48,7 @@ def sample_coords(
     adata
         Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
     model
-        From :func:`fit_iga`; the one that was fitted on this very AnnData, if None.
+        From :func:`fit_iga`, or from :func:`fit_ipalite` with its flow; the one that was fitted on this very AnnData, if None.
     n_samples
         Layouts a slide. 20 give uncertainties with a relative error of a sixth.
     n_steps
@@ -98,7 +99,7 @@ def sample_coords(
     Raises
     ------
     TypeError
-        If the model is an :class:`~ipar.IPALite`, which has one answer only.
+        If the model is an :class:`~ipar.IPALite` that was fitted without a flow, and has one answer only.
     ValueError
         If no model is given or stored, genes do not match, a slide has fewer than five cells, or a setting is not possible.
 
@@ -113,13 +114,11 @@ def sample_coords(
         msg = f"point must be one of {get_args(Point)}, found {point!r}."
         raise ValueError(msg)
     if model is None:
-        stored, library_key = stored_model(adata, library_key)
+        found, library_key = stored_model(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     else:
-        stored = model
-    if not isinstance(stored, IGA):
-        msg = "An IPALite model has one answer and no samples: use ipar.tl.predict_coords, or fit with ipar.tl.fit_iga."
-        raise TypeError(msg)
+        found = model
+    stored = _generative(found)
     expression = get_expression(adata, layer=layer)
     warn_empty_cells(expression)
     slides = get_slides(adata, library_key)
@@ -163,3 +162,17 @@ def sample_coords(
         "localisable": bool(stored.record.get("localisability", {}).get("localisable", True)),
     } | ({"library_key": library_key} if library_key else {})
     return adata if copy else None
+
+
+def _generative(model: IGA | IPALite) -> IGA:
+    """The model that samples are drawn from; what IPA-Lite knows of the tissue and of sharpening holds for its flow too."""
+    if isinstance(model, IGA):
+        return model
+    if model.flow is None:
+        msg = (
+            "An IPALite model without a flow has one answer and no samples: use ipar.tl.predict_coords, or fit one with "
+            "ipar.tl.fit_ipalite(adata, ..., flow=True) or ipar.tl.fit_iga."
+        )
+        raise TypeError(msg)
+    verdict = {"localisability": model.record.get("localisability", {})}
+    return replace(model.flow, sharpening=model.sharpening, record=model.flow.record | verdict)

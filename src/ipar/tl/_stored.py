@@ -55,9 +55,11 @@ def warn_unlocalisable(record: dict[str, Any]) -> None:
     """Warn if a model's record says that its tissue cannot be localised, or looks mirrored or repeated."""
     verdict = record.get("localisability", {})
     if not verdict.get("localisable", True):
+        known = verdict.get("explained")  # of models of this version on
+        explained = "" if known is None else f"the embedding explains {known:.0%} of the variance of positions, "
         warnings.warn(
-            "The model was trained on a tissue that cannot be localised from expression (leaving one slide out, distances "
-            f"correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
+            f"The model was trained on a tissue that cannot be localised from expression (leaving one slide out, {explained}"
+            f"distances correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
             "many true neighbours as chance): these coordinates mean nothing.",
             LocalisabilityWarning,
             stacklevel=3,

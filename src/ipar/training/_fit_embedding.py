@@ -215,7 +215,8 @@ def _one_slide(slide: Slide) -> pd.Categorical[Any]:
 
 
 def _score(encoder: GeometryEncoder, slide: Slide, genes: pd.Index, random_state: int) -> FoldScore:
-    return score_fold(slide.name, embed_slide(encoder, slide, genes), slide.coords, random_state=random_state)
+    h = embed_slide(encoder, slide, genes)
+    return score_fold(slide.name, h, slide.coords, far=h[:, encoder.global_columns], random_state=random_state)
 
 
 def _cross_fit(
