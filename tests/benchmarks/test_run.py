@@ -112,7 +112,10 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
     assert "**0.875 ± 0.177**" in row(page, "**ipar**")
     assert "**0.900 ± 0.000**" in row(page, "PCA + kNN")
     assert "**" not in row(page, "within-slide")
-    assert "0.41" in page
+    assert (
+        "before training: localisable (training slides left out: distance Spearman 0.41, permuted 0.01; candidate"
+        in page
+    )
     assert "Not applicable: cell-type centroids (the slides have no cell-type labels)" in page
     assert json.loads((tmp_path / "results.json").read_text())["ob"]["pca_knn"][0]["seconds"] == 1.0
     assert "The same of IGA" not in page
@@ -145,6 +148,16 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     del results["ob"]["within_slide_mlp"]
     report.write_report(results, make_options(folder, tmp_path))
     assert row((tmp_path / "page.md").read_text(), "ob | no").endswith(" | – |")
+
+
+def test_the_page_tells_what_the_verdict_is_made_of(results, folder, tmp_path):
+    for run_, localisable, explained in zip(results["ob"]["ipar"], (0.0, 1.0), (0.1, 0.3), strict=True):
+        run_["localisability"] = VERDICT | {"localisable": localisable, "explained": explained}
+    report.write_report(results, make_options(folder, tmp_path))
+    expected = (
+        "localisable in 1 of 2 seeds (training slides left out: 20% of positions explained, distance Spearman 0.41"
+    )
+    assert expected in (tmp_path / "page.md").read_text()
 
 
 def test_the_page_says_where_ipar_is_short_of_its_aims(results, folder, tmp_path):
