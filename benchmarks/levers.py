@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 import lever_axes
 import lever_panels
+import lever_shares
 import lever_spots
 import lever_weights
 import own_neighbors
@@ -31,7 +32,7 @@ from lever_adaptation import layouts_of_adaptation
 from lever_flow import layouts_of_flow
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_sketches, layouts_of_steps
 from lever_networks import layouts_of_networks
-from lever_texts import ADAPTATION, FLOW, INTRO, OUTRO, PANELS, SKETCH, SPOTS, STEPS_TITLE, TRAINING, WEIGHTS
+from lever_texts import ADAPTATION, FLOW, INTRO, OUTRO, PANELS, SHARES, SKETCH, SPOTS, STEPS_TITLE, TRAINING, WEIGHTS
 from lever_training import layouts_of_minisets, layouts_of_transfer
 
 FOLDS = {
@@ -82,10 +83,12 @@ def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
     return scores
 
 
-def dealt(module: Any, folds: Sequence[str], out: Path, data: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+def dealt(
+    module: Any, folds: Sequence[str], out: Path, data: Path, seeds: Sequence[int] = lever_spots.SEEDS
+) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Scores of the layouts of a module, of folds of sections and of halves of a slide of single cells."""
     group = module.__name__.removeprefix("lever_")
-    runs = [(lever_spots.SLIDE, seed) for seed in lever_spots.SEEDS] + [(FOLDS[name], 0) for name in folds]
+    runs = [(lever_spots.SLIDE, seed) for seed in seeds] + [(FOLDS[name], 0) for name in folds]
     return {
         (fold.name, group, seed): kept(
             out / fold.name / f"{group}-{seed}.json",
@@ -123,6 +126,9 @@ def page(
     lines += [ADAPTATION, TRAINING.format(folds=once), *table(results, TRAINED)]
     lines += [SKETCH.format(folds=", ".join(map(_spelled, FOLDS))), *table(results, ("sketch",))]
     lines += [FLOW.format(folds=", ".join(map(_spelled, FLOW_FOLDS))), *table(results, ("flow",))]
+    if any(group == "shares" for _, group, _ in results):
+        named = {"slide": lever_spots.SLIDE.test, "folds": ", ".join(map(_spelled, lever_shares.FOLDS))}
+        lines += [SHARES.format(**named), *table(results, ("shares",))]
     if any(group == "spots" for _, group, _ in results):
         lines += [SPOTS.format(slide=lever_spots.SLIDE.test, seeds=", ".join(map(str, lever_spots.SEEDS)))]
         lines += table(results, ("spots",))
@@ -192,6 +198,7 @@ def main() -> None:
     results |= spots(*where)
     for module, folds in ((lever_panels, PANEL_FOLDS), (lever_weights, FLOW_FOLDS), (lever_axes, FLOW_FOLDS)):
         results |= dealt(module, folds, *where)
+    results |= dealt(lever_shares, lever_shares.FOLDS, *where, seeds=(0,))
     neighbors = {
         slide: kept(
             options.out / slide / "neighbors.json", lambda slide=slide: own_neighbors.measure(slide, options.data)

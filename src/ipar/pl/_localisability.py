@@ -34,7 +34,7 @@ def localisability(
     One row a slide that was left out while the others were trained on. Left: the share of its true neighbours found among
     the candidates (filled) against chance (hollow). Right: the rank correlation of predicted and true distances against
     permuted ones. Long bars are good; bars of no length are tissue that cannot be localised. The title gives the
-    verdict.
+    verdict, and how much of the variance of true positions the embedding explains.
 
     Parameters
     ----------
