@@ -80,6 +80,12 @@ def test_the_variance_explained_is_that_of_the_principal_layout_of_what_was_taug
     assert score_fold("one", both, coords).explained < 0.1
 
 
+def test_an_embedding_that_tells_nothing_apart_explains_nothing():
+    coords = layout(100)
+    with np.errstate(invalid="ignore"):
+        assert score_fold("one", np.ones((100, 4), np.float32), coords).explained == 0
+
+
 def test_as_many_dimensions_as_the_tissue_has():
     solid = np.random.default_rng(0).uniform(size=(200, 3)).astype(np.float32)
     assert score_fold("one", np.c_[solid, np.zeros((200, 2), np.float32)], solid).explained == pytest.approx(

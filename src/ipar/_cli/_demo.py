@@ -56,7 +56,8 @@ def run_demo(options: argparse.Namespace) -> None:
     verdict = train.uns["ipar"]["localisability"]
     print(
         f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "
-        f"(leaving one training slide out: {verdict['explained']:.0%} of positions explained; distance Spearman {verdict['distance_spearman']:.2f}, "
+        f"(leaving one training slide out: {verdict['explained']:.0%} of positions explained; "
+        f"distance Spearman {verdict['distance_spearman']:.2f}, "
         f"permuted {verdict['permutation_spearman']:.2f}; candidate recall {verdict['recall_ratio']:.1f} x chance)"
     )
     if not verdict["localisable"]:

@@ -65,7 +65,8 @@ def run_fit(options: argparse.Namespace) -> None:
     model.save(options.model)
     verdict = adata.uns["ipar"]["localisability"]
     print(
-        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on left-out slides: {verdict['explained']:.0%} of positions explained, "
+        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on left-out slides: "
+        f"{verdict['explained']:.0%} of positions explained, "
         f"distance Spearman {verdict['distance_spearman']:.2f}, candidate recall {verdict['recall_ratio']:.1f} x chance)"
     )
     print(f"model: {options.model}")

@@ -176,7 +176,10 @@ class IPALite:
         grow many. What noise is left in it is averaged over four draws.
         """
         if self.flow is None:
-            msg = "The model has no flow, it was fitted with flow=False: fit it with ipar.tl.fit_ipalite(adata, ...), or leave flow_weight out."
+            msg = (
+                "The model has no flow, it was fitted with flow=False: fit it with ipar.tl.fit_ipalite(adata, ...), or leave "
+                "flow_weight out."
+            )
             raise ValueError(msg)
         drawn = self.flow.sample(h, _FLOW_SAMPLES, n_steps=1, random_state=random_state, progress=progress)
         return drawn.point("mean")

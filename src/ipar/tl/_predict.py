@@ -67,8 +67,9 @@ def predict_coords(
     global_weight
         Share, between 0 and 1, that the layout of what was taught distances across the tissue has in the result (the
         embedding, and a network that sees the whole set; their first two principal components) beside the network's, before
-        the flow has its share; by default the model's, see :func:`ipar.tl.fit_ipalite`. At 0 the network alone decides: lower E_geo, that is better neighbourhoods
-        at every scale up to a fifth of the tissue, and a worse rank of distances across the tissue.
+        the flow has its share; by default the model's, see :func:`ipar.tl.fit_ipalite`. At 0, and with a `flow_weight` of 0,
+        the network alone decides: lower E_geo, that is better neighbourhoods at every scale up to a fifth of the tissue, and
+        a worse rank of distances across the tissue.
     flow_weight
         Share, between 0 and 1, of what the flow expects in the result, by default the model's, a half, or none where it
         was fitted with ``flow=False``. 0 leaves it out.

@@ -105,8 +105,14 @@ def score_fold(
         distance_spearman=true_spearman,
         permutation_spearman=max(map(abs, permuted)),
         two_places=share_in_two_places(coords, candidates[:, :_N_TRUE]),
-        explained=1 - float(procrustes(coords, PCA(coords.shape[1], svd_solver="full").fit_transform(far))[2]),
+        explained=_variance_explained(far, coords),
     )
+
+
+def _variance_explained(far: NDArray[np.float32], coords: NDArray[np.float32]) -> float:
+    """Share of the variance of positions that the first principal components explain, turned and scaled onto them."""
+    layout = PCA(coords.shape[1], svd_solver="full").fit_transform(far)
+    return 1 - float(procrustes(coords, layout)[2]) if np.ptp(layout) > 0 else 0.0
 
 
 def _distance_spearman(
