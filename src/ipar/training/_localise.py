@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-# what "can be localised" means; on slides left out liver, whose lobules repeat, has 0.16, embryos 0.5
+# what "can be localised" means; on slides left out liver, whose lobules repeat, has 0.16, embryos and half brains 0.42 and more
 EXPLAINED_MIN = 0.25
 # below those of every simulated tissue that can be localised, 0.31 and 1.75 (docs/localisability.md, the seeds that limits were
 # set on); telling one half of a tissue from the other has a recall of 2
