@@ -124,7 +124,7 @@ def run_fit_many(_: argparse.Namespace) -> None:
 
     train = ipar.datasets.layered_tissue(n_slides=3, n_cells=20_000)
     start = time.perf_counter()
-    ipar.tl.fit_ipalite(train, "slide", progress=False)
+    ipar.tl.fit_ipalite(train, "slide", flow=False, progress=False)
     _report(time.perf_counter() - start, {})
 
 
@@ -169,7 +169,9 @@ RUNS = {
     "predict_no_flow": Measurement(
         "`predict_coords`: the same cells, without the flow (`flow=False`)", partial(run_predict, flow=False), 300, 4
     ),
-    "fit_many": Measurement("`fit_ipalite`: three simulated slides of 20,000 cells and 500 genes each", run_fit_many),
+    "fit_many": Measurement(
+        "`fit_ipalite(flow=False)`: three simulated slides of 20,000 cells and 500 genes each", run_fit_many
+    ),
     "sample": Measurement("`sample_coords` of IGA: 5,000 cells, 20 samples of 50 steps", run_sample, 600, 4),
 }
 
