@@ -37,6 +37,7 @@ PEERS = {  # published methods, which peers/run.py runs
 
 def glance(results: Results) -> str:
     """Every task in a line: ipar minus the best other method of each score, control or peer."""
+    seeds = [f"{task} {len(shown['ipar'])}" for task, shown in _with_ipar(results).items()]
     lines = [
         "## At a glance",
         "",
@@ -45,6 +46,8 @@ def glance(results: Results) -> str:
         "a tissue, being ahead means little: nothing is good there.",
         "",
         *_margins(results, "ipar"),
+        "",
+        f"Seeds of ipar so far: {', '.join(seeds)}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -119,6 +119,7 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
     assert "Not applicable: cell-type centroids (the slides have no cell-type labels)" in page
     assert json.loads((tmp_path / "results.json").read_text())["ob"]["pca_knn"][0]["seconds"] == 1.0
     assert "The same of IGA" not in page
+    assert "\nSeeds of ipar so far: ob 2.\n" in page
 
 
 def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, tmp_path):

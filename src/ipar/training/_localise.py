@@ -16,8 +16,8 @@ from sklearn.neighbors import NearestNeighbors
 
 # what "can be localised" means; on slides left out liver, whose lobules repeat, has 0.16, embryos and half brains 0.42 and more
 EXPLAINED_MIN = 0.25
-# below those of every simulated tissue that can be localised, 0.31 and 1.75 (docs/localisability.md, the seeds that limits were
-# set on); telling one half of a tissue from the other has a recall of 2
+# below those of every simulated tissue that can be localised, 0.31 and 1.75 (docs/localisability.md, seeds 0 to 2); telling
+# one half of a tissue from the other has a recall of 2
 SPEARMAN_MIN = 0.25
 RECALL_RATIO_MIN = 1.5
 REPEATED_MIN = 0.4  # a mirrored simulation has 0.7, half brains 0.22 on average and 0.37 at most
