@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar.graph import candidate_mask, cosine_candidates
+from ipar.graph import cosine_candidates
 from ipar.model._consensus import (
     ConsensusPlan,
     align_recycles,
@@ -21,7 +21,7 @@ from ipar.model._consensus import (
 )
 from ipar.model._encoder import GeometryEncoder
 from ipar.model._iga import IGA
-from ipar.model._outputs import Attention, Layout
+from ipar.model._outputs import Layout
 from ipar.model._sharpen import Sharpening, sharpen_layout
 from ipar.model._uncertainty import UncertaintyHead
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
@@ -214,35 +214,6 @@ class IPALite:
         graph = graph_of(cosine_candidates(h, self.n_neighbors))
         out: IPALiteOutput = self.net(h, graph, dense_gate(self.gate, h, graph), beta=self.beta)
         return out.layouts.cpu()
-
-    @torch.no_grad()
-    def attention(self, h: NDArray[np.float32], query: NDArray[np.int64], *, random_state: int = 0) -> Attention:
-        """Attention rows of chosen cells, in one pass over a set of the trained size that holds them.
-
-        Parameters
-        ----------
-        h
-            Embeddings of one slide, ``(n, d)``.
-        query
-            Positions of the cells to look at.
-        random_state
-            Seed of the other cells of the set, where there are more than one pass takes.
-        """
-        cells = np.arange(len(h))
-        if len(h) > self.plan.direct_max:
-            others = np.setdiff1d(cells, query)
-            rng = np.random.default_rng(random_state)
-            cells = np.sort(np.r_[query, rng.choice(others, self.plan.subset_size - len(query), replace=False)])
-        rows = torch.from_numpy(np.searchsorted(cells, query))
-        self.net.eval()
-        sets = torch.from_numpy(h[cells])[None].to(next(self.net.parameters()).device)
-        candidates = candidate_mask(sets, self.n_neighbors)
-        scores = dense_gate(self.gate, sets, candidates)
-        out = self.net(sets, candidates, scores, beta=self.beta, return_attention=True)
-        if out.attention is None:  # pragma: no cover - asked for above
-            raise RuntimeError
-        weights = out.attention[:, 0, :, rows].permute(2, 0, 1, 3)  # (R, H, q, m) → (q, R, H, m)
-        return Attention(query, cells, weights.cpu().numpy(), candidates[0, rows].cpu().numpy())
 
     def save(self, path: str | Path) -> None:
         """Write the model to a directory: JSON for settings and genes, safetensors for weights.

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar.model import Attention, IPALite
+from ipar.model import IPALite
+from ipar.model._attend import attention_rows
 
 
 def quadrant_attention(
@@ -37,7 +38,7 @@ def attention_record(
     random_state
         Seed.
     """
-    found: Attention = model.attention(h, query, random_state=random_state)
+    found = attention_rows(model, h, query, random_state=random_state)
     q = len(found.query)
     return {
         "query": cells[found.query],

@@ -11,7 +11,6 @@ import numpy as np
 
 from ipar._anndata import (
     CANDIDATES,
-    EMBED,
     check_slide_sizes,
     get_coords,
     get_slides,
@@ -23,9 +22,8 @@ from ipar.model import IGA, ConsensusPlan, IPALite
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
-from ipar.pp import candidates
 from ipar.pp._embed import stored_encoder
-from ipar.tl._fitting import Seen, embedding_of, seen_slides, verdict, with_epochs
+from ipar.tl._fitting import Seen, embedding_of, prepare_candidates, seen_slides, verdict, with_epochs
 from ipar.tl._flow import fitted_flow
 from ipar.training._fit_finish import BESIDE_FLOW, RETRAINED_WEIGHT, Finish, choose_finish
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
@@ -150,7 +148,7 @@ def fit_ipalite(
         device=device,
         progress=progress,
     )
-    _prepare_candidates(adata, library_key, n_neighbors, random_state)
+    prepare_candidates(adata, library_key, n_neighbors, random_state)
     k = int(adata.uns[CANDIDATES]["params"]["n_neighbors"])
     rows = [np.flatnonzero(slides == name) for name in slides.categories]
     again = len(rows) <= FEW_SLIDES if refit is None else refit
@@ -186,20 +184,6 @@ def fit_ipalite(
     model, ranks = _with_uncertainty(model, seen, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
     return model
-
-
-def _prepare_candidates(adata: AnnData, library_key: str, n_neighbors: int | None, random_state: int) -> None:
-    """Find candidates where they are missing or others are asked for."""
-    known = adata.uns.get(CANDIDATES, {}).get("params", {})
-    fitting = known.get("metric") == "cosine" and known.get("use_rep") == EMBED
-    if not known or (n_neighbors is not None and not (fitting and n_neighbors == known["n_neighbors"])):
-        candidates(adata, n_neighbors or 100, library_key=library_key, random_state=random_state)
-    elif not fitting:
-        msg = (
-            f"The network finds candidates by cosine distance in obsm[{EMBED!r}], but uns[{CANDIDATES!r}] was made with "
-            f"metric {known['metric']!r} on {known['use_rep']!r}: run ipar.pp.candidates(adata) again, or give n_neighbors."
-        )
-        raise ValueError(msg)
 
 
 def _recipe(training: IPALiteTraining | None, max_epochs: int | None) -> IPALiteTraining:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, OVERVIEW_SUFFIX, RECORD, check_distinct, get_slides
 from ipar._expression import get_expression
 from ipar.model._encoder import GeometryEncoder
-from ipar.pp import embed
+from ipar.pp import candidates, embed
 from ipar.training._fit_finish import pick_cells
 
 if TYPE_CHECKING:
@@ -45,6 +45,20 @@ def embedding_of(
         embed(adata, library_key, **settings)
         adata.uns.pop(CANDIDATES, None)  # they are of another embedding
     return np.asarray(adata.obsm[EMBED], dtype=np.float32)
+
+
+def prepare_candidates(adata: AnnData, library_key: str, n_neighbors: int | None, random_state: int) -> None:
+    """Find candidates where they are missing or others are asked for."""
+    known = adata.uns.get(CANDIDATES, {}).get("params", {})
+    fitting = known.get("metric") == "cosine" and known.get("use_rep") == EMBED
+    if not known or (n_neighbors is not None and not (fitting and n_neighbors == known["n_neighbors"])):
+        candidates(adata, n_neighbors or 100, library_key=library_key, random_state=random_state)
+    elif not fitting:
+        msg = (
+            f"The network finds candidates by cosine distance in obsm[{EMBED!r}], but uns[{CANDIDATES!r}] was made with "
+            f"metric {known['metric']!r} on {known['use_rep']!r}: run ipar.pp.candidates(adata) again, or give n_neighbors."
+        )
+        raise ValueError(msg)
 
 
 def overview_of(adata: AnnData, encoder: GeometryEncoder) -> NDArray[np.float32]:
