@@ -73,9 +73,10 @@ class Finisher:
         self.how = model.sharpening or Sharpening()
         self.random_state = random_state
 
-    def sharpened(self, layout: Coords) -> Coords:
-        """The layout, sharpened as the model's own would be."""
-        return sharpen_layout(layout, self.h, self.far, self.how, components=self.own, random_state=self.random_state)
+    def sharpened(self, layout: Coords, **changes: float) -> Coords:
+        """The layout, sharpened as the model's own would be, but for fields of the recipe that are given."""
+        how = replace(self.how, **changes)
+        return sharpen_layout(layout, self.h, self.far, how, components=self.own, random_state=self.random_state)
 
 
 def blended(first: Coords, second: Coords, weight: float) -> Coords:

@@ -17,12 +17,13 @@ from lever_flow import Finisher, blended
 from lever_layouts import Layouts
 from lever_panels import scored
 
-FOLDS = ("brain2b", "brain2c", "brain5b", "brain5d")
+FOLDS = ("brain2b", "brain2c", "brain2d", "brain5", "brain5b", "brain5d")
 SHARES = {  # of the overview beside the network, and of the flow beside both
     "network and overview, sharpened (`flow=False`)": (RETRAINED_WEIGHT, 0.0),
     "network, overview, flow: 0.1, 0.4, 0.5, sharpened": (0.8, 0.5),
     "network, overview, flow: 0.25, 0.25, 0.5, sharpened (the default)": (BESIDE_FLOW, FLOW_WEIGHT),
 }
+TAUGHT = (0.3, 0.0)  # shares of the embedding's own distances in those that the sharpening holds
 
 
 def measure(fold: tasks.Task, seed: int, data: Path, scores: tuple[str, ...]) -> dict[str, Any]:
@@ -56,3 +57,7 @@ def layouts(slides: tasks.Slides, seed: int) -> Layouts:
     for name, (overview, part) in SHARES.items():
         first = blended(network, finish.overview, overview)
         yield name, finish.sharpened(blended(first, flow, part) if part else first)
+    usual = blended(blended(network, finish.overview, BESIDE_FLOW), flow, FLOW_WEIGHT)
+    for taught in TAUGHT:
+        name = f"the default, less held of the embedding's distances (τ = {taught:g})"
+        yield name, finish.sharpened(usual, taught=taught)

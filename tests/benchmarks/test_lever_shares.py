@@ -42,7 +42,11 @@ def test_the_default_row_is_what_a_default_fit_predicts(query, train, model, gen
     model = replace(model, flow=replace(generated.model, encoder=model.encoder), global_weight=0.5)
     monkeypatch.setattr(ipar.tl, "fit_ipalite", lambda *_, **__: model)
     found = dict(lever_shares.layouts(tasks.Slides(train, query, query.obsm["spatial"]), 0))
-    assert list(found)[1:] == list(lever_shares.SHARES)
+    shares = len(lever_shares.SHARES)
+    assert list(found)[1 : 1 + shares] == list(lever_shares.SHARES)
+    held = list(found.values())[1 + shares :]
+    assert len(held) == len(lever_shares.TAUGHT)
+    assert not np.allclose(held[0], held[1])
     options = {"random_state": 0, "progress": False}
     ipar.tl.predict_coords(query, model, **options)
     default = next(layout for name, layout in found.items() if name.endswith("(the default)"))
