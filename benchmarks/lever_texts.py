@@ -170,8 +170,8 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   between .005 better and .005 worse, more E_geo on most of them);
 - network and flow trained once more on all slides, where five sections teach (as by default where three or fewer do; five
   teach Hippo1 and Hippo4: finished, ranks of distances equal, E_geo 1 % higher and 2 % lower, for a longer training);
-- in place of the mean of the three layouts, the point of least summed distance to a cell's three places (their geometric median, by
-  which one layout that fails would count for less; where two sections teach Hippo4, where five teach Hippo1, Hippo4 and
+- in place of the mean of the three layouts, the point of least summed distance to a cell's three places (their geometric median, all of
+  one weight, by which one layout that fails would count for less; where two sections teach Hippo4, where five teach Hippo1, Hippo4 and
   Hippo8, and on half an embryo: ranks worse by .001 in the mean, neighbours and E_geo the same; with encoders of plain components,
   on these and on Hippo7, worse by .003);
 - flow: more noise on the embeddings that it is trained on, of one or two standard deviations (on embryo2, which

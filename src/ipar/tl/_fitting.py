@@ -1,4 +1,4 @@
-"""What fits of either model share: the embedding they start from, their recipe, and what their record holds."""
+"""What fits start from, the embedding, candidates and a recipe, and what their record holds."""
 
 from __future__ import annotations
 
