@@ -170,6 +170,7 @@ def footer(results: Results, options: argparse.Namespace) -> str:
     lines += [
         "",
         f"Seconds (median) and peak memory (largest) are of whole runs, training included, with {options.threads} thread "
-        f"a run and {options.jobs} runs at a time on a shared machine: compare them within the table only.",
+        f"a run and {options.jobs} runs at a time. They were measured on several days and machines, on the slowest of which a run takes "
+        "two to three times as long as on the fastest, so that only differences beyond that mean anything.",
     ]
     return "\n".join(lines) + "\n"

@@ -175,6 +175,26 @@ def test_the_page_says_where_ipar_is_short_of_its_aims(results, folder, tmp_path
     assert said["- embryo"] == f"- embryo: behind in LUNA Spearman and {ties[10:]}; Spearman -0.065, 0.05 not reached."
 
 
+def test_the_page_says_what_the_uncertainty_reaches(results, folder, tmp_path):
+    kept = {"uncertainty_spearman": 0.4, "certain_half_error": 0.8, "certain_half_median": 0.7}
+    kept["certain_half_median_bound"] = 0.55
+    for run_ in results["ob"]["ipar"]:
+        run_["scores"] |= kept
+    results["brain7"] = {**results["ob"], "ipar": runs([0.9], [3.0], localisability=VERDICT)}
+    results["brain7"]["ipar"][0]["scores"] |= kept | {"uncertainty_spearman": 0.39, "certain_half_median": 0.6}
+    report.write_report(results, make_options(folder, tmp_path))
+    lines = [line for line in (tmp_path / "page.md").read_text().splitlines() if line.startswith("- ")]
+    ob, brain7 = (next(line for line in lines if line.startswith(f"- {task}:")) for task in ("ob", "brain7"))
+    assert ob.endswith(
+        "uncertainty and error 0.40; certain half 0.70, not reached (0.55)."
+    )  # no aim for its ranks here
+    assert brain7.endswith("uncertainty and error 0.39, not reached; certain half 0.60, reached (0.55).")
+    del results["ob"]["ipar"][0]["scores"]["certain_half_median_bound"]
+    results["ob"]["ipar"][1]["scores"] |= {"uncertainty_spearman": 0.2}
+    report.write_report(results, make_options(folder, tmp_path))
+    assert "error 0.20; certain" in (tmp_path / "page.md").read_text()  # of the runs that have kept all of it
+
+
 def test_the_page_shows_what_every_run_chose(results, folder, tmp_path):
     sharpening = {"hold": 0.3, "own": 0.8}
     results["ob"]["ipar"][1]["chosen"] = {"inputs": "both", "n_pcs": 100, "sketch": True, "sharpening": sharpening}
