@@ -141,14 +141,8 @@ def predict_coords(
     warn_empty_cells(expression)
     slides = get_slides(adata, library_key)
     warn_unlocalisable(model.record)
-    target = get_device(device)
-    model.net.to(target)
-    model.gate.to(target)
-    if model.flow is not None:
-        model.flow.net.to(target)
-        model.flow.gate.to(target)
+    _move(model, device)
     views = model.encoder.views(expression.matrix, expression.genes, slides)
-    h = views.h
     options = {
         "n_rounds": n_rounds,
         "global_weight": global_weight,
@@ -164,23 +158,35 @@ def predict_coords(
     adata.obsm[key_added] = coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = h
+        adata.obsm[EMBED] = views.h
     _write_uncertainty(adata, model, views, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
-    record(adata)["attention"] = quadrant_attention(model, h, coords, slides, random_state)
-    record(adata)["prediction"] = {
-        "method": method,
-        "n_rounds": n_rounds or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
-        "subset_size": model.plan.subset_size,
-        "global_weight": model.global_weight if global_weight is None else global_weight,
-        "sharpened": sharpen and model.sharpening is not None,
-        "n_cells": adata.n_obs,
-        "key_added": key_added,
-        "random_state": random_state,
-        "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
-    } | ({"library_key": library_key} if library_key else {})
-    if model.flow is not None:
-        record(adata)["prediction"]["flow_weight"] = model.flow_weight if flow_weight is None else flow_weight
+    record(adata)["attention"] = quadrant_attention(model, views.h, coords, slides, random_state)
+    done = {"method": method, "key_added": key_added} | ({"library_key": library_key} if library_key else {})
+    record(adata)["prediction"] = _settings(model, slides, options) | done
     return adata if copy else None
+
+
+def _move(model: IPALite, device: str) -> None:
+    target = get_device(device)
+    for part in (model, model.flow):
+        if part is not None:
+            part.net.to(target)
+            part.gate.to(target)
+
+
+def _settings(model: IPALite, slides: pd.Categorical, options: dict[str, Any]) -> dict[str, Any]:
+    """What the layouts were made with: options that were given, else those of the model."""
+    given = {name: value for name, value in options.items() if value is not None}
+    shares = {"global_weight": model.global_weight} | ({} if model.flow is None else {"flow_weight": model.flow_weight})
+    return {
+        **{name: given.get(name, default) for name, default in shares.items()},
+        "n_rounds": options["n_rounds"] or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
+        "subset_size": model.plan.subset_size,
+        "sharpened": options["sharpen"] and model.sharpening is not None,
+        "n_cells": len(slides),
+        "random_state": options["random_state"],
+        "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
+    }
 
 
 def _refuse_for_samples(**options: float | None) -> None:
