@@ -36,6 +36,11 @@ the turn that carries the coordinate axes onto them, in radians."""
 MIN_CELLS = 50  # below, a slide has hardly any neighbourhoods to learn from
 
 
+def uncertainty_key(layout: str) -> str:
+    """Column of ``obs`` for how far a cell may be from its place in ``obsm[layout]``: every layout has one of its own."""
+    return UNCERTAINTY if layout == COORDS else f"{layout}_uncertainty"
+
+
 def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> pd.Categorical[Any]:
     """Read the slide of every cell.
 

@@ -61,6 +61,19 @@ def test_given_axes_are_used(predicted):
     assert pl.ellipses(predicted, "ipar_uncertainty", ax=axes[0], return_fig=True) is figure
 
 
+def test_samples_of_another_key_are_drawn_with_their_own_uncertainty(predicted, artist):
+    for end in ("", "_samples"):
+        predicted.obsm[f"X_draws{end}"] = predicted.obsm[f"X_ipar{end}"]
+    with pytest.raises(KeyError, match=r"no 'X_draws_uncertainty': run ipar\.tl\.sample_coords first"):
+        pl.samples(predicted, use_rep="X_draws")
+    predicted.obs["X_draws_uncertainty"] = 1.0 - predicted.obs["ipar_uncertainty"]
+    ranks = []
+    for use_rep in ("X_ipar", "X_draws"):
+        figure = pl.samples(predicted, use_rep=use_rep, return_fig=True)
+        ranks.append(artist(figure.axes[0], "uncertainty").get_facecolors())
+    assert not np.allclose(*ranks)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "error", "message"),
     [

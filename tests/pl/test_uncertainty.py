@@ -60,6 +60,16 @@ def test_other_columns_and_axes(predicted):
     assert len(axes[0].figure.axes) == 2  # no colour bar on given axes
 
 
+def test_a_layout_is_drawn_with_its_own_uncertainty(predicted):
+    predicted.obsm["X_other"] = predicted.obsm["X_ipar"].copy()
+    with pytest.raises(KeyError, match="no 'X_other_uncertainty'"):
+        uncertainty(predicted, use_rep="X_other")
+    predicted.obs["X_other_uncertainty"] = 1.0 + predicted.obs["ipar_uncertainty"]
+    axes = uncertainty(predicted, use_rep="X_other", return_fig=True).axes
+    assert axes[1].get_xlabel() == "X_other_uncertainty"
+    assert uncertainty(predicted, return_fig=True).axes[1].get_xlabel() == "ipar_uncertainty"
+
+
 def test_cells_without_a_value_are_left_out(predicted, artist):
     predicted.obs.iloc[:7, predicted.obs.columns.get_loc("ipar_uncertainty")] = np.nan
     assert len(artist(uncertainty(predicted, return_fig=True).axes[1], "cells").get_offsets()) == 113

@@ -77,6 +77,18 @@ def test_point_estimates(query, iga):
     assert np.allclose(mean, average / np.sqrt(np.square(average).sum(1).mean()), atol=1e-4)
 
 
+def test_samples_under_another_key_leave_a_layout_and_its_uncertainty(query, iga):
+    sampled(query, iga)
+    before = query.obs["ipar_uncertainty"].copy(), query.obsm["X_ipar"].copy(), query.obsm["X_ipar_samples"].copy()
+    sampled(query, iga, key_added="X_draws", random_state=1)
+    assert query.obs["ipar_uncertainty"].equals(before[0])
+    assert np.array_equal(query.obsm["X_ipar"], before[1])
+    assert np.array_equal(query.obsm["X_ipar_samples"], before[2])
+    samples = query.obsm["X_draws_samples"].reshape(query.n_obs, 4, 2)
+    spread = np.sqrt(np.square(samples - samples.mean(1, keepdims=True)).sum(2).mean(1))
+    assert np.allclose(query.obs["X_draws_uncertainty"], spread, atol=1e-4)
+
+
 def test_the_mean_alone_is_sharpened_in_its_frame(query, iga):
     model = replace(iga, sharpening=Sharpening(own=0.4))
     plain = sampled(query.copy(), model, sharpen=False)

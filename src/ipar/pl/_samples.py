@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from ipar._anndata import UNCERTAINTY
+from ipar._anndata import uncertainty_key
 from ipar.metrics import procrustes_align
 from ipar.pl._colors import position_colors
 from ipar.pl._figure import (
@@ -133,15 +133,16 @@ def _read(adata: AnnData, use_rep: str) -> tuple[NDArray[np.float64], NDArray[np
         if key not in adata.obsm:
             msg = f"adata.obsm has no {key!r}: run {_REMEDY} first."
             raise KeyError(msg)
-    if UNCERTAINTY not in adata.obs:
-        msg = f"adata.obs has no {UNCERTAINTY!r}: run {_REMEDY} first."
+    doubt = uncertainty_key(use_rep)
+    if doubt not in adata.obs:
+        msg = f"adata.obs has no {doubt!r}: run {_REMEDY} first."
         raise KeyError(msg)
     point = np.asarray(adata.obsm[use_rep], dtype=np.float64)
     drawn = np.asarray(adata.obsm[f"{use_rep}_samples"], dtype=np.float64)
     if drawn.shape[1] % point.shape[1]:
         msg = f"obsm[{use_rep!r}] has {point.shape[1]} columns and its samples {drawn.shape[1]}: run {_REMEDY} again."
         raise ValueError(msg)
-    return point, drawn.reshape(len(point), -1, point.shape[1]), adata.obs[UNCERTAINTY].to_numpy(dtype=np.float64)
+    return point, drawn.reshape(len(point), -1, point.shape[1]), adata.obs[doubt].to_numpy(dtype=np.float64)
 
 
 def _in_plane(

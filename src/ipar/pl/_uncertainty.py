@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from ipar._anndata import uncertainty_key
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
 from ipar.pl._figure import INK, VERMILLION, as_chart, as_map, dots, figure_of, finish, given_axes, panel_height
 from ipar.pl._quartiles import quartiles
@@ -25,7 +26,7 @@ _COLORMAP = "viridis"
 
 def uncertainty(
     adata: AnnData,
-    key: str = "ipar_uncertainty",
+    key: str | None = None,
     *,
     use_rep: str = "X_ipar",
     spatial_key: str | None = "spatial",
@@ -47,7 +48,8 @@ def uncertainty(
     adata
         Cells with a predicted layout and an uncertainty.
     key
-        Column of ``obs`` with the uncertainty of each cell, larger meaning less certain.
+        Column of ``obs`` with the uncertainty of each cell, larger meaning less certain. None: that of `use_rep`,
+        ``"ipar_uncertainty"`` of ``"X_ipar"`` and ``"<use_rep>_uncertainty"`` of another one.
     use_rep
         Key in ``obsm`` of the predicted positions (n, 2).
     spatial_key
@@ -75,6 +77,7 @@ def uncertainty(
     ValueError
         For an unknown slide, values that are no numbers, coordinates of a wrong shape, or a wrong number of axes.
     """
+    key = uncertainty_key(use_rep) if key is None else key
     doubt = _doubt(adata, key)
     predicted = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
     rows, name = cells_of_slide(adata, library_key, slide)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, UNCERTAINTY, get_slides, record
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record, uncertainty_key
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
@@ -159,7 +159,7 @@ def predict_coords(
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = views.h
-    _write_uncertainty(adata, model, views, slides, UNCERTAINTY if key_added == COORDS else f"{key_added}_uncertainty")
+    _write_uncertainty(adata, model, views, slides, uncertainty_key(key_added))
     record(adata)["attention"] = quadrant_attention(model, views.h, coords, slides, random_state)
     done = {"method": method, "key_added": key_added} | ({"library_key": library_key} if library_key else {})
     record(adata)["prediction"] = _settings(model, slides, options) | done

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, UNCERTAINTY, get_slides, record
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, get_slides, record, uncertainty_key
 from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._seed import as_seed
@@ -90,7 +90,7 @@ def sample_coords(
         Ellipses of the medoid in that frame, in RMS radii, columns as :func:`ipar.pp.cell_ellipses` writes them.
     ``.obs["ipar_uncertainty"]``
         Root mean squared distance of a cell's samples from their mean (before it is sharpened), in RMS radii; 0 of a single
-        sample.
+        sample. ``<key_added>_uncertainty`` for another key: what another layout has is left as it was.
     ``.obsm["X_ipar_embed"]``
         The embedding, where it is missing.
     ``.uns["ipar"]["prediction"]``
@@ -147,7 +147,7 @@ def sample_coords(
     adata.obsm[key_added] = coords
     adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = samples
     adata.obsm[f"{key_added}_ellipse"] = ellipses
-    adata.obs[UNCERTAINTY] = spread
+    adata.obs[uncertainty_key(key_added)] = spread
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = h
     record(adata)["prediction"] = {
