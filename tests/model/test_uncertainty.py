@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
 
 import ipar
 from ipar.model import UncertaintyHead
 from ipar.model._io import model_from_state, model_state
-from ipar.model._uncertainty import head_input, trouble_signs
+from ipar.model._uncertainty import head_input, joint_sign, spread_of, trouble_signs
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,36 @@ def test_by_the_definition(cells, head):
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.ptp(found) > 0
+
+
+def test_samples_count_as_much_as_the_head(cells, head):
+    rng = np.random.default_rng(4)
+    spread = rng.gamma(2.0, size=150).astype(np.float32)
+    joint = replace(head, joint=np.array([[-6.0, 6.0], [0.0, 1.2]]))
+    found, alone = joint.expected_error(cells, cells[:, :4], spread), joint.expected_error(cells, cells[:, :4])
+    assert found.dtype == np.float32
+    assert np.array_equal(alone, head.expected_error(cells, cells[:, :4], spread))  # each needs the other
+    by_head, by_spread = (spearmanr(found, sign).statistic for sign in (head.value(cells, cells[:, :4]), spread))
+    assert by_head == pytest.approx(by_spread, abs=0.1)
+    assert by_head > 0.5
+    # ranks alone count, and where both agree nothing changes
+    np.testing.assert_allclose(joint.expected_error(cells, cells[:, :4], spread**3), found, rtol=1e-5)
+    both = joint_sign(head.value(cells, cells[:, :4]), head.value(cells, cells[:, :4]))
+    assert spearmanr(both, head.value(cells, cells[:, :4])).statistic == pytest.approx(1.0)
+
+
+def test_spread_is_the_distance_of_places_from_their_mean(generated, cells):
+    flow = generated.model
+    h = np.random.default_rng(5).normal(size=(40, flow.net.config.d_input)).astype(np.float32)
+    h = h[np.lexsort(h.T[:2])]
+    places = flow.sample(h, 16, n_steps=5, random_state=3).coords  # (S, n, 2)
+    expected = [
+        np.sqrt(np.mean([np.sum((x - place.mean(0)) ** 2) for x in place])) for place in places.transpose(1, 0, 2)
+    ]
+    found = spread_of(flow, h, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    mixed = np.random.default_rng(6).permutation(40)
+    assert np.array_equal(spread_of(flow, h[mixed], 3), found[mixed])
 
 
 def test_signs_know_nothing_of_order_size_or_turn(cells):
@@ -86,6 +117,25 @@ def test_models_keep_it(model, query):
     )
     assert np.array_equal(back.expected_error(h), model.expected_error(h))
     assert spearmanr(model.expected_error(h), model.expected_error(h[::-1])[::-1]).statistic > 0.99
+
+
+def test_models_with_a_flow_read_its_samples(model, generated, query):
+    matrix, slides = csr_matrix(query.X), ipar._anndata.get_slides(query, "slide")
+    h, far, _ = model.encoder.views(matrix, query.var_names, slides)
+    flow = replace(generated.model, encoder=model.encoder)
+    alone = replace(model, flow=flow)  # of a head that knows of none
+    assert np.array_equal(alone.expected_error(h, far), model.expected_error(h, far))
+    joint = np.array([[-3.0, 0.0, 3.0], [0.1, 0.3, 0.9]])
+    both = replace(alone, uncertainty=replace(model.uncertainty, joint=joint))
+    sign = joint_sign(model.uncertainty.value(h, far), spread_of(flow, h, 2))
+    found = both.expected_error(h, far, random_state=2)
+    np.testing.assert_allclose(found, np.interp(sign, *joint), rtol=1e-5)
+    back = model_from_state(*model_state(both))
+    assert np.array_equal(back.expected_error(h, far, random_state=2), found)
+    assert back.uncertainty.joint.shape == (2, 3)
+    assert np.array_equal(replace(both, flow=None).expected_error(h, far), model.expected_error(h, far))
+    ipar.tl.predict_coords(query, both, random_state=2, progress=False)
+    assert np.array_equal(query.obs["ipar_uncertainty"], found)
 
 
 def test_models_without_it_are_read(model, query, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ipar.metrics import cell_errors, uncertainty_spearman
-from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
+from ipar.training._fit_uncertainty import beside_samples, fit_uncertainty, scaled_to
 
 D = 12
 FAR = np.arange(4, D)
@@ -79,6 +79,30 @@ def test_scaled_to_the_finished_layout(fit):
     np.testing.assert_allclose(same.knots, fit.head.knots, rtol=1e-4)
     halved = coords + 0.5 * 300 * (overview(h) * 0)  # the truth itself has no error left
     assert scaled_to(fit.head, h[:, FAR], halved, coords).knots[1].max() < 1e-3
+
+
+def test_samples_help_where_the_head_fails_and_do_little_harm_where_they_do():
+    h, coords = sections(3)
+    rng = np.random.default_rng(1)
+    lost = fitted_to(h, [rng.permutation(x) for x in coords])  # a head that has learned nothing
+    errors = cell_errors(coords[2], overview(h[2]))
+    told = (errors * rng.lognormal(sigma=0.5, size=240)).astype(np.float32)
+    alone = uncertainty_spearman(errors, lost.values[2])
+    head, ranks = beside_samples(lost.head, lost.values[2], told, overview(h[2]), coords[2])
+    assert ranks["uncertainty_spearman"] > max(alone, 0.0) + 0.3
+    assert 0 < ranks["certain_half_error"] < 0.75
+    found = head.expected_error(h[2], h[2][:, FAR], told)
+    assert found.mean() == pytest.approx(errors.mean(), rel=0.15)
+    assert (np.diff(head.joint) >= 0).all()
+    good = fitted_to(h, coords)
+    _, ranks = beside_samples(good.head, good.values[2], rng.random(240).astype(np.float32), overview(h[2]), coords[2])
+    assert ranks["uncertainty_spearman"] > 0.5 * uncertainty_spearman(errors, good.values[2])
+
+
+def test_values_are_those_of_heads_that_have_not_seen_the_slide(fit):
+    h, coords = sections(3)
+    others = fitted_to(h[:2], coords[:2]).head.value(h[2], h[2][:, FAR])
+    assert np.corrcoef(fit.values[2], others)[0, 1] > 0.99  # the components are those of all three slides
 
 
 def test_frames_of_slides_do_not_matter_and_the_seed_repeats(fit, global_random_state):

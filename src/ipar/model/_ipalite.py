@@ -23,7 +23,7 @@ from ipar.model._encoder import GeometryEncoder
 from ipar.model._iga import IGA
 from ipar.model._outputs import Layout
 from ipar.model._sharpen import Sharpening, sharpen_layout
-from ipar.model._uncertainty import UncertaintyHead
+from ipar.model._uncertainty import UncertaintyHead, spread_of
 from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate, graph_of
 
 GLOBAL_WEIGHT = 0.5
@@ -185,7 +185,12 @@ class IPALite:
         return drawn.point("mean")
 
     def expected_error(
-        self, h: NDArray[np.float32], far: NDArray[np.float32] | None = None
+        self,
+        h: NDArray[np.float32],
+        far: NDArray[np.float32] | None = None,
+        *,
+        random_state: int = 0,
+        progress: bool = False,
     ) -> NDArray[np.float32] | None:
         """How far each cell of a layout may be expected from its true place.
 
@@ -193,6 +198,8 @@ class IPALite:
         ----------
         h, far
             As in :meth:`layout`, of one set of cells; the sketch, which no left-out slide has, is not read.
+        random_state, progress
+            Seed of the flow's samples, whose spread is read where the model has a flow, and whether to show a bar.
 
         Returns
         -------
@@ -201,7 +208,9 @@ class IPALite:
         """
         if self.uncertainty is None:
             return None
-        return self.uncertainty.expected_error(h, self._far(h, far))
+        read = self.flow if self.uncertainty.joint is not None else None
+        spread = None if read is None else spread_of(read, h, random_state, progress=progress)
+        return self.uncertainty.expected_error(h, self._far(h, far), spread)
 
     def _far(self, h: NDArray[np.float32], far: NDArray[np.float32] | None) -> NDArray[np.float32]:
         return h[:, self.encoder.global_columns] if far is None else far

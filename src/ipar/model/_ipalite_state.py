@@ -76,6 +76,8 @@ _HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots")
 
 def _uncertainty_state(head: UncertaintyHead) -> tuple[dict[str, float], Arrays]:
     arrays = {f"uncertainty.{name}": np.asarray(getattr(head, name)) for name in _HEAD_ARRAYS}
+    if head.joint is not None:
+        arrays["uncertainty.joint"] = head.joint
     return {"intercept": head.intercept, "gamma": head.gamma}, arrays
 
 
@@ -85,4 +87,5 @@ def _uncertainty_from_state(
     if numbers is None:
         return None
     own: Any = {name: np.asarray(arrays[f"uncertainty.{name}"]) for name in _HEAD_ARRAYS}
+    own["joint"] = np.asarray(arrays["uncertainty.joint"]) if "uncertainty.joint" in arrays else None
     return UncertaintyHead(intercept=numbers["intercept"], gamma=numbers["gamma"], **own)

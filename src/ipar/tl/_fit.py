@@ -21,13 +21,14 @@ from ipar._seed import as_seed
 from ipar.model import IGA, ConsensusPlan, IPALite
 from ipar.model._encoder import Inputs
 from ipar.model._io import model_state
+from ipar.model._uncertainty import spread_of
 from ipar.nn import IPALiteConfig
 from ipar.pp._embed import stored_encoder
 from ipar.tl._fitting import Seen, embedding_of, prepare_candidates, seen_slides, verdict, with_epochs
 from ipar.tl._flow import fitted_flow
 from ipar.training._fit_finish import BESIDE_FLOW, RETRAINED_WEIGHT, Finish, choose_finish
 from ipar.training._fit_ipalite import IPALiteFit, MinisetPlan, fit_networks
-from ipar.training._fit_uncertainty import fit_uncertainty, scaled_to
+from ipar.training._fit_uncertainty import beside_samples, fit_uncertainty, scaled_to
 from ipar.training._left_out import FEW_SLIDES
 from ipar.training._loop import IPALiteTraining
 
@@ -122,7 +123,8 @@ def fit_ipalite(
         β, ``"unseen_beta"``, that of the run with a slide left out, and the energies it was chosen by, that slide, settings;
         ``"finish"`` is the table by which the sharpening, and the weight of the overview if it was, were chosen on that
         slide, ``"neighbors"`` that by which the share of a slide's own principal components was; ``"uncertainty_spearman"``
-        and ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out.
+        and ``"certain_half_error"`` say how well expected errors tell true ones on training slides left out, with a flow on
+        the one that the flow has not seen.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
 
@@ -181,7 +183,7 @@ def fit_ipalite(
         except KeyboardInterrupt:  # the network is worth keeping
             logger.warning("Interrupted before the end of the flow's first epoch: the model is without one.")
     model, finish = _finished(model, fit, before, seen, random_state)
-    model, ranks = _with_uncertainty(model, seen, finish, random_state)
+    model, ranks = _with_uncertainty(model, before, seen, finish, random_state)
     _write(adata, model, fit, finish, settings | ranks)
     return model
 
@@ -226,12 +228,16 @@ def _finished(
 
 
 def _with_uncertainty(
-    model: IPALite, seen: Seen, finish: Finish, random_state: int
+    model: IPALite, flow: IGA | None, seen: Seen, finish: Finish, random_state: int
 ) -> tuple[IPALite, dict[str, float]]:
     """The model with expected errors, to the scale of the finished left-out slide, and how well they rank true ones."""
+    left = seen.left
     fit = fit_uncertainty(seen.h, seen.far, seen.coords, random_state=random_state)
-    head = scaled_to(fit.head, seen.far[seen.left], finish.layout, seen.coords[seen.left])
+    head = scaled_to(fit.head, seen.far[left], finish.layout, seen.coords[left])
     ranks = {"uncertainty_spearman": fit.spearman, "certain_half_error": fit.certain_half}
+    if flow is not None:
+        spread = spread_of(flow, seen.h[left], random_state)
+        head, ranks = beside_samples(head, fit.values[left], spread, finish.layout, seen.coords[left])
     return replace(model, uncertainty=head), ranks
 
 

@@ -159,7 +159,8 @@ def predict_coords(
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = views.h
-    _write_uncertainty(adata, model, views, slides, uncertainty_key(key_added))
+    seeds = {"random_state": random_state, "progress": progress}
+    _write_uncertainty(adata, model, views, slides, uncertainty_key(key_added), seeds)
     record(adata)["attention"] = quadrant_attention(model, views.h, coords, slides, random_state)
     done = {"method": method, "key_added": key_added} | ({"library_key": library_key} if library_key else {})
     record(adata)["prediction"] = _settings(model, slides, options) | done
@@ -222,6 +223,7 @@ def _write_uncertainty(
     views: Views,
     slides: pd.Categorical,
     key: str,
+    options: dict[str, Any],
 ) -> None:
     if key in adata.obs:
         del adata.obs[key]  # it speaks of coordinates that were just replaced
@@ -230,5 +232,5 @@ def _write_uncertainty(
     expected = np.empty(len(views.h), dtype=np.float32)
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
-        expected[cells] = model.expected_error(views.h[cells], views.far[cells])
+        expected[cells] = model.expected_error(views.h[cells], views.far[cells], **options)
     adata.obs[key] = expected

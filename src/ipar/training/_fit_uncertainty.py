@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 
 from ipar.metrics import cell_errors, certain_half_error, uncertainty_spearman
 from ipar.model._consensus import principal_layout
-from ipar.model._uncertainty import FloatArray, UncertaintyHead, head_input
+from ipar.model._uncertainty import FloatArray, UncertaintyHead, head_input, joint_sign
 
 # chosen by leaving out one of six brain sections in turn; half or twice of each changes the rank correlation by 0.02
 _N_COMPONENTS = 24
@@ -37,11 +37,14 @@ class UncertaintyFit:
         Rank correlation of expected and true errors, mean over training slides left out of the fit of the head.
     certain_half
         Mean error of the half of the cells that is most certain over that of all, the same mean.
+    values
+        What the head's map to errors is applied to, of every slide as a head has it that was fitted without that slide.
     """
 
     head: UncertaintyHead
     spearman: float
     certain_half: float
+    values: list[FloatArray]
 
 
 def fit_uncertainty(
@@ -87,7 +90,34 @@ def fit_uncertainty(
         head,
         spearman=float(np.mean([uncertainty_spearman(error, value) for error, value in pairs])),
         certain_half=float(np.mean([certain_half_error(error, value) for error, value in pairs])),
+        values=values,
     )
+
+
+def beside_samples(
+    head: UncertaintyHead,
+    value: FloatArray,
+    spread: NDArray[np.float32],
+    layout: NDArray[np.float32],
+    coords: NDArray[np.float32],
+) -> tuple[UncertaintyHead, dict[str, float]]:
+    """The head for a model with a flow, and how its signs rank errors of the finished left-out slide.
+
+    Parameters
+    ----------
+    head
+        The head by itself.
+    value, spread
+        Its value where it was fitted without the slide, and that of samples of a flow that has not seen it, ``(n,)``.
+    layout, coords
+        The slide as it was finished, and the truth, ``(n, 2)``.
+    """
+    errors, sign = cell_errors(coords, layout), joint_sign(value, spread)
+    ranks = {
+        "uncertainty_spearman": uncertainty_spearman(errors, sign),
+        "certain_half_error": certain_half_error(errors, sign),
+    }
+    return replace(head, joint=_knots([sign], [errors])), ranks
 
 
 def scaled_to(
