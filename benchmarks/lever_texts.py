@@ -111,6 +111,17 @@ smaller share, with every seed, at the price of 1 % of the neighbours and contac
 lower E_geo too, but slightly worse ranks and fewer neighbours.
 """
 
+DOUBTS = """
+## Which cells are misplaced
+
+What ranks the errors of a default fit: how far its three layouts disagree; a function learned from mistakes on training slides
+({{class}}`ipar.model.UncertaintyHead`); how far sixteen samples of the flow, of five steps, disagree; and the last two together.
+Of the folds {folds}, and where half of the cells of {slide} teaches the other half, seed 0. Less is
+better in the certain half. Mistakes on two sections say little of a third, where samples do; of an embryo that is half known
+both say as much. Together they are as good as the better one, or better. More steps than five hardly help, half as many samples
+rank errors less well (by .03 and .04).
+"""
+
 OUTRO = """
 ## Tried and not kept
 

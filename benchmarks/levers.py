@@ -20,6 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 import lever_axes
+import lever_doubts
 import lever_panels
 import lever_shares
 import lever_spots
@@ -32,7 +33,20 @@ from lever_adaptation import layouts_of_adaptation
 from lever_flow import layouts_of_flow
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_sketches, layouts_of_steps
 from lever_networks import layouts_of_networks
-from lever_texts import ADAPTATION, FLOW, INTRO, OUTRO, PANELS, SHARES, SKETCH, SPOTS, STEPS_TITLE, TRAINING, WEIGHTS
+from lever_texts import (
+    ADAPTATION,
+    DOUBTS,
+    FLOW,
+    INTRO,
+    OUTRO,
+    PANELS,
+    SHARES,
+    SKETCH,
+    SPOTS,
+    STEPS_TITLE,
+    TRAINING,
+    WEIGHTS,
+)
 from lever_training import layouts_of_minisets, layouts_of_transfer
 
 FOLDS = {
@@ -109,10 +123,22 @@ def spots(out: Path, data: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
     }
 
 
+def doubts(out: Path, data: Path) -> dict[str, dict[str, Any]]:
+    """How signs of trouble rank errors, by fold."""
+    folds = [lever_spots.SLIDE, *(FOLDS[name] for name in lever_doubts.FOLDS)]
+    return {
+        fold.name: kept(out / fold.name / "doubts-0.json", lambda fold=fold: lever_doubts.measure(fold, 0, data))
+        for fold in tqdm(folds, desc="doubts", unit="run")
+    }
+
+
 def page(
-    results: dict[tuple[str, str, int], dict[str, Any]], neighbors: dict[str, Any], options: argparse.Namespace
+    results: dict[tuple[str, str, int], dict[str, Any]],
+    neighbors: dict[str, Any],
+    signs: dict[str, Any],
+    options: argparse.Namespace,
 ) -> str:
-    """The markdown page: a row a lever, means over what has been measured of it; then neighbours in own components."""
+    """The markdown page: a row a lever, means over what has been measured of it; then neighbours and signs of trouble."""
     command = shlex.join(["python", *sys.argv])
     folds, once = (", ".join(map(_spelled, names)) for names in (options.folds, options.training_folds))
     lines = [INTRO.format(command=command)]
@@ -138,6 +164,9 @@ def page(
         lines += [PANELS.format(slide=lever_spots.SLIDE.test, seeds=seeds, sections=placed)]
         lines += table(results, ("panels",))
     lines += own_neighbors.section(neighbors)
+    if signs:
+        folds = ", ".join(map(_spelled, lever_doubts.FOLDS))
+        lines += [DOUBTS.format(slide=lever_spots.SLIDE.test, folds=folds), *lever_doubts.section(signs)]
     return "\n".join(lines) + "\n" + OUTRO
 
 
@@ -205,7 +234,7 @@ def main() -> None:
         )
         for slide in own_neighbors.SLIDES
     }
-    text = page(results, neighbors, options)
+    text = page(results, neighbors, doubts(*where), options)
     if options.markdown:
         options.markdown.write_text(text)
     else:

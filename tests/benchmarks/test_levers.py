@@ -8,6 +8,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 import ipar
+import lever_doubts
 import levers
 import own_neighbors
 import tasks
@@ -32,13 +33,22 @@ def test_rows_are_means_over_the_runs_that_have_them():
         ("brain2", "transfer", 0): {"another tissue too": values},
     }
     options = argparse.Namespace(folds=["brain5", "brain2"], training_folds=["brain2"], seeds=[0])
-    page, trained = levers.page(results, {}, options).split("## What is trained on")
+    page, trained = levers.page(results, {}, {}, options).split("## What is trained on")
     assert "| another tissue too |" in trained
     assert "fold brain2 (Hippo1 + Hippo2 → Hippo5) alone" in trained
     rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0] for row in rows] == ["| network alone", "| sharpened"]
     assert rows[0].split(" | ")[-2:] == ["1.500", "2 |"]
     assert rows[1].split(" | ")[-2:] == ["3.000", "1 |"]
+
+
+def test_signs_of_trouble_are_a_table_of_their_own():
+    rows = {"spread": {"uncertainty_spearman": 0.41, "certain_half_error": 0.8, "certain_half_median": 0.75}}
+    options = argparse.Namespace(folds=["brain5"], training_folds=["brain5"], seeds=[0])
+    page = levers.page({}, {}, {"brain2c": rows}, options)
+    assert "| spread | brain2c | 0.410 | 0.800 | 0.750 |" in page
+    assert "brain2c (Hippo5 + Hippo8 → Hippo4)" in page
+    assert set(lever_doubts.FOLDS) <= set(levers.FOLDS)
 
 
 def test_neighbours_in_own_components_are_counted(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
 
 import ipar
-from ipar.model import UncertaintyHead
+from ipar.model import IGA, UncertaintyHead
 from ipar.model._io import model_from_state, model_state
 from ipar.model._uncertainty import head_input, joint_sign, spread_of, trouble_signs
 
@@ -75,6 +75,30 @@ def test_spread_is_the_distance_of_places_from_their_mean(generated, cells):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     mixed = np.random.default_rng(6).permutation(40)
     assert np.array_equal(spread_of(flow, h[mixed], 3), found[mixed])
+
+
+def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_them(generated, monkeypatch):
+    flow = generated.model
+    rng = np.random.default_rng(7)
+    middles = rng.normal(size=(3, flow.net.config.d_input))
+    h = (middles.repeat(60, 0) + 0.05 * rng.normal(size=(180, flow.net.config.d_input))).astype(np.float32)
+    monkeypatch.setattr("ipar.model._uncertainty._MOST_DRAWN", 90)
+    drawn = []
+    sample = IGA.sample
+    monkeypatch.setattr(IGA, "sample", lambda self, h, *args, **kw: drawn.append(h) or sample(self, h, *args, **kw))
+    found = spread_of(flow, h)
+    assert [len(part) for part in drawn] == [90]
+    own = sample(flow, drawn[0], 16, n_steps=5).uncertainty
+    index = [int(np.flatnonzero((h == row).all(1))[0]) for row in drawn[0]]
+    assert len(set(index)) == 90
+    np.testing.assert_allclose(found[index], own, rtol=0.02)  # who was drawn keeps its own
+    for kind in range(3):
+        cells = np.arange(60 * kind, 60 * kind + 60)
+        others, known = np.setdiff1d(cells, index), own[np.isin(index, cells)]
+        assert found[others].min() > known.min()
+        assert found[others].max() < known.max()
+    mixed = rng.permutation(180)
+    np.testing.assert_allclose(spread_of(flow, h[mixed]), found[mixed], rtol=1e-3)
 
 
 def test_signs_know_nothing_of_order_size_or_turn(cells):
