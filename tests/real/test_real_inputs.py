@@ -30,10 +30,10 @@ RECIPE = EncoderRecipe(
 FIT = {
     "config": IPALiteConfig(d_state=32, n_heads=2, d_head=16, n_recycles=3),
     "training": IPALiteTraining(gate_steps=100, lr=2e-3),
-    "n_minisets": 24,
+    "n_minisets": 48,
     "miniset_size": (64, 96),
     "n_neighbors": 40,
-    "max_epochs": 4,
+    "max_epochs": 2,  # of the flow too, whose own are long
 }
 
 

@@ -77,11 +77,11 @@ def predict_coords(
         Draw cells together that are alike in the embedding and in the sample's own principal components, as far as the
         left-out training slide allowed it: more true neighbours, the same map. See :class:`ipar.model.Sharpening`.
     random_state
-        Seed of the consensus subsets. The global random state is left as it was.
+        Seed of the consensus subsets and of the flow's draws. The global random state is left as it was.
     device
         ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
     progress
-        Show a progress bar.
+        Show progress bars.
     key_added
         Key of the coordinates in ``obsm``.
     copy
@@ -99,7 +99,8 @@ def predict_coords(
         The embedding, where it is missing or from another model.
     ``.obs["ipar_uncertainty"]``
         Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32: learned
-        from the errors on training slides left out, see :class:`ipar.model.UncertaintyHead`. It ranks cells of a section and
+        from the errors on training slides left out and, where the model has a flow, from how far samples of it disagree,
+        drawn for 6,000 cells of a slide at most (see :class:`ipar.model.UncertaintyHead`). It ranks cells of a section and
         gives their mean error about right; it is no bound. ``<key_added>_uncertainty`` for another key; missing
         where the model has no head for it.
     ``.uns["ipar"]["attention"]``
