@@ -124,7 +124,8 @@ def _doubt(task: str, runs: list[dict[str, Any]]) -> list[str]:
     )
     aimed = f", {'' if round(ranked, 6) >= RANKED[task] else 'not '}reached" if task in RANKED else ""
     share = f"certain half {half:.2f}, {'' if round(half, 6) <= CERTAIN else 'not '}reached ({bound:.2f})"
-    return [f"rank correlation of uncertainty and error {ranked:.2f}{aimed}; {share}"]
+    few = f" ({len(kept)} of {len(runs)} seeds)" if len(kept) < len(runs) else ""
+    return [f"rank correlation of uncertainty and error {ranked:.2f}{aimed}; {share}{few}"]
 
 
 def _with_ipar(results: Results) -> Results:

@@ -191,7 +191,14 @@ def test_the_page_says_what_the_uncertainty_reaches(results, folder, tmp_path):
     del results["ob"]["ipar"][0]["scores"]["certain_half_median_bound"]
     results["ob"]["ipar"][1]["scores"] |= {"uncertainty_spearman": 0.2}
     report.write_report(results, make_options(folder, tmp_path))
-    assert "error 0.20; certain" in (tmp_path / "page.md").read_text()  # of the runs that have kept all of it
+    page = (tmp_path / "page.md").read_text()  # of the runs that have kept all of it
+    assert "error 0.20; certain half 0.70, not reached (0.55) (1 of 2 seeds)." in page
+    for key in kept.keys() & results["ob"]["ipar"][0]["scores"].keys():
+        del results["ob"]["ipar"][0]["scores"][key]
+    report.write_report(results, make_options(folder, tmp_path))
+    page = (tmp_path / "page.md").read_text()
+    assert "a Spearman correlation of 0.200 with its error" in page
+    assert "0.700 times the median error (1 seed)." in page
 
 
 def test_the_page_shows_what_every_run_chose(results, folder, tmp_path):
