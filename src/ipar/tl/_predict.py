@@ -100,7 +100,7 @@ def predict_coords(
     ``.obs["ipar_uncertainty"]``
         Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32: learned
         from the errors on training slides left out and, where the model has a flow, from how far samples of it disagree,
-        drawn for 6,000 cells of a slide at most (see :class:`ipar.model.UncertaintyHead`). It ranks cells of a section and
+        drawn for 1,500 cells of a slide at most (see :class:`ipar.model.UncertaintyHead`). It ranks cells of a section and
         gives their mean error about right; it is no bound. ``<key_added>_uncertainty`` for another key; missing
         where the model has no head for it.
     ``.uns["ipar"]["attention"]``
