@@ -16,7 +16,7 @@ from ipar.model._uncertainty import joint_sign, spread_of
 from lever_flow import Finisher
 from run import certain_half_median
 
-FOLDS = ("brain2c",)
+FOLDS = ("brain2c", "brain5b", "brain5d")
 SCORES = {
     "uncertainty_spearman": "Spearman with the true error",
     "certain_half_error": "certain half: mean error ÷ that of all",

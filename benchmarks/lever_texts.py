@@ -116,11 +116,12 @@ DOUBTS = """
 
 What ranks the errors of a default fit: how far its three layouts disagree; a function learned from mistakes on training slides
 ({{class}}`ipar.model.UncertaintyHead`, before it is turned into an error); how far sixteen samples of the flow, of five steps,
-disagree; and the last two together. Of the fold {folds}, and where half of the cells of {slide}
-teaches the other half (itself dealt into two slides), seed 0. Less is better in the certain half. Two sections tell less of
-what is misplaced on a third than samples do; of an embryo that is half known they tell more. Together they are within .02 of
-the better one or ahead of it, in each score. More steps than five hardly help, half as many samples rank errors less well (by .03
-and .04); samples of a random fifth of the cells, with the others by their neighbours in the embedding, rank them as well.
+disagree; and the last two together. Of the folds {folds}, and where half of the
+cells of {slide} teaches the other half (itself dealt into two slides), seed 0. Less is better in the certain half. Two sections
+tell less of what is misplaced on a third than samples do; five sections, and half of an embryo, tell about as much or more.
+Together they are within .02 of the better one or ahead of it in each score, so that both count alike in every fit. More steps
+than five hardly help, half as many samples rank errors less well (by .03 and .04); samples of a random fifth of the cells,
+with the others by their neighbours in the embedding, rank them as well.
 """
 
 OUTRO = """
