@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import ipar
 import lever_shares
 import lever_spots
 import tasks
+from ipar.model import PoseSamples
 from ipar.model._uncertainty import joint_sign, spread_of
 from lever_flow import Finisher
 from run import certain_half_median
@@ -44,11 +46,14 @@ def signs(model: ipar.model.IPALite, query: Any, seed: int) -> dict[str, NDArray
     options: dict[str, Any] = {"random_state": seed, "progress": False}
     ipar.tl.predict_coords(plain, model, global_weight=0.0, flow_weight=0.0, sharpen=False, **options)
     layouts = [plain.obsm["X_ipar"], finish.overview, model.flow_mean(finish.h, seed)]
-    value, spread = model.uncertainty.value(finish.h, finish.far), spread_of(model.flow, finish.h, seed)
+    value, drawn = model.uncertainty.value(finish.h, finish.far), partial(spread_of, model.flow, finish.h, seed)
+    spread = drawn()
     return {
         "how far network, overview and flow disagree": disagreement(query.obsm["X_ipar"], layouts),
         "mistakes on training slides (`flow=False`)": value,
         "spread of samples of the flow": spread,
+        "… of eight samples instead of sixteen": drawn(n_samples=8),
+        "… of samples of a fifth of the cells": drawn(most_drawn=query.n_obs // 5),
         "both, by the sum of their normal scores (the default)": joint_sign(value, spread),
     }
 
@@ -56,8 +61,7 @@ def signs(model: ipar.model.IPALite, query: Any, seed: int) -> dict[str, NDArray
 def disagreement(onto: NDArray[np.float32], layouts: list[NDArray[np.float32]]) -> NDArray[np.floating]:
     """Root mean squared distance of each cell's places from their mean, once the layouts are aligned, ``(n,)``."""
     places = np.stack([ipar.metrics.procrustes_align(onto, layout) for layout in layouts])
-    gaps: NDArray[np.floating] = np.sqrt(np.square(places - places.mean(axis=0)).sum(axis=-1).mean(axis=0))
-    return gaps
+    return PoseSamples(places, np.empty((*places.shape[:2], 0))).uncertainty
 
 
 def ranked(errors: NDArray[np.float64], sign: NDArray[np.floating]) -> dict[str, float]:

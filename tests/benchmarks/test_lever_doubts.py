@@ -17,10 +17,9 @@ def test_the_default_row_is_what_predictions_have(query, model, generated):
     ipar.tl.predict_coords(query, model, random_state=3, progress=False)
     found = lever_doubts.signs(model, query, 3)
     default = next(sign for name, sign in found.items() if name.endswith("(the default)"))
-    assert spearmanr(default, query.obs["ipar_uncertainty"]).statistic == pytest.approx(
-        1.0, abs=1e-4
-    )  # ties of float32
-    assert len({sign.tobytes() for sign in found.values()}) == len(found) == 4
+    # float32 ties some
+    assert spearmanr(default, query.obs["ipar_uncertainty"]).statistic == pytest.approx(1.0, abs=1e-4)
+    assert len({sign.tobytes() for sign in found.values()}) == len(found) == 6
 
 
 def test_disagreement_is_blind_to_frames():

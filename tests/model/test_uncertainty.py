@@ -82,11 +82,10 @@ def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_th
     rng = np.random.default_rng(7)
     middles = rng.normal(size=(3, flow.net.config.d_input))
     h = (middles.repeat(60, 0) + 0.05 * rng.normal(size=(180, flow.net.config.d_input))).astype(np.float32)
-    monkeypatch.setattr("ipar.model._uncertainty._MOST_DRAWN", 90)
     drawn = []
     sample = IGA.sample
     monkeypatch.setattr(IGA, "sample", lambda self, h, *args, **kw: drawn.append(h) or sample(self, h, *args, **kw))
-    found = spread_of(flow, h)
+    found = spread_of(flow, h, most_drawn=90)
     assert [len(part) for part in drawn] == [90]
     own = sample(flow, drawn[0], 16, n_steps=5).uncertainty
     index = [int(np.flatnonzero((h == row).all(1))[0]) for row in drawn[0]]
@@ -98,7 +97,7 @@ def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_th
         assert found[others].min() > known.min()
         assert found[others].max() < known.max()
     mixed = rng.permutation(180)
-    np.testing.assert_allclose(spread_of(flow, h[mixed]), found[mixed], rtol=1e-3)
+    np.testing.assert_allclose(spread_of(flow, h[mixed], most_drawn=90), found[mixed], rtol=1e-3)
 
 
 def test_signs_know_nothing_of_order_size_or_turn(cells):
