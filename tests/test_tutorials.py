@@ -13,18 +13,34 @@ NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 SHORT = """
 import functools
 import ipar
-from ipar.training import EncoderRecipe, EncoderTraining, IPALiteTraining, OverviewTraining, _fit_finish, _overview_weight
+from ipar.model import _ipalite
+from ipar.tl import _fit, _fitting, _flow
+from ipar.training import (
+    EncoderRecipe,
+    EncoderTraining,
+    FlowTraining,
+    IPALiteTraining,
+    MinisetPlan,
+    OverviewTraining,
+    _fit_finish,
+    _overview_weight,
+)
 
 for _module in (_fit_finish, _overview_weight):
     _module.e_geo_minisets = functools.partial(_module.e_geo_minisets, n_minisets=2)
 _few = EncoderTraining(n_steps=40, batch_size=256)
 _recipe = EncoderRecipe(pca_training=_few, genes_training=_few, overview_training=OverviewTraining(n_steps=5))
-ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
+ipar.pp.embed = _fitting.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
 ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=40)
 _gate = IPALiteTraining(gate_steps=20)
 ipar.tl.fit_ipalite = functools.partial(
     ipar.tl.fit_ipalite, training=_gate, n_minisets=6, miniset_size=(96, 128), max_epochs=2
 )
+# the flow has a training of its own, and expected errors read samples of it
+_flow.PLAN = MinisetPlan(n_minisets=4, size=(48, 64), n_neighbors=24)
+_flow.FlowTraining = functools.partial(FlowTraining, gate_steps=20)
+for _module in (_fit, _ipalite):
+    _module.spread_of = functools.partial(_module.spread_of, n_samples=2, most_drawn=200)
 
 
 def _forced(function, **least):  # also where a tutorial asks for more itself
