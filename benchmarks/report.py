@@ -171,10 +171,15 @@ def footer(results: Results, options: argparse.Namespace) -> str:
     lines += [
         "",
         f"Seconds (median) and peak memory (largest) are of whole runs, training included, with {options.threads} thread "
-        f"a run and {options.jobs} runs at a time. They were measured on several days and machines, on the slowest of which a run takes "
-        "two to three times as long as on the fastest, so that only differences beyond that mean anything. A seed repeats to the "
-        "digit on one kind of processor; on another its rank correlations of distances have been found to differ by up to 0.007, "
-        "E_geo by 2 %. Behind ipar's uncertainty on the embryos with seed 0 are samples of all their cells; by now they are drawn for 1,500 of "
+        f"a run and {options.jobs} runs at a time. They were measured on several days and machines: seeds of ipar on one task differ by up "
+        f"to {time_ratio(results):.1f} times, so that only differences beyond that mean anything. A seed repeats to the digit on one kind "
+        "of processor alone. Behind ipar's uncertainty on the embryos with seed 0 are samples of all their cells; by now they are drawn for 1,500 of "
         "them, the price of which {doc}`levers` tells.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def time_ratio(results: Results) -> float:
+    """Largest ratio of the longest to the shortest run of ipar on one task, 1 where there are no two."""
+    seconds = [[run["seconds"] for run in by_method.get("ipar", [])] for by_method in results.values()]
+    return max((max(runs) / min(runs) for runs in seconds if runs), default=1.0)

@@ -246,3 +246,12 @@ def test_components_are_plain_where_a_row_says_so(monkeypatch):
     assert {
         name for name, place in run.PLACE.items() if getattr(place, "keywords", {}).get("plain")
     } == comparisons.PLAIN
+
+
+def test_times_are_said_to_differ_as_far_as_those_of_one_task_do(results, folder, tmp_path):
+    results["ob"]["ipar"][1]["seconds"] = 3.0
+    results["ob"]["pca_knn"][1]["seconds"] = 9.0  # another method
+    results["liver"] = {"ipar": runs([0.5], [1.0], chosen={})}
+    results["liver"]["ipar"][0]["seconds"] = 50.0  # another task
+    report.write_report(results, make_options(folder, tmp_path))
+    assert "differ by up to 3.0 times" in (tmp_path / "page.md").read_text()
