@@ -173,8 +173,7 @@ def footer(results: Results, options: argparse.Namespace) -> str:
         f"Seconds (median) and peak memory (largest) are of whole runs, training included, with {options.threads} thread "
         f"a run and {options.jobs} runs at a time. They were measured on several days and machines: seeds of ipar on one task differ by up "
         f"to {time_ratio(results):.1f} times, so that only differences beyond that mean anything. A seed repeats to the digit on one kind "
-        "of processor alone. Behind ipar's uncertainty on the embryos with seed 0 are samples of all their cells; by now they are drawn for 1,500 of "
-        "them, the price of which {doc}`levers` tells.",
+        "of processor alone.",
     ]
     return "\n".join(lines) + "\n"
 
