@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ablation import ablation
 from comparisons import (
     COLUMNS,
     PLAIN,
@@ -32,7 +33,8 @@ Every method places a slide of which it gets the expression only; the slide's co
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
 seeds given (of {seeds}; one run alone has no sd); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
 minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
-Stress-1 and E_geo. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Rows of plain
+Stress-1 and E_geo. The row **ipar** is `ipar.tl.fit_ipalite(train, library_key="slide")` and `ipar.tl.predict_coords(test, model)`,
+with nothing set but the seed. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Rows of plain
 components are ipar as it was when it read principal components alone, all genes alike
 (`EncoderRecipe(n_pcs=(30, 100), spatial_share=0, weigh_genes=False)`). Made with
 
@@ -52,7 +54,7 @@ def write_report(results: Results, options: argparse.Namespace) -> None:
     parts += [glance(results), aims(results), glance_at_iga(results)]
     for task, by_method in results.items():
         parts += [section(task, by_method)]
-    parts += [footer(results, options)]
+    parts += [ablation(folder / "levers"), footer(results, options)]
     page = "\n".join(parts)
     if options.markdown:
         Path(options.markdown).write_text(page)

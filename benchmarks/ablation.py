@@ -1,0 +1,154 @@
+"""What every lever brought on left-out training slides, as one table: ``levers.py`` has measured it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comparisons import COLUMNS, GOAL, mean_sd
+
+Layouts = dict[str, dict[str, float]]  # scores of every layout of one fold and seed
+
+INTRO = """## What every step brings
+
+By these folds the defaults were chosen; no slide that is scored above has a part in it. Each row is a step less what it was
+added to, in the same fold with the same seed and among the defaults of its time, mean ± sd over folds and seeds; in bold where
+it is better. A step that is better here and yet not kept lost elsewhere, cost more time than it was worth, or has too few runs
+to tell: {doc}`levers` says which, and has the folds, the layouts themselves, what failed without a row, and what a fit
+chooses by itself on a left-out training slide, such as how firmly the sharpening holds.
+
+"""
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A step, the layout with it, the layout without it, and what became of it.
+
+    Names of layouts may lack what stands before their last colon; ``of`` says how the whole name begins, where only those
+    folds count.
+    """
+
+    title: str
+    after: str
+    before: str
+    verdict: str
+    of: str = ""
+
+
+ADDED = "default"
+FAILED = "not kept"
+CHOSEN = "as a fit chooses"
+SETS, SHARP = "… and the set encoder", "… sharpened (the default, as chosen on a left-out training slide)"
+AGAIN = "… the encoder again, its set encoder of weight 1"
+OVERVIEW = "embedding and set encoder, sharpened"
+SKETCH = "… and the sketch, sharpened, its distances not among those held"
+ALIKE, PLACED = "all genes alike, sharpened", "genes by place, sharpened"
+SPATIAL = "half of the axes spatial (the default), sharpened"
+NO_FLOW, WITH_FLOW = (
+    "network and overview, sharpened (`flow=False`)",
+    "network, overview, flow: 0.25, 0.25, 0.5, sharpened (the default)",
+)
+MINISETS = "finished: minisets of 96 to 384 cells, 100 candidates (the default)"
+NETWORK = "finished: as it is"
+SPOTS, HALF = "spots teach, sharpened", "a half dropped, sharpened"
+SHARED = [
+    f"finished: {name}" for name in ("24 landmarks among the candidates", "losses of every recycle", "a contact loss")
+]
+
+LEVERS = (
+    Lever("embedding: averages over like cells read beside components", "… read with the average over like cells", "embedding of components alone", ADDED),
+    Lever("embedding: genes beside components", "embedding of both", "… read with the average over like cells", ADDED),
+    Lever("embedding: a set encoder", SETS, "embedding of both", ADDED),
+    Lever("embedding: genes weighted by place, sections", PLACED, ALIKE, ADDED, "2 sections teach|5 sections teach"),
+    Lever("embedding: genes weighted by place, a panel", PLACED, ALIKE, FAILED, "half of an embryo"),
+    Lever("embedding: half of the axes spatial, sections", SPATIAL, PLACED, ADDED, "2 sections teach|5 sections teach"),
+    Lever("embedding: half of the axes spatial, a panel", SPATIAL, ALIKE, ADDED, "half of an embryo"),
+    Lever("embedding: a fifth of a panel's genes dropped, not a half", "a fifth dropped, sharpened", HALF, ADDED, "half of an embryo"),
+    Lever("embedding: a sketch, five sections teach", SKETCH, OVERVIEW, ADDED, "5 sections teach"),
+    Lever("embedding: a sketch, two sections teach", SKETCH, OVERVIEW, FAILED, "2 sections teach"),
+    Lever("embedding: four encoders instead of one", "… four of them, of four seeds", SETS, FAILED),
+    Lever("embedding: mean with a set transformer's layout", "… in the mean with a set transformer's layout", SETS, FAILED),
+    Lever("embedding: no dropout of genes", "… trained without dropout of genes", AGAIN, FAILED),
+    Lever("embedding: slides with half of their counts too", "… trained on slides with half of their counts too", AGAIN, FAILED),
+    Lever("scale: slides of the olfactory bulb too", "… trained on slides of another tissue too (olfactory bulb)", AGAIN, FAILED),
+    Lever("scale: slides of a liver too", "… trained on slides of another tissue too (liver)", AGAIN, FAILED),
+    Lever("scale: pretrained on other tissues", "… its network on genes pretrained on other tissues (olfactory bulb, liver)", SETS, FAILED),
+    Lever("adapting: covariance of components (CORAL)", "… its components brought to the covariance of the training slides (CORAL)", SETS, FAILED),
+    Lever("adapting: variance of genes", "… its genes brought to the variance of the training slides", SETS, FAILED),
+    Lever("adapting: optimal transport", "… its components transported onto those of the training slides (optimal transport)", AGAIN, FAILED),
+    Lever("adapting: a discriminator", "… its perceptrons adapted to the query against a discriminator (adversarial)", SETS, FAILED),
+    Lever("adapting: the query as one more slide", "… trained again, the query where it was placed as one more slide", SETS, FAILED),
+    Lever("adapting: CORAL, spots teach single cells", "… components brought to those of the spots (CORAL), sharpened", SPOTS, FAILED),
+    Lever("adapting: pseudo-slide of five cells each, spots teach single cells", "… the cells as a pseudo-slide, each with 4 like it, sharpened", SPOTS, FAILED),
+    Lever("set: minisets of 384 to 900 cells", "finished: minisets of 384 to 900 cells, 100 candidates", MINISETS, FAILED),
+    Lever("set: minisets of 96 to 900 cells", "finished: minisets of 96 to 900 cells, 100 candidates", MINISETS, FAILED),
+    Lever("set: 50 candidates instead of 100", "finished: minisets of 96 to 384 cells, 50 candidates", MINISETS, FAILED),
+    Lever("set: 200 candidates instead of 100", "finished: minisets of 96 to 384 cells, 200 candidates", MINISETS, FAILED),
+    Lever("set: landmarks", SHARED[0], NETWORK, FAILED),
+    Lever("set: losses of every recycle", SHARED[1], NETWORK, FAILED),
+    Lever("set: a contact loss", SHARED[2], NETWORK, FAILED),
+    Lever("local: candidates by own components too", "finished: candidates by the embedding and by own components", NETWORK, FAILED),
+    Lever("local: gate reads likeness, ranks, mutual and shared neighbours", "finished: its gate reads likeness, ranks, mutual and shared neighbours too", NETWORK, FAILED),
+    Lever("layout: the network beside the overview", "mean of network and overview", SETS, ADDED),
+    Lever("layout: sharpened", SHARP, "mean of network and overview", ADDED),
+    Lever("layout: … by own components alone", "… sharpened by neighbours in the slide's own components alone (ω = 1)", SHARP, CHOSEN),
+    Lever("layout: … by the embedding alone", "… sharpened by neighbours in the embedding alone (ω = 0)", SHARP, CHOSEN),
+    Lever("layout: a flow", WITH_FLOW, NO_FLOW, ADDED, "half of an embryo|2 sections teach|5 sections teach"),
+)  # fmt: skip
+
+
+def ablation(folder: Path) -> str:
+    """The section of the page; nothing, where no lever has been measured."""
+    runs = list(_runs(folder))
+    rows = [row for lever in LEVERS if (row := _row(lever, runs))]
+    if not rows:
+        return ""
+    titles = [COLUMNS[key][0] for key in GOAL]
+    head = [f"| step | {' | '.join(titles)} | runs | |", "|---" * (len(GOAL) + 3) + "|"]
+    return INTRO + "\n".join([*head, *rows]) + "\n"
+
+
+def gaps(lever: Lever, runs: list[Layouts]) -> list[dict[str, float]]:
+    """Scores with the step less those without it, of every run that has both."""
+    found = []
+    for layouts in runs:
+        after, before = (_named(layouts, name, lever.of) for name in (lever.after, lever.before))
+        if after and before:
+            found.append({key: after[key] - before[key] for key in GOAL})
+    return found
+
+
+def _row(lever: Lever, runs: list[Layouts]) -> str | None:
+    found = gaps(lever, runs)
+    if not found:
+        return None
+    cells = []
+    for key in GOAL:
+        gap = np.array([one[key] for one in found])
+        better = round(gap.mean(), 3) > 0 if COLUMNS[key][1] else round(gap.mean(), 3) < 0
+        text = mean_sd(gap, form="+.3f")
+        cells.append(f"**{text}**" if better else text)
+    return f"| {lever.title} | {' | '.join(cells)} | {len(found)} | {lever.verdict} |"
+
+
+def _named(layouts: Layouts, name: str, of: str) -> dict[str, float] | None:
+    for whole, scores in layouts.items():
+        if (whole == name or whole.endswith(f": {name}")) and (not of or whole.startswith(tuple(of.split("|")))):
+            return scores
+    return None
+
+
+def _runs(folder: Path) -> Iterator[Layouts]:
+    """All layouts of a fold and a seed, whatever group of levers measured them."""
+    for fold in sorted(path for path in folder.glob("*") if path.is_dir()):
+        by_seed: dict[str, dict[str, Any]] = {}
+        for path in sorted(fold.glob("*-*.json")):
+            if path.stem.startswith("doubts"):
+                continue
+            by_seed.setdefault(path.stem.rsplit("-", 1)[1], {}).update(json.loads(path.read_text()))
+        yield from by_seed.values()
