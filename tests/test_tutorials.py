@@ -51,7 +51,7 @@ def _forced(function, **least):  # also where a tutorial asks for more itself
 for _name, _size in (("layered_tissue", 400), ("layered_tissue_dissociated", 400), ("liver_lobules", 400)):
     setattr(ipar.datasets, _name, _forced(getattr(ipar.datasets, _name), n_cells=_size))
 ipar.tl.fit_iga = _forced(ipar.tl.fit_iga, recipe=_recipe, n_minisets=4, miniset_size=(48, 64), max_epochs=2)
-ipar.tl.sample_coords = _forced(ipar.tl.sample_coords, n_steps=3)
+ipar.tl.sample_coords = _forced(ipar.tl.sample_coords, n_samples=8, n_steps=3)
 """
 
 
