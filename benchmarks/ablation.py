@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from comparisons import COLUMNS, GOAL, mean_sd
+from comparisons import COLUMNS, GOAL, Margin
 
 Layouts = dict[str, dict[str, float]]  # scores of every layout of one fold and seed
 
@@ -29,7 +29,7 @@ chooses by itself on a left-out training slide, such as how firmly the sharpenin
 class Lever:
     """A step, the layout with it, the layout without it, and what became of it.
 
-    Names of layouts may lack what stands before their last colon; ``of`` says how the whole name begins, where only those
+    Names of layouts may lack what stands before their last colon; ``of`` says how the whole name begins, where not all
     folds count.
     """
 
@@ -37,7 +37,7 @@ class Lever:
     after: str
     before: str
     verdict: str
-    of: str = ""
+    of: tuple[str, ...] = ("",)
 
 
 ADDED = "default"
@@ -56,21 +56,19 @@ NO_FLOW, WITH_FLOW = (
 MINISETS = "finished: minisets of 96 to 384 cells, 100 candidates (the default)"
 NETWORK = "finished: as it is"
 SPOTS, HALF = "spots teach, sharpened", "a half dropped, sharpened"
-SHARED = [
-    f"finished: {name}" for name in ("24 landmarks among the candidates", "losses of every recycle", "a contact loss")
-]
+SECTIONS, EMBRYO = ("2 sections teach", "5 sections teach"), ("half of an embryo",)
 
 LEVERS = (
     Lever("embedding: averages over like cells read beside components", "… read with the average over like cells", "embedding of components alone", ADDED),
     Lever("embedding: genes beside components", "embedding of both", "… read with the average over like cells", ADDED),
     Lever("embedding: a set encoder", SETS, "embedding of both", ADDED),
-    Lever("embedding: genes weighted by place, sections", PLACED, ALIKE, ADDED, "2 sections teach|5 sections teach"),
-    Lever("embedding: genes weighted by place, a panel", PLACED, ALIKE, FAILED, "half of an embryo"),
-    Lever("embedding: half of the axes spatial, sections", SPATIAL, PLACED, ADDED, "2 sections teach|5 sections teach"),
-    Lever("embedding: half of the axes spatial, a panel", SPATIAL, ALIKE, ADDED, "half of an embryo"),
-    Lever("embedding: a fifth of a panel's genes dropped, not a half", "a fifth dropped, sharpened", HALF, ADDED, "half of an embryo"),
-    Lever("embedding: a sketch, five sections teach", SKETCH, OVERVIEW, ADDED, "5 sections teach"),
-    Lever("embedding: a sketch, two sections teach", SKETCH, OVERVIEW, FAILED, "2 sections teach"),
+    Lever("embedding: genes weighted by place, sections", PLACED, ALIKE, ADDED, SECTIONS),
+    Lever("embedding: genes weighted by place, a panel", PLACED, ALIKE, FAILED, EMBRYO),
+    Lever("embedding: half of the axes spatial, sections", SPATIAL, PLACED, ADDED, SECTIONS),
+    Lever("embedding: half of the axes spatial, a panel", SPATIAL, ALIKE, ADDED, EMBRYO),
+    Lever("embedding: a fifth of a panel's genes dropped, not a half", "a fifth dropped, sharpened", HALF, ADDED, EMBRYO),
+    Lever("embedding: a sketch, five sections teach", SKETCH, OVERVIEW, ADDED, ("5 sections teach",)),
+    Lever("embedding: a sketch, two sections teach", SKETCH, OVERVIEW, FAILED, ("2 sections teach",)),
     Lever("embedding: four encoders instead of one", "… four of them, of four seeds", SETS, FAILED),
     Lever("embedding: mean with a set transformer's layout", "… in the mean with a set transformer's layout", SETS, FAILED),
     Lever("embedding: no dropout of genes", "… trained without dropout of genes", AGAIN, FAILED),
@@ -89,16 +87,16 @@ LEVERS = (
     Lever("set: minisets of 96 to 900 cells", "finished: minisets of 96 to 900 cells, 100 candidates", MINISETS, FAILED),
     Lever("set: 50 candidates instead of 100", "finished: minisets of 96 to 384 cells, 50 candidates", MINISETS, FAILED),
     Lever("set: 200 candidates instead of 100", "finished: minisets of 96 to 384 cells, 200 candidates", MINISETS, FAILED),
-    Lever("set: landmarks", SHARED[0], NETWORK, FAILED),
-    Lever("set: losses of every recycle", SHARED[1], NETWORK, FAILED),
-    Lever("set: a contact loss", SHARED[2], NETWORK, FAILED),
+    Lever("set: landmarks", "finished: 24 landmarks among the candidates", NETWORK, FAILED),
+    Lever("set: losses of every recycle", "finished: losses of every recycle", NETWORK, FAILED),
+    Lever("set: a contact loss", "finished: a contact loss", NETWORK, FAILED),
     Lever("local: candidates by own components too", "finished: candidates by the embedding and by own components", NETWORK, FAILED),
     Lever("local: gate reads likeness, ranks, mutual and shared neighbours", "finished: its gate reads likeness, ranks, mutual and shared neighbours too", NETWORK, FAILED),
     Lever("layout: the network beside the overview", "mean of network and overview", SETS, ADDED),
     Lever("layout: sharpened", SHARP, "mean of network and overview", ADDED),
     Lever("layout: … by own components alone", "… sharpened by neighbours in the slide's own components alone (ω = 1)", SHARP, CHOSEN),
     Lever("layout: … by the embedding alone", "… sharpened by neighbours in the embedding alone (ω = 0)", SHARP, CHOSEN),
-    Lever("layout: a flow", WITH_FLOW, NO_FLOW, ADDED, "half of an embryo|2 sections teach|5 sections teach"),
+    Lever("layout: a flow", WITH_FLOW, NO_FLOW, ADDED, EMBRYO + SECTIONS),
 )  # fmt: skip
 
 
@@ -127,18 +125,13 @@ def _row(lever: Lever, runs: list[Layouts]) -> str | None:
     found = gaps(lever, runs)
     if not found:
         return None
-    cells = []
-    for key in GOAL:
-        gap = np.array([one[key] for one in found])
-        better = round(gap.mean(), 3) > 0 if COLUMNS[key][1] else round(gap.mean(), 3) < 0
-        text = mean_sd(gap, form="+.3f")
-        cells.append(f"**{text}**" if better else text)
+    cells = [Margin("", np.array([one[key] for one in found]), COLUMNS[key][1]).cell() for key in GOAL]
     return f"| {lever.title} | {' | '.join(cells)} | {len(found)} | {lever.verdict} |"
 
 
-def _named(layouts: Layouts, name: str, of: str) -> dict[str, float] | None:
+def _named(layouts: Layouts, name: str, of: tuple[str, ...]) -> dict[str, float] | None:
     for whole, scores in layouts.items():
-        if (whole == name or whole.endswith(f": {name}")) and (not of or whole.startswith(tuple(of.split("|")))):
+        if (whole == name or whole.endswith(f": {name}")) and whole.startswith(of):
             return scores
     return None
 
