@@ -32,8 +32,7 @@ def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Genera
         Edges ``(2, m)`` with ``i < j``, each pair once.
     """
     n = distance.shape[0]
-    order = distance.fill_diagonal_(-1.0).argsort(dim=1)[:, 1:]
-    distance.fill_diagonal_(0.0)
+    order = distance.clone().fill_diagonal_(-1.0).argsort(dim=1)[:, 1:]
     ring = order[:, n_neighbors : 3 * n_neighbors]
     n_ring = min(_N_RING, n_neighbors, ring.shape[1])
     pick = torch.rand(ring.shape, generator=generator).argsort(1)[:, :n_ring]
