@@ -87,7 +87,7 @@ def test_seeded_sparse_and_without_side_effects(tissue):
 
 
 def test_genes_must_match(tissue):
-    with pytest.raises(ValueError, match="same genes, got 60 and 59"):
+    with pytest.raises(ValueError, match="same genes, found 60 and 59"):
         distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query[:, 1:])
 
 

@@ -30,9 +30,9 @@ def test_bad_layouts_are_refused_with_a_reason(score, layouts):
     true, pred = layouts
     with pytest.raises(ValueError, match="`true` has 150 cells and `pred` 149; both must hold the same cells"):
         score(true, pred[:-1])
-    with pytest.raises(ValueError, match=r"`pred` must have shape \(n_cells, 2\), got \(150, 3\)"):
+    with pytest.raises(ValueError, match=r"`pred` must have shape \(n_cells, 2\), found \(150, 3\)"):
         score(true, np.ones((150, 3)))
-    with pytest.raises(ValueError, match=r"`true` must have shape \(n_cells, 2\), got \(150,\)"):
+    with pytest.raises(ValueError, match=r"`true` must have shape \(n_cells, 2\), found \(150,\)"):
         score(true[:, 0], pred)
     with pytest.raises(ValueError, match="`pred` is NaN or infinite in 2 of 150 cells"):
         score(true, np.where(np.isin(np.arange(150), [3, 8])[:, None], [np.nan, np.inf], pred))

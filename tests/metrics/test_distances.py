@@ -55,7 +55,7 @@ def test_alignment_makes_luna_spearman_rotation_invariant(layouts):
 
 
 def test_luna_spearman_refuses_another_reduction(layouts):
-    with pytest.raises(ValueError, match='"median" or "mean", got \'max\''):
+    with pytest.raises(ValueError, match='"median" or "mean", found \'max\''):
         luna_spearman(*layouts, reduce="max")
 
 

@@ -86,11 +86,11 @@ def test_scores_do_not_depend_on_the_block_size(layouts, monkeypatch, rows):
 
 
 def test_neighbour_counts_out_of_range_are_refused(layouts):
-    with pytest.raises(ValueError, match="between 1 and 149 for 150 cells, got 150"):
+    with pytest.raises(ValueError, match="between 1 and 149 for 150 cells, found 150"):
         knn_hit(*layouts, n_neighbors=150)
-    with pytest.raises(ValueError, match="between 1 and 74 for 150 cells, got 75"):
+    with pytest.raises(ValueError, match="between 1 and 74 for 150 cells, found 75"):
         trustworthiness(*layouts, n_neighbors=75)
-    with pytest.raises(ValueError, match="between 1 and 74 for 150 cells, got 0"):
+    with pytest.raises(ValueError, match="between 1 and 74 for 150 cells, found 0"):
         continuity(*layouts, n_neighbors=0)
-    with pytest.raises(ValueError, match="between 1 and 9 for 10 cells, got 10"):
+    with pytest.raises(ValueError, match="between 1 and 9 for 10 cells, found 10"):
         knn_chance(10, 10)

@@ -44,7 +44,7 @@ def as_expression(x: Any, name: str) -> FloatArray:
     plain: Any = x  # scipy's abstract base class declares no toarray
     dense = np.array(plain.toarray() if sparse.issparse(x) else plain, dtype=np.float32, order="C")
     if dense.ndim != 2 or dense.shape[0] < 2 or dense.shape[1] < 1:
-        msg = f"`{name}` must have shape (n_cells, n_genes) with at least two cells and one gene, got {dense.shape}."
+        msg = f"`{name}` must have shape (n_cells, n_genes) with at least two cells and one gene, found {dense.shape}."
         raise ValueError(msg)
     if not np.isfinite(dense).all():
         msg = f"`{name}` holds NaN or infinite values; remove or impute these first."
@@ -57,7 +57,7 @@ def as_coords(coords: ArrayLike, name: str, n_cells: int | None = None) -> NDArr
     array = np.array(coords, dtype=np.float64)
     expected = "n_cells" if n_cells is None else str(n_cells)
     if array.ndim != 2 or array.shape[1] != 2 or (n_cells is not None and len(array) != n_cells):
-        msg = f"`{name}` must have shape ({expected}, 2), one position a cell, got {array.shape}."
+        msg = f"`{name}` must have shape ({expected}, 2), one position a cell, found {array.shape}."
         raise ValueError(msg)
     if not np.isfinite(array).all():
         msg = f"`{name}` holds NaN or infinite values; remove these cells first."
@@ -71,12 +71,12 @@ def as_reference(
     """Check the arrays against each other; centre genes, slide by slide or all alike, and gauge-fix positions."""
     x, query = as_expression(train_x, "train_x"), as_expression(query_x, "query_x")
     if x.shape[1] != query.shape[1]:
-        msg = f"`train_x` and `query_x` must have the same genes, got {x.shape[1]} and {query.shape[1]} columns."
+        msg = f"`train_x` and `query_x` must have the same genes, found {x.shape[1]} and {query.shape[1]} columns."
         raise ValueError(msg)
     coords = as_coords(train_coords, "train_coords", len(x))
     labels = np.asarray(train_slides)
     if labels.shape != (len(x),):
-        msg = f"`train_slides` must have shape ({len(x)},), one label a cell, got {labels.shape}."
+        msg = f"`train_slides` must have shape ({len(x)},), one label a cell, found {labels.shape}."
         raise ValueError(msg)
     names, slides = np.unique(labels.astype(str), return_inverse=True)
     mean = x.mean(axis=0)

@@ -74,7 +74,7 @@ def pca_umap(
     """
     x = as_expression(query_x, "query_x")
     if len(x) < 4:
-        msg = f"`query_x` must hold at least four cells for a UMAP, got {len(x)}."
+        msg = f"`query_x` must hold at least four cells for a UMAP, found {len(x)}."
         raise ValueError(msg)
     seed = sklearn_seed(random_state)
     umap = importlib.import_module("umap")  # compiles for seconds when imported: not before it is needed

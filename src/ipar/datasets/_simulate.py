@@ -76,7 +76,7 @@ def simulate_dissociated(
     if not 0 <= missing_genes <= MAX_MISSING:
         msg = (
             f"missing_genes is the share of the genes that the cells lack and must lie in [0, {MAX_MISSING}]; "
-            f"got {missing_genes}. Pass 0 to keep every gene."
+            f"found {missing_genes}. Pass 0 to keep every gene."
         )
         raise ValueError(msg)
     technology = _technology(DROPLET, median_counts, 1.0)
@@ -149,10 +149,10 @@ def _at_least(name: str, value: int, minimum: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        msg = f"{name} must be an integer, got {value!r} ({type(value).__name__}). Pass an int of at least {minimum}."
+        msg = f"{name} must be an integer, found {value!r} ({type(value).__name__}). Pass an int of at least {minimum}."
         raise TypeError(msg) from None
     if number < minimum:
-        msg = f"{name} must be at least {minimum}, got {number}. Pass {name}={minimum} or more."
+        msg = f"{name} must be at least {minimum}, found {number}. Pass {name}={minimum} or more."
         raise ValueError(msg)
     return number
 
@@ -161,12 +161,12 @@ def _technology(default: Technology, median_counts: float, batch_strength: float
     if not (np.isfinite(median_counts) and median_counts >= 100):
         msg = (
             f"median_counts must be a finite number of at least 100 (cells with fewer molecules are not analysable), "
-            f"got {median_counts}. Typical data have 1,000 to 10,000."
+            f"found {median_counts}. Typical data have 1,000 to 10,000."
         )
         raise ValueError(msg)
     if not (np.isfinite(batch_strength) and batch_strength >= 0):
         msg = (
-            f"batch_strength must be finite and not negative, got {batch_strength}. Pass 0 for no batch effect, 1 for "
+            f"batch_strength must be finite and not negative, found {batch_strength}. Pass 0 for no batch effect, 1 for "
             "a realistic one."
         )
         raise ValueError(msg)

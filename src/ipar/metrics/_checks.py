@@ -16,7 +16,7 @@ def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
         msg = f"`{name}` must be a dense numeric array of shape (n_cells, 2): {error}"
         raise TypeError(msg) from error
     if array.ndim != 2 or array.shape[1] != 2:
-        msg = f"`{name}` must have shape (n_cells, 2), got {array.shape}; pass one row of x, y for each cell."
+        msg = f"`{name}` must have shape (n_cells, 2), found {array.shape}; pass one row of x, y for each cell."
         raise ValueError(msg)
     if array.shape[0] < MIN_CELLS:
         msg = f"`{name}` has {array.shape[0]} cells; the metrics need at least {MIN_CELLS}."
@@ -54,7 +54,7 @@ def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> 
         raise TypeError(msg) from error
     if vector.ndim != 1 or (n_cells is not None and vector.shape[0] != n_cells):
         expected = "(n_cells,)" if n_cells is None else f"({n_cells},)"
-        msg = f"`{name}` must have shape {expected}, one value a cell, got {vector.shape}."
+        msg = f"`{name}` must have shape {expected}, one value a cell, found {vector.shape}."
         raise ValueError(msg)
     if not np.isfinite(vector).all():
         bad = int((~np.isfinite(vector)).sum())
@@ -66,7 +66,9 @@ def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> 
 def check_n_neighbors(n_neighbors: int, n_cells: int, *, largest: int, name: str = "n_neighbors") -> None:
     """Raise unless 1 <= n_neighbors <= largest."""
     if not 1 <= n_neighbors <= largest:
-        msg = f"`{name}` must lie between 1 and {largest} for {n_cells} cells, got {n_neighbors}; choose another value."
+        msg = (
+            f"`{name}` must lie between 1 and {largest} for {n_cells} cells, found {n_neighbors}; choose another value."
+        )
         raise ValueError(msg)
 
 

@@ -85,7 +85,7 @@ def luna_spearman(
     distance 0, tied distances share their average rank. Time grows with n² log n, memory with n.
     """
     if reduce not in ("median", "mean"):
-        msg = f'`reduce` must be "median" or "mean", got {reduce!r}.'
+        msg = f'`reduce` must be "median" or "mean", found {reduce!r}.'
         raise ValueError(msg)
     rows = row_spearman(*as_pair(true, pred), align=align)
     return float(np.median(rows) if reduce == "median" else rows.mean())
@@ -128,7 +128,7 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> f
     """
     truth, layout = as_pair(true, pred)
     if not 0 < quantile < 1:
-        msg = f"`quantile` must lie strictly between 0 and 1, got {quantile}; 0.01 and 0.1 are customary."
+        msg = f"`quantile` must lie strictly between 0 and 1, found {quantile}; 0.01 and 0.1 are customary."
         raise ValueError(msg)
     a, b = pdist(truth), pdist(layout)
     kept = a * b != 0

@@ -194,10 +194,10 @@ def e_geo_minisets(
     truth, layout = as_pair(true, pred)
     low, high = size
     if n_minisets < 1:
-        msg = f"`n_minisets` must be at least 1, got {n_minisets}."
+        msg = f"`n_minisets` must be at least 1, found {n_minisets}."
         raise ValueError(msg)
     if not 4 <= low <= high:
-        msg = f"`size` must be (smallest, largest) with 4 <= smallest <= largest, got {size}."
+        msg = f"`size` must be (smallest, largest) with 4 <= smallest <= largest, found {size}."
         raise ValueError(msg)
     rng = np.random.default_rng(random_state)
     n = len(truth)

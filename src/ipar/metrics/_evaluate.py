@@ -133,10 +133,10 @@ def evaluate(
     """
     truth, layout = as_pair(true, pred)
     if min(n_neighbors, default=1) < 1:
-        msg = f"`n_neighbors` must hold counts of at least 1, got {tuple(n_neighbors)}."
+        msg = f"`n_neighbors` must hold counts of at least 1, found {tuple(n_neighbors)}."
         raise ValueError(msg)
     if max_cells < 4:
-        msg = f"`max_cells` must be at least 4, got {max_cells}."
+        msg = f"`max_cells` must be at least 4, found {max_cells}."
         raise ValueError(msg)
     doubts = None if uncertainty is None else as_cell_vector(uncertainty, "uncertainty", len(truth))
     rng = np.random.default_rng(random_state)
@@ -217,7 +217,7 @@ def evaluate_slides(
 def _slide_labels(slides: ArrayLike, n_cells: int) -> NDArray[np.str_]:
     labels = np.asarray(slides, dtype=object)
     if labels.shape != (n_cells,):
-        msg = f"`slides` must have shape ({n_cells},), one label a cell, got {labels.shape}."
+        msg = f"`slides` must have shape ({n_cells},), one label a cell, found {labels.shape}."
         raise ValueError(msg)
     missing = sum(label is None or label != label for label in labels)  # NaN is the one value unequal to itself
     if missing:

@@ -32,7 +32,7 @@ def coverage(true: ArrayLike, pred: ArrayLike, *, n_bins: int = 20) -> float:
     """
     truth, _ = as_pair(true, pred)
     if n_bins < 1:
-        msg = f"`n_bins` must be at least 1, got {n_bins}."
+        msg = f"`n_bins` must be at least 1, found {n_bins}."
         raise ValueError(msg)
     low, extent = truth.min(axis=0), np.ptp(truth, axis=0)
     extent[extent == 0] = extent.max()
@@ -111,7 +111,7 @@ def rssd_by_class(true: ArrayLike, pred: ArrayLike, classes: ArrayLike, *, norma
     truth, layout = _framed_pair(true, pred, normalise=normalise)
     labels = np.asarray(classes)
     if labels.shape != (len(truth),):
-        msg = f"`classes` must have shape ({len(truth)},), one label a cell, got {labels.shape}."
+        msg = f"`classes` must have shape ({len(truth)},), one label a cell, found {labels.shape}."
         raise ValueError(msg)
     labels = labels.astype(str)
     return {str(name): orthogonal_residual(truth[labels == name], layout[labels == name]) for name in np.unique(labels)}
