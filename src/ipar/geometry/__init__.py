@@ -1,4 +1,4 @@
-"""Pure functions on tensors: gauges, random walks, stress edges, Procrustes alignment, rotations and Gaussians."""
+"""Functions on tensors: gauges, random walks, stress, Procrustes alignment, rotations and Gaussians."""
 
 from ipar.geometry._ellipses import (
     area_moments,

@@ -1,4 +1,4 @@
-"""Ellipses and ellipsoids of cells: from outlines and moments to tables, and from tables to poses."""
+"""Ellipses and ellipsoids of cells: tables from outlines and moments, and poses from tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def ring_moments(ring: Floats) -> tuple[float, Floats, Floats]:
-    """Area, integral of position and of its outer product over the inside of a ring, by Green's theorem.
+    """Area, first and second moments of the inside of a ring.
 
     Parameters
     ----------
@@ -27,8 +27,12 @@ def ring_moments(ring: Floats) -> tuple[float, Floats, Floats]:
     Returns
     -------
     tuple
-        Area, which is positive whichever way round the ring goes, first moments ``(2,)`` and second ones ``(2, 2)``
-        about the origin.
+        Area (positive in either direction of the ring), first moments ``(2,)`` and second moments ``(2, 2)`` about the
+        origin.
+
+    Notes
+    -----
+    The integrals over the area are computed along the ring by Green's theorem.
     """
     x, y = ring.T
     x2, y2 = np.roll(ring, -1, axis=0).T
@@ -43,15 +47,25 @@ def ring_moments(ring: Floats) -> tuple[float, Floats, Floats]:
 
 
 def area_moments(parts: Iterable[tuple[Floats, float]]) -> tuple[Floats, Floats]:
-    """Centroid ``(2,)`` and covariance ``(2, 2)`` of the area of rings, each counted with a sign (−1 for a hole).
+    """Centroid and covariance of an area made of rings.
+
+    Parameters
+    ----------
+    parts
+        Rings ``(v, 2)``, each with its sign: 1 for an outline, −1 for a hole.
+
+    Returns
+    -------
+    tuple
+        Centroid ``(2,)`` and covariance ``(2, 2)``.
 
     Raises
     ------
     ValueError
-        If there is no area.
+        If the area is zero.
     """
     rings = [(np.asarray(ring, dtype=np.float64), sign) for ring, sign in parts]
-    origin = rings[0][0][0]  # moments about a far origin would lose all digits
+    origin = rings[0][0][0]  # moments about a distant origin lose all digits
     area, first, second = 0.0, np.zeros(2), np.zeros((2, 2))
     for ring, sign in rings:
         own = ring_moments(ring - origin)
@@ -64,19 +78,19 @@ def area_moments(parts: Iterable[tuple[Floats, float]]) -> tuple[Floats, Floats]
 
 
 def ellipse_table(offset: Floats, covariance: Floats) -> Floats:
-    """Ellipses of given offsets and covariances.
+    """Table of ellipses from offsets and covariances.
 
     Parameters
     ----------
     offset
-        Centre less the cell's position, ``(n, d)``.
+        Centre minus the position of the cell, ``(n, d)``.
     covariance
         Second central moments, ``(n, d, d)``.
 
     Returns
     -------
     NDArray
-        ``(n, 5)`` or ``(n, 9)``, see ``ELLIPSE_COLUMNS``; the longest axis first, angles in (−π/2, π/2].
+        ``(n, 5)`` or ``(n, 9)``: offset, standard deviations along the axes (longest first) and angles in (−π/2, π/2].
     """
     values, vectors = np.linalg.eigh(covariance)
     deviations = np.sqrt(np.maximum(values[:, ::-1], 0.0))
@@ -95,11 +109,16 @@ def rigid_of_ellipses(coords: Tensor, ellipses: Tensor, radius: Tensor | float =
     Parameters
     ----------
     coords
-        Positions, already in those units, ``(..., d)``.
+        Positions in units of ``radius``, ``(..., d)``.
     ellipses
-        Table in the units of the tissue, ``(..., 5)`` or ``(..., 9)``.
+        Table of ellipses in the units of the tissue, ``(..., 5)`` or ``(..., 9)``.
     radius
-        Unit, usually the RMS radius of the layout.
+        Unit of length, usually the RMS radius of the layout.
+
+    Returns
+    -------
+    OffsetGaussianRigid
+        One pose per cell.
     """
     d = coords.shape[-1]
     offset, deviation, turn = torch.split(ellipses, [d, d, n_angles(d)], dim=-1)
@@ -110,5 +129,5 @@ def rigid_of_ellipses(coords: Tensor, ellipses: Tensor, radius: Tensor | float =
 
 
 def ellipses_of_rigid(rigid: OffsetGaussianRigid) -> Tensor:
-    """Table of ellipses, ``(..., 5)`` or ``(..., 9)``, in the units of the poses: inverse of :func:`rigid_of_ellipses`."""
+    """Table of ellipses of poses, ``(..., 5)`` or ``(..., 9)``: the inverse of :func:`rigid_of_ellipses`."""
     return torch.cat([rigid.offset(), rigid.scaling_log.exp(), rotation_log(rigid.rotation)], dim=-1)

@@ -1,4 +1,4 @@
-"""Gauge fixing: the one frame in which every layout is compared."""
+"""Gauge fixing: the frame in which layouts are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _EPS = 1e-8
 
 
 def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Centre a layout and divide it by its RMS radius.
+    r"""Centre a layout and scale it to unit RMS radius.
 
     .. math:: x_i \leftarrow (x_i - \bar x) \Big/ \sqrt{\tfrac1n \sum_j \lVert x_j - \bar x \rVert^2}
 
@@ -18,12 +18,12 @@ def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
     x
         Coordinates, shape ``(..., n, d)``.
     mask
-        Which cells are real, shape ``(..., n)``; padding is neither counted nor moved off zero. All, if None.
+        True for real cells, False for padding, shape ``(..., n)``. By default all cells are real.
 
     Returns
     -------
     Tensor
-        The layout with zero mean and unit RMS radius, shape ``(..., n, d)``; all zeros if the points coincide.
+        Layout with zero mean and unit RMS radius, shape ``(..., n, d)``. Padding and coincident points are at zero.
     """
     if mask is None:
         mean = x.mean(dim=-2, keepdim=True)
@@ -35,7 +35,7 @@ def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
         mean = (x * weight[..., None]).sum(-2, keepdim=True) / count[..., None, None]
         centred = (x - mean) * weight[..., None]
         mean_square = centred.square().sum((-1, -2)) / count
-    # an extent within the rounding of the mean is none: coincident points far from the origin must not be blown up
+    # an extent within the rounding error of the mean is zero: coincident points must not be scaled up to noise
     rounding = (4 * torch.finfo(x.dtype).eps) ** 2 * mean.square().sum((-1, -2))
     fixed = centred / mean_square.clamp_min(_EPS**2).sqrt()[..., None, None]
     return torch.where((mean_square > rounding)[..., None, None], fixed, torch.zeros_like(fixed))

@@ -1,4 +1,4 @@
-"""How much two Gaussians overlap."""
+"""Overlap of two Gaussians."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _DIMS = {3: 2, 6: 3}
 
 
 def pack_symmetric(matrix: Tensor) -> Tensor:
-    """Upper triangle of symmetric matrices ``(..., d, d)`` row by row, ``(..., 3)`` or ``(..., 6)``."""
+    """Upper triangles of symmetric matrices ``(..., d, d)``, row by row, ``(..., 3)`` or ``(..., 6)``."""
     return torch.stack([matrix[..., i, j] for i, j in _PACKED[matrix.shape[-1]]], dim=-1)
 
 
 def gaussian_overlap(gap: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Overlap energy of two Gaussians: small where they share space.
+    r"""Overlap energy of two Gaussians: low where they overlap.
 
     .. math:: E_{ij} = (\mu_i - \mu_j)^\top (\Sigma_i + \Sigma_j)^{-1} (\mu_i - \mu_j) + \log\det(\Sigma_i + \Sigma_j)
 
-    which is, up to a constant, −2 times the logarithm of the integral of their product.
+    Up to a constant, this is −2 times the logarithm of the integral of their product.
 
     Parameters
     ----------
     gap
-        Differences of means, ``(..., d)``.
+        Differences of the means, ``(..., d)``.
     covariance
-        Sums of covariances, packed by :func:`pack_symmetric`, ``(..., 3)`` or ``(..., 6)``.
+        Sums of the covariances, packed by :func:`pack_symmetric`, ``(..., 3)`` or ``(..., 6)``.
 
     Returns
     -------
     tuple of Tensor
-        The energy and the log-determinant in it, clamped to ±20, ``(...)`` each.
+        Energy and log-determinant (clamped to ±20), each ``(...)``.
     """
     determinant, solved = (_solve_2d if _DIMS[covariance.shape[-1]] == 2 else _solve_3d)(gap, covariance)
     determinant = determinant.clamp_min(torch.finfo(gap.dtype).tiny)
@@ -42,7 +42,7 @@ def gaussian_overlap(gap: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _solve_2d(gap: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Determinant of S and gapᵀ·adj(S)·gap; in closed form, a hundred times faster than batched decompositions."""
+    """Determinant of S and gapᵀ·adj(S)·gap, in closed form: a hundred times faster than batched decompositions."""
     a, b, c = s.unbind(-1)
     x, y = gap.unbind(-1)
     return a * c - b * b, c * x * x - 2 * b * x * y + a * y * y

@@ -1,4 +1,4 @@
-"""Similarity alignment of layouts, batched."""
+"""Batched similarity alignment of layouts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Similarity (rotation or reflection, scale, shift) that best carries ``source`` onto ``target``.
+    r"""Similarity transform (rotation or reflection, scale, shift) that best maps ``source`` onto ``target``.
 
-    Minimises :math:`\lVert s\,(X - \bar x) R + \bar y - Y \rVert_F` (Schönemann 1966), reflections allowed since
+    It minimises :math:`\lVert s\,(X - \bar x) R + \bar y - Y \rVert_F` (Schönemann 1966). Reflections are allowed because
     sections have no handedness.
 
     Parameters
@@ -21,7 +21,7 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
     -------
     tuple of Tensor
         Centre of the source ``(..., 1, d)``, rotation ``(..., d, d)``, scale ``(..., 1, 1)`` and centre of the
-        target ``(..., 1, d)``; use them with :func:`apply_similarity`.
+        target ``(..., 1, d)``, as :func:`apply_similarity` takes them.
     """
     source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
     source, target = source - source_mean, target - target_mean
@@ -34,6 +34,6 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
 
 
 def apply_similarity(x: Tensor, transform: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """Carry points ``(..., n, d)`` by a transform of :func:`procrustes_transform`."""
+    """Apply a transform from :func:`procrustes_transform` to points ``(..., n, d)``."""
     source_mean, rotation, scale, target_mean = transform
     return (x - source_mean) @ rotation * scale + target_mean

@@ -1,4 +1,4 @@
-"""A pose and a Gaussian that rides on it."""
+"""Rigid poses that carry a Gaussian."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Tensor
 
 from ipar.geometry._rotation import n_angles, rotation_exp, rotation_log
 
-# the turns that carry the axes of an ellipsoid onto themselves: by π in the plane, by π about each axis in space
+# rotations that map the axes of an ellipsoid onto themselves: by π in the plane, by π about each axis in space
 _AXIS_SIGNS = {2: ((1, 1), (-1, -1)), 3: ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))}
 
 
 @dataclass(frozen=True)
 class OffsetGaussianRigid:
-    r"""Rigid poses, each with a Gaussian whose mean is offset from the pose's origin.
+    r"""Rigid poses, each with a Gaussian whose mean is offset from the origin of the pose.
 
     .. math:: \mu = t + R\,m, \qquad \Sigma = R\,\mathrm{diag}(e^{2\sigma})\,R^\top
 
-    7 numbers a cell in two dimensions and 12 in three; 3 and 6 without the Gaussian. All methods are differentiable and
-    work on any leading shape.
+    This takes 7 numbers per cell in two dimensions and 12 in three. All methods are differentiable and accept any
+    leading shape.
 
     Attributes
     ----------
     rotation
-        Orientation R, ``(..., d, d)``, with determinant 1: its columns are the axes of the Gaussian.
+        Rotation R, ``(..., d, d)``. Its columns are the axes of the Gaussian.
     translation
         Origin t, ``(..., d)``.
     scaling_log
-        σ, logarithms of the standard deviations along the axes, ``(..., d)``.
+        Logarithms σ of the standard deviations along the axes, ``(..., d)``.
     local_mean
-        m, the mean in the pose's own frame, ``(..., d)``.
+        Mean m in the frame of the pose, ``(..., d)``.
     """
 
     rotation: Tensor
@@ -42,18 +42,18 @@ class OffsetGaussianRigid:
 
     @classmethod
     def identity(cls, shape: tuple[int, ...], n_dims: int) -> OffsetGaussianRigid:
-        """Poses at the origin with standard normal Gaussians, of leading ``shape``."""
+        """Poses at the origin with standard normal Gaussians."""
         zero = torch.zeros(*shape, n_dims)
         return cls(torch.eye(n_dims).expand(*shape, n_dims, n_dims), zero, zero, zero)
 
     @classmethod
     def from_vector(cls, vector: Tensor) -> OffsetGaussianRigid:
-        """Read ``(..., 7)`` or ``(..., 12)`` numbers as :meth:`to_vector` gives them.
+        """Poses from ``(..., 7)`` or ``(..., 12)`` numbers, as :meth:`to_vector` returns them.
 
         Raises
         ------
         ValueError
-            If there are neither 7 nor 12 numbers.
+            If the last axis has neither 7 nor 12 entries.
         """
         dims = {7: 2, 12: 3}
         if vector.shape[-1] not in dims:
@@ -65,7 +65,7 @@ class OffsetGaussianRigid:
 
     @property
     def n_dims(self) -> int:
-        """Dimensions d, 2 or 3."""
+        """Number of dimensions d, 2 or 3."""
         return self.translation.shape[-1]
 
     @property
@@ -74,41 +74,43 @@ class OffsetGaussianRigid:
         return self.translation.shape[:-1]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> OffsetGaussianRigid:
-        """Apply a function to every part, for example an index or a move to a device."""
+        """Apply a function to every tensor, for example to index it or to move it to a device."""
         return OffsetGaussianRigid(*(function(getattr(self, field.name)) for field in fields(self)))
 
     def to_vector(self) -> Tensor:
-        """Rotation vector, translation, log-scales and local mean side by side, ``(..., 7)`` or ``(..., 12)``."""
+        """Concatenate rotation vector, translation, log-scales and local mean, ``(..., 7)`` or ``(..., 12)``."""
         return torch.cat([rotation_log(self.rotation), self.translation, self.scaling_log, self.local_mean], dim=-1)
 
     def apply(self, points: Tensor) -> Tensor:
-        """Points of the local frame in the global one, R·x + t, ``(..., d)``."""
+        """Map points from the local to the global frame, R·x + t, ``(..., d)``."""
         return (self.rotation @ points[..., None]).squeeze(-1) + self.translation
 
     def compose(self, other: OffsetGaussianRigid) -> OffsetGaussianRigid:
-        """Poses (R₁R₂, R₁t₂ + t₁): ``other`` seen through this one. The Gaussian of ``other`` rides along."""
+        """Compose poses, (R₁R₂, R₁t₂ + t₁). The result has the Gaussian of ``other``."""
         return OffsetGaussianRigid(
             self.rotation @ other.rotation, self.apply(other.translation), other.scaling_log, other.local_mean
         )
 
     def inverse(self) -> OffsetGaussianRigid:
-        """Inverse poses (Rᵀ, −Rᵀt); the Gaussian, which is given in the pose's own frame, stays."""
+        """Inverse poses (Rᵀ, −Rᵀt). The Gaussian is given in the frame of the pose and does not change."""
         back = self.rotation.mT
         moved = -(back @ self.translation[..., None]).squeeze(-1)
         return OffsetGaussianRigid(back, moved, self.scaling_log, self.local_mean)
 
     def move(self, turn: Tensor, shift: Tensor | None = None) -> OffsetGaussianRigid:
-        """Move all of space, reflections allowed: means go to Q·μ + b and covariances to Q·Σ·Qᵀ.
-
-        A reflection makes a left-handed frame of a right-handed one. The last axis is then turned round, with its entry
-        of the local mean, which leaves the Gaussian as it is.
+        """Move all of space: means become Q·μ + b and covariances Q·Σ·Qᵀ.
 
         Parameters
         ----------
         turn
-            Orthogonal Q, ``(..., d, d)``, one for every pose or broadcast.
+            Rotation or reflection Q, ``(..., d, d)``, broadcast over poses.
         shift
-            b, ``(..., d)``; zero, if None.
+            Shift b, ``(..., d)``. Zero by default.
+
+        Notes
+        -----
+        A reflection turns a right-handed frame into a left-handed one. The last axis and its entry of the local mean
+        then change sign, which leaves the Gaussian unchanged.
         """
         rotation = turn @ self.rotation
         translation = (turn @ self.translation[..., None]).squeeze(-1)
@@ -122,9 +124,9 @@ class OffsetGaussianRigid:
         )
 
     def nearest_axes(self, reference: OffsetGaussianRigid) -> OffsetGaussianRigid:
-        """The same Gaussians with those axes' signs whose rotation is nearest to that of ``reference``.
+        """Choose the signs of the axes so that rotations are nearest to those of ``reference``.
 
-        An ellipsoid's axes have no sign: 2 rotations in the plane and 4 in space describe the same one.
+        The axes of an ellipsoid have no sign: 2 rotations in the plane and 4 in space describe the same Gaussian.
         """
         signs = torch.tensor(_AXIS_SIGNS[self.n_dims], dtype=self.translation.dtype, device=self.translation.device)
         agreement = (reference.rotation.mT @ self.rotation).diagonal(dim1=-2, dim2=-1)
@@ -134,14 +136,14 @@ class OffsetGaussianRigid:
         )
 
     def interpolate(self, end: OffsetGaussianRigid, share: Tensor) -> OffsetGaussianRigid:
-        """Go a share of the way to ``end``: rotations along the geodesic, everything else along straight lines.
+        """Interpolate towards ``end``: rotations along the geodesic, everything else linearly.
 
         Parameters
         ----------
         end
-            Where to.
+            Poses at share 1.
         share
-            0 stays, 1 arrives; broadcast against the leading shape.
+            Share of the way, 0 to 1, broadcast against the leading shape.
         """
         weight = share[..., None]
         turn = rotation_exp(weight * rotation_log(self.rotation.mT @ end.rotation))
@@ -153,14 +155,14 @@ class OffsetGaussianRigid:
         )
 
     def with_gaussian(self, other: OffsetGaussianRigid, share: Tensor | None = None) -> OffsetGaussianRigid:
-        """These poses with the Gaussians of ``other``, which stay as they are in the pose's own frame.
+        """These poses with the Gaussians of ``other``, taken over in the frame of the pose.
 
         Parameters
         ----------
         other
-            Gives log-scales and local means.
+            Poses that provide log-scales and local means.
         share
-            How far to go towards them in a straight line, broadcast against the leading shape; all the way, if None.
+            Share of the way towards them, 0 to 1, broadcast against the leading shape. 1 by default.
         """
         scaling_log, local_mean = other.scaling_log, other.local_mean
         if share is not None:
@@ -169,7 +171,7 @@ class OffsetGaussianRigid:
         return OffsetGaussianRigid(self.rotation, self.translation, scaling_log, local_mean)
 
     def offset(self) -> Tensor:
-        """Offset of the mean from the origin in the global frame, R·m, ``(..., d)``; no sign of an axis matters."""
+        """Offset R·m of the mean from the origin in the global frame, ``(..., d)``. Signs of axes do not matter."""
         return (self.rotation @ self.local_mean[..., None]).squeeze(-1)
 
     def to_global(self, *, scale_min: float = 0.0, scale_max: float = float("inf")) -> tuple[Tensor, Tensor]:
@@ -178,8 +180,8 @@ class OffsetGaussianRigid:
         Parameters
         ----------
         scale_min, scale_max
-            Limits of the standard deviations; with a positive lower one and a finite upper one the covariance is
-            positive definite whatever the log-scales.
+            Limits of the standard deviations. A positive lower and a finite upper limit make every covariance positive
+            definite.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Rotations in two and three dimensions and their vectors, with gradients that are finite everywhere."""
+"""Rotations and rotation vectors in two and three dimensions, with finite gradients everywhere."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ _SERIES_BELOW = 1e-6  # squared angle under which sin θ / θ and the like are r
 
 
 def n_angles(n_dims: int) -> int:
-    """Numbers of a rotation: 1 in two dimensions, 3 in three."""
+    """Number of parameters of a rotation: 1 in two dimensions, 3 in three."""
     return n_dims * (n_dims - 1) // 2
 
 
 def rotation_exp(vector: Tensor) -> Tensor:
-    r"""Rotation of a rotation vector.
+    r"""Rotation matrix of a rotation vector.
 
     .. math:: \exp [\omega]_\times = I + \frac{\sin\theta}{\theta} [\omega]_\times
               + \frac{1 - \cos\theta}{\theta^2} [\omega]_\times^2, \quad \theta = \lVert \omega \rVert
 
-    (Rodrigues); in two dimensions the vector is the angle.
+    (Rodrigues). In two dimensions the vector is the angle.
 
     Parameters
     ----------
     vector
-        Radians, ``(..., 1)`` or ``(..., 3)``.
+        Rotation vectors in radians, ``(..., 1)`` or ``(..., 3)``.
 
     Returns
     -------
     Tensor
-        ``(..., 2, 2)`` or ``(..., 3, 3)``.
+        Rotation matrices, ``(..., 2, 2)`` or ``(..., 3, 3)``.
     """
     if vector.shape[-1] == 1:
         cos, sin = vector[..., 0].cos(), vector[..., 0].sin()
         return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
     square = vector.square().sum(-1)
     small = square < _SERIES_BELOW
-    # the root's gradient at zero is infinite, and what a mask discards must be finite too
+    # the gradient of the root is infinite at zero, and masked values must be finite too
     angle = torch.where(small, torch.ones_like(square), square).sqrt()
     first = torch.where(small, 1 - square / 6, angle.sin() / angle)
     second = torch.where(small, 0.5 - square / 24, (1 - angle.cos()) / angle.square())
@@ -48,20 +48,22 @@ def rotation_exp(vector: Tensor) -> Tensor:
 
 
 def rotation_log(rotation: Tensor) -> Tensor:
-    """Rotation vector of a rotation, of length at most π: the inverse of :func:`rotation_exp`.
-
-    In three dimensions by the quaternion whose largest component is divided by, so that nothing is lost near π, where
-    the antisymmetric part of the matrix vanishes (Shepperd 1978).
+    """Rotation vector of a rotation matrix, of length at most π: the inverse of :func:`rotation_exp`.
 
     Parameters
     ----------
     rotation
-        ``(..., 2, 2)`` or ``(..., 3, 3)``.
+        Rotation matrices, ``(..., 2, 2)`` or ``(..., 3, 3)``.
 
     Returns
     -------
     Tensor
-        ``(..., 1)`` or ``(..., 3)``.
+        Rotation vectors in radians, ``(..., 1)`` or ``(..., 3)``.
+
+    Notes
+    -----
+    In three dimensions the vector is computed from a quaternion, by its largest component (Shepperd 1978). This is
+    accurate near π too, where the antisymmetric part of the matrix vanishes.
     """
     if rotation.shape[-1] == 2:
         sin = rotation[..., 1, 0] - rotation[..., 0, 1]
@@ -77,7 +79,7 @@ def rotation_log(rotation: Tensor) -> Tensor:
 
 
 def _quaternion(rotation: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit quaternion with a real part that is not negative, ``(...)`` and ``(..., 3)``."""
+    """Unit quaternion with a non-negative real part, ``(...)`` and ``(..., 3)``."""
     m = [[rotation[..., i, j] for j in range(3)] for i in range(3)]
     x, y, z = m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1]
     rows = [
@@ -86,7 +88,7 @@ def _quaternion(rotation: Tensor) -> tuple[Tensor, Tensor]:
         [y, m[1][0] + m[0][1], 1 - m[0][0] + m[1][1] - m[2][2], m[2][1] + m[1][2]],
         [z, m[0][2] + m[2][0], m[2][1] + m[1][2], 1 - m[0][0] - m[1][1] + m[2][2]],
     ]
-    # row k is four times the quaternion times its component k: the longest row has no cancellation
+    # row k is the quaternion times four times its component k: the longest row has no cancellation
     table = torch.stack([torch.stack(row, -1) for row in rows], -2)  # (..., 4, 4)
     best = table.detach().diagonal(dim1=-2, dim2=-1).argmax(-1)
     row = table.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
@@ -104,7 +106,7 @@ def _cross_matrix(vector: Tensor) -> Tensor:
 
 
 def random_rotation(shape: tuple[int, ...], n_dims: int, generator: torch.Generator | None = None) -> Tensor:
-    """Rotations drawn uniformly, ``(*shape, d, d)``; in three dimensions from normal quaternions (Shoemake 1992)."""
+    """Draw rotations uniformly, ``(*shape, d, d)``; in three dimensions from normal quaternions (Shoemake 1992)."""
     if n_dims == 2:
         return rotation_exp(math.pi * (2 * torch.rand(*shape, 1, generator=generator) - 1))
     quaternion = torch.randn(*shape, 4, generator=generator)

@@ -1,30 +1,30 @@
-"""Multiscale edges and the scale-free logarithmic stress on them (the F4 target)."""
+"""Multiscale edges and the scale-free logarithmic stress on them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_N_RING = 10  # mid-range edges a cell: enough to tie neighbourhoods together, few beside the kNN edges
+_N_RING = 10  # mid-range edges per cell: enough to tie neighbourhoods together, few compared with kNN edges
 _DISTANCE_MIN = 1e-6
 
 
 def landmark_count(n: int) -> int:
-    """Landmarks of a set of ``n`` cells: ``max(8, n // 16)``, at most ``n``."""
+    """Number of landmarks of a set of ``n`` cells: ``max(8, n // 16)``, at most ``n``."""
     return min(max(8, n // 16), n)
 
 
 def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator) -> Tensor:
-    """Undirected edges at three scales: neighbours, a mid-range ring, pairs of landmarks.
+    """Undirected edges at three scales: neighbours, a mid-range ring, and pairs of landmarks.
 
     Parameters
     ----------
     distance
         True distances, ``(n, n)``.
     n_neighbors
-        k of the neighbour edges; the ring is drawn from the ranks k + 1 … 3k.
+        Neighbours k per cell. The ring is drawn from ranks k + 1 to 3k.
     generator
-        Draws ring edges and landmarks.
+        Random generator for ring edges and landmarks.
 
     Returns
     -------
@@ -48,19 +48,19 @@ def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Genera
 def log_stress(log_predicted: Tensor, log_true: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Scale-free stress, :math:`\mathrm{mean}_e (\log d_{pred} + \alpha - \log d_{true})^2` with the best α.
 
-    :math:`\alpha = \mathrm{mean}_e(\log d_{true} - \log d_{pred})` in closed form, so that a uniform scale costs nothing.
+    The best :math:`\alpha` is :math:`\mathrm{mean}_e(\log d_{true} - \log d_{pred})`, so that a uniform scale costs nothing.
 
     Parameters
     ----------
     log_predicted, log_true
-        Log distances on the same edges, ``(..., m)``.
+        Log distances of the same edges, ``(..., m)``.
     mask
-        Which edges are real, ``(..., m)``; all, if None.
+        True for real edges, False for padding, ``(..., m)``. By default all edges are real.
 
     Returns
     -------
     Tensor
-        One value a set, ``(...)``.
+        One value per set, ``(...)``.
     """
     residual = log_predicted - log_true
     if mask is None:
@@ -72,9 +72,22 @@ def log_stress(log_predicted: Tensor, log_true: Tensor, mask: Tensor | None = No
 
 
 def log_edge_distance(x: Tensor, edges: Tensor) -> Tensor:
-    """Log distance along edges: ``x`` of shape ``(B, n, 2)``, ``edges`` ``(B, 2, m)`` → ``(B, m)``."""
+    """Log distances along edges.
+
+    Parameters
+    ----------
+    x
+        Layouts, ``(B, n, 2)``.
+    edges
+        Pairs of cells, ``(B, 2, m)``.
+
+    Returns
+    -------
+    Tensor
+        Log distances, ``(B, m)``.
+    """
     take = edges[..., None].expand(*edges.shape, x.shape[-1])
     start = x.gather(-2, take[:, 0])
     end = x.gather(-2, take[:, 1])
-    # the square is floored, not the root: the root's gradient at zero is infinite
+    # the square is floored, not the root: the gradient of the root is infinite at zero
     return 0.5 * (start - end).square().sum(-1).clamp_min(_DISTANCE_MIN**2).log()

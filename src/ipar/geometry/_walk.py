@@ -1,4 +1,4 @@
-"""Random walks on the spatial neighbour graph (the F2 target) and on a predicted layout."""
+"""Random walks on the spatial neighbour graph and on a predicted layout."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_SIGMA_MIN = 1e-6  # coincident points: a zero bandwidth would divide by zero
+_SIGMA_MIN = 1e-6  # a zero bandwidth, from coincident points, would divide by zero
 _PROB_MIN = 1e-8  # floor inside logarithms, far below any transition probability that matters
 
 
 def squared_distances(x: Tensor) -> Tensor:
-    """Pairwise squared Euclidean distances of ``(..., n, d)`` points, shape ``(..., n, n)``, with a zero diagonal.
+    """Pairwise squared Euclidean distances ``(..., n, n)`` of points ``(..., n, d)``.
 
-    Differences are formed explicitly: in two dimensions that is as fast as the expanded product and does not
-    cancel for close points.
+    Notes
+    -----
+    Differences are formed explicitly. In two dimensions this is as fast as the expanded product, and accurate for close
+    points.
     """
     return (x[..., :, None, :] - x[..., None, :, :]).square().sum(-1)
 
 
 def neighbour_count(n: int) -> int:
-    """Spatial neighbours of a target of ``n`` cells: ``max(20, floor(0.15 n))``, at most ``n - 1``."""
+    """Number of spatial neighbours in a set of ``n`` cells: ``max(20, floor(0.15 n))``, at most ``n - 1``."""
     return min(max(20, int(0.15 * n)), n - 1)
 
 
 def walk_steps(n: int) -> int:
-    """Longest walk compared in a set of ``n`` cells: 3 up to 160 cells, 4 up to 300, else 5."""
+    """Longest walk in a set of ``n`` cells: 3 steps up to 160 cells, 4 up to 300, else 5."""
     return 3 if n <= 160 else 4 if n <= 300 else 5
 
 
 @dataclass(frozen=True)
 class WalkTarget:
-    """What is fixed by the true coordinates of one set.
+    """Target of the walk loss, from the true coordinates of one set.
 
     Attributes
     ----------
     adjacency
-        Union of both directions of the kNN graph, no self loops, bool ``(n, n)``.
+        Symmetric kNN graph without self loops, bool ``(n, n)``.
     sigma
-        Distance to the k-th neighbour, in RMS radii, ``(n,)``.
+        Distance of each cell to its k-th neighbour, in RMS radii, ``(n,)``.
     steps
-        Longest walk that is compared.
+        Longest walk, in steps.
     """
 
     adjacency: Tensor
@@ -50,7 +52,20 @@ class WalkTarget:
 
 
 def walk_target(x: Tensor, n_neighbors: int | None = None) -> WalkTarget:
-    """Edges, bandwidths and walk length that the true layout ``x``, shape ``(n, 2)`` and gauge-fixed, prescribes."""
+    """Target of the walk loss.
+
+    Parameters
+    ----------
+    x
+        True layout, gauge-fixed, ``(n, 2)``.
+    n_neighbors
+        Neighbours per cell (default: :func:`neighbour_count`).
+
+    Returns
+    -------
+    WalkTarget
+        Edges, bandwidths and walk length.
+    """
     n = x.shape[0]
     k = neighbour_count(n) if n_neighbors is None else n_neighbors
     distance2 = squared_distances(x)
@@ -63,26 +78,24 @@ def walk_target(x: Tensor, n_neighbors: int | None = None) -> WalkTarget:
 
 
 def log_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
-    r"""Logarithm of the one-step walk of a layout on given edges and bandwidths.
+    r"""Log transition probabilities of one step of the random walk on a layout.
 
     .. math:: P^{(1)}_{ij} = w_{ij} / \textstyle\sum_l w_{il}, \quad
               w_{ij} = \exp(-\lVert x_i - x_j \rVert^2 / \sigma_i \sigma_j) \text{ on edges}
-
-    ``w`` is symmetric as the edges and the bandwidth product are, so that W ← (W + Wᵀ)/2 changes nothing.
 
     Parameters
     ----------
     x
         Layout, ``(..., n, 2)``.
     adjacency
-        Edges, bool ``(..., n, n)``, symmetric, without self loops.
+        Symmetric edges without self loops, bool ``(..., n, n)``.
     sigma
-        Bandwidths, ``(..., n)``.
+        Bandwidth of each cell, ``(..., n)``.
 
     Returns
     -------
     Tensor
-        ``log P``, shape ``(..., n, n)``; ``-inf`` off the edges and in rows without any edge.
+        ``log P``, ``(..., n, n)``. It is ``-inf`` where there is no edge.
     """
     energy = -squared_distances(x) / (sigma[..., :, None] * sigma[..., None, :])
     energy = energy.masked_fill(~adjacency, float("-inf"))
@@ -91,7 +104,7 @@ def log_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
 
 
 def predicted_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
-    """One-step walk of a layout, ``(..., n, n)``; with the true coordinates it *is* the target walk."""
+    """Transition probabilities of one step, ``(..., n, n)``: the exponential of :func:`log_walk`."""
     return log_walk(x, adjacency, sigma).exp()
 
 
@@ -104,16 +117,16 @@ def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: T
     Parameters
     ----------
     log_reference, log_predicted
-        ``log P`` of one step on the same edges, ``(B, n, n)``, as from :func:`log_walk`.
+        ``log P`` of one step on the same edges from :func:`log_walk`, ``(B, n, n)``.
     steps
-        Longest walk of every set, int ``(B,)``.
+        Longest walk of each set, int ``(B,)``.
     mask
-        Which cells are real, bool ``(B, n)``.
+        True for real cells, False for padding, bool ``(B, n)``.
 
     Returns
     -------
     Tensor
-        One value a set, ``(B,)``, in nats.
+        One value per set, in nats, ``(B,)``.
     """
     weight = mask.to(log_predicted.dtype)
     count = weight.sum(-1).clamp_min(1.0)
