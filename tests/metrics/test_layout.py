@@ -39,7 +39,7 @@ def test_rssd_by_class_rotates_each_class_by_itself(layouts):
     assert list(found) == ["a", "b", "c"]
     for name in found:
         assert found[name] == pytest.approx(rssd_in_space(true[classes == name], pred[classes == name]), rel=1e-9)
-    with pytest.raises(ValueError, match=r"must have shape \(150,\), one label a cell, found \(149,\)"):
+    with pytest.raises(ValueError, match=r"must have shape \(150,\), one label per cell, found \(149,\)"):
         rssd_by_class(true, pred, classes[1:])
 
 

@@ -1,4 +1,4 @@
-"""Scores of predicted coordinates, on arrays; none depends on the rotation, reflection or scale of the prediction."""
+"""Metrics of predicted coordinates, on arrays. None depends on the rotation, reflection or scale of the prediction."""
 
 from __future__ import annotations
 

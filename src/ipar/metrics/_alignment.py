@@ -9,12 +9,12 @@ from ipar.metrics._checks import FloatArray, as_pair, rms_radius
 
 
 class ProcrustesError(NamedTuple):
-    """What remains after the best similarity transform; see `procrustes_error`."""
+    """Errors after the best similarity transform; see `procrustes_error`."""
 
     rmse: float
-    """Root mean squared error of a cell, in RMS radii of the true layout."""
+    """Root mean squared error over cells, in RMS radii of the true layout."""
     median: float
-    """Median error of a cell, in tissue widths."""
+    """Median error over cells, in tissue widths."""
 
 
 def _orthogonal(true: FloatArray, pred: FloatArray) -> tuple[FloatArray, float]:
@@ -24,19 +24,19 @@ def _orthogonal(true: FloatArray, pred: FloatArray) -> tuple[FloatArray, float]:
 
 
 def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
-    r"""Move, turn, mirror and scale the prediction onto the truth.
+    r"""Align a prediction with the truth by shift, rotation or reflection, and scale.
 
     .. math:: \min_{s, R, c} \sum_i \lVert t_i - (s\, p_i R + c) \rVert^2, \qquad R \in O(2),\ s \ge 0
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
 
     Returns
     -------
-    The aligned prediction, shape (n_cells, 2), float64, in the frame and unit of `true`. A prediction that lies on one
-    point is placed on the centroid of the truth.
+    Aligned prediction, shape (n_cells, 2), float64, in the frame and unit of `true`. A prediction on one point is placed
+    at the centroid of the truth.
 
     Raises
     ------
@@ -46,8 +46,8 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
 
     Notes
     -----
-    The orthogonal Procrustes problem with scaling, Schönemann and Carroll, Psychometrika 35 (1970). Reflections are
-    allowed because sections share no frame and some are mirrored.
+    This solves the orthogonal Procrustes problem with scaling (Schönemann and Carroll, Psychometrika 35, 1970).
+    Reflections are allowed because sections share no frame and some are mirrored.
     """
     truth, layout = as_pair(true, pred)
     centre = truth.mean(axis=0)
@@ -60,16 +60,16 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
 
 
 def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:
-    """Distance of each cell from its true place after Procrustes alignment.
+    """Distance of each cell from its true position after Procrustes alignment.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
 
     Returns
     -------
-    Shape (n_cells,), float64, in RMS radii of the true layout, so that slides of any size compare.
+    Errors, shape (n_cells,), float64, in RMS radii of the true layout, which makes slides of any size comparable.
 
     Raises
     ------
@@ -82,17 +82,17 @@ def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:
 
 
 def procrustes_error(true: ArrayLike, pred: ArrayLike) -> ProcrustesError:
-    """Error that remains after centring, rotation or reflection, and uniform scale.
+    """Error after the best shift, rotation or reflection, and uniform scale.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
 
     Returns
     -------
-    `ProcrustesError` with ``rmse``, in RMS radii of the truth (0 is perfect, 1 is every cell at the centroid), and
-    ``median``, in tissue widths: the longer side of the axis-aligned bounding box of `true`.
+    `ProcrustesError` with ``rmse`` in RMS radii of the truth and ``median`` in tissue widths. An ``rmse`` of 0 is perfect,
+    1 is every cell at the centroid. The tissue width is the longer side of the bounding box of `true`.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def procrustes_error(true: ArrayLike, pred: ArrayLike) -> ProcrustesError:
 
 
 def unit_box(coords: FloatArray) -> FloatArray:
-    """Scale each axis to [-1/2, 1/2]; an axis without extent becomes 0 rather than amplified rounding noise."""
+    """Scale each axis to [-1/2, 1/2]; an axis without extent becomes 0."""
     low, extent = coords.min(axis=0), np.ptp(coords, axis=0)
     flat = extent <= 1e-9 * extent.max()
     scaled: FloatArray = np.where(flat, 0.0, (coords - low) / np.where(flat, 1.0, extent) - 0.5)
@@ -116,7 +116,7 @@ def unit_box(coords: FloatArray) -> FloatArray:
 
 
 def boxed_pair(true: FloatArray, pred: FloatArray, *, align: bool) -> tuple[FloatArray, FloatArray]:
-    """Put truth and prediction into the same unit box; alignment first makes the box mean the same for both."""
+    """Scale truth and prediction to the unit box, if `align` after aligning the prediction."""
     return unit_box(true), unit_box(procrustes_align(true, pred) if align else pred)
 
 

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
-MIN_CELLS = 4  # fewer leave nothing to correlate once position, rotation and scale are free
+MIN_CELLS = 4  # with fewer, nothing is left to correlate after alignment
 
 
 def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
@@ -31,7 +31,7 @@ def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
 
 
 def as_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return both layouts checked; the prediction may be degenerate, the truth must have some extent."""
+    """Check both layouts; the prediction may lie on one point, the truth may not."""
     truth, layout = as_coordinates(true, "true"), as_coordinates(pred, "pred")
     if truth.shape != layout.shape:
         msg = (
@@ -46,15 +46,15 @@ def as_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
 
 
 def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> FloatArray:
-    """Return `values` as a finite float64 vector with one entry a cell."""
+    """Return `values` as a finite float64 vector with one entry per cell."""
     try:
         vector = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        msg = f"`{name}` must be a dense numeric vector with one value a cell: {error}"
+        msg = f"`{name}` must be a dense numeric vector with one value per cell: {error}"
         raise TypeError(msg) from error
     if vector.ndim != 1 or (n_cells is not None and vector.shape[0] != n_cells):
         expected = "(n_cells,)" if n_cells is None else f"({n_cells},)"
-        msg = f"`{name}` must have shape {expected}, one value a cell, found {vector.shape}."
+        msg = f"`{name}` must have shape {expected}, one value per cell, found {vector.shape}."
         raise ValueError(msg)
     if not np.isfinite(vector).all():
         bad = int((~np.isfinite(vector)).sum())
@@ -73,13 +73,13 @@ def check_n_neighbors(n_neighbors: int, n_cells: int, *, largest: int, name: str
 
 
 def rms_radius(coords: FloatArray) -> float:
-    """Return the RMS distance to the centroid; exactly 0 where the spread is rounding noise of the position."""
+    """Return the RMS distance to the centroid; exactly 0 where the spread is rounding error."""
     centred = coords - coords.mean(axis=0)
     radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
     return radius if radius > 1e-12 * float(np.abs(coords).max()) else 0.0
 
 
 def gauge_fix(coords: FloatArray) -> FloatArray:
-    """Centre and divide by the RMS radius; a layout on one point becomes all zeros."""
+    """Centre and scale to unit RMS radius; a layout on one point becomes all zeros."""
     radius = rms_radius(coords)
     return (coords - coords.mean(axis=0)) / radius if radius else np.zeros_like(coords)

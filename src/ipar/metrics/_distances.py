@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist, pdist
 from ipar.metrics._alignment import boxed_pair
 from ipar.metrics._checks import FloatArray, as_pair
 
-_BLOCK_ELEMENTS = 2**22  # 32 MiB a float64 block: large enough to amortise the calls, small enough for any n
+_BLOCK_ELEMENTS = 2**22  # 32 MiB per float64 block
 
 
 def distance_rows(true: FloatArray, pred: FloatArray) -> Iterator[tuple[int, FloatArray, FloatArray]]:
@@ -22,7 +22,7 @@ def distance_rows(true: FloatArray, pred: FloatArray) -> Iterator[tuple[int, Flo
 
 
 def _centred_ranks(rows: FloatArray) -> FloatArray:
-    # scipy.stats.rankdata(axis=1) minus its mean, three times as fast: only the rows with ties pay for averaging them
+    # scipy.stats.rankdata(axis=1) minus its mean, three times as fast: only rows with ties are averaged
     n = rows.shape[1]
     order = np.argsort(rows, axis=1)
     values = np.take_along_axis(rows, order, axis=1)
@@ -42,7 +42,7 @@ def _centred_ranks(rows: FloatArray) -> FloatArray:
 
 
 def row_spearman(true: FloatArray, pred: FloatArray, *, align: bool) -> FloatArray:
-    """Spearman correlation of every row of the two distance matrices, shape (n,); 0 where one is constant."""
+    """Spearman correlation of each row of the two distance matrices, shape (n,); 0 where a row is constant."""
     result = np.empty(len(true))
     for start, a, b in distance_rows(*boxed_pair(true, pred, align=align)):
         ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
@@ -55,24 +55,23 @@ def row_spearman(true: FloatArray, pred: FloatArray, *, align: bool) -> FloatArr
 def luna_spearman(
     true: ArrayLike, pred: ArrayLike, *, reduce: Literal["median", "mean"] = "median", align: bool = True
 ) -> float:
-    r"""Rank correlation of each cell's distances to all cells, over the cells of one slide.
+    r"""Rank correlation between true and predicted distances from each cell to all others.
 
     .. math:: \operatorname{median}_i\ \rho_\mathrm{Spearman}\bigl(D^\mathrm{true}_{i\cdot},\ D^\mathrm{pred}_{i\cdot}\bigr)
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     reduce
-        How the cells are summarised; the published figure is the median.
+        Summary over cells; the published score is the median.
     align
-        Align the prediction to the truth before each axis of both is scaled to [-1/2, 1/2]. On by default: that scaling
-        depends on the frame, so without it the score of a turned prediction differs. False scales the prediction in
-        its own frame, as the published evaluation does.
+        Align the prediction with the truth before each axis of both is scaled to [-1/2, 1/2]. False scales the
+        prediction in its own frame, as in the published evaluation.
 
     Returns
     -------
-    Correlation in [-1, 1]. A cell whose distances are all equal (a prediction on one point) counts 0.
+    Correlation in [-1, 1]. A cell with equal distances to all others counts as 0.
 
     Raises
     ------
@@ -81,8 +80,9 @@ def luna_spearman(
 
     Notes
     -----
-    The evaluation of LUNA (Yu et al., 2025, *Tissue reassembly with generative AI*). Rows hold the cell itself at
-    distance 0, tied distances share their average rank. Time grows with n² log n, memory with n.
+    This is the score of LUNA (Yu et al., 2025, *Tissue reassembly with generative AI*). Distances include that of the
+    cell to itself, and tied distances share their average rank. The scaling depends on the frame, so that without
+    alignment the score depends on the rotation of the prediction. Time grows with n² log n, memory with n.
     """
     if reduce not in ("median", "mean"):
         msg = f'`reduce` must be "median" or "mean", found {reduce!r}.'
@@ -92,7 +92,7 @@ def luna_spearman(
 
 
 def _full_matrix_quantile(condensed: FloatArray, quantile: float) -> float:
-    # every pair stands twice in the flattened matrix, which moves the interpolated quantile by up to one pair
+    # every pair occurs twice in the flattened matrix, which shifts the interpolated quantile by up to one pair
     position = (2 * len(condensed) - 1) * quantile
     low = int(position)
     high = min(low + 1, 2 * len(condensed) - 1)
@@ -102,19 +102,18 @@ def _full_matrix_quantile(condensed: FloatArray, quantile: float) -> float:
 
 
 def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> float:
-    """F1 of the contacts: pairs of cells nearer than the `quantile` of all distances of their own layout.
+    """F1 score of contacts: pairs of cells closer than a quantile of all distances of their layout.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     quantile
-        Share of the pairs that count as contacts, in (0, 1). 0.01 looks at neighbours, 0.1 at regions.
+        Share of pairs that count as contacts, in (0, 1). Use 0.01 for neighbours, 0.1 for regions.
 
     Returns
     -------
-    F1 in [0, 1]; a random layout scores about `quantile`. 0 where the prediction has no contact at all, as when it lies
-    on one point.
+    F1 score in [0, 1]. A random layout scores about `quantile`, a prediction on one point 0.
 
     Raises
     ------
@@ -123,8 +122,8 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> f
 
     Notes
     -----
-    The evaluation of LUNA (Yu et al., 2025): both matrices are flattened, entries where their product is 0 dropped, and
-    an entry is a contact strictly below the quantile. Memory: three float64 values for each pair of cells.
+    This is the score of LUNA (Yu et al., 2025). Both distance matrices are flattened, entries whose product is 0 are
+    dropped, and entries strictly below the quantile are contacts. Memory: three float64 values per pair of cells.
     """
     truth, layout = as_pair(true, pred)
     if not 0 < quantile < 1:
@@ -142,16 +141,16 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> f
 
 
 def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
-    """Pearson correlation of all pairwise distances.
+    """Pearson correlation between true and predicted pairwise distances.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit. They are not rescaled.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
 
     Returns
     -------
-    Correlation in [-1, 1]; 0 where all distances of one layout are equal.
+    Correlation in [-1, 1]; 0 if all distances of one layout are equal.
 
     Raises
     ------
@@ -167,7 +166,7 @@ def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
 
 
 def stress1(true: ArrayLike, pred: ArrayLike) -> float:
-    r"""Kruskal's Stress-1 under the best uniform scale of the prediction.
+    r"""Kruskal's Stress-1 after the best uniform scaling of the prediction.
 
     .. math:: \min_a \sqrt{\frac{\sum_{i<j} (d_{ij} - a\,\hat d_{ij})^2}{\sum_{i<j} d_{ij}^2}}, \qquad
         a = \frac{\sum d_{ij}\hat d_{ij}}{\sum \hat d_{ij}^2}
@@ -175,11 +174,11 @@ def stress1(true: ArrayLike, pred: ArrayLike) -> float:
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
 
     Returns
     -------
-    Stress in [0, 1]; 0 is perfect, 1 a prediction on one point.
+    Stress in [0, 1]. 0 is perfect, 1 is a prediction on one point.
 
     Raises
     ------

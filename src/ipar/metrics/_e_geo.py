@@ -9,10 +9,10 @@ from scipy.special import log_softmax
 
 from ipar.metrics._checks import FloatArray, as_pair, gauge_fix
 
-WALK_WEIGHT, STRESS_WEIGHT = 1.0, 0.1  # of the reported energy, not the weights of training
+WALK_WEIGHT, STRESS_WEIGHT = 1.0, 0.1  # of the reported energy; training has weights of its own
 
-_PROB_MIN = 1e-8  # floor inside the logarithms of two steps and more, which may not reach where the reference does
-_MIN_DISTANCE = 1e-6  # floor of distances and of sigma, for coincident cells; in RMS radii
+_PROB_MIN = 1e-8  # floor inside the logarithms of two or more steps
+_MIN_DISTANCE = 1e-6  # floor of distances and of sigma, in RMS radii
 _RING_EDGES = 10
 
 
@@ -36,14 +36,14 @@ def _n_steps(n: int) -> int:
 
 
 def _log_step(squared: FloatArray, edges: NDArray[np.bool_], sigma: FloatArray) -> FloatArray:
-    # log P of one step, (n, n), -inf off the edges. Edges and weights are symmetric already, so W <- (W + W')/2 is done;
-    # normalised in logs because all weights of a cell that is predicted far from its neighbours may underflow
+    # log P of one step, (n, n), -inf where there is no edge. Normalised in logs, because all weights of a cell that is
+    # predicted far from its neighbours may underflow
     energy = np.where(edges, -squared / np.outer(sigma, sigma), -np.inf)
     return np.asarray(log_softmax(energy, axis=1), dtype=np.float64)
 
 
 def _floored_kl(reference: FloatArray, other: FloatArray) -> float:
-    # 0 log 0 = 0: entries without reference probability add nothing whatever the floor
+    # 0 log 0 = 0: entries without reference probability add nothing
     ratio = np.log(np.maximum(reference, _PROB_MIN)) - np.log(np.maximum(other, _PROB_MIN))
     return float((reference * ratio).sum() / len(reference))
 
@@ -67,7 +67,7 @@ def _walk(d_true: FloatArray, d_pred: FloatArray, order: NDArray[np.intp], k: in
 def _multiscale_edges(
     order: NDArray[np.intp], k: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    # order (n, n - 1): the other cells of each cell by true distance. Returns each undirected edge once, i < j
+    # order (n, n - 1): the other cells, by true distance from each cell. Returns each undirected edge once, i < j
     n = len(order)
     cells = np.arange(n)[:, None]
     edges = np.zeros((n, n), dtype=bool)
@@ -83,12 +83,12 @@ def _multiscale_edges(
 
 def _log_stress(d_true: FloatArray, d_pred: FloatArray) -> float:
     ratio = np.log(np.maximum(d_pred, _MIN_DISTANCE)) - np.log(np.maximum(d_true, _MIN_DISTANCE))
-    return float(ratio.var())  # the offset alpha that minimises the mean square is minus the mean
+    return float(ratio.var())  # the best offset alpha is minus the mean
 
 
 def _gauge_fixed_prediction(pred: FloatArray) -> FloatArray:
-    # One point has no scale to fix, and equal weights on the true edges would score better than most layouts. Its score
-    # is that of the layouts arbitrarily near to it: noise, here always the same.
+    # one point has no scale, and equal weights on the true edges would score better than most layouts: it is scored as
+    # noise, always the same
     layout = gauge_fix(pred)
     return layout if layout.any() else gauge_fix(np.random.default_rng(0).standard_normal(pred.shape))
 
@@ -107,7 +107,7 @@ def _energy(true: FloatArray, pred: FloatArray, rng: np.random.Generator) -> EGe
 
 
 def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Generator | None = 0) -> EGeo:
-    r"""Geometric energy of a predicted layout over all given cells.
+    r"""Geometric energy of a predicted layout.
 
     .. math::
 
@@ -120,11 +120,9 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit. Both are centred and
-        divided by their RMS radius.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     random_state
-        Seed or generator that draws the ring and landmark edges. The same seed gives the same edges for every
-        prediction of the same cells, so that scores are paired.
+        Seed or generator for ring and landmark edges. The same seed gives the same edges for every prediction.
 
     Returns
     -------
@@ -137,23 +135,25 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
 
     See Also
     --------
-    e_geo_minisets : the mean over random subsets, for slides of any size.
+    e_geo_minisets : Mean over random subsets, for slides of any size.
 
     Notes
     -----
-    The walk. With k = max(20, ⌊0.15 n⌋) spatial neighbours and σ_i the true distance to the k-th,
-    w_ij = exp(−‖x_i − x_j‖² / (σ_i σ_j)) on the pairs where either cell is a true neighbour of the other; W ← ½(W + Wᵀ),
-    rows normalised, no self loops, gives P⁽¹⁾, and P⁽ˢ⁾ is its s-th power. The prediction is weighted on the same pairs
-    with the same σ. S is 3 up to 160 cells, 4 up to 300, else 5.
+    Both layouts are first centred and scaled to unit RMS radius.
 
-    The stress. Edges are the undirected union of the k-nearest-neighbour pairs, of min(k, 10) random cells among the
-    true ranks k+1 to 3k of each cell, and of all pairs among max(8, ⌊n/16⌋) random landmarks.
+    **Walk.** Each cell has k = max(20, ⌊0.15 n⌋) true neighbours; σ_i is the true distance to the k-th. Pairs in which
+    either cell is a true neighbour of the other have the weight w_ij = exp(−‖x_i − x_j‖² / (σ_i σ_j)). Normalising rows
+    gives P⁽¹⁾, and P⁽ˢ⁾ is its s-th power. The prediction is weighted on the same pairs with the same σ. S is 3 up to 160
+    cells, 4 up to 300, else 5.
 
-    The first step is compared without a floor, longer walks with probabilities floored at 1e-8 inside logarithms;
-    distances and σ are floored at 1e-6 RMS radii. Hence a prediction that puts many cells on few points (cell-type
-    centroids) has a stress set by that floor: spread such cells before scoring. One that lies on a single point is
-    scored as Gaussian noise, the limit of what is near to it. Memory and time grow with n² and n³: a few seconds at
-    2,000 cells.
+    **Stress.** Edges join each cell to its k neighbours and to min(k, 10) random cells of the true ranks k+1 to 3k.
+    Further edges join all pairs of max(8, ⌊n/16⌋) random landmarks.
+
+    **Floors.** Probabilities of two or more steps are floored at 1e-8, distances and σ at 1e-6 RMS radii. A prediction that
+    puts many cells on few points, such as cell-type centroids, therefore has a stress set by that floor: spread such
+    cells before scoring. A prediction on a single point is scored as Gaussian noise.
+
+    Memory grows with n² and time with n³: a few seconds at 2,000 cells.
     """
     truth, layout = as_pair(true, pred)
     return _energy(truth, layout, np.random.default_rng(random_state))
@@ -167,20 +167,18 @@ def e_geo_minisets(
     size: tuple[int, int] = (96, 384),
     random_state: int | np.random.Generator | None = 0,
 ) -> EGeo:
-    """Mean `e_geo` over random subsets of the cells, each with its own gauge, neighbours and edges.
+    """Mean `e_geo` over random subsets of the cells.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     n_minisets
-        Number of subsets. With 20 the mean is stable to a few per cent.
+        Number of subsets. With 20, the mean is stable to a few per cent.
     size
-        Smallest and largest subset, drawn uniformly, both included; the sizes trained on by default. Capped at the
-        number of cells.
+        Smallest and largest subset. Sizes are drawn uniformly, up to the number of cells.
     random_state
-        Seed or generator that draws subsets and edges. The same seed gives the same subsets for every prediction of
-        the same cells, so that scores are paired.
+        Seed or generator for subsets and edges. The same seed gives the same subsets for every prediction.
 
     Returns
     -------

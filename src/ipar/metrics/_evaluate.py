@@ -76,33 +76,30 @@ def evaluate(
 ) -> dict[str, float]:
     """Score a predicted layout of one slide by every metric.
 
-    No score depends on the rotation, reflection, scale or position of the prediction, nor on the order of the cells
-    beyond which of them are drawn.
+    No score depends on the rotation, reflection, scale or position of the prediction.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells of one slide in the same order, each in any unit.
+        Coordinates of the same cells of one slide in the same order, shape (n_cells, 2), in any unit.
     uncertainty
-        Predicted uncertainty of each cell, shape (n_cells,), larger meaning less certain.
+        Predicted uncertainty per cell, shape (n_cells,). Larger is less certain.
     n_neighbors
-        Neighbour counts of the kNN hit.
+        Numbers of neighbours of the kNN hit.
     n_minisets
-        Random subsets over which ``e_geo`` is averaged.
+        Number of random subsets over which ``e_geo`` is averaged.
     max_cells
-        Above this number a random subset of as many cells is scored, once, by all metrics: several of them need all
-        pairs (about 1.5 GiB at 10,000 cells). Local metrics then concern neighbours within the subset.
+        Larger slides are scored on a random subset of this many cells.
     max_whole
-        Largest slide for which ``e_geo_whole`` is computed; its time grows with the third power.
+        Largest slide, in cells, for which ``e_geo_whole`` is computed.
     random_state
-        Seed or generator of every draw. The same seed draws alike for every prediction of the same cells, so that
-        differences between predictions are paired.
+        Seed or generator. The same seed draws the same subsets for every prediction of the same cells.
 
     Returns
     -------
-    Name to score:
+    Scores by name:
 
-    - ``n_cells``: cells scored
+    - ``n_cells``: number of cells that were scored
     - ``luna_spearman``, ``luna_spearman_mean``: `luna_spearman`, median and mean over cells
     - ``contact_f1_1``, ``contact_f1_10``: `contact_f1` at 1 % and 10 %
     - ``knn_hit_K``, ``knn_hit_K_chance``, ``knn_hit_K_ratio`` for every K: `knn_hit`, `knn_chance`, their ratio
@@ -113,14 +110,19 @@ def evaluate(
     - ``e_geo_whole``, ``e_geo_whole_walk``, ``e_geo_whole_stress``: `e_geo`
     - ``uncertainty_spearman``, ``certain_half_error``: only if `uncertainty` is given
 
-    A score that needs more (or, for ``e_geo_whole``, fewer) cells than there are is NaN. A prediction on one point has
-    a score for everything.
+    A score that needs more cells than there are is NaN, and so is ``e_geo_whole`` above `max_whole` cells.
 
     Raises
     ------
     ValueError
         If the shapes differ or are not (n, 2), a value is NaN or infinite, there are fewer than four cells, all true
         cells coincide, or an option is out of range.
+
+    Notes
+    -----
+    Several metrics need all pairs of cells, which takes about 1.5 GiB at 10,000 cells. On a subset of a larger slide,
+    local metrics refer to neighbours within the subset. The time of ``e_geo_whole`` grows with the third power of the
+    number of cells.
 
     Examples
     --------
@@ -167,28 +169,27 @@ def evaluate_slides(
     max_whole: int = 2_000,
     random_state: int | np.random.Generator | None = 0,
 ) -> dict[str, dict[str, float]]:
-    """Score each slide by itself and average: slides share no frame, so they are never scored together.
+    """Score each slide separately, and average over slides.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order.
+        Coordinates of the same cells in the same order, shape (n_cells, 2).
     slides
         Slide of each cell, shape (n_cells,).
     uncertainty, n_neighbors, n_minisets, max_cells, max_whole, random_state
-        As for `evaluate`. An integer seed is used anew for every slide, so that the score of a slide does not depend on
-        which others are scored with it.
+        As for `evaluate`. An integer seed is used afresh for each slide.
 
     Returns
     -------
-    Slide name to the scores of `evaluate`, in order of first appearance, and under ``"mean"`` their mean over slides;
-    a score that is NaN for a slide is left out of it.
+    Scores of `evaluate` by slide, in order of first appearance, and their mean over slides under ``"mean"``. NaN scores are
+    left out of the mean.
 
     Raises
     ------
     ValueError
-        As for `evaluate`, naming the slide; or if `slides` does not hold one label a cell, a label is missing, or a
-        slide is called "mean".
+        As for `evaluate`; or if `slides` does not hold one label per cell, a label is missing, or a slide is called
+        "mean".
     """
     truth, layout = as_pair(true, pred)
     labels = _slide_labels(slides, len(truth))
@@ -217,7 +218,7 @@ def evaluate_slides(
 def _slide_labels(slides: ArrayLike, n_cells: int) -> NDArray[np.str_]:
     labels = np.asarray(slides, dtype=object)
     if labels.shape != (n_cells,):
-        msg = f"`slides` must have shape ({n_cells},), one label a cell, found {labels.shape}."
+        msg = f"`slides` must have shape ({n_cells},), one label per cell, found {labels.shape}."
         raise ValueError(msg)
     missing = sum(label is None or label != label for label in labels)  # NaN is the one value unequal to itself
     if missing:
@@ -225,7 +226,7 @@ def _slide_labels(slides: ArrayLike, n_cells: int) -> NDArray[np.str_]:
         raise ValueError(msg)
     names = np.array([str(label) for label in labels])
     if (names == "mean").any():
-        msg = 'a slide is called "mean", which names the average over slides in the result; rename the slide.'
+        msg = 'a slide is called "mean", which is the name of the average over slides; rename the slide.'
         raise ValueError(msg)
     return names
 

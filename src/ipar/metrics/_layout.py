@@ -10,20 +10,20 @@ from ipar.metrics._checks import FloatArray, as_pair
 def coverage(true: ArrayLike, pred: ArrayLike, *, n_bins: int = 20) -> float:
     """Share of the tissue that the aligned prediction reaches.
 
-    A grid of n_bins × n_bins is laid over the bounding box of the truth; the score is the share of the grid cells
-    occupied by the truth that the Procrustes-aligned prediction occupies too. Regression to the mean hides from
-    correlations, not from this.
+    The bounding box of the truth is divided into n_bins × n_bins squares. The score is the share of squares occupied by
+    the truth that the Procrustes-aligned prediction occupies too. It reveals a layout that has shrunk to the centre, which
+    correlations do not.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     n_bins
-        Grid cells along each axis. With 20, a slide of 1,000 cells has a few cells in each.
+        Squares along each axis. With 20, a slide of 1,000 cells has a few cells in each square.
 
     Returns
     -------
-    Share in (0, 1]; predictions outside the box occupy nothing.
+    Share in (0, 1]. Predictions outside the box do not count.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def coverage(true: ArrayLike, pred: ArrayLike, *, n_bins: int = 20) -> float:
 
 
 def _occupied(coords: FloatArray, low: FloatArray, extent: FloatArray, n_bins: int) -> set[int]:
-    # rounding keeps a point on a grid line (a regular array, an aligned copy of it) on the same side
+    # rounding keeps points on a grid line, as those of a regular array, on the same side
     place = np.round((coords - low) / extent * n_bins, 9)
     inside = ((place >= 0) & (place <= n_bins)).all(axis=1)
     x, y = np.minimum(place[inside], n_bins - 1).astype(np.intp).T
@@ -55,24 +55,24 @@ def _framed_pair(true: ArrayLike, pred: ArrayLike, *, normalise: bool) -> tuple[
 
 
 def rssd(true: ArrayLike, pred: ArrayLike, *, normalise: bool = True) -> float:
-    r"""Root of the summed squared distances after the best rotation or reflection, for parity with LUNA only.
+    r"""Root of the summed squared distances (RSSD) after the best rotation or reflection.
 
     .. math:: \min_{R \in O(2)} \sqrt{\sum_i \lVert t_i - p_i R \rVert^2}
 
-    It rewards shrinking to the centre and grows with the number of cells: never select on it.
+    It is there for comparison with LUNA. Do not select models by it: it rewards shrinking to the centre and grows with the
+    number of cells.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order.
+        Coordinates of the same cells in the same order, shape (n_cells, 2).
     normalise
-        Align the prediction to the truth and scale each axis of both to [-1/2, 1/2] first, so that the figure does not
-        depend on units and frames. False takes the coordinates as they are, for files already in LUNA's frame: the
-        rotation is about the origin, positions and scales are not fitted.
+        Align the prediction with the truth and scale each axis of both to [-1/2, 1/2] first. False takes the
+        coordinates as they are, for files already in LUNA's frame.
 
     Returns
     -------
-    RSSD over all cells, in sides of the unit box (in the unit of the coordinates if not `normalise`).
+    RSSD over all cells, in sides of the unit box, or in the unit of the coordinates without `normalise`.
 
     Raises
     ------
@@ -81,37 +81,37 @@ def rssd(true: ArrayLike, pred: ArrayLike, *, normalise: bool = True) -> float:
 
     Notes
     -----
-    The evaluation of LUNA (Yu et al., 2025), which rotates in space after padding a zero third axis; restricted to the
-    plane such rotations are all of O(2), so reflections are allowed.
+    This is the score of LUNA (Yu et al., 2025), which pads a zero third axis and rotates in space. In the plane these
+    rotations include reflections.
     """
     return orthogonal_residual(*_framed_pair(true, pred, normalise=normalise))
 
 
 def rssd_by_class(true: ArrayLike, pred: ArrayLike, classes: ArrayLike, *, normalise: bool = True) -> dict[str, float]:
-    """`rssd` of each class of cells, rotated by itself within the frame of the whole slide.
+    """`rssd` of each class of cells, each rotated by itself.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order.
+        Coordinates of the same cells in the same order, shape (n_cells, 2).
     classes
         Class of each cell, for example its cell type, shape (n_cells,).
     normalise
-        As for `rssd`; the frame is that of all cells.
+        As for `rssd`. The frame is that of all cells.
 
     Returns
     -------
-    RSSD of each class, in order of the class names. LUNA reports their mean and their sum.
+    RSSD by class, in order of the names. LUNA reports their mean and their sum.
 
     Raises
     ------
     ValueError
-        As for `procrustes_align`, or if `classes` does not hold one label a cell.
+        As for `procrustes_align`, or if `classes` does not hold one label per cell.
     """
     truth, layout = _framed_pair(true, pred, normalise=normalise)
     labels = np.asarray(classes)
     if labels.shape != (len(truth),):
-        msg = f"`classes` must have shape ({len(truth)},), one label a cell, found {labels.shape}."
+        msg = f"`classes` must have shape ({len(truth)},), one label per cell, found {labels.shape}."
         raise ValueError(msg)
     labels = labels.astype(str)
     return {str(name): orthogonal_residual(truth[labels == name], layout[labels == name]) for name in np.unique(labels)}

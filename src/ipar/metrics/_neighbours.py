@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from ipar.metrics._checks import FloatArray, as_pair, check_n_neighbors
 from ipar.metrics._distances import distance_rows
 
-_TIE = 1e-9  # relative: spots of a regular array are equally far up to rounding, and rounding must not pick among them
+_TIE = 1e-9  # relative: distances between spots of a regular array are equal up to rounding
 
 
 def _hide_self(block: FloatArray, start: int) -> FloatArray:
@@ -18,7 +18,7 @@ def _hide_self(block: FloatArray, start: int) -> FloatArray:
 
 
 def _neighbour_shares(distances: FloatArray, radius: FloatArray, n_neighbors: int) -> csr_array:
-    # (b, n): 1 for a neighbour, 0 for none; those tied at the k-th distance share the places left, so rows sum to k
+    # (b, n): 1 for a neighbour, 0 for others; cells tied at the k-th distance share the places left, so rows sum to k
     inner, outer = radius * (1 - _TIE), radius * (1 + _TIE)
     row, column = np.nonzero(distances <= outer[:, None])
     inside = distances[row, column] < inner[row]
@@ -35,7 +35,7 @@ def _kth_distances(block: FloatArray, counts: Sequence[int]) -> FloatArray:
 
 
 def knn_hits(true: FloatArray, pred: FloatArray, counts: Sequence[int]) -> list[float]:
-    """Return `knn_hit` for several neighbour counts in one pass over the distances."""
+    """Return `knn_hit` for several numbers of neighbours in one pass over the distances."""
     hits = np.zeros(len(counts))
     for start, a, b in distance_rows(true, pred):
         a, b = _hide_self(a, start), _hide_self(b, start)
@@ -47,18 +47,18 @@ def knn_hits(true: FloatArray, pred: FloatArray, counts: Sequence[int]) -> list[
 
 
 def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
-    """Mean share of a cell's true nearest neighbours found among its predicted nearest neighbours.
+    """Mean share of the true nearest neighbours of a cell among its predicted nearest neighbours.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     n_neighbors
-        Neighbours of each cell, itself excluded.
+        Neighbours per cell, without the cell itself.
 
     Returns
     -------
-    Share in [0, 1]. Read it beside `knn_chance`.
+    Share in [0, 1]. Compare it with `knn_chance`.
 
     Raises
     ------
@@ -67,9 +67,8 @@ def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float
 
     Notes
     -----
-    Cells that are equally far (within 1e-9, relative) at the k-th place share the places left, which is the expected
-    value under random tie-breaking. Hence the score does not depend on the order of the rows, a prediction on one
-    point scores exactly chance, and a regular array of spots has no arbitrary neighbours.
+    Cells tied at the k-th place (within a relative 1e-9) share the places left. This is the expected value under random
+    tie-breaking, so that the score does not depend on the order of rows. A prediction on one point scores exactly chance.
     """
     truth, layout = as_pair(true, pred)
     check_n_neighbors(n_neighbors, len(truth), largest=len(truth) - 1)
@@ -82,9 +81,9 @@ def knn_chance(n_cells: int, n_neighbors: int) -> float:
     Parameters
     ----------
     n_cells
-        Cells of the slide.
+        Number of cells of the slide.
     n_neighbors
-        Neighbours of each cell, itself excluded.
+        Neighbours per cell, without the cell itself.
 
     Returns
     -------
@@ -100,7 +99,7 @@ def knn_chance(n_cells: int, n_neighbors: int) -> float:
 
 
 def _intrusion(reference: FloatArray, layout: FloatArray, k: int) -> float:
-    # sum over the neighbours in `layout` of how far beyond the k-th place they rank in `reference`
+    # sum over neighbours in `layout` of their rank in `reference` beyond k
     shares = _neighbour_shares(layout, _kth_distances(layout, [k])[:, 0], k)
     ordered = np.sort(reference, axis=1)
     total = 0.0
@@ -109,7 +108,7 @@ def _intrusion(reference: FloatArray, layout: FloatArray, k: int) -> float:
         distance = reference[i, shares.indices[entries]]
         below = np.searchsorted(ordered[i], distance, side="left")
         upto = np.searchsorted(ordered[i], distance, side="right")
-        rank = (below + upto + 1) / 2  # 1 for the nearest; equal distances share their average rank
+        rank = (below + upto + 1) / 2  # 1 for the nearest; ties share their average rank
         total += float(shares.data[entries] @ np.maximum(rank - k, 0))
     return total
 
@@ -123,24 +122,24 @@ def _rank_preservation(reference: FloatArray, layout: FloatArray, k: int) -> flo
 
 
 def _largest_rank_neighbours(n_cells: int) -> int:
-    return (n_cells - 1) // 2  # the normalisation of Venna and Kaski holds for k < n / 2
+    return (n_cells - 1) // 2  # the normalisation is valid for k < n / 2
 
 
 def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
-    r"""How far predicted neighbours are true neighbours, penalised by their rank in the tissue.
+    r"""Whether predicted neighbours are true neighbours, penalised by their true rank.
 
     .. math:: 1 - \frac{2}{nk(2n - 3k - 1)} \sum_i \sum_{j \in N_k^\mathrm{pred}(i)} \max(0, r^\mathrm{true}_{ij} - k)
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     n_neighbors
-        Neighbours of each cell, itself excluded; below n_cells / 2.
+        Neighbours per cell, without the cell itself; below n_cells / 2.
 
     Returns
     -------
-    Score in [0, 1]; about 0.5 for a random layout, 1 if no predicted neighbour is an intruder.
+    Score in [0, 1]. A random layout scores about 0.5; 1 means that all predicted neighbours are true ones.
 
     Raises
     ------
@@ -149,8 +148,8 @@ def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) 
 
     Notes
     -----
-    Venna and Kaski, ICANN 2001. Equal to `sklearn.manifold.trustworthiness`, which breaks ties by row order and holds
-    three n × n matrices; here ties are shared as in `knn_hit` and rows are taken in blocks.
+    Venna and Kaski, ICANN 2001. It equals `sklearn.manifold.trustworthiness` but for ties, which are shared as in
+    `knn_hit`, and needs less memory.
     """
     truth, layout = as_pair(true, pred)
     check_n_neighbors(n_neighbors, len(truth), largest=_largest_rank_neighbours(len(truth)))
@@ -158,18 +157,18 @@ def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) 
 
 
 def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
-    """How far true neighbours stay predicted neighbours: `trustworthiness` with the two layouts exchanged.
+    """Whether true neighbours are predicted neighbours: `trustworthiness` with the layouts exchanged.
 
     Parameters
     ----------
     true, pred
-        Coordinates, shape (n_cells, 2), the same cells in the same order, each in any unit.
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
     n_neighbors
-        Neighbours of each cell, itself excluded; below n_cells / 2.
+        Neighbours per cell, without the cell itself; below n_cells / 2.
 
     Returns
     -------
-    Score in [0, 1]; about 0.5 for a random layout, 1 if no true neighbour is torn away.
+    Score in [0, 1]. A random layout scores about 0.5; 1 means that all true neighbours are predicted ones.
 
     Raises
     ------

@@ -19,18 +19,18 @@ def _checked(error: ArrayLike, uncertainty: ArrayLike) -> tuple[FloatArray, Floa
 
 
 def uncertainty_spearman(error: ArrayLike, uncertainty: ArrayLike) -> float:
-    """Spearman correlation between the predicted uncertainty of the cells and their actual error.
+    """Spearman correlation between predicted uncertainty and actual error.
 
     Parameters
     ----------
     error
-        Distance of each cell from its true place, shape (n_cells,), for example from `cell_errors`.
+        Distance of each cell from its true position, shape (n_cells,), for example from `cell_errors`.
     uncertainty
-        Predicted uncertainty of each cell, shape (n_cells,), larger meaning less certain, in any unit.
+        Predicted uncertainty per cell, shape (n_cells,), in any unit. Larger is less certain.
 
     Returns
     -------
-    Correlation in [-1, 1]; 0 where either is the same for all cells.
+    Correlation in [-1, 1]; 0 if either is the same for all cells.
 
     Raises
     ------
@@ -44,19 +44,19 @@ def uncertainty_spearman(error: ArrayLike, uncertainty: ArrayLike) -> float:
 
 
 def certain_half_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
-    """Mean error of the most certain half of the cells over the mean error of all.
+    """Mean error of the most certain half of the cells, relative to the mean error of all.
 
     Parameters
     ----------
     error
-        Distance of each cell from its true place, shape (n_cells,), for example from `cell_errors`.
+        Distance of each cell from its true position, shape (n_cells,), for example from `cell_errors`.
     uncertainty
-        Predicted uncertainty of each cell, shape (n_cells,), larger meaning less certain, in any unit.
+        Predicted uncertainty per cell, shape (n_cells,), in any unit. Larger is less certain.
 
     Returns
     -------
-    Ratio, 0 or more: 1 if the uncertainty tells nothing (or there is no error at all), less if it can be used to keep
-    the better cells. Cells tied at the middle count in proportion, so the order of the rows plays no part.
+    Ratio of 0 or more. 1 means that the uncertainty is uninformative, or that all errors are 0; lower is better. Cells
+    tied at the middle count in proportion.
 
     Raises
     ------
