@@ -103,8 +103,8 @@ def test_knn_with_one_slide_and_few_cells(tissue):
         ({"query_x": np.full((9, 60), np.nan)}, "NaN"),
         ({"query_x": np.ones(60)}, "n_cells, n_genes"),
         ({"train_coords": np.full((450, 2), np.inf)}, "NaN or infinite"),
-        ({"train_coords": np.ones((450, 2))}, "slide 's0' have one position"),
-        ({"reference": "s9"}, r"'s9'; there are \['s0', 's1', 's2'\]"),
+        ({"train_coords": np.ones((450, 2))}, "slide 's0' have the same position"),
+        ({"reference": "s9"}, r"'s9'; pass one of \['s0', 's1', 's2'\]"),
     ],
 )
 def test_bad_input_is_named(tissue, change, message):

@@ -1,4 +1,4 @@
-"""Simple methods on arrays that any prediction has to beat; print them beside it."""
+"""Simple methods, on arrays, to compare predictions with."""
 
 from __future__ import annotations
 

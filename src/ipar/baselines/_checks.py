@@ -1,4 +1,4 @@
-"""Input of the baselines: what is accepted, and the errors for what is not."""
+"""Input checks of the baselines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Reference:
-    """Training cells of known position, and the query.
+    """Training cells with positions, and the query.
 
     Attributes
     ----------
     x
-        Expression of the training cells, every gene centred within its slide, or over all, ``(n_train, n_genes)``.
+        Centred expression of the training cells, ``(n_train, n_genes)``.
     coords
-        Their positions, every slide centred and scaled to unit RMS radius, ``(n_train, 2)``.
+        Positions, each slide centred and scaled to unit RMS radius, ``(n_train, 2)``.
     slides
-        The slide of each as an integer from 0, ``(n_train,)``.
+        Slide of each training cell as an integer from 0, ``(n_train,)``.
     query
-        Expression of the query slide, every gene centred, or the training cells' mean taken off, ``(n_query, n_genes)``.
+        Centred expression of the query slide, ``(n_query, n_genes)``.
     """
 
     x: FloatArray
@@ -35,19 +35,19 @@ class Reference:
 
     @property
     def rows(self) -> list[NDArray[np.intp]]:
-        """Training cells of every slide."""
+        """Rows of the training cells of each slide."""
         return [np.flatnonzero(self.slides == code) for code in range(int(self.slides.max()) + 1)]
 
 
 def as_expression(x: Any, name: str) -> FloatArray:
-    """Dense float32 copy of a matrix of any kind, ``(n_cells, n_genes)``, rows contiguous so that sums round alike."""
+    """Dense float32 copy of a dense or sparse matrix, ``(n_cells, n_genes)``, in C order."""
     plain: Any = x  # scipy's abstract base class declares no toarray
     dense = np.array(plain.toarray() if sparse.issparse(x) else plain, dtype=np.float32, order="C")
     if dense.ndim != 2 or dense.shape[0] < 2 or dense.shape[1] < 1:
         msg = f"`{name}` must have shape (n_cells, n_genes) with at least two cells and one gene, found {dense.shape}."
         raise ValueError(msg)
     if not np.isfinite(dense).all():
-        msg = f"`{name}` holds NaN or infinite values; remove or impute these first."
+        msg = f"`{name}` holds NaN or infinite values; remove or impute them first."
         raise ValueError(msg)
     return dense
 
@@ -57,7 +57,7 @@ def as_coords(coords: ArrayLike, name: str, n_cells: int | None = None) -> NDArr
     array = np.array(coords, dtype=np.float64)
     expected = "n_cells" if n_cells is None else str(n_cells)
     if array.ndim != 2 or array.shape[1] != 2 or (n_cells is not None and len(array) != n_cells):
-        msg = f"`{name}` must have shape ({expected}, 2), one position a cell, found {array.shape}."
+        msg = f"`{name}` must have shape ({expected}, 2), one position per cell, found {array.shape}."
         raise ValueError(msg)
     if not np.isfinite(array).all():
         msg = f"`{name}` holds NaN or infinite values; remove these cells first."
@@ -68,7 +68,7 @@ def as_coords(coords: ArrayLike, name: str, n_cells: int | None = None) -> NDArr
 def as_reference(
     train_x: Any, train_coords: ArrayLike, train_slides: ArrayLike, query_x: Any, *, centre_slides: bool = True
 ) -> Reference:
-    """Check the arrays against each other; centre genes, slide by slide or all alike, and gauge-fix positions."""
+    """Check the arrays against each other, centre genes, and gauge-fix positions slide by slide."""
     x, query = as_expression(train_x, "train_x"), as_expression(query_x, "query_x")
     if x.shape[1] != query.shape[1]:
         msg = f"`train_x` and `query_x` must have the same genes, found {x.shape[1]} and {query.shape[1]} columns."
@@ -76,7 +76,7 @@ def as_reference(
     coords = as_coords(train_coords, "train_coords", len(x))
     labels = np.asarray(train_slides)
     if labels.shape != (len(x),):
-        msg = f"`train_slides` must have shape ({len(x)},), one label a cell, found {labels.shape}."
+        msg = f"`train_slides` must have shape ({len(x)},), one label per cell, found {labels.shape}."
         raise ValueError(msg)
     names, slides = np.unique(labels.astype(str), return_inverse=True)
     mean = x.mean(axis=0)
@@ -92,12 +92,12 @@ def _gauge_fix(coords: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
     centred = coords - coords.mean(axis=0)
     radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
     if radius == 0:
-        msg = f"all cells of slide {slide!r} have one position; drop the slide, or give its real coordinates."
+        msg = f"all cells of slide {slide!r} have the same position; drop the slide, or pass its measured coordinates."
         raise ValueError(msg)
     fixed: NDArray[np.float64] = centred / radius
     return fixed
 
 
 def sklearn_seed(random_state: int | np.random.Generator | None) -> int:
-    """Seed for libraries that take no numpy generator."""
+    """Integer seed for libraries that do not take a numpy generator."""
     return int(np.random.default_rng(random_state).integers(2**31 - 1))

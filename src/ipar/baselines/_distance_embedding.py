@@ -1,4 +1,4 @@
-"""A network whose embedding distances match tissue distances, flattened by classical MDS."""
+"""Classical MDS of an embedding whose distances match tissue distances."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ipar.nn import SharedEncoder
 
 _N_STEPS = 400  # for 2,500 cells or fewer
 _N_OUTPUT = 32
-_NEAR = 0.3  # RMS radii; below this distance all pairs weigh alike
+_NEAR = 0.3  # RMS radii; closer pairs all have about the same weight
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How one member of the ensemble is trained."""
+    """How each of the two networks is trained."""
 
     n_steps: int
     input_dropout: float
@@ -45,36 +45,33 @@ def distance_embedding_mds(
     centre_slides: bool = True,
     random_state: int | np.random.Generator | None = 0,
 ) -> FloatArray:
-    r"""Classical MDS of an embedding whose distances were taught to be tissue distances.
+    r"""Classical MDS of an embedding that was taught tissue distances.
 
-    Two multilayer perceptrons, one fed with principal components and one with genes, minimise
+    Two multilayer perceptrons, one on principal components and one on genes, minimise
 
     .. math:: \mathrm{mean}_{i \ne j}\; (\lVert h_i - h_j \rVert - d_{ij})^2 / (d_{ij} + 0.3)
 
-    over random subsets of one training slide at a time, with slides scaled to unit RMS radius; the weight keeps far
-    pairs from drowning near ones. Half of the inputs are dropped in training, a fifth where they are fewer than 1,000.
-    Classical MDS of Euclidean distances is PCA: the first two principal components of both query embeddings side by side
-    are the layout. No common frame of the slides is needed.
+    over random subsets of one training slide at a time, with slides scaled to unit RMS radius. The layout consists of the
+    first two principal components of both query embeddings. Slides need no common frame.
 
     Parameters
     ----------
     train_x
         Log-normalised expression of the training slides, dense or sparse, shape (n_train, n_genes).
     train_coords
-        Their positions, shape (n_train, 2), each slide in any frame.
+        Positions of the training cells, shape (n_train, 2), each slide in any frame.
     train_slides
-        Their slides, shape (n_train,).
+        Slides of the training cells, shape (n_train,).
     query_x
         Expression of the query slide, same genes, shape (n_query, n_genes).
     n_components
-        Principal components that feed the first network, each divided by the root of its standard deviation.
+        Number of principal components that the first network reads.
     n_steps
-        Optimiser steps of each network; 400 for 2,500 training cells or fewer, up to three times as many for more, if None.
+        Optimiser steps per network. By default 400 up to 2,500 training cells, and up to 1,200 for more.
     centre_slides
-        Centre genes within each slide, so that sections may differ in level. Otherwise by the mean of all training cells:
-        better where slides are measured alike and differ in what they hold.
+        Centre genes within each slide, rather than by the mean over all training cells.
     random_state
-        Seed or generator; torch's global state is left as it was.
+        Seed or generator. The global random state of torch is not changed.
 
     Returns
     -------
@@ -83,11 +80,13 @@ def distance_embedding_mds(
     Raises
     ------
     ValueError
-        If shapes or genes do not match, a value is NaN or infinite, or all cells of a slide have one position.
+        If shapes or genes do not match, a value is NaN or infinite, or all cells of a slide have the same position.
 
-    References
-    ----------
-    Weighting between Sammon's mapping (IEEE Trans. Comput. C-18, 1969) and raw stress.
+    Notes
+    -----
+    The weight keeps distant pairs from dominating; it lies between that of Sammon's mapping (IEEE Trans. Comput. C-18,
+    1969) and raw stress. Half of the inputs are dropped in training, or a fifth if they are fewer than 1,000. Without
+    `centre_slides`, the result is better where slides were measured alike and hold different parts of the tissue.
     """
     data = as_reference(train_x, train_coords, train_slides, query_x, centre_slides=centre_slides)
     seed = sklearn_seed(random_state)
@@ -97,14 +96,14 @@ def distance_embedding_mds(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         members = [_embed(data, *x, _Recipe(n_steps, input_dropout(x[0].shape[1]))) for x in (components, genes)]
-    # side by side, squared distances add: the root of their mean is one distance again
+    # concatenated, squared distances add up: dividing by the root of their number makes them one distance again
     embedding = np.concatenate(members, axis=1) / np.sqrt(len(members))
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
     return layout
 
 
 def _embed(data: Reference, x: FloatArray, query: FloatArray, recipe: _Recipe) -> FloatArray:
-    """Train one network under torch's current random state and embed the query, ``(n_query, 32)``."""
+    """Train one network and embed the query, ``(n_query, 32)``."""
     network = SharedEncoder(
         x.shape[1],
         hidden=(recipe.hidden,),

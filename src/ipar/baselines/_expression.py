@@ -1,4 +1,4 @@
-"""Baselines without training: chance, the query's own expression, and the nearest cells of a known slide."""
+"""Baselines without a network: chance, UMAP of the query, and regression onto a training slide."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipar.baselines._checks import FloatArray, Reference, as_coords, as_expression, as_reference, sklearn_seed
 
-_MAX_CELLS = 500  # cells a slide on which reference slides are compared: all pairs of more change no ranking
+_MAX_CELLS = 500  # cells per slide on which reference slides are compared
 
 
 def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None = 0) -> NDArray[np.float64]:
-    """Deal true positions out to the cells at random: what chance scores on this tissue's outline.
+    """Permute true positions over cells: the score of chance on the outline of the tissue.
 
     Parameters
     ----------
@@ -46,27 +46,27 @@ def pca_umap(
     min_dist: float = 0.1,
     random_state: int | np.random.Generator | None = 0,
 ) -> FloatArray:
-    """UMAP of the query slide's own principal components: no spatial data at all.
+    """UMAP of the principal components of the query slide, without any spatial data.
 
     Parameters
     ----------
     query_x
         Log-normalised expression of one slide, dense or sparse, shape (n_cells, n_genes).
     n_components
-        Principal components; fewer where the data have fewer.
+        Number of principal components, at most that of cells or genes.
     n_neighbors, min_dist
-        Of UMAP, at its own defaults. Small neighbourhoods are what makes it strong in local metrics.
+        Parameters of UMAP, at its defaults.
     random_state
         Seed or generator.
 
     Returns
     -------
-    Layout, shape (n_cells, 2), float32, in UMAP's own units.
+    Layout, shape (n_cells, 2), float32, in the units of UMAP.
 
     Raises
     ------
     ValueError
-        If the expression is not a finite matrix, or has fewer cells than four.
+        If the expression is not a finite matrix, or has fewer than four cells.
 
     References
     ----------
@@ -77,8 +77,8 @@ def pca_umap(
         msg = f"`query_x` must hold at least four cells for a UMAP, found {len(x)}."
         raise ValueError(msg)
     seed = sklearn_seed(random_state)
-    umap = importlib.import_module("umap")  # compiles for seconds when imported: not before it is needed
-    # UMAP's spectral start needs more cells than dimensions + 1; PCA serves sets too small for it
+    umap = importlib.import_module("umap")  # late: importing it takes seconds
+    # the spectral initialisation of UMAP fails on very few cells
     start = "spectral" if len(x) > n_neighbors else "pca"
     reducer = umap.UMAP(
         n_neighbors=min(n_neighbors, len(x) - 1), min_dist=min_dist, init=start, random_state=seed, n_jobs=1
@@ -98,28 +98,27 @@ def pca_knn_regression(
     reference: str | None = None,
     random_state: int | np.random.Generator | None = 0,
 ) -> FloatArray:
-    """Place every query cell at the mean position of its nearest cells on one training slide.
+    """Place each query cell at the mean position of its nearest cells on one training slide.
 
-    Cells are compared by principal components of the training slides. One slide only, because slides share no frame.
+    Cells are compared by principal components of the training slides. Only one slide is used because slides share no frame.
 
     Parameters
     ----------
     train_x
         Log-normalised expression of the training slides, dense or sparse, shape (n_train, n_genes).
     train_coords
-        Their positions, shape (n_train, 2), each slide in any frame.
+        Positions of the training cells, shape (n_train, 2), each slide in any frame.
     train_slides
-        Their slides, shape (n_train,).
+        Slides of the training cells, shape (n_train,).
     query_x
         Expression of the query slide, same genes, shape (n_query, n_genes).
     n_components
-        Principal components.
+        Number of principal components.
     n_neighbors
-        Nearest cells averaged: more of them blur, fewer scatter; on brain and embryo 10 to 50 score alike.
+        Number of nearest cells to average.
     reference
-        The slide onto which to regress. If None, the one that places the other training slides best (mean Pearson
-        correlation of pairwise distances, so that frames do not matter); with one or two slides to choose from that is
-        still a choice among training slides alone.
+        Slide to regress onto. By default the one that places the other training slides best, by the mean Pearson
+        correlation of pairwise distances.
     random_state
         Seed or generator.
 
@@ -130,8 +129,8 @@ def pca_knn_regression(
     Raises
     ------
     ValueError
-        If shapes or genes do not match, a value is NaN or infinite, all cells of a slide have one position, or there is
-        no slide called `reference`.
+        If shapes or genes do not match, a value is NaN or infinite, all cells of a slide have the same position, or
+        there is no slide called `reference`.
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
     rng = np.random.default_rng(random_state)
@@ -142,7 +141,7 @@ def pca_knn_regression(
     else:
         names = np.unique(np.asarray(train_slides).astype(str)).tolist()
         if reference not in names:
-            msg = f"no training slide is called {reference!r}; there are {names}."
+            msg = f"no training slide is called {reference!r}; pass one of {names} as reference."
             raise ValueError(msg)
         chosen = names.index(reference)
     return _regress(train, data.coords, data.rows[chosen], query, n_neighbors)
@@ -181,6 +180,6 @@ def _best_reference(data: Reference, train: FloatArray, n_neighbors: int, rng: n
 
 def _distance_correlation(a: FloatArray, b: FloatArray) -> float:
     first, second = pdist(a), pdist(b)
-    if first.std() == 0 or second.std() == 0:  # all cells in one place: no structure, no correlation
+    if first.std() == 0 or second.std() == 0:  # all cells in one place
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

@@ -1,4 +1,4 @@
-"""What the baselines' networks read."""
+"""Input features of the baselines' networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STD_MIN = 1e-6
 
 
 def unit_scale(x: FloatArray, query: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Divide both by the root mean square of the first: one scale, since relative sizes say which features matter."""
+    """Divide both by the root mean square of the first, a single scale for all features."""
     scale = float(np.sqrt(np.square(x).mean())) or 1.0
     return x / np.float32(scale), query / np.float32(scale)
 
@@ -19,19 +19,18 @@ def unit_scale(x: FloatArray, query: FloatArray) -> tuple[FloatArray, FloatArray
 def principal_components(
     x: FloatArray, query: FloatArray, n_components: int, *, seed: int, power: float = 0.5
 ) -> tuple[FloatArray, FloatArray]:
-    """Principal components of the first matrix, each divided by a power of its standard deviation, at unit scale.
+    """Principal components of `x`, each divided by a power of its standard deviation, at unit scale.
 
     Parameters
     ----------
     x, query
         Centred expression, ``(n, n_genes)`` and ``(n_query, n_genes)``.
     n_components
-        At most; fewer where there are fewer cells or genes.
+        Number of components, at most that of cells or genes.
     seed
-        Of the randomised decomposition.
+        Seed of the randomised decomposition.
     power
-        0 leaves the components raw, so that the first few are all that is seen; 1 whitens, so that noise counts as
-        much as signal; 0.5 stands between and generalised best to left-out training slides.
+        Power of the standard deviation: 0 leaves the components as they are, 1 whitens them.
     """
     pca = PCA(min(n_components, *x.shape), svd_solver="randomized", random_state=seed).fit(x)
     train = pca.transform(x)

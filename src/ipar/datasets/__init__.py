@@ -1,4 +1,4 @@
-"""Simulated tissue, without network: one that can be localised, one that cannot, each also dissociated."""
+"""Simulated tissues: slides that can be localised, slides that cannot, and dissociated cells of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts from tissue: gene programmes, per-slide batch effects, and how a technology samples molecules."""
+"""Counts of a simulated tissue: gene programmes, batch effects, and the sampling of molecules."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Technology:
     depth_sd
         Standard deviation of log depth between cells.
     dropout
-        Mean count at which half of the measurements are lost, K of P(lost) = K / (K + mean).
+        Mean count K at which half of the measurements are lost, P(lost) = K / (K + mean).
     shift_sd, scale_sd
         Standard deviations of the per-gene batch effects, see `batch_effect`.
     ambient
-        Share of the molecules that come from the average cell instead.
+        Share of molecules that come from the average cell instead.
     """
 
     median_counts: float
@@ -48,22 +48,22 @@ class Technology:
 
 @dataclass(frozen=True)
 class Genes:
-    """What g genes do in a tissue; depends on the seed and g alone, so that slides and technologies share it.
+    """Expression programmes of g genes. They depend on the seed and g only, and all slides and technologies share them.
 
     Attributes
     ----------
     base
-        (g,) log level of the average gene.
+        (g,) baseline log level.
     by_type
-        (t, g) log-fold change of every cell type.
+        (t, g) log-fold change per cell type.
     by_space
-        (f, g) log-fold change for every spatial pattern.
+        (f, g) log-fold change per spatial pattern.
     by_state
-        (8, g) log-fold change for cell states that no position explains (activity, stress, cycle).
+        (8, g) log-fold change per cell state that does not depend on position (activity, stress, cycle).
     size
         (g,) size parameter of the negative binomial, variance = mean + mean² / size.
     programme
-        (g,) name of the programme each gene belongs to.
+        (g,) programme of each gene.
     """
 
     base: Floats
@@ -75,7 +75,7 @@ class Genes:
 
 
 def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
-    """Draw what `n_genes` genes do in `tissue`: spatial programmes, cell-type markers, and the rest."""
+    """Draw the programmes of `n_genes` genes: spatial ones, cell-type markers, and the rest."""
     shares = {name: share for name, (share, _, _) in tissue.programmes.items()} | {"cell type": MARKER_SHARE}
     counts = {name: max(1, round(share * n_genes)) for name, share in shares.items()}
     ordered = np.repeat(list(counts), list(counts.values()))
@@ -90,7 +90,7 @@ def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
     for name, (_, columns, amplitude) in tissue.programmes.items():
         members = np.flatnonzero(programme == name)
         patterns = np.arange(columns.start, columns.stop)
-        # every pattern gets its fair share of genes; one gene in four falls where the others rise
+        # patterns have equal numbers of genes; one gene in four is inverted
         chosen = rng.permutation(np.resize(patterns, len(members)))
         sign = np.where(rng.random(len(members)) < 0.75, 1.0, -1.0)
         by_space[chosen, members] = sign * amplitude * rng.lognormal(-0.05, 0.3, size=len(members))
@@ -106,7 +106,7 @@ def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
 
 
 def batch_effect(rng: np.random.Generator, technology: Technology, n_genes: int) -> tuple[Floats, Floats]:
-    """Draw per-gene shift and scale, ((g,), (g,)): log level ↦ base + scale · (log level − base) + shift."""
+    """Draw shift and scale per gene, ((g,), (g,)): log level ↦ base + scale · (log level − base) + shift."""
     shift = rng.normal(0.0, technology.shift_sd, size=n_genes)
     scale = np.exp(rng.normal(0.0, technology.scale_sd, size=n_genes))
     return shift, scale
@@ -115,14 +115,17 @@ def batch_effect(rng: np.random.Generator, technology: Technology, n_genes: int)
 def draw_counts(
     rng: np.random.Generator, piece: Piece, genes: Genes, tissue: Tissue, technology: Technology
 ) -> sp.csr_matrix:
-    """Measure every cell of a piece with one batch of a technology.
-
-    mean = depth · ((1 − a) · softmax(batch(log level)) + a · average profile), count = NegativeBinomial(mean, size),
-    lost with probability K / (K + mean): the Michaelis–Menten dropout of Andrews & Hemberg (M3Drop, 2019).
+    """Draw counts of every cell of a piece, as one batch of a technology.
 
     Returns
     -------
-    (n, g) int32 CSR matrix. Memory besides it is bounded, since cells are measured 4,096 at a time.
+    (n, g) int32 CSR matrix.
+
+    Notes
+    -----
+    mean = depth · ((1 − a) · softmax(batch(log level)) + a · average profile), count = NegativeBinomial(mean, size).
+    Counts are lost with probability K / (K + mean), the Michaelis–Menten dropout of Andrews & Hemberg (M3Drop, 2019).
+    Cells are drawn 4,096 at a time, which bounds the memory.
     """
     shift, scale = batch_effect(rng, technology, len(genes.base))
     batch_depth = technology.median_counts * np.exp(rng.normal(0.0, 0.1))
@@ -144,7 +147,7 @@ def draw_counts(
 
 
 def log_normalise(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Scale every cell to 10,000 counts and take log(1 + x); returns float32 CSR of the same shape."""
+    """Scale each cell to 10,000 counts and take log(1 + x); returns float32 CSR of the same shape."""
     totals = np.asarray(counts.sum(axis=1)).ravel()
     scaled = sp.csr_matrix(sp.diags(TARGET_SUM / np.maximum(totals, 1)) @ counts)
     scaled.data = np.log1p(scaled.data)

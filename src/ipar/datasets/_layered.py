@@ -18,33 +18,27 @@ def layered_tissue(
     batch_strength: float = 1.0,
     random_state: int | np.random.Generator | None = 0,
 ) -> ad.AnnData:
-    """Simulate sections of a cortex-like tissue in which expression tells where a cell was.
+    """Simulate sections of a cortex-like tissue that can be localised.
 
-    Layers follow one another along the depth of an arc, whose thickness changes from end to end; further genes are
-    graded along the arc; a hippocampus-like band lies off-centre below the white matter. Nothing repeats and nothing is
-    mirror-symmetric, so that the tissue is localisable. Neurons follow the spatial programmes in full, glia and
-    vessels in part, and cell states that no position explains outweigh both in a plain principal component analysis.
-
-    Every section is cut at its own level (cortical thickness, layer borders, size of the hippocampus), has its own
-    outline, loses a piece at the rim, is warped, rotated, perhaps mirrored, and has per-gene batch effects.
+    Layers follow one another along the depth of an arc, and further genes are graded along the arc. A hippocampus-like
+    band lies off-centre below the white matter. Nothing repeats and nothing is mirror-symmetric. Every section has its
+    own anatomy, outline, rotation (some are mirrored) and batch effects.
 
     Parameters
     ----------
     n_slides
         Number of sections. Section *i* is the same however many there are.
     n_cells
-        Cells per section, at least 50. The default is small: quick to train on, and layers show.
+        Cells per section, at least 50.
     n_genes
-        Number of genes, at least 50; the default is a targeted panel's size. About 30 % are spatial, 25 % mark
-        cell types.
+        Number of genes, at least 50. About 30 % are spatial and 25 % mark cell types.
     median_counts
-        Molecules of the median cell before dropout, which loses 10 to 20 % of them. Depth is log-normal over cells.
+        Molecules of the median cell before dropout.
     batch_strength
-        Strength of the per-gene batch effects of every slide: 0 for none, 1 for log level ↦ base +
-        scale · (log level − base) + shift with shift ~ N(0, 0.25²) and log scale ~ N(0, 0.1²).
+        Strength of the batch effects of each slide: 0 for none, 1 for realistic ones.
     random_state
-        Seed of the tissue, its genes included. With a generator or None, the seed that was drawn is found in
-        ``uns["source"]["random_state"]``.
+        Seed of the tissue and its genes. It is stored in ``uns["source"]["random_state"]``, also where it was drawn at
+        random.
 
     Returns
     -------
@@ -59,21 +53,24 @@ def layered_tissue(
     ``.obs["cell_type"]``, ``.obs["layer"]``
         True cell type and layer; white matter is "WM", hippocampus "HPF" and its pyramidal band "CA".
     ``.var["programme"]``
-        What the gene truly follows: "layer", "tangential", "band", "cell type" or "housekeeping". To check results;
-        no method may read it.
+        True programme of each gene: "layer", "tangential", "band", "cell type" or "housekeeping". It is there to check
+        results and must not be used by a method.
     ``.obsm["spatial"]``
-        (n, 2) micrometres, each slide in a frame of its own.
+        Positions (n, 2) in micrometres, each slide in its own frame.
     ``.uns["source"]``
-        That the data are simulated, and the parameters.
+        Description and parameters of the simulation.
 
     Raises
     ------
     ValueError, TypeError
         If a number is too small, not finite, or not an integer where one is needed.
 
-    References
-    ----------
-    Dropout: T. S. Andrews and M. Hemberg, M3Drop, Bioinformatics 35 (2019).
+    Notes
+    -----
+    Neurons follow the spatial programmes in full, glia and vessels in part. Cell states that do not depend on position
+    dominate a plain principal component analysis. Depth is log-normal over cells, and dropout (Andrews and Hemberg, M3Drop,
+    Bioinformatics 35, 2019) loses 10 to 20 % of molecules. A batch effect of strength 1 changes log levels to base +
+    scale · (log level − base) + shift, with shift ~ N(0, 0.25²) and log scale ~ N(0, 0.1²).
 
     Examples
     --------
@@ -101,30 +98,29 @@ def layered_tissue_dissociated(
     missing_genes: float = 0.1,
     random_state: int | np.random.Generator | None = 0,
 ) -> ad.AnnData:
-    """Simulate dissociated cells of the tissue that `layered_tissue` cuts with the same seed and number of genes.
+    """Simulate dissociated cells of the tissue of `layered_tissue`.
 
-    As droplet sequencing differs from spatial data, so do these cells: other depth and less dropout, per-gene capture
-    factors (log-normal, sd 0.6), genes that were not measured, and fragile neurons under-represented.
+    They differ from the sections as droplet sequencing does: in depth, dropout, capture rates and genes. Fragile neurons
+    are under-represented.
 
     Parameters
     ----------
     n_cells
         Number of cells, at least 50.
     n_genes
-        Number of genes of the tissue, at least 50; give what was given to `layered_tissue`, since the genes are drawn
-        together.
+        Number of genes of the tissue, at least 50. Use the same number as for `layered_tissue`.
     median_counts
-        Molecules of the median cell over all genes of the tissue, before dropout; twice the spatial default.
+        Molecules of the median cell over all genes of the tissue, before dropout.
     missing_genes
-        Share of the genes that these cells lack, in [0, 0.5].
+        Share of genes that are missing, in [0, 0.5].
     random_state
-        Seed of the tissue: pass ``st.uns["source"]["random_state"]`` to match spatial data ``st``.
+        Seed of the tissue. Pass ``st.uns["source"]["random_state"]`` to match spatial data ``st``.
 
     Returns
     -------
     AnnData as from `layered_tissue`, without ``obs["slide"]`` and ``obsm["spatial"]``. ``obsm["spatial_origin"]``
-    holds the (n, 2) true origin in micrometres, in the tissue's common frame, that of a section neither warped nor
-    turned. It is there to check results; no method may read it.
+    holds the true origins (n, 2) in micrometres, in the frame of an undistorted section. It is there to check results
+    and must not be used by a method.
 
     Raises
     ------

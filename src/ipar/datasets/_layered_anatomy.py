@@ -12,7 +12,7 @@ from ipar.datasets._sections import Floats, Ints, Piece, Tissue, as_categories, 
 LAYERS = ("L1", "L2-3", "L4", "L5", "L6", "WM", "HPF", "CA")
 WM_UM = 90.0
 MARGIN_UM = 1800.0
-# relative cell density of every layer: sparse L1, packed L4 and pyramidal band
+# relative cell density per layer
 DENSITY = np.array([0.35, 0.8, 1.0, 0.7, 0.75, 0.6, 0.35, 1.0])
 
 # rows: cell types; columns: LAYERS
@@ -42,11 +42,11 @@ BAND = slice(10, 13)
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """One section's shape. `level` says where along the animal it was cut, in standard deviations.
+    """Shape of one section. `level` is the level of the cut, in standard deviations.
 
-    A point has a tangential position u in [0, 1] (rostral to caudal along the arc) and a depth below the pia. The arc
-    is wider and the cortex thicker at one end, L4 exists in the middle only, and the hippocampus-like ellipse lies
-    off-centre: no rotation or reflection maps the tissue onto itself.
+    A point has a tangential position u in [0, 1] along the arc and a depth below the pia. The arc is wider and the cortex
+    thicker at one end, L4 exists in the middle only, and the hippocampus-like ellipse lies off-centre. Hence no rotation or
+    reflection maps the tissue onto itself.
     """
 
     level: float = 0.0
@@ -68,7 +68,7 @@ class _Anatomy:
         return thickness
 
     def laminar(self, points: Floats) -> Floats:
-        """Return depth counted in layers: 0 at the pia, 1 at the border of L1 and L2-3, …, 5 to 6 in white matter."""
+        """Return the depth in layers: 0 at the pia, 1 at the border of L1 and L2-3, …, 5 to 6 in white matter."""
         u = self.tangential(points)
         depth = self.pia(u) - np.hypot(points[:, 0], points[:, 1])
         fraction = depth / self.thickness(u)
@@ -91,7 +91,7 @@ class _Anatomy:
         return np.hypot(x, y), (np.arctan2(y, x) / np.pi + 0.35) % 2 / 1.5
 
     def layer(self, points: Floats) -> Ints:
-        """Return the code of each point's layer, −1 outside the tissue."""
+        """Return the layer code of each point, −1 outside the tissue."""
         u, laminar = self.tangential(points), self.laminar(points)
         radius, along = self.hippocampus(points)
         codes = np.where(laminar < 6, np.floor(laminar), -1).astype(np.intp)
@@ -118,7 +118,7 @@ class _Anatomy:
 
 
 def _vary(rng: np.random.Generator) -> _Anatomy:
-    """Draw the anatomy of a section: level, layer borders, how far it reaches, a rough rim and a lost piece."""
+    """Draw the anatomy of a section: level, layer borders, extent, a rough rim and a lost piece."""
     anatomy = _Anatomy(level=float(np.clip(rng.normal(), -1.5, 1.5)))
     u = rng.uniform(0.1, 0.9, size=1)
     angle = np.pi * (0.95 - 0.83 * u[0])

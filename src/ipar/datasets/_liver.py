@@ -18,34 +18,32 @@ def liver_lobules(
     batch_strength: float = 1.0,
     random_state: int | np.random.Generator | None = 0,
 ) -> ad.AnnData:
-    """Simulate liver sections, in which expression tells the zone of a cell and nothing of its place.
+    """Simulate liver sections, which cannot be localised.
 
     Hexagonal lobules, 550 µm from vein to vein, have a central vein in the middle and portal triads at their corners.
-    Expression depends on the zonation d_vein / (d_vein + d_triad), hence repeats from lobule to lobule: the tissue is
-    not localisable, and software that shows a map of it shows an artefact. Every section meets the lattice at a place
-    and an angle of its own.
+    Expression depends on the zonation d_vein / (d_vein + d_triad) and repeats from lobule to lobule. It tells the zone of
+    a cell, but not its position.
 
     Parameters
     ----------
     n_slides
         Number of sections. Section *i* is the same however many there are.
     n_cells
-        Cells per section, at least 50; a section holds about twelve lobules.
+        Cells per section, at least 50. A section has about twelve lobules.
     n_genes
-        Number of genes, at least 50. About 35 % are zonated, 25 % mark cell types.
+        Number of genes, at least 50. About 35 % are zonated and 25 % mark cell types.
     median_counts
-        Molecules of the median cell before dropout, which loses 10 to 20 % of them. Depth is log-normal over cells.
+        Molecules of the median cell before dropout.
     batch_strength
-        Strength of the per-gene batch effects of every slide, as in `layered_tissue`.
+        Strength of the batch effects of each slide, as in `layered_tissue`.
     random_state
-        Seed of the tissue, its genes included. With a generator or None, the seed that was drawn is found in
-        ``uns["source"]["random_state"]``.
+        Seed of the tissue and its genes. It is stored in ``uns["source"]["random_state"]``, also where it was drawn at
+        random.
 
     Returns
     -------
-    AnnData as from `layered_tissue`, with ``obs["cell_type"]`` (hepatocytes, endothelium, Kupffer and stellate cells,
-    cholangiocytes and lymphocytes, the last two near the triads), ``obs["zone"]`` ("pericentral", "midlobular",
-    "periportal") and ``obs["zonation"]``, 0 at the central vein to 1 at the triad. ``var["programme"]`` is
+    AnnData as from `layered_tissue`, with ``obs["cell_type"]``, ``obs["zone"]`` ("pericentral", "midlobular" or
+    "periportal") and ``obs["zonation"]``, from 0 at the central vein to 1 at the triad. ``var["programme"]`` is
     "pericentral", "midlobular", "periportal", "cell type" or "housekeeping".
 
     Raises
@@ -79,28 +77,28 @@ def liver_lobules_dissociated(
     missing_genes: float = 0.1,
     random_state: int | np.random.Generator | None = 0,
 ) -> ad.AnnData:
-    """Simulate dissociated cells of the liver that `liver_lobules` cuts with the same seed and number of genes.
+    """Simulate dissociated cells of the tissue of `liver_lobules`.
 
-    The technology differs as in `layered_tissue_dissociated`; fragile hepatocytes are under-represented.
+    They differ from the sections as those of `layered_tissue_dissociated` do. Fragile hepatocytes are under-represented.
 
     Parameters
     ----------
     n_cells
         Number of cells, at least 50.
     n_genes
-        Number of genes of the tissue, at least 50; give what was given to `liver_lobules`.
+        Number of genes of the tissue, at least 50. Use the same number as for `liver_lobules`.
     median_counts
         Molecules of the median cell over all genes of the tissue, before dropout.
     missing_genes
-        Share of the genes that these cells lack, in [0, 0.5].
+        Share of genes that are missing, in [0, 0.5].
     random_state
-        Seed of the tissue: pass ``st.uns["source"]["random_state"]`` to match spatial data ``st``.
+        Seed of the tissue. Pass ``st.uns["source"]["random_state"]`` to match spatial data ``st``.
 
     Returns
     -------
     AnnData as from `liver_lobules`, without ``obs["slide"]`` and ``obsm["spatial"]``. ``obsm["spatial_origin"]`` holds
-    the (n, 2) true origin in micrometres, in the frame of the lattice (a central vein at (0, 0), the next at
-    (550, 0)). It is there to check results; no method may read it.
+    the true origins (n, 2) in micrometres, in the frame of the lattice (a central vein at (0, 0), the next at
+    (550, 0)). It is there to check results and must not be used by a method.
 
     Raises
     ------

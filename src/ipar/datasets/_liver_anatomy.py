@@ -1,4 +1,4 @@
-"""Liver: hexagonal lobules that repeat, so that expression tells the zone and nothing of the place."""
+"""Liver: repeated hexagonal lobules, in which expression tells the zone of a cell but not its position."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ABUNDANCE = pd.DataFrame(
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """A lattice of central veins seen in a window; the triads are the corners of the veins' hexagons."""
+    """Part of a lattice of central veins. Portal triads are the corners of their hexagons."""
 
     shift: tuple[float, float] = (0.0, 0.0)
     angle: float = 0.0
@@ -41,7 +41,7 @@ class _Anatomy:
     bite: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def vessels(self, points: Floats) -> tuple[Floats, Floats]:
-        """Return the distances of (n, 2) points to the nearest central vein and portal triad, micrometres."""
+        """Return the distances from (n, 2) points to the nearest central vein and portal triad, in micrometres."""
         turn = np.array([[np.cos(self.angle), -np.sin(self.angle)], [np.sin(self.angle), np.cos(self.angle)]])
         local = points @ turn + np.asarray(self.shift)
         basis = LOBULE_UM * np.array([[1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -51,7 +51,7 @@ class _Anatomy:
         return central, portal
 
     def density(self, points: Floats) -> Floats:
-        """Return 1 in the tissue, 0 outside it and inside the vessels."""
+        """Return 1 inside the tissue, 0 outside and in vessels."""
         central, portal = self.vessels(points)
         amplitude, waves, phase = self.lobe
         direction = np.arctan2(points[:, 1], points[:, 0])
@@ -61,7 +61,7 @@ class _Anatomy:
 
 
 def _to_lattice(points: Floats, basis: Floats) -> Floats:
-    """Return the distance of (n, 2) points to the nearest point of the lattice that the rows of `basis` span."""
+    """Return the distances from (n, 2) points to the nearest point of the lattice spanned by the rows of `basis`."""
     fraction = points @ np.linalg.inv(basis)
     corners = np.floor(fraction)[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     distances: Floats = np.linalg.norm(points[:, None] - corners @ basis, axis=2).min(axis=1)
@@ -69,7 +69,7 @@ def _to_lattice(points: Floats, basis: Floats) -> Floats:
 
 
 def _vary(rng: np.random.Generator) -> _Anatomy:
-    """Draw a section: it meets the lattice anywhere and at any angle, and has its own outline and a lost piece."""
+    """Draw a section with its own place and angle in the lattice, outline and lost piece."""
     direction = rng.uniform(0, 2 * np.pi)
     rim = SECTION_RADIUS_UM * np.array([np.cos(direction), np.sin(direction)])
     return _Anatomy(
@@ -81,7 +81,7 @@ def _vary(rng: np.random.Generator) -> _Anatomy:
 
 
 def _features(zonation: Floats) -> Floats:
-    """Return the (n, 6) zonal patterns: three falling from the central vein, one between, two rising to the triad."""
+    """Return the (n, 6) zonal patterns: three pericentral, one midlobular, two periportal."""
     return np.column_stack(
         [
             np.exp(-zonation / 0.15),

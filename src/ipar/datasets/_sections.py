@@ -1,4 +1,4 @@
-"""Pieces of tissue: where cells lie in the tissue's own frame, and what mounting a section does to that frame."""
+"""Pieces of simulated tissue: positions of cells, and the distortion of sections."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Piece:
     Attributes
     ----------
     coords
-        (n, 2) micrometres in the tissue's common frame.
+        (n, 2) positions in micrometres, in the frame of the tissue.
     features
-        (n, f) spatial patterns that genes respond to, each about 0 to 1.
+        (n, f) spatial patterns that genes follow, each from about 0 to 1.
     cell_types
-        (n,) codes into the tissue's cell types.
+        (n,) codes of cell types.
     obs
-        Further annotation of the n cells.
+        Further annotation of the cells.
     """
 
     coords: Floats
@@ -40,30 +40,30 @@ class Piece:
     obs: pd.DataFrame
 
     def take(self, rows: Ints) -> Piece:
-        """Return the piece made of these rows alone."""
+        """Return the piece made of the given rows."""
         return Piece(self.coords[rows], self.features[rows], self.cell_types[rows], self.obs.iloc[rows])
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """What the simulator has to know of a tissue.
+    """Description of a tissue for the simulator.
 
     Attributes
     ----------
     name
-        Goes into ``uns["source"]``.
+        Name, stored in ``uns["source"]``.
     programmes
         Gene programme → (share of the genes, columns of `Piece.features` it may follow, log-fold amplitude).
     cell_types
-        Names; the order gives the codes.
+        Names of cell types, in the order of their codes.
     coupling
-        (t,) how strongly each type follows the spatial programmes.
+        (t,) strength of the spatial programmes per type.
     size
-        (t,) RNA content relative to the median cell.
+        (t,) RNA content per type, relative to the median cell.
     recovery
-        (t,) chance of each type to survive dissociation, relative.
+        (t,) relative chance of each type to survive dissociation.
     cut
-        ``cut(rng, n_cells, vary)`` → `Piece`; `vary` lets outline and anatomy differ as between two sections.
+        ``cut(rng, n_cells, vary)`` → `Piece`. With `vary`, outline and anatomy differ as between sections.
     """
 
     name: str
@@ -116,7 +116,7 @@ def scatter(
 
 
 def draw_codes(rng: np.random.Generator, probabilities: Floats) -> Ints:
-    """Draw one category for every row of an (n, t) table of relative probabilities; returns (n,) codes."""
+    """Draw one category per row of an (n, t) table of relative probabilities; returns (n,) codes."""
     cumulative = np.cumsum(probabilities, axis=1)
     draws = rng.random((len(probabilities), 1)) * cumulative[:, -1:]
     codes: Ints = (draws >= cumulative).sum(axis=1)
@@ -124,31 +124,34 @@ def draw_codes(rng: np.random.Generator, probabilities: Floats) -> Ints:
 
 
 def as_categories(codes: Ints, names: Sequence[str]) -> pd.Series[str]:
-    """Turn (n,) codes into a categorical column, 0 … n − 1 its index, that keeps the order of `names`."""
+    """Turn (n,) codes into a categorical column, with categories in the order of `names`."""
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(list(names))))
 
 
 def outside_bite(points: Floats, centre: Floats, radius: float) -> npt.NDArray[np.bool_]:
-    """Say which of (n, 2) points a round defect (lost or torn tissue) leaves in place; returns (n,)."""
+    """Return which of (n, 2) points lie outside a round defect, shape (n,)."""
     kept: npt.NDArray[np.bool_] = ((points - centre) ** 2).sum(axis=1) > radius**2
     return kept
 
 
 def mount(rng: np.random.Generator, coords: Floats) -> Floats:
-    """Lay a section on a glass slide: warp, shrink, perhaps turn over, rotate, shift.
+    """Mount a section on a slide: warp, scale, perhaps mirror, rotate and shift it.
 
     Parameters
     ----------
     rng
         Source of randomness.
     coords
-        (n, 2) micrometres in the tissue's frame.
+        (n, 2) positions in micrometres, in the frame of the tissue.
 
     Returns
     -------
-    (n, 2) micrometres in the slide's own frame. Half of the sections come out mirrored; the angle is uniform; lengths
-    change by about 4 %; a smooth warp moves cells by about 3 % of the RMS radius, with a wavelength longer than the
-    section, so that it never folds.
+    (n, 2) positions in micrometres, in the frame of the slide.
+
+    Notes
+    -----
+    Half of the sections are mirrored, the angle is uniform, and lengths change by about 4 %. A smooth warp moves cells by
+    about 3 % of the RMS radius. Its wavelength is longer than the section, so that it never folds.
     """
     centred = coords - coords.mean(axis=0)
     radius = np.sqrt((centred**2).sum(axis=1).mean())

@@ -1,4 +1,4 @@
-"""From a tissue to AnnData: slides with coordinates, or dissociated cells without."""
+"""AnnData from a simulated tissue: slides with coordinates, or dissociated cells without."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_CELLS = 50
 MIN_GENES = 50
 MAX_MISSING = 0.5
 
-# targeted in situ panel: shallower, lossier and more ambient than droplets, which differ more from gene to gene
+# a targeted in situ panel has lower depth, more dropout and more ambient molecules than droplets
 SPATIAL = Technology(median_counts=3000.0, depth_sd=0.45, dropout=0.8, shift_sd=0.25, scale_sd=0.1, ambient=0.08)
 DROPLET = Technology(median_counts=6000.0, depth_sd=0.35, dropout=0.2, shift_sd=0.6, scale_sd=0.15, ambient=0.03)
 
@@ -33,7 +33,7 @@ def simulate_slides(
     batch_strength: float,
     random_state: int | np.random.Generator | None,
 ) -> ad.AnnData:
-    """Simulate sections of `tissue`; see `ipar.datasets.layered_tissue` for what comes back."""
+    """Simulate sections of `tissue`, as `ipar.datasets.layered_tissue` returns them."""
     n_slides, n_cells, n_genes = _at_least("n_slides", n_slides, 1), *_check_size(n_cells, n_genes)
     technology = _technology(SPATIAL, median_counts, batch_strength)
     seed = as_seed(random_state)
@@ -49,7 +49,7 @@ def simulate_slides(
     slides = as_categories(np.repeat(np.arange(n_slides), n_cells), names)
     obs = pd.concat([_annotate(tissue, piece) for piece in pieces], ignore_index=True)
     obs.insert(0, "slide", slides)
-    # rows in random order: no method may learn from the order of a file
+    # rows in random order: their order must not be informative
     order = _stream(seed, "order").permutation(len(obs))
     adata = _assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], _annotate_genes(genes), "cell")
     adata.obsm["spatial"] = np.concatenate(coords)[order]
@@ -71,11 +71,11 @@ def simulate_dissociated(
     missing_genes: float,
     random_state: int | np.random.Generator | None,
 ) -> ad.AnnData:
-    """Simulate dissociated cells of `tissue`; see `ipar.datasets.layered_tissue_dissociated` for what comes back."""
+    """Simulate dissociated cells of `tissue`, as `ipar.datasets.layered_tissue_dissociated` returns them."""
     n_cells, n_genes = _check_size(n_cells, n_genes)
     if not 0 <= missing_genes <= MAX_MISSING:
         msg = (
-            f"missing_genes is the share of the genes that the cells lack and must lie in [0, {MAX_MISSING}]; "
+            f"missing_genes is the share of genes that the cells lack and must lie in [0, {MAX_MISSING}], "
             f"found {missing_genes}. Pass 0 to keep every gene."
         )
         raise ValueError(msg)
@@ -98,30 +98,30 @@ def simulate_dissociated(
 
 
 def _dissociate(rng: np.random.Generator, tissue: Tissue, n_cells: int) -> Piece:
-    """Take cells out of the undistorted tissue, the robust types more often than the fragile ones."""
+    """Draw cells from the undistorted tissue, robust types more often than fragile ones."""
     piece = tissue.cut(rng, 4 * n_cells, False)
     weights: Floats = tissue.recovery[piece.cell_types]
-    # drawn without replacement, robust types come first: permute, so that the order says nothing
+    # without replacement, robust types are drawn first: permute the order
     rows = rng.choice(len(weights), size=n_cells, replace=False, p=weights / weights.sum())
     return piece.take(rng.permutation(rows))
 
 
 def _annotate(tissue: Tissue, piece: Piece) -> pd.DataFrame:
-    """Return the piece's annotation with its cell types, categories in the tissue's order."""
+    """Return the annotation of a piece with its cell types."""
     obs = piece.obs.reset_index(drop=True)
     obs.insert(0, "cell_type", as_categories(piece.cell_types, tissue.cell_types))
     return obs
 
 
 def _annotate_genes(genes: Genes) -> pd.DataFrame:
-    """Return the table of genes; their order says nothing, since programmes are dealt out at random."""
+    """Return the table of genes, with programmes in random order."""
     width = len(str(len(genes.base) - 1))
     names = [f"gene{i:0{width}d}" for i in range(len(genes.base))]
     return pd.DataFrame({"programme": pd.Categorical(genes.programme)}, index=names)
 
 
 def _assemble(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, prefix: str) -> ad.AnnData:
-    """Build the AnnData; cells are named after shuffling, so that names say nothing either."""
+    """Build the AnnData. Cells are named after shuffling, so that names are not informative."""
     obs = obs.set_axis([f"{prefix}{i}" for i in range(len(obs))], axis=0)
     return ad.AnnData(log_normalise(counts), obs=obs, var=var, layers={"counts": counts})
 
@@ -136,7 +136,7 @@ def _source(tissue: Tissue, seed: int, technology: Technology) -> dict[str, str 
 
 
 def _stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
-    """Return a generator of its own for every purpose: slide 1 stays the same however many slides there are."""
+    """Return a separate generator per purpose, so that a slide does not depend on the number of slides."""
     key = (("genes", "slides", "order", "dissociated").index(purpose), index)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
@@ -160,7 +160,7 @@ def _at_least(name: str, value: int, minimum: int) -> int:
 def _technology(default: Technology, median_counts: float, batch_strength: float) -> Technology:
     if not (np.isfinite(median_counts) and median_counts >= 100):
         msg = (
-            f"median_counts must be a finite number of at least 100 (cells with fewer molecules are not analysable), "
+            f"median_counts must be a finite number of at least 100 (cells with fewer molecules cannot be analysed), "
             f"found {median_counts}. Typical data have 1,000 to 10,000."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""A tissue of smooth gradients in the plane or in space, mirror-symmetric if asked for."""
+"""A tissue of smooth gradients in two or three dimensions, optionally mirror-symmetric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipar.datasets._expression import log_normalise
 from ipar.datasets._sections import Floats, as_categories
 
 _HALF_AXES = (1.5, 1.0, 0.8)
-_WAVES = 1.2  # standard deviation of a wave vector's entries: about one period across the tissue
+_WAVES = 1.2  # standard deviation of wave vectors: about one period across the tissue
 _MICROMETRES = 400.0
 _MEDIAN_COUNTS = 3000.0
 
@@ -28,18 +28,17 @@ def smooth_tissue(
 ) -> ad.AnnData:
     """Simulate an elliptic tissue whose genes are plane waves of the position.
 
-    The simplest tissue that can be localised, in the plane or in space, for trying out what :func:`layered_tissue` is too
-    large or too flat for. If mirrored, the two halves express the same, as those of a brain do: whether a cell lies left
-    or right is then not in its expression, and a model that gives one answer must be wrong.
+    It is a small tissue that can be localised, in two or three dimensions. If mirrored, the two halves express the same,
+    as those of a brain do, and expression does not tell on which side a cell lies.
 
     Parameters
     ----------
     n_slides, n_cells, n_genes
-        Sections (in space, blocks), cells of each, genes.
+        Number of sections (or blocks of tissue), of cells per section, and of genes.
     n_dims
-        2 or 3.
+        Number of dimensions, 2 or 3.
     mirrored
-        Expression depends on the distance from the plane of symmetry, not on the side.
+        Make expression depend on the distance from the plane of symmetry, not on the side.
     random_state
         Seed of the tissue and the cells.
 
@@ -52,9 +51,9 @@ def smooth_tissue(
     ``.obs["slide"]``, ``.obs["side"]``
         "slide1", "slide2", …; "left" or "right" of the plane of symmetry.
     ``.obsm["spatial"]``
-        ``(n, n_dims)``, micrometres, each slide turned and shifted, every second one mirrored.
+        Positions ``(n, n_dims)`` in micrometres. Each slide is rotated and shifted, every second one mirrored.
     ``.uns["source"]``
-        That the data are simulated, and the parameters.
+        Description and parameters of the simulation.
 
     Raises
     ------
