@@ -99,7 +99,7 @@ def test_knn_with_one_slide_and_few_cells(tissue):
     [
         ({"train_x": np.ones((450, 3))}, "same genes"),
         ({"train_coords": np.ones((450, 3))}, r"shape \(450, 2\)"),
-        ({"train_slides": np.array(["s0"])}, "one label a cell"),
+        ({"train_slides": np.array(["s0"])}, "one label per cell"),
         ({"query_x": np.full((9, 60), np.nan)}, "NaN"),
         ({"query_x": np.ones(60)}, "n_cells, n_genes"),
         ({"train_coords": np.full((450, 2), np.inf)}, "NaN or infinite"),
