@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import anndata as ad
 import numpy as np
@@ -16,18 +15,19 @@ import torch
 from scipy import sparse
 
 import ipar
-from ipar.metrics import e_geo_minisets
 from ipar.model import IGA, IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training import (
     EncoderRecipe,
     EncoderTraining,
+    FinishRecipe,
+    FlowRecipe,
     FlowTraining,
     IPALiteTraining,
-    OverviewTraining,
-    _fit_embedding,
-    _fit_finish,
-    _overview_weight,
+    MinisetPlan,
+    NetworkRecipe,
+    Recipe,
+    SetEncoderTraining,
 )
 
 N_CELLS, N_GENES = 120, 60
@@ -39,7 +39,8 @@ RECIPE = EncoderRecipe(
     genes_hidden=(32,),
     pca_training=EncoderTraining(n_steps=100, batch_size=96),
     genes_training=EncoderTraining(n_steps=60, batch_size=96),
-    overview_training=OverviewTraining(n_steps=30, batch_size=2, size=(32, 64)),
+    set_encoder_training=SetEncoderTraining(n_steps=30, batch_size=2, size=(32, 64)),
+    n_minisets=2,
 )
 # for tests of what is written rather than of how good it is
 HASTY = EncoderRecipe(
@@ -49,28 +50,39 @@ HASTY = EncoderRecipe(
     genes_hidden=(16,),
     pca_training=EncoderTraining(n_steps=3, batch_size=96),
     genes_training=EncoderTraining(n_steps=3, batch_size=96),
-    overview_training=OverviewTraining(n_steps=2, batch_size=2, size=(32, 64)),
+    set_encoder_training=SetEncoderTraining(n_steps=2, batch_size=2, size=(32, 64)),
+    n_minisets=2,
+    inputs="pca",
 )
-SMALL = {
-    "config": IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),
-    "training": IPALiteTraining(gate_steps=20, lr=2e-3),
-    "n_minisets": 8,
-    "miniset_size": (48, 80),
-    "max_epochs": 2,
-    "flow": False,  # a second training, which tests of its own have
-    "progress": False,
-}
+FINISH = FinishRecipe(sharpening=Sharpening(n_steps=40), n_minisets=2)  # choices this small take few steps
+SMALL_FLOW = FlowRecipe(
+    config=IGAConfig(d_state=16, n_heads=2, d_head=8, n_blocks=2),
+    training=FlowTraining(gate_steps=10, lr=5e-3),
+    plan=MinisetPlan(n_minisets=8, size=(48, 80), n_neighbors=20),
+    refit=False,
+)
+SMALL_RECIPE = Recipe(
+    embed=HASTY,
+    network=NetworkRecipe(
+        config=IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),
+        training=IPALiteTraining(gate_steps=20, lr=2e-3),
+        plan=MinisetPlan(n_minisets=8, size=(48, 80), n_neighbors=40),
+    ),
+    flow=SMALL_FLOW,
+    finish=FINISH,
+)
+# without a flow, a second training, which tests of its own have
+SMALL = {"recipe": SMALL_RECIPE, "max_epochs": 2, "flow": False, "progress": False}
+SMALL_IGA = {"recipe": SMALL_RECIPE, "max_epochs": 4, "progress": False}
 
-SMALL_IGA = {
-    "config": IGAConfig(d_state=16, n_heads=2, d_head=8, n_blocks=2),
-    "training": FlowTraining(gate_steps=10, lr=5e-3),
-    "n_minisets": 8,
-    "miniset_size": (48, 80),
-    "n_neighbors": 20,
-    "max_epochs": 4,
-    "refit": False,
-    "progress": False,
-}
+
+def tuned(recipe, *, inputs=None, **network):
+    """A recipe with other inputs of the encoder, or fields of the layout network or its minisets."""
+    if inputs is not None:
+        recipe = replace(recipe, embed=replace(recipe.embed, inputs=inputs))
+    drawn = {name: network.pop(name) for name in ("n_minisets", "size", "n_neighbors") if name in network}
+    plan = replace(recipe.network.plan, **drawn)
+    return replace(recipe, network=replace(recipe.network, plan=plan, **network))
 
 
 def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, mirrored=False, seed=0):
@@ -139,17 +151,6 @@ def pytest_configure(config):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_choices():
-    """Choices after a training read two minisets, not twenty, and sharpen in few steps: most of the time of a fit this small."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (_overview_weight, _fit_finish):
-            patch.setattr(module, "e_geo_minisets", partial(e_geo_minisets, n_minisets=2))
-        patch.setattr(_fit_finish, "Sharpening", partial(Sharpening, n_steps=40))
-        patch.setattr(_fit_embedding, "FEW_CELLS", 200)  # the simulation has what more cells have
-        yield
-
-
 @pytest.fixture(scope="session")
 def fitted():
     """Three slides with all that a fit leaves on them, the model, and a fourth slide that it never saw."""
@@ -216,10 +217,10 @@ def settings():
     return Settings({"recipe": RECIPE, **common}, {"recipe": HASTY, **common}, SMALL, SMALL_IGA)
 
 
-@pytest.fixture
-def hasty_encoder(monkeypatch):
-    """Quick encoders where no recipe is given, as when a fit embeds by itself."""
-    monkeypatch.setattr("ipar.training._fit_embedding.EncoderRecipe", lambda: HASTY)
+@pytest.fixture(scope="session")
+def tune():
+    """Another recipe of a quick fit, see :func:`tuned`."""
+    return lambda **changes: {"recipe": tuned(SMALL_RECIPE, **changes)}
 
 
 def plain(value):

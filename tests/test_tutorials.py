@@ -21,7 +21,7 @@ from ipar.training import (
     FlowTraining,
     IPALiteTraining,
     MinisetPlan,
-    OverviewTraining,
+    SetEncoderTraining,
     _fit_finish,
     _overview_weight,
 )
@@ -29,7 +29,7 @@ from ipar.training import (
 for _module in (_fit_finish, _overview_weight):
     _module.e_geo_minisets = functools.partial(_module.e_geo_minisets, n_minisets=2)
 _few = EncoderTraining(n_steps=40, batch_size=256)
-_recipe = EncoderRecipe(pca_training=_few, genes_training=_few, overview_training=OverviewTraining(n_steps=5))
+_recipe = EncoderRecipe(pca_training=_few, genes_training=_few, set_encoder_training=SetEncoderTraining(n_steps=5))
 ipar.pp.embed = _fitting.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
 ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=40)
 _gate = IPALiteTraining(gate_steps=20)

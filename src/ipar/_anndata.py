@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 EMBED = "X_ipar_embed"
 EMBED_RECORD = "ipar_embed"
-OVERVIEW_SUFFIX = "_overview"  # of the key of the embedding that it stands beside
+GLOBAL_SUFFIX = "_global"  # of the key of the embedding that it stands beside
 CANDIDATES = "ipar_candidates"
 COORDS = "X_ipar"
 RECYCLES = "X_ipar_recycles"
@@ -32,6 +33,30 @@ ELLIPSE_COLUMNS = {
 }
 """Columns of a table of ellipses: offset of the centre from the cell's position, standard deviations along the axes, and
 the turn that carries the coordinate axes onto them, in radians."""
+
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an AnnData holds training slides.
+
+    Attributes
+    ----------
+    library_key
+        Column of ``obs`` that tells slides apart.
+    spatial_key
+        Key of the coordinates in ``obsm``.
+    layer
+        Layer with log-normalised expression; ``X``, if None.
+    mask_var
+        Boolean column of ``var`` that selects genes; all genes, if None.
+    """
+
+    library_key: str
+    spatial_key: str = "spatial"
+    layer: str | None = None
+    mask_var: str | None = None
+
 
 MIN_CELLS = 50  # below, a slide has hardly any neighbourhoods to learn from
 

@@ -42,7 +42,7 @@ def files(fitted, tmp_path):
 
 
 @pytest.fixture
-def quick_fit(monkeypatch, settings, hasty_encoder):
+def quick_fit(monkeypatch, settings):
     """Training as small as the slides; gives the options that the command passed on."""
     passed, original = {}, ipar.tl.fit_ipalite
 
@@ -75,7 +75,7 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     said = capsys.readouterr()
     assert f"model: {model}" in said.out
     verdict = "yes" if localisable else "NO"
-    figures = r"\(on left-out slides: \d+% of positions explained, distance Spearman -?0\.\d\d, candidate recall"
+    figures = r"\(on held-out slides: \d+% of positions explained, distance Spearman -?0\.\d\d, candidate recall"
     assert re.match(f"localisable: {verdict} {figures}", said.out)
     assert ("warning: This tissue cannot be localised" in said.err) is not localisable
     assert (quick_fit["random_state"], quick_fit["inputs"], quick_fit["progress"]) == (3, "pca", False)
@@ -175,7 +175,7 @@ def test_an_h5ad_that_is_not_one(files, capsys, kind, command):
     options = {"fit": ["--model", files / "new"], "predict": ["--model", files / "model", "-o", files / "out.h5ad"]}
     said = fails(capsys, command, path, *options.get(command, []))
     assert str(path) in said
-    assert ("no such file" if kind in ("directory", "missing") else "is not an h5ad that anndata can read") in said
+    assert ("no such file" if kind in ("directory", "missing") else "is not an h5ad file that anndata can read") in said
     assert not (files / "out.h5ad").exists()
     assert not (files / "new").exists()
 

@@ -258,7 +258,7 @@ def drawn_together(x):
 
 def test_own_components_are_those_of_every_slide_by_itself(encoder, cells):
     matrix, slides = cells
-    found = encoder.own_components(matrix, GENES, slides)
+    found = encoder.slide_pcs(matrix, GENES, slides)
     assert found.shape == (N, 100)
     assert found.dtype == np.float32
     for name, rank in (("a", 19), ("b", 19), ("c", 9)):
@@ -285,8 +285,8 @@ def test_own_components_take_the_encoders_genes_by_name(encoder, cells):
     others = sparse.csr_matrix(np.random.default_rng(2).random((N, 7)), dtype=np.float32)
     more = sparse.csr_matrix(sparse.hstack([others, matrix[:, ::-1]]))
     names = pd.Index([f"other{i}" for i in range(7)]).append(GENES[::-1])
-    expected = encoder.own_components(matrix, GENES, slides)
-    np.testing.assert_allclose(encoder.own_components(more, names, slides), expected, atol=1e-4)
+    expected = encoder.slide_pcs(matrix, GENES, slides)
+    np.testing.assert_allclose(encoder.slide_pcs(more, names, slides), expected, atol=1e-4)
 
 
 def test_rows_in_another_order_are_the_same_to_the_last_bit(overseen, cells):

@@ -80,16 +80,16 @@ def test_every_kind_of_encoder_survives(slides, query, settings, suffix):
 
 
 def test_state_is_plain(model):
-    config, arrays = model_state(model)
+    config, arrays = model.state()
     assert json.loads(json.dumps(config)) == json.loads(json.dumps(config, sort_keys=True))
     assert all(isinstance(value, np.ndarray) for value in arrays.values())
     assert not any("/" in name for name in arrays)
     again = model_from_state(json.loads(json.dumps(config)), arrays)
-    assert model_state(again)[0]["net"] == config["net"]
+    assert again.state()[0]["net"] == config["net"]
 
 
 def test_weights_of_a_loaded_model_are_its_own(model):
-    config, arrays = model_state(model)
+    config, arrays = model.state()
     arrays = {name: value.copy() for name, value in arrays.items()}
     again = model_from_state(config, arrays)
     for value in arrays.values():

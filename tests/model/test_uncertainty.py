@@ -134,7 +134,7 @@ def test_cells_of_one_embedding_are_alike():
 
 def test_models_keep_it(model, query):
     assert isinstance(model.uncertainty, UncertaintyHead)
-    back = model_from_state(*model_state(model))
+    back = model_from_state(*model.state())
     h = query.obsm["X_ipar_embed"] = model.encoder.transform(
         query.X, query.var_names, ipar._anndata.get_slides(query, "slide")
     )
@@ -153,7 +153,7 @@ def test_models_with_a_flow_read_its_samples(model, generated, query):
     sign = joint_sign(model.uncertainty.value(h, far), spread_of(flow, h, 2))
     found = both.expected_error(h, far, random_state=2)
     np.testing.assert_allclose(found, np.interp(sign, *joint), rtol=1e-5)
-    back = model_from_state(*model_state(both))
+    back = model_from_state(*both.state())
     assert np.array_equal(back.expected_error(h, far, random_state=2), found)
     assert back.uncertainty.joint.shape == (2, 3)
     assert np.array_equal(replace(both, flow=None).expected_error(h, far), model.expected_error(h, far))
@@ -165,7 +165,7 @@ def test_models_without_it_are_read(model, query, tmp_path):
     bare = replace(model, uncertainty=None)
     bare.save(tmp_path / "bare")
     assert ipar.load(tmp_path / "bare").uncertainty is None
-    config, arrays = model_state(bare)
+    config, arrays = bare.state()
     del config["uncertainty"]  # as models were written before there was one
     older = model_from_state(config, arrays)
     query.obs["ipar_uncertainty"] = 1.0

@@ -94,7 +94,7 @@ def test_the_title_has_chance_and_gate_where_the_truth_is_known(trained):
 
 
 def test_errors(trained):
-    with pytest.raises(KeyError, match=r"no heat map of \['gate_recall'\]: pass measures out of \['attention_recall'"):
+    with pytest.raises(KeyError, match=r"no heat map of \['gate_recall'\]: pass measures from \['attention_recall'"):
         diagnostics(trained, ["gate_recall"])
     with pytest.raises(KeyError, match="no heat map of nothing"):
         diagnostics(trained, [])
@@ -118,7 +118,7 @@ def test_bars_are_the_means_over_minisets(trained, artist):
         assert [float(text.get_text()) for text in ax.texts] == pytest.approx(means.tolist(), abs=0.0051)
         assert len(ax.get_yticklabels()) == 6
         assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the true graph on top
-    with pytest.raises(KeyError, match="holds no slide 'three'"):
+    with pytest.raises(KeyError, match="has no slide 'three'"):
         gap(trained, slide="three")
     del trained.uns["ipar"]["gap"]
     with pytest.raises(KeyError, match="run ipar.tl.decompose_gap first"):

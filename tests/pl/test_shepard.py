@@ -52,7 +52,7 @@ def test_cells_without_a_position_are_left_out(predicted):
 
 
 def test_what_is_missing_is_named(predicted):
-    with pytest.raises(KeyError, match="a Shepard diagram needs true positions; name their key as spatial_key"):
+    with pytest.raises(KeyError, match="a Shepard diagram needs true coordinates; pass their key as spatial_key"):
         shepard(predicted, spatial_key="elsewhere")
     predicted.obsm["X_ipar"][2:] = np.nan
     with pytest.raises(ValueError, match="needs at least three cells with finite coordinates, found 2"):

@@ -95,7 +95,7 @@ def test_every_fold_beside_its_control(trained, artist):
         (recall, "recall", "recall_chance", "chance"),
         (distance, "distance_spearman", "permutation_spearman", "permutation"),
     ]:
-        np.testing.assert_allclose(artist(ax, "slide left out").get_offsets(), np.c_[folds[measured], np.arange(3)])
+        np.testing.assert_allclose(artist(ax, "held-out slide").get_offsets(), np.c_[folds[measured], np.arange(3)])
         np.testing.assert_allclose(artist(ax, name).get_offsets(), np.c_[folds[control], np.arange(3)])
         low, high = ax.get_xlim()
         assert low < folds[control].min()
@@ -113,7 +113,7 @@ def test_the_title_gives_the_verdict(trained, artist):
     trained.uns["ipar"]["localisability"]["localisable"] = False
     bad = localisability(trained, return_fig=True)
     assert bad.get_suptitle().startswith("Not localisable: coordinates would mean nothing")
-    colors = [to_rgb(artist(one.axes[0], "slide left out").get_facecolor()[0]) for one in (good, bad)]
+    colors = [to_rgb(artist(one.axes[0], "held-out slide").get_facecolor()[0]) for one in (good, bad)]
     assert colors[0] != colors[1]
 
 

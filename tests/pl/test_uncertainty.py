@@ -80,5 +80,5 @@ def test_errors(predicted):
         uncertainty(predicted, "doubt")
     with pytest.raises(ValueError, match="must hold numbers, found dtype category"):
         uncertainty(predicted, "slide")
-    with pytest.raises(ValueError, match=r"holds 1 object\(s\).*2 panel\(s\) \(layout, error\)"):
+    with pytest.raises(ValueError, match=r"has 1 object\(s\).*2 panel\(s\) \(layout, error\)"):
         uncertainty(predicted, ax=plt.subplots()[1])

@@ -17,7 +17,7 @@ from ipar.metrics import luna_spearman
 from ipar.pp import LocalisabilityWarning, embed
 from ipar.pp._embed import stored_encoder
 
-WRITTEN = {("obsm", "X_ipar_embed"), ("obsm", "X_ipar_embed_overview"), ("uns", "ipar_embed"), ("uns", "ipar")}
+WRITTEN = {("obsm", "X_ipar_embed"), ("obsm", "X_ipar_embed_global"), ("uns", "ipar_embed"), ("uns", "ipar")}
 
 
 @pytest.fixture
@@ -152,10 +152,10 @@ def test_coordinates_may_have_a_third_dimension(slides, quick):
     flat = quick(slides).copy()
     lifted = slides.copy()
     height = np.zeros(slides.n_obs)
-    assert "X_ipar_embed_overview" in slides.obsm
+    assert "X_ipar_embed_global" in slides.obsm
     lifted.obsm["spatial"] = np.column_stack([slides.obsm["spatial"], height])
     assert np.allclose(quick(lifted), flat, atol=1e-3)  # the plane in space is still the plane
-    assert "X_ipar_embed_overview" not in lifted.obsm  # layouts are flat
+    assert "X_ipar_embed_global" not in lifted.obsm  # layouts are flat
     lifted.obsm["spatial"][:, 2] = slides.obsm["spatial"].std() * np.random.default_rng(0).normal(size=slides.n_obs)
     assert not np.allclose(quick(lifted), flat, atol=0.1)
 
@@ -272,14 +272,14 @@ def test_a_replaced_embedding_loses_the_record_of_the_old_one(train, model):
     # the record says that the embedding is cross-fitted, which is what a fit relies on
     embed(train, "slide", model=model, key_added="X_own")
     assert "ipar_embed" in train.uns
-    assert "X_ipar_embed_overview" in train.obsm
+    assert "X_ipar_embed_global" in train.obsm
     embed(train, "slide", model=model)
     assert "ipar_embed" not in train.uns
-    assert "X_ipar_embed_overview" not in train.obsm
+    assert "X_ipar_embed_global" not in train.obsm
 
 
 def test_what_tells_distances_is_kept_beside_the_embedding(fitted):
-    far, h = (fitted.train.obsm[key] for key in ("X_ipar_embed_overview", "X_ipar_embed"))
+    far, h = (fitted.train.obsm[key] for key in ("X_ipar_embed_global", "X_ipar_embed"))
     encoder = stored_encoder(fitted.train)
     assert far.dtype == np.float32
     assert far.shape[1] == len(encoder.global_columns) + encoder.overview.n_output

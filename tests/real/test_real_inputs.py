@@ -24,7 +24,7 @@ from ipar.training import (
     FlowTraining,
     IPALiteTraining,
     MinisetPlan,
-    OverviewTraining,
+    SetEncoderTraining,
 )
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -34,7 +34,7 @@ RECIPE = EncoderRecipe(
     n_output=32,
     pca_hidden=(64,),
     pca_training=EncoderTraining(n_steps=200, batch_size=128),
-    overview_training=OverviewTraining(n_steps=60),
+    set_encoder_training=SetEncoderTraining(n_steps=60),
 )
 FIT = {
     "config": IPALiteConfig(d_state=32, n_heads=2, d_head=16, n_recycles=3),

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ipar.pp.LocalisabilityWarning")
 
 
 @pytest.fixture
-def quick(settings, hasty_encoder):
+def quick(settings):
     """Arguments of a fit that is quick: what is written matters, not how good it is."""
     return settings.fit | {"inputs": "pca", "max_epochs": 1, "n_minisets": 2, "refit": False}
 

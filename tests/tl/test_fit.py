@@ -13,7 +13,6 @@ import ipar.tl._fit as fit_module
 import ipar.training._fit_ipalite as networks_module
 from ipar.metrics import luna_spearman
 from ipar.model import load
-from ipar.model._io import model_state
 from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning, candidates, embed
 from ipar.tl import fit_ipalite, predict_coords
@@ -48,7 +47,7 @@ def same_weights(a, b, atol=0.0):
     """Whether the networks of two models were trained alike, to the last bit if nothing else is said."""
     # expected errors are learned from all training slides, the left-out one too
     left, right = (
-        {name: x for name, x in model_state(m)[1].items() if not name.startswith("uncertainty")} for m in (a, b)
+        {name: x for name, x in m.state()[1].items() if not name.startswith("uncertainty")} for m in (a, b)
     )
     return left.keys() == right.keys() and all(np.allclose(left[name], right[name], rtol=0, atol=atol) for name in left)
 
@@ -67,14 +66,14 @@ def test_only_the_record_is_written_where_embedding_and_candidates_exist(
 
 
 def test_embedding_and_candidates_are_made_where_they_are_missing(
-    slides, fit_briefly, hasty_encoder, unchanged, global_random_state, settings
+    slides, fit_briefly, unchanged, global_random_state, settings
 ):
     by_hand = slides.copy()
     changes = unchanged(slides)
     found = fit_briefly(slides, inputs="pca", n_neighbors=30, random_state=3)
     assert changes() == {
         ("obsm", "X_ipar_embed"),
-        ("obsm", "X_ipar_embed_overview"),
+        ("obsm", "X_ipar_embed_global"),
         ("obsp", "ipar_candidates_distances"),
         ("obsp", "ipar_candidates_connectivities"),
         ("uns", "ipar_candidates"),
@@ -99,15 +98,15 @@ def test_the_finish_is_chosen_by_what_prediction_reads(train, fit_briefly, monke
     monkeypatch.setattr(fit_module, "choose_finish", choosing)
     model = fit_briefly(train)
     left = (train.obs["slide"] == model.record["validation_slide"]).to_numpy()
-    assert np.array_equal(given[0][0], train.obsm["X_ipar_embed_overview"][left])
+    assert np.array_equal(given[0][0], train.obsm["X_ipar_embed_global"][left])
     true = train.obsm["spatial"][left]
     np.testing.assert_allclose(given[0][1] - given[0][1].mean(0), true - true.mean(0), atol=0.01)  # of some hundreds
-    del train.obsm["X_ipar_embed_overview"]  # as before it was kept
+    del train.obsm["X_ipar_embed_global"]  # as before it was kept
     fit_briefly(train)
     assert np.array_equal(given[1][0], train.obsm["X_ipar_embed"][left][:, model.encoder.global_columns])
 
 
-def test_a_layer_is_passed_on_to_the_embedding(slides, fit_briefly, hasty_encoder):
+def test_a_layer_is_passed_on_to_the_embedding(slides, fit_briefly):
     expected = fit_briefly(slides.copy(), inputs="pca")
     slides.layers["lognorm"], slides.X = slides.X, None
     assert same_weights(fit_briefly(slides, inputs="pca", layer="lognorm"), expected)
@@ -199,8 +198,8 @@ def test_frames_of_slides_do_not_matter(train, fit_briefly):
     c = train.obs["slide"] == "c"
     train.obsm["spatial"][c] = train.obsm["spatial"][c][:, ::-1] * 50.0 - 1e5
     found = fit_briefly(train)
-    for name, value in model_state(expected)[1].items():
-        np.testing.assert_allclose(model_state(found)[1][name], value, atol=5e-3)
+    for name, value in expected.state()[1].items():
+        np.testing.assert_allclose(found.state()[1][name], value, atol=5e-3)
 
 
 def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_training, fit, unchanged):
@@ -241,7 +240,7 @@ def test_candidates_of_another_kind_are_refused(train, fit_briefly, changed):
     assert fit_briefly(train, n_neighbors=20).n_neighbors == 20
 
 
-def test_an_embedding_of_other_slides_is_not_used(train, fit_briefly, hasty_encoder):
+def test_an_embedding_of_other_slides_is_not_used(train, fit_briefly):
     # its encoder saw the coordinates of slide c, which may be the one to be scored on
     part = train[train.obs["slide"] != "c"].copy()
     fit_briefly(part, inputs="pca")
@@ -254,7 +253,7 @@ def test_an_embedding_of_other_slides_is_not_used(train, fit_briefly, hasty_enco
     assert same_weights(fit_briefly(alone, inputs="pca"), fit_briefly(part, n_neighbors=100))
 
 
-def test_an_embedding_whose_encoder_is_gone_is_not_used(train, fit_briefly, hasty_encoder, settings):
+def test_an_embedding_whose_encoder_is_gone_is_not_used(train, fit_briefly, settings):
     embed(train, "slide", key_added="X_second", **settings.hasty)  # the record now speaks of another one
     before = train.obsm["X_ipar_embed"].copy()
     fit_briefly(train, inputs="pca")
@@ -263,7 +262,7 @@ def test_an_embedding_whose_encoder_is_gone_is_not_used(train, fit_briefly, hast
 
 
 @pytest.mark.filterwarnings("ignore:Slide .a.")
-def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit, hasty_encoder):
+def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit):
     x = slides.X.toarray()
     x[100:110] = 0
     slides.X = x
@@ -272,11 +271,11 @@ def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit
         model = fit(slides, inputs="pca")
     messages = "\n".join(str(one.message) for one in caught)
     assert messages.count("'a': 114 of 120 cells share a position") == 1
-    assert all(np.isfinite(value).all() for value in model_state(model)[1].values())
+    assert all(np.isfinite(value).all() for value in model.state()[1].values())
     assert np.isfinite(slides.uns["ipar"]["history"].to_numpy()).all()
 
 
-def test_a_tissue_without_geometry_is_fitted_with_a_warning_that_stays(make_slides, fit_briefly, hasty_encoder):
+def test_a_tissue_without_geometry_is_fitted_with_a_warning_that_stays(make_slides, fit_briefly):
     slides = make_slides(localisable=False)
     with pytest.warns(LocalisabilityWarning, match="would mean nothing"):
         model = fit_briefly(slides, inputs="pca")
@@ -362,7 +361,7 @@ def test_a_fit_goes_on_after_a_round_trip(fitted, fit_briefly, tmp_path, suffix)
 
 
 @pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
-def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchanged, hasty_encoder):
+def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchanged):
     changes = unchanged(train)
     whole, part = train[:], train[train.obs["slide"] != "a"]
     assert same_weights(fit_briefly(whole), fit_briefly(train.copy()))
@@ -372,7 +371,7 @@ def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchange
 
 
 @pytest.mark.parametrize("name", ["v2", "d7", "ipar2d"])
-def test_any_member_of_the_family_by_name(slides, query, fit_briefly, hasty_encoder, name, tmp_path):
+def test_any_member_of_the_family_by_name(slides, query, fit_briefly, name, tmp_path):
     model = fit_briefly(slides, inputs="pca", config=name)
     assert model.net.config == IPALiteConfig.named(name, d_input=model.net.config.d_input)
     model.save(tmp_path / "model")
@@ -383,7 +382,7 @@ def test_any_member_of_the_family_by_name(slides, query, fit_briefly, hasty_enco
     assert np.array_equal(*found)
 
 
-def test_a_gate_with_an_output_a_head(slides, query, fit_briefly, hasty_encoder):
+def test_a_gate_with_an_output_a_head(slides, query, fit_briefly):
     model = fit_briefly(slides, inputs="pca", config=IPALiteConfig.v1(gate_heads=4))
     predict_coords(query, model, progress=False)
     assert np.isfinite(query.obsm["X_ipar"]).all()

@@ -101,7 +101,7 @@ def test_the_mean_alone_is_sharpened_in_its_frame(query, iga):
     assert np.sqrt(np.square(after - before).sum(1).mean()) > 0.01
     left, _, right = np.linalg.svd(after.T @ before)
     assert np.allclose(left @ right, np.eye(2), atol=1e-4)  # nothing is gained by turning either
-    own = model.encoder.own_components(query.X, query.var_names, pd.Categorical(["s"] * query.n_obs))
+    own = model.encoder.slide_pcs(query.X, query.var_names, pd.Categorical(["s"] * query.n_obs))
     alike = neighbor_distances(own, None, 8).astype(bool)
     close = [neighbor_distances(x, None, 8, metric="euclidean").astype(bool) for x in (before, after)]
     kept = [alike.multiply(near).nnz for near in close]
@@ -236,7 +236,7 @@ def test_fit_reads_the_ellipses_that_are_there(generated, settings):
         ipar.tl.fit_iga(train, "slide", ellipse_key="cells", **options)
 
 
-def test_three_dimensions_in_three_out(hasty_encoder, settings):
+def test_three_dimensions_in_three_out(settings):
     slides = ipar.datasets.smooth_tissue(3, 100, 40, n_dims=3)
     train = slides[slides.obs["slide"] != "slide3"].copy()
     query = slides[slides.obs["slide"] == "slide3"].copy()

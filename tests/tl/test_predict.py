@@ -11,7 +11,6 @@ from scipy.spatial import procrustes
 
 from ipar.metrics import luna_spearman
 from ipar.model import ConsensusPlan, Sharpening, _ipalite
-from ipar.model._io import model_state
 from ipar.pp import LocalisabilityWarning
 from ipar.tl import predict_coords
 from ipar.tl._attention_record import quadrant_cells
@@ -91,11 +90,11 @@ def test_copy_leaves_the_original_alone(query, model, unchanged):
 
 
 def test_the_model_is_not_changed(query, model, place):
-    before = {name: value.copy() for name, value in model_state(model)[1].items()}
-    settings = model_state(model)[0]
+    before = {name: value.copy() for name, value in model.state()[1].items()}
+    settings = model.state()[0]
     place(query, model)
-    assert model_state(model)[0] == settings
-    assert all(np.array_equal(value, before[name]) for name, value in model_state(model)[1].items())
+    assert model.state()[0] == settings
+    assert all(np.array_equal(value, before[name]) for name, value in model.state()[1].items())
 
 
 def test_recycles_end_in_the_layout_and_are_aligned_to_it(query, direct, place):

@@ -14,9 +14,9 @@ from ipar import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 2 after an error the user can mend."""
+    """Run the command line. The exit status is 2 after a user error."""
     options = _parser().parse_args(arguments)
-    # read by torch when it is loaded, which no command has done yet; large pages save a fifth of the memory at the peak
+    # must be set before torch is imported; large pages save a fifth of the peak memory
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
@@ -41,7 +41,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="ipar", description="Where was this cell? Tissue coordinates from expression."
+        prog="ipar", description="Predict where cells lie in a tissue from their expression."
     )
     parser.add_argument("--version", action="version", version=f"ipar {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -53,66 +53,77 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: Any) -> None:
-    demo = commands.add_parser("demo", help="simulate a tissue, train, predict, score beside the controls, draw")
+    demo = commands.add_parser("demo", help="simulate a tissue, train, predict, compare with controls, and plot")
     demo.add_argument(
         "--tissue",
         choices=["layers", "lobules"],
         default="layers",
-        help="layers can be localised; lobules repeat, and are refused (default: layers)",
+        help="tissue to simulate: layers can be localised, lobules cannot (default: layers)",
     )
     demo.add_argument(
-        "-o", "--output", default="ipar-demo", help="directory for pictures and data (default: ipar-demo)"
+        "-o", "--output", default="ipar-demo", help="output directory for plots and data (default: ipar-demo)"
     )
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--quiet", action="store_true", help="no progress bars")
+    demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    demo.add_argument("--quiet", action="store_true", help="hide progress bars")
     demo.set_defaults(run=_lazy("_demo", "run_demo"))
 
 
 def _add_fit(commands: Any) -> None:
     fit = commands.add_parser("fit", help="train on slides with coordinates")
-    fit.add_argument("slides", help="h5ad with all training slides")
-    fit.add_argument("--model", required=True, help="directory to write the model to")
-    fit.add_argument("--library-key", default="slide", help="obs column that tells slides apart (default: slide)")
+    fit.add_argument("slides", help="h5ad file with all training slides")
+    fit.add_argument("--model", required=True, help="output directory for the model")
+    fit.add_argument("--library-key", default="slide", help="obs column with the slide of each cell (default: slide)")
     fit.add_argument("--spatial-key", default="spatial", help="obsm key of the coordinates (default: spatial)")
-    fit.add_argument("--n-neighbors", type=int, default=None, help="candidates a cell (default: 100)")
+    fit.add_argument("--n-neighbors", type=int, default=None, help="candidates per cell (default: 100)")
     fit.add_argument(
-        "--inputs", choices=["pca", "genes", "both"], default=None, help="default: best on left-out slides"
+        "--inputs",
+        choices=["pca", "genes", "both"],
+        default=None,
+        help="input of the encoder (default: the best on held-out slides)",
     )
     fit.add_argument(
-        "--config", choices=["v1", "v2", "d7", "ipar2d"], default="v1", help="member of the family (default: v1)"
+        "--config", choices=["v1", "v2", "d7", "ipar2d"], default="v1", help="network configuration (default: v1)"
     )
-    fit.add_argument("--no-flow", action="store_true", help="train the network alone: less accurate, in half the time")
+    fit.add_argument("--no-flow", action="store_true", help="do not train the flow: half the time, less accurate")
     _add_common(fit)
     fit.set_defaults(run=_lazy("_files", "run_fit"))
 
 
 def _add_predict(commands: Any) -> None:
-    predict = commands.add_parser("predict", help="give cells coordinates")
-    predict.add_argument("cells", help="h5ad with the cells to place")
-    predict.add_argument("--model", required=True, help="directory of a model")
-    predict.add_argument("-o", "--output", required=True, help="h5ad to write")
-    predict.add_argument("--library-key", default=None, help="obs column that tells slides apart (default: one slide)")
-    predict.add_argument("--n-rounds", type=int, default=None, help="consensus rounds (default: 8)")
-    predict.add_argument("--no-sharpen", action="store_true", help="leave neighbourhoods as the layout has them")
+    predict = commands.add_parser("predict", help="predict coordinates of cells")
+    predict.add_argument("cells", help="h5ad file with the cells to place")
+    predict.add_argument("--model", required=True, help="directory of the model")
+    predict.add_argument("-o", "--output", required=True, help="h5ad file to write")
+    predict.add_argument(
+        "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
+    )
+    predict.add_argument(
+        "--n-rounds", type=int, default=None, help="number of consensus rounds for large samples (default: 8)"
+    )
+    predict.add_argument("--no-sharpen", action="store_true", help="do not sharpen the layout")
     _add_common(predict)
     predict.set_defaults(run=_lazy("_files", "run_predict"))
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="score predicted against true coordinates")
-    evaluate.add_argument("cells", help="h5ad with both coordinates")
-    evaluate.add_argument("--library-key", default=None, help="obs column that tells slides apart (default: one slide)")
-    evaluate.add_argument("--spatial-key", default="spatial", help="obsm key of the truth (default: spatial)")
-    evaluate.add_argument("--use-rep", default="X_ipar", help="obsm key of the prediction (default: X_ipar)")
+    evaluate = commands.add_parser("evaluate", help="score predicted coordinates against true ones")
+    evaluate.add_argument("cells", help="h5ad file with true and predicted coordinates")
+    evaluate.add_argument(
+        "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
+    )
+    evaluate.add_argument(
+        "--spatial-key", default="spatial", help="obsm key of the true coordinates (default: spatial)"
+    )
+    evaluate.add_argument("--use-rep", default="X_ipar", help="obsm key of the predicted coordinates (default: X_ipar)")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
     evaluate.set_defaults(run=_lazy("_files", "run_evaluate"))
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--layer", default=None, help="layer with log-normalised expression (default: X)")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--device", default="auto")
-    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    command.add_argument("--device", default="auto", help="torch device (default: CUDA if available, else CPU)")
+    command.add_argument("--quiet", action="store_true", help="hide progress bars")
 
 
 def _lazy(module: str, function: str) -> Any:

@@ -1,4 +1,4 @@
-"""The demonstration: a simulated tissue from slides to scores and pictures."""
+"""Demonstration on a simulated tissue, from slides to scores and plots."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ _SHOWN = {
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    """Simulate, train, predict, score beside the controls, draw."""
+    """Simulate, train, predict, compare with controls, and plot."""
     mpl.use("Agg")
-    logging.getLogger("ipar").setLevel(logging.WARNING)  # the demonstration says itself what matters
+    logging.getLogger("ipar").setLevel(logging.WARNING)  # the demonstration prints its own messages
     start = time.monotonic()
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     simulate = ipar.datasets.layered_tissue if options.tissue == "layers" else ipar.datasets.liver_lobules
     slides = simulate(n_slides=3, random_state=options.seed)
     train, test = slides[slides.obs["slide"] != "slide3"].copy(), slides[slides.obs["slide"] == "slide3"].copy()
-    truth = test.obsm.pop("spatial")  # the unseen slide gives its expression only
-    print(f"simulated {options.tissue}: {train.n_obs} cells on 2 training slides, {test.n_obs} cells on an unseen one")
+    truth = test.obsm.pop("spatial")  # only the expression of the held-out slide is used
+    print(f"simulated {options.tissue}: {train.n_obs} cells on 2 training slides, {test.n_obs} cells on a held-out one")
 
-    print(f"\nControls on the unseen slide\n{_head()}", flush=True)
+    print(f"\nControls on the held-out slide\n{_head()}", flush=True)
     columns = {}
     for name, coords in _controls(train, test, truth, options.seed):
         columns[name] = ipar.metrics.evaluate(truth, coords)
         print(_row(name, columns[name]), flush=True)
 
-    print("\nTraining (no flow beside the network, which would take as long again)", flush=True)
+    print("\nTraining (without the flow, which would double the time)", flush=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # said in full below
+        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # printed in full below
         ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
     verdict = train.uns["ipar"]["localisability"]
     print(
         f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "
-        f"(leaving one training slide out: {verdict['explained']:.0%} of positions explained; "
+        f"(on held-out training slides: {verdict['explained']:.0%} of positions explained; "
         f"distance Spearman {verdict['distance_spearman']:.2f}, "
         f"permuted {verdict['permutation_spearman']:.2f}; candidate recall {verdict['recall_ratio']:.1f} x chance)"
     )
@@ -64,21 +64,21 @@ def run_demo(options: argparse.Namespace) -> None:
         _save(ipar.pl.localisability(train, return_fig=True), output / "localisability.png")
         write(train, output / "train.h5ad")
         print("\nRefused: coordinates predicted for this tissue would mean nothing; no model was trained.")
-        print(f"{time.monotonic() - start:.0f} s in all; {output}/localisability.png shows the figures.")
+        print(f"{time.monotonic() - start:.0f} s in total; {output}/localisability.png shows the figures.")
         return
     model = ipar.tl.fit_ipalite(train, "slide", flow=False, random_state=options.seed, progress=not options.quiet)
     ipar.tl.predict_coords(test, model, random_state=options.seed, progress=not options.quiet)
     columns = {"ipar": ipar.metrics.evaluate(truth, test.obsm["X_ipar"])} | columns
-    print(f"\nThe unseen slide, ipar beside the controls\n{_head()}")
+    print(f"\nHeld-out slide, ipar and the controls\n{_head()}")
     print("\n".join(_row(name, scores) for name, scores in columns.items()))
-    print("(higher is better but for Procrustes error, in RMS radii, and E_geo; kNN hit is over chance)")
+    print("(higher is better, except for Procrustes error, in RMS radii, and E_geo; kNN hit is relative to chance)")
 
     test.obsm["spatial"] = truth
     test.obsm["X_ipar_aligned"] = procrustes_align(truth, test.obsm["X_ipar"])
     model.save(output / "model")
     write(test, output / "predicted.h5ad")
     _draw(train, test, output)
-    print(f"\n{time.monotonic() - start:.0f} s in all; pictures, predicted.h5ad and the model are in {output}/")
+    print(f"\n{time.monotonic() - start:.0f} s in total; plots, predicted.h5ad and the model are in {output}/")
 
 
 def _head() -> str:
@@ -92,7 +92,7 @@ def _row(name: str, scores: dict[str, float]) -> str:
 def _controls(
     train: ad.AnnData, test: ad.AnnData, truth: NDArray[Any], seed: int
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """One control after the other, the quick ones first."""
+    """Yield the predictions of the controls, the quick ones first."""
     x, query = train.X.toarray(), test.X.toarray()
     known, slides = train.obsm["spatial"], train.obs["slide"].to_numpy()
     yield "permuted", baselines.permuted(truth, random_state=seed)

@@ -15,12 +15,12 @@ import ipar
 
 
 def read(path: str) -> ad.AnnData:
-    """Read an h5ad.
+    """Read an h5ad file.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it is not an h5ad.
+        If the file does not exist or is not an h5ad file.
     """
     if not Path(path).is_file():
         msg = f"{path}: no such file."
@@ -28,12 +28,12 @@ def read(path: str) -> ad.AnnData:
     try:
         return ad.read_h5ad(path)
     except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        msg = f"{path} is not an h5ad that anndata can read ({type(error).__name__}): write it with adata.write_h5ad()."
+        msg = f"{path} is not an h5ad file that anndata can read ({type(error).__name__}): write it with adata.write_h5ad()."
         raise ValueError(msg) from error
 
 
 def write(adata: ad.AnnData, path: str | Path) -> None:
-    """Write an h5ad atomically: an interrupted write leaves the old file."""
+    """Write an h5ad file atomically: an interrupted write leaves the old file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -47,7 +47,9 @@ def write(adata: ad.AnnData, path: str | Path) -> None:
 
 
 def run_fit(options: argparse.Namespace) -> None:
-    """Train on a file and write the model."""
+    """Train on the slides of a file and write the model."""
+    from ipar.training import EncoderRecipe, Recipe  # loads torch, which other commands need not wait for
+
     adata = read(options.slides)
     model = ipar.tl.fit_ipalite(
         adata,
@@ -55,7 +57,7 @@ def run_fit(options: argparse.Namespace) -> None:
         config=options.config,
         spatial_key=options.spatial_key,
         n_neighbors=options.n_neighbors,
-        inputs=options.inputs,
+        recipe=Recipe(embed=EncoderRecipe(inputs=options.inputs)),
         flow=not options.no_flow,
         layer=options.layer,
         random_state=options.seed,
@@ -65,7 +67,7 @@ def run_fit(options: argparse.Namespace) -> None:
     model.save(options.model)
     verdict = adata.uns["ipar"]["localisability"]
     print(
-        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on left-out slides: "
+        f"localisable: {'yes' if verdict['localisable'] else 'NO'} (on held-out slides: "
         f"{verdict['explained']:.0%} of positions explained, "
         f"distance Spearman {verdict['distance_spearman']:.2f}, candidate recall {verdict['recall_ratio']:.1f} x chance)"
     )
@@ -73,7 +75,7 @@ def run_fit(options: argparse.Namespace) -> None:
 
 
 def run_predict(options: argparse.Namespace) -> None:
-    """Place the cells of a file."""
+    """Predict coordinates for the cells of a file."""
     model = ipar.load(options.model)
     adata = read(options.cells)
     ipar.tl.predict_coords(
@@ -92,11 +94,11 @@ def run_predict(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Score a file."""
+    """Score the predicted coordinates of a file."""
     adata = read(options.cells)
     for key in (options.spatial_key, options.use_rep):
         if key not in adata.obsm:
-            msg = f"obsm has no {key!r}; it has {sorted(adata.obsm)}. Name the keys with --spatial-key and --use-rep."
+            msg = f"obsm has no {key!r}; it has {sorted(adata.obsm)}. Pass the keys with --spatial-key and --use-rep."
             raise KeyError(msg)
     true, predicted = np.asarray(adata.obsm[options.spatial_key]), np.asarray(adata.obsm[options.use_rep])
     if options.library_key is None:
@@ -104,13 +106,13 @@ def run_evaluate(options: argparse.Namespace) -> None:
     elif options.library_key in adata.obs:
         scores = dict(ipar.metrics.evaluate_slides(true, predicted, adata.obs[options.library_key].to_numpy()))
     else:
-        msg = f"obs has no column {options.library_key!r}; it has {sorted(adata.obs)}. Name one with --library-key."
+        msg = f"obs has no column {options.library_key!r}; it has {sorted(adata.obs)}. Pass one with --library-key."
         raise KeyError(msg)
     print(json.dumps(_json_scores(scores), indent=1) if options.json else score_table(scores))
 
 
 def _json_scores(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    """Scores with null for those that are not defined: JSON has no NaN."""
+    """Replace NaN, which JSON does not have, by None."""
     return {
         column: {name: None if np.isnan(value) else value for name, value in own.items()}
         for column, own in scores.items()
@@ -118,7 +120,7 @@ def _json_scores(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, flo
 
 
 def score_table(columns: dict[str, dict[str, float]], names: list[str] | None = None) -> str:
-    """Scores side by side, one column a slide or method."""
+    """Format scores as a table, one column per slide or method."""
     names = names or list(next(iter(columns.values())))
     width = max(len(name) for name in names)
     cells = [max(len(title), 8) for title in columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,6 @@ from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 LayOut = Callable[[Tensor], Tensor]
 """Takes cell indices of equally large sets ``(S, m)``, gives their layouts ``(R + 1, S, m, 2)``."""
 
-_MANY_CELLS = 20_000
 _ALIGN_ITERATIONS = 3  # generalised Procrustes settles in two or three
 
 
@@ -34,7 +34,9 @@ class ConsensusPlan:
         Cells that all subsets of a round share; a third of a subset ties subsets together well and still leaves most
         of the work to new cells.
     n_rounds
-        Rounds, each with new anchors and new subsets.
+        Rounds, each with new anchors and new subsets; half as many for more than `many_cells`, where a round takes long.
+    many_cells
+        See there.
     batch_size
         Subsets laid out at once: on a CPU more than one only leave the cache.
     """
@@ -43,18 +45,19 @@ class ConsensusPlan:
     subset_size: int = 240
     n_anchors: int = 80
     n_rounds: int = 8
+    many_cells: int = 20_000
     batch_size: int = 1
 
     def rounds_for(self, n: int) -> int:
-        """Rounds for ``n`` cells: half as many beyond 20,000, where a round takes long."""
-        return self.n_rounds if n <= _MANY_CELLS else -(-self.n_rounds // 2)
+        """Rounds for ``n`` cells."""
+        return self.n_rounds if n <= self.many_cells else -(-self.n_rounds // 2)
 
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
-        """The same plan with so many rounds."""
+        """The same plan with so many rounds, whatever the number of cells."""
         if n_rounds < 1:
             msg = f"n_rounds must be at least 1, found {n_rounds}."
             raise ValueError(msg)
-        return replace(self, n_rounds=n_rounds)
+        return replace(self, n_rounds=n_rounds, many_cells=sys.maxsize)
 
 
 def generalised_procrustes(layouts: Tensor, anchors: Tensor) -> Tensor:
@@ -115,7 +118,7 @@ def consensus_layout(
     """
     rng = np.random.default_rng(random_state)
     total: Tensor | None = None
-    rounds = [torch.from_numpy(round_subsets(n, plan, rng)) for _ in range(plan.n_rounds)]
+    rounds = [torch.from_numpy(round_subsets(n, plan, rng)) for _ in range(plan.rounds_for(n))]
     with tqdm(total=sum(map(len, rounds)), desc="consensus", unit="subset", disable=not progress) as bar:
         for subsets in rounds:
             parts = []
@@ -141,24 +144,3 @@ def _join(layouts: Tensor, subsets: Tensor, n: int, n_anchors: int) -> Tensor:
     sums = layouts.new_zeros(len(layouts), n, 2).index_add_(1, flat, aligned.flatten(1, 2))
     counts = torch.bincount(flat, minlength=n).clamp_min(1)
     return sums / counts[None, :, None]
-
-
-def principal_layout(h: Tensor) -> Tensor:
-    """The two first principal components of an embedding, gauge-fixed, ``(n, 2)``: classical MDS of its distances."""
-    centred = (h - h.mean(0)).double()
-    _, vectors = torch.linalg.eigh(centred.T @ centred)  # ascending
-    return gauge_fix((centred @ vectors[:, -2:].flip(1)).to(h.dtype))
-
-
-def blend_layouts(layouts: Tensor, other: Tensor, weight: float) -> Tensor:
-    """Weighted mean of every layout ``(R + 1, n, 2)`` with another one ``(n, 2)`` turned onto it, gauge-fixed."""
-    others = gauge_fix(other.expand_as(layouts))
-    turned = gauge_fix(apply_similarity(others, procrustes_transform(others, layouts)))
-    return gauge_fix((1 - weight) * gauge_fix(layouts) + weight * turned)
-
-
-def align_recycles(layouts: Tensor) -> Tensor:
-    """Align the layout of every recycle to the last, ``(R + 1, n, 2)``, so that they can be drawn side by side."""
-    last = layouts[-1:].expand_as(layouts)
-    aligned = apply_similarity(layouts, procrustes_transform(layouts, last))
-    return torch.cat([gauge_fix(aligned[:-1]), layouts[-1:]])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,11 +18,12 @@ from ipar.model._features import (
     centre_by_slide,
     centred_genes,
     equalise_blocks,
-    own_components,
     project,
+    slide_pcs,
     whole_slides,
 )
 from ipar.model._genes import match_genes, order_genes
+from ipar.model._state import Arrays, State, load_module, module_arrays
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
@@ -65,25 +67,24 @@ class Averaging:
     n_hops: int = 1
 
 
-class Views(NamedTuple):
+class Features(NamedTuple):
     """What an encoder says of the cells of slides.
 
     Attributes
     ----------
-    h
+    embedding
         The embedding, ``(n, n_output)``.
-    far
-        What tells distances across the tissue: the blocks of the embedding that were taught them, and the overview's output,
-        side by side, scaled to the same size on every slide but for the overview's weight.
-    across
-        The same and the sketch, at the size of a block, beside it: what the overview of a layout is made of. All else goes
-        by ``far``: choices and expected errors, since a sketch is trained once, on all training slides; and the distances
-        that sharpening holds, with which E_geo is lower (``docs/levers.md``).
+    global_features
+        Features that were taught distances across the tissue, ``(n, d)``: blocks of the embedding and the set encoder's
+        output side by side, of the same size on every slide but for the set encoder's weight.
     """
 
-    h: NDArray[np.float32]
-    far: NDArray[np.float32]
-    across: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    global_features: NDArray[np.float32]
+
+    def rows(self, cells: NDArray[np.intp]) -> Features:
+        """The features of some cells."""
+        return Features(self.embedding[cells], self.global_features[cells])
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,11 @@ class GeometryEncoder:
     gene_scale
         What centred genes are multiplied by, ``(n_genes,)``: the more, the better a gene tells places apart on the training
         slides, and to unit variance overall. ``loadings`` hold it already. 1 for all, if None.
-    overview
-        Network that sees a slide as a whole; it adds to :meth:`views`, not to the embedding.
-    overview_weight
-        Size of its output in :meth:`views` beside a block of the embedding; chosen on left-out slides: single cells, of
-        which each by itself tells little, are better seen with all others of their slide.
-    sketch
-        Network that sees a slide as a whole and draws it: its two outputs are coordinates. It too adds to :meth:`views`
-        alone; None where there were too few cells to train it.
+    set_encoder
+        Network that sees a slide as a whole; it adds to the global features, not to the embedding.
+    set_encoder_weight
+        Size of its output in the global features beside a block of the embedding; chosen on held-out slides: single cells,
+        of which each by itself tells little, are better seen with all others of their slide.
     parts
         The trained networks.
     record
@@ -126,9 +124,14 @@ class GeometryEncoder:
     record: dict[str, Any]
     averaging: Averaging = Averaging()
     gene_scale: NDArray[np.float32] | None = None
-    overview: SetEncoder | None = None
-    overview_weight: float = 1.0
-    sketch: SetEncoder | None = None
+    set_encoder: SetEncoder | None = None
+    set_encoder_weight: float = 1.0
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All its networks."""
+        whole = [] if self.set_encoder is None else [self.set_encoder]
+        return [*(part.net for part in self.parts), *whole]
 
     @property
     def n_blocks(self) -> int:
@@ -156,7 +159,7 @@ class GeometryEncoder:
         """Bring a matrix into the encoder's gene order, see :func:`match_genes`."""
         return match_genes(matrix, genes, self.genes)
 
-    def own_components(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+    def slide_pcs(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Principal components that every slide has by itself, of the genes that the encoder knows, as they count.
 
         Parameters
@@ -174,7 +177,7 @@ class GeometryEncoder:
         if self.gene_scale is not None:
             matrix = sparse.csr_matrix(matrix @ sparse.diags_array(self.gene_scale))
         order = canonical_order(matrix)
-        found = own_components(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
+        found = slide_pcs(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
         return found[np.argsort(order)]
 
     def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
@@ -195,40 +198,32 @@ class GeometryEncoder:
             Embedding, float32, ``(n_cells, n_output)``. In each slide every block has the same RMS norm and a row an
             RMS norm of 9.4: slides that an encoder has not seen come out smaller, the more the fewer it has seen.
         """
-        return self.views(matrix, genes, slides).h
+        return self.features(matrix, genes, slides).embedding
 
-    def views(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Views:
-        """Embed cells, and give what tells distances across the tissue.
+    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+        """Embed cells, and give their global features.
 
         Parameters
         ----------
         matrix, genes, slides
             As in :meth:`transform`.
-
-        Returns
-        -------
-        Views
-            The embedding, and what tells distances across the tissue, without and with the sketch.
         """
         matrix, _ = self.match(matrix, genes)
         order = canonical_order(matrix)
-        back = np.argsort(order)
-        return Views(*(view[back] for view in self._views(matrix[order], slides[order])))
+        return self._features(matrix[order], slides[order]).rows(np.argsort(order))
 
-    def _views(self, matrix: sparse.csr_matrix, slides: pd.Categorical) -> Views:
+    def _features(self, matrix: sparse.csr_matrix, slides: pd.Categorical) -> Features:
         means, codes = centre_by_slide(matrix, slides)
         components = project(matrix, means, codes, self.loadings)
         average = neighbor_average(components, slides, self.averaging.n_neighbors)
-        features = averaged_features(components, average, codes, self.averaging.n_hops)
-        parts = [self._embed(part, features, matrix, means, codes) for part in self.parts]
+        read = averaged_features(components, average, codes, self.averaging.n_hops)
+        parts = [self._embed(part, read, matrix, means, codes) for part in self.parts]
         h = equalise_blocks(np.concatenate(parts, axis=1), codes, self.n_blocks)
-        far = [h[:, columns] for columns in np.split(self.global_columns, self._n_global)]
-        blocks = [equalise_blocks(block, codes, 1) for block in far]
-        if self.overview is not None:
-            whole = equalise_blocks(whole_slides(self.overview, features, codes), codes, 1)
-            blocks.append(np.float32(self.overview_weight) * whole)
-        drawn = [] if self.sketch is None else [equalise_blocks(whole_slides(self.sketch, features, codes), codes, 1)]
-        return Views(h, np.concatenate(blocks, axis=1), np.concatenate(blocks + drawn, axis=1))
+        blocks = [equalise_blocks(h[:, own], codes, 1) for own in np.split(self.global_columns, self._n_global)]
+        if self.set_encoder is not None:
+            whole = equalise_blocks(whole_slides(self.set_encoder, read, codes), codes, 1)
+            blocks.append(np.float32(self.set_encoder_weight) * whole)
+        return Features(h, np.concatenate(blocks, axis=1))
 
     @torch.no_grad()
     def _embed(
@@ -251,3 +246,46 @@ class GeometryEncoder:
             out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        parts = [{"source": part.source, "terms": list(part.terms), **part.net.shape} for part in self.parts]
+        config: dict[str, Any] = {
+            "genes": self.genes.tolist(),
+            "record": self.record,
+            "averaging": asdict(self.averaging),
+            "parts": parts,
+        }
+        arrays: Arrays = {"loadings": self.loadings}
+        if self.gene_scale is not None:
+            arrays["gene_scale"] = self.gene_scale
+        for i, part in enumerate(self.parts):
+            arrays |= module_arrays(part.net, f"part{i}")
+        if self.set_encoder is not None:
+            config |= {"set_encoder": self.set_encoder.shape, "set_encoder_weight": self.set_encoder_weight}
+            arrays |= module_arrays(self.set_encoder, "set_encoder")
+        return config, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GeometryEncoder:
+        """The encoder of :meth:`state`."""
+        parts: list[EncoderPart] = []
+        whole: dict[str, Any] = {}
+        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
+            for i, part in enumerate(config["parts"]):
+                net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
+                load_module(net, arrays, f"part{i}")
+                parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
+            if "set_encoder" in config:
+                network = SetEncoder(**config["set_encoder"])
+                load_module(network, arrays, "set_encoder")
+                whole = {"set_encoder": network, "set_encoder_weight": config["set_encoder_weight"]}
+        return cls(
+            genes=pd.Index(config["genes"]),
+            loadings=np.asarray(arrays["loadings"], dtype=np.float32),
+            parts=tuple(parts),
+            record=dict(config["record"]),
+            averaging=Averaging(**config["averaging"]),
+            gene_scale=np.asarray(arrays["gene_scale"], dtype=np.float32) if "gene_scale" in arrays else None,
+            **whole,
+        )

@@ -43,7 +43,7 @@ def project(
     return centred
 
 
-def own_components(
+def slide_pcs(
     matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100, n_steps: int = 2
 ) -> NDArray[np.float32]:
     """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.

@@ -12,37 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ipar.model._iga import IGA
-from ipar.model._iga_state import iga_from_state, iga_state
-from ipar.model._ipalite import IPALite
-from ipar.model._ipalite_state import ipalite_from_state, ipalite_state
-from ipar.model._state import Arrays
-
-FORMATS = {"ipar.IPALite": 4, "ipar.IGA": 1}
-"""Kinds of models and the version of each that is written and read."""
+from ipar.model._state import Arrays, State
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-
-
-def model_format(model: IPALite | IGA) -> str:
-    """Kind of a model, as its files name it."""
-    return "ipar.IGA" if isinstance(model, IGA) else "ipar.IPALite"
-
-
-def model_state(model: IPALite | IGA) -> tuple[dict[str, Any], Arrays]:
-    """Settings and arrays of a model."""
-    return iga_state(model) if isinstance(model, IGA) else ipalite_state(model)
-
-
-def model_from_state(
-    config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], kind: str = "ipar.IPALite"
-) -> IPALite | IGA:
-    """The model of :func:`model_state`, of a kind that :func:`model_format` gives."""
-    return iga_from_state(config, arrays) if kind == "ipar.IGA" else ipalite_from_state(config, arrays)
 
 
 def _digest(content: bytes) -> str:
@@ -53,21 +28,21 @@ def _canonical(config: Any) -> bytes:
     return json.dumps(config, sort_keys=True).encode()
 
 
-def write_model(model: IPALite | IGA, path: Path) -> None:
-    """Write a model's directory; see :meth:`IPALite.save`."""
+def write_directory(path: Path, kind: str, version: int, state: State) -> None:
+    """Write a model's directory as a whole or not at all; see :meth:`IPALite.save`."""
     from ipar import __version__
 
     if path.exists() and not (path.is_dir() and ((path / _CONFIG).is_file() or not any(path.iterdir()))):
         msg = f"{path} exists and is not a model's directory: choose another path, or remove it."
         raise FileExistsError(msg)
-    config, arrays = model_state(model)
+    config, arrays = state
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staging / _WEIGHTS)
         head = {
-            "format": model_format(model),
-            "format_version": FORMATS[model_format(model)],
+            "format": kind,
+            "format_version": version,
             "ipar_version": __version__,
             "config_sha256": _digest(_canonical(config)),
             "weights_sha256": _digest((staging / _WEIGHTS).read_bytes()),
@@ -98,18 +73,15 @@ def _swap_in(staging: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(path: str | Path) -> IPALite | IGA:
-    """Read a model that :meth:`IPALite.save` or :meth:`IGA.save` wrote.
+def read_directory(path: Path, versions: Mapping[str, int]) -> tuple[str, State]:
+    """Kind and state of the model in a directory, verified.
 
     Parameters
     ----------
     path
-        Its directory.
-
-    Returns
-    -------
-    IPALite or IGA
-        The model, ready to predict.
+        The directory.
+    versions
+        Kinds of models that can be read, and the version of each.
 
     Raises
     ------
@@ -118,28 +90,22 @@ def load(path: str | Path) -> IPALite | IGA:
     ValueError
         If it is truncated, of another version, or was changed after it was written.
     """
-    path = Path(path)
     if not (path / _CONFIG).is_file():
         msg = f"No ipar model at {path}: expected a directory with {_CONFIG} and {_WEIGHTS}, as model.save() writes it."
         raise FileNotFoundError(msg)
-    config = _read_config(path)
-    try:
-        weights = _read_weights(path, config["weights_sha256"])
-        return model_from_state(config["config"], weights, config["format"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        msg = f"The model at {path} is not complete ({error}): save it again from the fitted model."
-        raise ValueError(msg) from error
+    head = _read_config(path, versions)
+    return head["format"], (head["config"], _read_weights(path, head["weights_sha256"]))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, versions: Mapping[str, int]) -> dict[str, Any]:
     try:
         head = json.loads((path / _CONFIG).read_text())
         found = (head["format"], head["format_version"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         msg = f"{path / _CONFIG} is truncated or not of an ipar model ({error}): save the model again."
         raise ValueError(msg) from error
-    if found not in FORMATS.items():
-        readable = " and ".join(f"{kind} version {version}" for kind, version in FORMATS.items())
+    if found not in versions.items():
+        readable = " and ".join(f"{kind} version {version}" for kind, version in versions.items())
         msg = (
             f"The model at {path} has format {found[0]} version {found[1]}, this ipar reads {readable}: load it with ipar "
             f"{head.get('ipar_version')}, or fit it again."

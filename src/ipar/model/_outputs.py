@@ -14,20 +14,17 @@ class Layout:
 
     Attributes
     ----------
+    coords
+        The finished layout, gauge-fixed, ``(n, 2)``.
     recycles
-        First guess and the layout after every recycle, aligned to the last, ``(R + 1, n, 2)``.
+        The network's own first guess and its layout after every recycle, turned onto the finished one, ``(R + 1, n, 2)``.
     method
         ``"direct"`` or ``"consensus"``.
     """
 
+    coords: NDArray[np.float32]
     recycles: NDArray[np.float32]
     method: str
-
-    @property
-    def coords(self) -> NDArray[np.float32]:
-        """The last layout, gauge-fixed, ``(n, 2)``."""
-        last: NDArray[np.float32] = self.recycles[-1]
-        return last
 
 
 @dataclass(frozen=True)

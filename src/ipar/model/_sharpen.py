@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.graph import fuzzy_neighbors
+from ipar.model._encoder import Features
 from ipar.model._features import unit_rows
+from ipar.model._state import State
 
 _PULL = 1.5  # of an edge against the push of a pair
 _PUSH_FLOOR = 0.01  # in squared reaches: bounds the push of coincident cells
@@ -48,7 +52,7 @@ class Sharpening:
 
     Edges join neighbours in the embedding and in the slide's own principal components: their distance is
     :math:`(1 - \omega)` of the first cosine distance and :math:`\omega` of the second. The components of a cell were averaged
-    with those of the cells most like it (:meth:`GeometryEncoder.own_components`).
+    with those of the cells most like it (:meth:`GeometryEncoder.slide_pcs`).
 
     The result repeats, also for rows in another order. But a difference in the last digits of the input (another version
     of a library, counts normalised elsewhere) may move single cells by some hundredths of an RMS radius.
@@ -68,8 +72,8 @@ class Sharpening:
     taught
         τ: with some, development folds had the same or better ranks of distances and more true neighbours than with none.
     own
-        ω, the share of the slide's own principal components in what makes neighbours; chosen on a left-out training slide.
-        They know no anatomy, but hold what supervision throws away.
+        ω, the share of the slide PCs in what makes neighbours; chosen on a held-out training slide. They know no anatomy,
+        but hold what supervision throws away.
     n_neighbors
         k of the edges.
     n_steps
@@ -88,35 +92,44 @@ class Sharpening:
     n_neighbors: int = 8
     n_steps: int = 300
 
+    def state(self) -> State:
+        """Settings; it has no arrays."""
+        return asdict(self), {}
 
-def fused_features(h: NDArray[np.float32], components: NDArray[np.float32] | None, share: float) -> NDArray[np.float32]:
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Sharpening:
+        """The object of :meth:`state`."""
+        return cls(**config)
+
+
+def fused_features(
+    embedding: NDArray[np.float32], slide_pcs: NDArray[np.float32] | None, share: float
+) -> NDArray[np.float32]:
     """What neighbours are found in: cosine distances in it are the weighted means of those of both.
 
     Parameters
     ----------
-    h
-        Embeddings of one slide, ``(n, d)``.
-    components
+    embedding
+        Embedding of one slide, ``(n, d)``.
+    slide_pcs
         Its own principal components, ``(n, p)``; the embedding alone, if None.
     share
-        Of the components.
+        Share of the slide PCs.
     """
-    if components is None or share == 0:
-        return h
-    weighted = [math.sqrt(weight) * unit_rows(x) for weight, x in ((1 - share, h), (share, components)) if weight > 0]
+    if slide_pcs is None or share == 0:
+        return embedding
+    both = ((1 - share, embedding), (share, slide_pcs))
+    weighted = [math.sqrt(weight) * unit_rows(x) for weight, x in both if weight > 0]
     fused: NDArray[np.float32] = np.concatenate(weighted, axis=1).astype(np.float32)
     return fused
 
 
 def sharpen_layout(
     layout: NDArray[np.float32],
-    h: NDArray[np.float32],
-    far: NDArray[np.float32],
+    features: Features,
     sharpening: Sharpening,
-    *,
-    components: NDArray[np.float32] | None = None,
-    random_state: int = 0,
-    progress: bool = False,
+    slide_pcs: NDArray[np.float32] | None = None,
+    run: Run | None = None,
 ) -> NDArray[np.float32]:
     """Draw neighbours together; time and memory are linear in cells.
 
@@ -124,35 +137,32 @@ def sharpen_layout(
     ----------
     layout
         Coordinates, ``(n, 2)``.
-    h
-        Embeddings of the same cells, ``(n, d)``.
-    far
-        What was taught distances across the tissue (z), ``(n, d)``.
+    features
+        Embedding, and global features (z), of the same cells.
     sharpening
         How.
-    components
+    slide_pcs
         The slide's own principal components, ``(n, p)``; neighbours are those of the embedding alone, if None.
-    random_state
-        Seed of the pairs.
-    progress
-        Show a bar.
+    run
+        Seed of the pairs, and whether to show a bar.
 
     Returns
     -------
     NDArray
         Gauge-fixed coordinates, float32, ``(n, 2)``.
     """
-    near = fused_features(h, components, sharpening.own)
+    run = run or Run()
+    near = fused_features(features.embedding, slide_pcs, sharpening.own)
     edges, weights = (torch.from_numpy(x) for x in fuzzy_neighbors(near, sharpening.n_neighbors))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
     n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))
     x = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([x], lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, sharpening.n_steps, eta_min=_LR_END)
-    pairs = _random_pairs(n, torch.Generator().manual_seed(random_state))
-    across = torch.from_numpy(np.ascontiguousarray(far, dtype=np.float32))
+    pairs = _random_pairs(n, run.generator)
+    across = torch.from_numpy(np.ascontiguousarray(features.global_features, dtype=np.float32))
     held = _held_distances(start, across, sharpening.taught, next(pairs))
-    for _ in tqdm(range(sharpening.n_steps), desc="sharpen", disable=not progress):
+    for _ in tqdm(range(sharpening.n_steps), desc="sharpen", disable=not run.progress):
         first, second = next(pairs)
         pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
         square = _square(x, first, second)

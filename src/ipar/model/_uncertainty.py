@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
+from ipar._run import Run
 from ipar.graph import neighbor_distances
-from ipar.model._consensus import principal_layout
-
-if TYPE_CHECKING:
-    from ipar.model._iga import IGA
+from ipar.model._blend import global_map
+from ipar.model._encoder import Features
+from ipar.model._flow import Flow
+from ipar.model._state import Arrays, State
 
 FloatArray = NDArray[np.float64]
 
+_HEAD_NUMBERS = ("intercept", "gamma", "n_samples", "n_steps", "most_drawn")
+_HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots", "joint")
 _N_NEIGHBORS = 15
 _CHUNK = 20_000  # cells whose kernel is held at once
-_N_SAMPLES, _N_STEPS = 16, 5  # of the flow; half as many rank errors less well
-_MOST_DRAWN = 1_500  # cells that they are drawn for; of all cells they would take longer than all else of a prediction
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class UncertaintyHead:
         Values and the errors that belong to them, both rising, ``(2, q)``: m runs straight between them.
     joint
         The same of value and spread together; None without a flow.
+    n_samples, n_steps
+        Samples of the flow and steps of each; half as many samples rank errors less well.
+    most_drawn
+        Cells that samples are drawn for; of all cells they would take longer than all else of a prediction.
 
     References
     ----------
@@ -67,56 +72,61 @@ class UncertaintyHead:
     gamma: float
     knots: FloatArray
     joint: FloatArray | None = None
+    n_samples: int = 16
+    n_steps: int = 5
+    most_drawn: int = 1_500
 
-    def expected_error(
-        self, h: NDArray[np.float32], far: NDArray[np.float32], spread: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def expected_error(self, features: Features, spread: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Expected distance from the true place, after alignment, in RMS radii of the tissue, ``(n,)``.
 
         Parameters
         ----------
-        h, far
-            Embeddings of one slide and what tells distances across it, ``(n, d)``.
+        features
+            Of the cells of one slide.
         spread
             Of samples of the flow (:func:`spread_of`), ``(n,)``; not read by a head that was fitted without.
         """
-        value = self.value(h, far)
+        value = self.value(features)
         if spread is None or self.joint is None:
             return np.interp(value, *self.knots).astype(np.float32)
         return np.interp(joint_sign(value, spread), *self.joint).astype(np.float32)
 
-    def value(self, h: NDArray[np.float32], far: NDArray[np.float32]) -> FloatArray:
+    def value(self, features: Features) -> FloatArray:
         """What m is applied to, ``(n,)``."""
-        z = head_input(h, far, self.centre, self.axes)
+        z = head_input(features, self.centre, self.axes)
         parts = [z[start : start + _CHUNK] for start in range(0, len(z), _CHUNK)]
         return self.intercept + np.concatenate(
             [rbf_kernel(part, self.landmarks, gamma=self.gamma) @ self.weights for part in parts]
         )
 
+    def state(self) -> State:
+        """Settings and arrays."""
+        names = [name for name in _HEAD_ARRAYS if getattr(self, name) is not None]
+        arrays: Arrays = {name: np.asarray(getattr(self, name)) for name in names}
+        return {name: getattr(self, name) for name in _HEAD_NUMBERS}, arrays
 
-def spread_of(
-    flow: IGA,
-    h: NDArray[np.float32],
-    random_state: int = 0,
-    *,
-    n_samples: int = _N_SAMPLES,
-    most_drawn: int = _MOST_DRAWN,
-    progress: bool = False,
-) -> NDArray[np.float32]:
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> UncertaintyHead:
+        """The head of :meth:`state`."""
+        own: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
+        return cls(**config, **own)
+
+
+def spread_of(flow: Flow, embedding: NDArray[np.float32], head: UncertaintyHead, run: Run) -> NDArray[np.float32]:
     """Root mean squared distance of each cell's places, in samples of a few steps, from their mean, ``(n,)``.
 
-    Noise is drawn by the order of the embedding: that of the rows does not matter. Of more than `most_drawn` cells samples
-    are drawn for a random part, and the others take the spread of those nearest to them in the embedding.
+    Noise is drawn by the order of the embedding: that of the rows does not matter. Of more cells than the head's
+    `most_drawn` samples are drawn for a random part, and the others take the spread of those nearest in the embedding.
     """
-    order = np.lexsort(h.T[:2])
-    if len(h) > most_drawn:
-        order = np.random.default_rng(random_state).choice(order, most_drawn, replace=False)
-    drawn = flow.sample(h[order], n_samples, n_steps=_N_STEPS, random_state=random_state, progress=progress)
-    if len(h) <= most_drawn:
+    order, most_drawn = np.lexsort(embedding.T[:2]), head.most_drawn
+    if len(embedding) > most_drawn:
+        order = run.rng.choice(order, most_drawn, replace=False)
+    drawn = flow.sample(embedding[order], head.n_samples, n_steps=head.n_steps, run=run)
+    if len(embedding) <= most_drawn:
         return drawn.uncertainty[np.argsort(order)]
     k = min(_N_NEIGHBORS, most_drawn)
-    near = KNeighborsRegressor(k, weights="distance", algorithm="brute").fit(h[order], drawn.uncertainty)
-    spread: NDArray[np.float32] = near.predict(h).astype(np.float32)
+    near = KNeighborsRegressor(k, weights="distance", algorithm="brute").fit(embedding[order], drawn.uncertainty)
+    spread: NDArray[np.float32] = near.predict(embedding).astype(np.float32)
     return spread
 
 
@@ -130,30 +140,31 @@ def _normal_scores(sign: NDArray[np.floating]) -> FloatArray:
     return scores
 
 
-def head_input(h: NDArray[np.float32], far: NDArray[np.float32], centre: FloatArray, axes: FloatArray) -> FloatArray:
+def head_input(features: Features, centre: FloatArray, axes: FloatArray) -> FloatArray:
     """Signs of trouble beside principal components, ``(n, 8 + p)``."""
-    return np.concatenate([trouble_signs(h, far), (h - centre) @ axes], axis=1)
+    return np.concatenate([trouble_signs(features), (features.embedding - centre) @ axes], axis=1)
 
 
-def trouble_signs(h: NDArray[np.float32], far: NDArray[np.float32]) -> FloatArray:
+def trouble_signs(features: Features) -> FloatArray:
     """What tells, without the truth, that a cell may be misplaced; each as normal scores within the slide.
 
     Parameters
     ----------
-    h, far
-        Embeddings of one slide, at least four cells, and what tells distances across it, ``(n, d)``.
+    features
+        Of the cells of one slide, at least four.
 
     Returns
     -------
     NDArray
-        ``(n, 8)``: spread of a cell's 15 nearest in the embedding over the overview's layout, distance of their mean from
+        ``(n, 8)``: spread of a cell's 15 nearest in the embedding over the global map, distance of their mean from
         the cell, cosine distance to the nearest and to the last of them, share of them that are neighbours in the layout
-        too, radius in the layout, norm of what tells distances, and share of it in the plane. Ranks,
+        too, radius in the layout, norm of the global features, and share of it in the plane. Ranks,
         because slides that an encoder has not seen differ in size and density.
     """
+    h, far = features
     n = len(h)
     k = min(_N_NEIGHBORS, n - 1)
-    layout = principal_layout(torch.from_numpy(np.ascontiguousarray(far, dtype=np.float32))).numpy().astype(np.float64)
+    layout = global_map(far).numpy().astype(np.float64)
     graph = neighbor_distances(h, None, k)
     near, distance = graph.indices.reshape(n, k), graph.data.reshape(n, k)
     around = layout[near]  # (n, k, 2)

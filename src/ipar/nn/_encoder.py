@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,11 @@ class SharedEncoder(nn.Module):
         for before, after in zip(widths[:-1], widths[1:], strict=True):
             layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
         self.net = nn.Sequential(*layers, nn.Linear(widths[-1], n_output))
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Arguments that make a network of this shape, as JSON holds them."""
+        return {"n_input": self.n_input, "hidden": list(self.hidden), "n_output": self.n_output}
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed ``(n, n_input)`` as ``(n, n_output)``."""

@@ -75,6 +75,11 @@ class SetEncoder(nn.Module):
         self.layers = nn.ModuleList(_SetLayer(width, n_heads, dropout) for _ in range(n_layers))
         self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_output))
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """Arguments that make a network of this shape, but for its dropout."""
+        return {name: getattr(self, name) for name in ("n_input", "width", "n_layers", "n_heads", "n_output")}
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Embed sets ``(B, n, n_input)`` as ``(B, n, n_output)``.
 

@@ -1,4 +1,4 @@
-"""Pictures of predictions, of what the network attends to, and of its training."""
+"""Plots of predictions, attention, training and diagnostics."""
 
 from __future__ import annotations
 

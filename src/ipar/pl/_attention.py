@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _RED, _PALE = "#E31A1C", "#CCCCCC"
 _MAX_LINE_WIDTH = 2.5
-# without its palest tenth, YlOrRd stays visible on white
+# without its palest tenth, YlOrRd is visible on white
 _COLORMAP = ListedColormap(colormaps["YlOrRd"](np.linspace(0.1, 1.0, 256)), name="YlOrRd")
 
 
@@ -41,60 +41,56 @@ def attention_focus(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> list[Figure] | None:
-    r"""Map what single cells attend to: one figure a query, rows = recycles, columns = heads.
+    r"""Plot the attention of single cells: one figure per query, one row per recycle, one column per head.
 
-    Every panel shows the cells of the query's pass. Grey: not a candidate. Yellow to red: a candidate, by the attention
-    :math:`a_{ij}^h` it receives from the query. Red star: the query :math:`i`. Red lines: to the `n_top` most attended
-    candidates, width proportional to weight. Green rings: the true spatial neighbours, which the attention should
-    find. Rings and filled dots differ in shape too, so that red and green need not be told apart. Colours and line
-    widths have one scale in the whole figure, hence a pale panel is a head that spreads its attention.
+    Every panel shows the cells that the network read together with the query. The query :math:`i` is a red star.
+    Candidates are yellow to red by the attention :math:`a_{ij}^h` that they receive; other cells are grey. Red lines
+    join the query to the `n_top` most attended candidates. Green rings mark the true neighbours, which attention should
+    find. All panels share one scale.
 
     Parameters
     ----------
     adata
-        Cells after :func:`ipar.tl.predict_coords`, which stores the attention of one query per spatial quadrant, or
-        :func:`ipar.tl.attention`, which stores that of any cells.
+        Cells after :func:`ipar.tl.predict_coords`, which stores the attention of one query per quadrant, or after
+        :func:`ipar.tl.attention`, which stores that of given cells.
     query
-        Stored queries to draw, by name or by position in `adata`. None: all of them, each in its own figure, since the
-        twenty panels of one query fill a page.
+        Stored queries to draw, by name or by position in `adata`. By default all of them.
     spatial_key
-        Key in ``obsm`` of the true positions (n, 2). The cells are drawn there if all cells of the pass have one, and at
-        ``obsm["X_ipar"]``, without rings, if not; the title says which. None: draw the prediction even so.
+        Key in ``obsm`` of the true coordinates (n, 2). Cells without one, or all with None, are drawn at
+        ``obsm["X_ipar"]`` and without rings.
     recycles
-        Recycles to draw, numbered from 1 as in the row labels (0 is the initial guess, before any attention). None: all.
+        Recycles to draw, numbered from 1. By default all.
     heads
-        Heads to draw, numbered from 1. None: all.
+        Heads to draw, numbered from 1. By default all.
     n_top
-        Candidates joined to the query. Five stay distinguishable at this size.
+        Number of candidates joined to the query by lines.
     n_neighbors
-        True neighbours ringed, the nearest among the cells of the pass; 20 is the smallest neighbourhood that training
-        targets use.
+        Number of true neighbours with rings.
     crop
-        Show only the part of the tissue that holds the candidates and the true neighbours, which twenty panels on a page
-        need to be legible. False: all cells of the pass.
+        Show only the part of the tissue with the candidates and the true neighbours.
     ax
-        Axes to draw one query on instead of a new figure: recycles × heads of them, row by row. The legend, the colour
-        bar and the title of the figure are then left out.
+        Axes to draw one query on instead of a new figure, one per recycle and head, row by row. Legend, colour bar and
+        title are then left out.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figures.
 
     Returns
     -------
     list of matplotlib.figure.Figure or None
-        One figure a query, always as a list, if `return_fig`.
+        One figure per query, if `return_fig`.
 
     Raises
     ------
     KeyError
-        Without ``uns["ipar"]["attention"]``, or without any positions.
+        If ``uns["ipar"]["attention"]`` or the coordinates are missing.
     ValueError
-        For a query, recycle or head that is not stored, a record that no longer fits `adata`, or a wrong number of axes.
+        If a query, recycle or head is not stored, the record does not fit `adata`, or the number of axes is wrong.
     """
     foci = choose_queries(adata, read_focus(adata, spatial_key, n_neighbors), query)
     if ax is not None and len(foci) != 1:
-        msg = f"ax holds the panels of one query, but {len(foci)} were asked for: pass query=, or leave ax=None."
+        msg = f"ax has the panels of one query, but {len(foci)} were requested: pass query=, or leave ax=None."
         raise ValueError(msg)
     n_recycles, n_heads = foci[0].weights.shape[:2]
     rows = choose_numbers(recycles, n_recycles, "recycles")
@@ -113,7 +109,7 @@ def _draw_query(
     else:
         axes = given_axes(ax, names)
     shown = np.where(focus.candidates, focus.weights, 0.0)[np.ix_(rows, columns)]
-    # the very highest weights may saturate: else one peak leaves all other candidates pale
+    # the highest weights saturate: otherwise one peak makes all other candidates pale
     top = np.quantile(shown[..., focus.candidates], 0.995) if focus.candidates.any() else 0.0
     norm = Normalize(0.0, float(top) or 1.0)
     widest = float(shown.max()) or 1.0

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-# bottom left, bottom right, top left, top right: blue to orange along one axis, dark to light along the other, the two
-# contrasts that red-green deficient vision keeps; a mirrored layout therefore looks different to everyone
+# bottom left, bottom right, top left, top right: blue to orange along one axis, dark to light along the other. Both contrasts
+# are visible with a red-green deficiency
 _CORNERS = to_rgba_array(["#342a86", "#8f3a00", "#46b9ef", "#f4d63a"])[:, :3]
 _CATEGORIES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 _MISSING = "#D9D9D9"
@@ -28,7 +28,7 @@ _MISSING = "#D9D9D9"
 
 @dataclass(frozen=True)
 class CellColors:
-    """RGBA of every cell, and what a legend needs: named colours, or a colour scale, or neither."""
+    """RGBA of each cell, and named colours or a colour scale for a legend."""
 
     rgba: NDArray[np.float64]  # (n, 4)
     title: str = ""
@@ -42,10 +42,10 @@ class CellColors:
 
 
 def position_colors(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colour every position by where it lies in the layout: (n, 2) → RGBA (n, 4).
+    """Colour cells by position in the layout: (n, 2) → RGBA (n, 4).
 
-    Bilinear in four corner colours over the box between the 1st and 99th percentiles, so that a stray cell does not
-    wash out the rest. A neighbourhood keeps one colour; a mirror image exchanges dark and light, or blue and orange.
+    Colours are bilinear in four corner colours, over the box between the 1st and 99th percentiles. A mirrored layout
+    exchanges dark and light, or blue and orange.
     """
     low, high = np.percentile(xy, [1, 99], axis=0)
     u, v = np.clip((xy - low) / np.maximum(high - low, 1e-12), 0.0, 1.0).T[:, :, None]
@@ -55,7 +55,7 @@ def position_colors(xy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors:
-    """Colour `rows` by ``obs[color]``: numbers on viridis, anything else by category."""
+    """Colour `rows` by ``obs[color]``: numbers by viridis, other values by category."""
     if color not in adata.obs:
         msg = (
             f"adata.obs has no column {color!r}: pass one of {list(adata.obs)} as color, or None to colour by position."
@@ -70,14 +70,14 @@ def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors
         return CellColors(scale.to_rgba(np.ma.masked_invalid(values)), color, scale=scale)
     categories = column.astype("category").cat
     palette = _palette(len(categories.categories), adata.uns.get(f"{color}_colors"))
-    lookup = np.vstack([palette, to_rgba(_MISSING)])  # the last row answers code −1, a missing label
+    lookup = np.vstack([palette, to_rgba(_MISSING)])  # the last row is for code −1, a missing label
     codes = categories.codes.to_numpy()[rows]
     named = {str(categories.categories[code]): palette[code] for code in np.unique(codes[codes >= 0])}
     return CellColors(lookup[codes], color, named=named)
 
 
 def _palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
-    if stored is not None and len(stored) >= n:  # scanpy's own place for the colours of a column
+    if stored is not None and len(stored) >= n:  # where scanpy stores the colours of a column
         return to_rgba_array(list(stored)[:n])
     if n <= len(_CATEGORIES):
         return to_rgba_array(_CATEGORIES[:n])
@@ -87,7 +87,7 @@ def _palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
 
 
 def add_key(figure: Figure, axes: Sequence[Axes], colors: CellColors) -> None:
-    """Put beside all of `axes` the legend or the colour bar that `colors` needs (none for colours by position)."""
+    """Add the legend or colour bar of `colors`, if any, beside `axes`."""
     from matplotlib.lines import Line2D
 
     if colors.scale is not None:

@@ -25,34 +25,31 @@ def coords(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show the truth beside the prediction, every cell in the same colour in both.
+    """Plot true and predicted coordinates side by side, with the same colour per cell.
 
-    The prediction is carried onto the truth by the best rotation or reflection, scale and shift, since a layout has no
-    orientation of its own. A prediction that has shrunk to the centre stays small: the scale is the one of least error. The title gives its
-    error, the root mean squared distance from the truth in RMS radii: 0 is perfect, 1 is every cell at the centre.
+    The prediction is aligned with the truth by rotation or reflection, scale and shift. The title has its error, the root
+    mean squared distance from the truth in RMS radii: 0 is perfect, 1 is every cell at the centre.
 
     Parameters
     ----------
     adata
         Cells after :func:`ipar.tl.predict_coords`.
     color
-        Column of ``obs`` to colour by. None: by position in the truth (in the prediction where the truth is unknown), blue
-        to orange along one axis and dark to light along the other. Parts of the tissue that are mirrored, swapped or
-        folded onto each other show as colours out of place, also to readers with a colour vision deficiency.
+        Column of ``obs`` to colour by. By default, cells are coloured by true position, or by predicted position if the
+        truth is unknown.
     use_rep
-        Key in ``obsm`` of the predicted positions (n, 2).
+        Key in ``obsm`` of the predicted coordinates (n, 2).
     spatial_key
-        Key in ``obsm`` of the true positions (n, 2). If it is absent or None, the prediction is drawn alone.
+        Key in ``obsm`` of the true coordinates (n, 2). If it is missing or None, only the prediction is drawn.
     library_key
-        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one. Slides share no frame, so that one is
-        drawn at a time.
+        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
     slide
-        Slide to draw. None: the first by name; the title says which.
+        Slide to draw. By default the first by name.
     ax
-        Axes to draw on instead of a new figure: two, or one where the truth is unknown. Legend and title of the figure are
-        then left out.
+        Two axes to draw on instead of a new figure, or one if the truth is unknown. Legend and figure title are then
+        left out.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -64,9 +61,15 @@ def coords(
     Raises
     ------
     KeyError
-        Without ``obsm[use_rep]``, the slide column, or the column to colour by.
+        If ``obsm[use_rep]``, the slide column, or the column to colour by is missing.
     ValueError
-        For an unknown slide, coordinates of a wrong shape, no finite ones, or a wrong number of axes.
+        If the slide is unknown, coordinates have the wrong shape or none is finite, or the number of axes is wrong.
+
+    Notes
+    -----
+    One slide is drawn at a time, because slides share no frame. Colours by position run from blue to orange along one axis
+    and from dark to light along the other. Parts of the tissue that are mirrored, swapped or folded onto each other
+    show as colours out of place. A prediction that has shrunk to the centre stays small.
     """
     predicted = layout(adata, use_rep, "ipar.tl.predict_coords")
     layouts = collect_layouts(

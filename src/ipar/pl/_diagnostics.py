@@ -26,13 +26,13 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class _Panel:
-    """How a measure is drawn: its title, the range of its colours, and what is healthy."""
+    """How a measure is drawn: title, colour range and healthy range."""
 
     title: str
     limits: tuple[float | None, float | None] = (0.0, None)
     healthy: tuple[float, float] | None = None
     note: str = ""
-    decays: bool = False  # healthy is to fall from recycle to recycle
+    decays: bool = False  # healthy values fall from recycle to recycle
     colormap: str = "cividis"
 
 
@@ -45,14 +45,14 @@ _PANELS = {
     "attention_recall": _Panel("attention recall@30", (0.0, 1.0), (0.40, 1.0), "healthy above 0.40"),
     "head_diversity": _Panel("head diversity", (0.0, 1.0)),
     "logit_std": _Panel("logit deviation", (0.0, None), (4.0, 8.0), "healthy 4 to 8"),
-    # log 80 is 4.4: at 2.9 the attention of a cell goes to some 18 others; its double and its half are let pass
+    # log 80 is 4.4: at 2.9, the attention of a cell covers some 18 others; twice and half of that are healthy
     "attention_entropy": _Panel("attention entropy (nats)", (0.0, None), (2.2, 3.6), "healthy about 2.9"),
     "displacement": _Panel("step |ΔX|/√n", (0.0, None), None, "healthy: decays", decays=True),
     "rho_qk": _rho("query·key"),
     "rho_gate": _rho("gate"),
     "rho_geometry": _rho("geometry"),
     "rho_pair": _rho("pair"),
-    # two RMS radii lead out of the tissue
+    # two RMS radii reach beyond the tissue
     "offset_query": _Panel("query offset (RMS radii)", (0.0, None), (0.0, 2.0), "healthy below 2"),
     "offset_key": _Panel("key offset (RMS radii)", (0.0, None), (0.0, 2.0), "healthy below 2"),
 }
@@ -73,29 +73,25 @@ def diagnostics(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show what a network attends to and why: a heat map over recycles × heads for each measure.
+    """Plot attention diagnostics: one heat map of recycles × heads per measure.
 
-    Figures stand in the fields, so that colours need not be read off. Fields outside of the healthy range that the title
-    names have a frame of red dashes: attention recall below 0.40 (0.55 is reached in the last recycle of good networks),
-    logits that are flat (below 4) or near one-hot (above 8), an entropy far from 2.9 nats (for some 80 candidates),
-    steps that grow from one recycle to the next, offsets of point attention that lead out of the tissue. Correlations
-    and head diversity have no healthy range. The figure's title gives chance for the recall and what the gate reaches
-    (0.78 and 0.63 are good).
+    Values outside the healthy range, which is in the title of the panel, have a dashed red frame. Correlations and head
+    diversity have no healthy range. The figure title has the chance level of recall, and precision and recall of the gate.
 
     Parameters
     ----------
     adata
         Cells after :func:`ipar.tl.attention_diagnostics`.
     measures
-        Measures to draw. None: all that were found and are per recycle.
+        Measures to draw. By default all that are stored per recycle.
     slide
-        Slide to draw. None: the mean over slides.
+        Slide to draw. By default the mean over slides.
     n_cols
-        Heat maps in a row.
+        Heat maps per row.
     ax
-        Axes to draw on instead of a new figure: one for each measure. The title of the figure is then left out.
+        Axes to draw on instead of a new figure, one per measure. The figure title is then left out.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -107,15 +103,21 @@ def diagnostics(
     Raises
     ------
     KeyError
-        Without ``uns["ipar"]["diagnostics"]``, or for a measure or slide that it does not hold.
+        If ``uns["ipar"]["diagnostics"]``, the measure or the slide is missing.
     ValueError
-        For a wrong number of axes.
+        If the number of axes is wrong.
+
+    Notes
+    -----
+    Healthy are an attention recall above 0.40 (0.55 in the last recycle of good networks), a standard deviation of logits
+    from 4 (below, attention is flat) to 8 (above, it is near one-hot), an entropy of about 2.9 nats for some 80 candidates,
+    steps that shrink from recycle to recycle, and offsets below 2 RMS radii. For the gate, 0.78 and 0.63 are good.
     """
     table = _of_slide(pd.DataFrame(run_record(adata, "diagnostics", _REMEDY)), slide)
     found = [name for name in _PANELS if name in set(table["measure"])]
     names = found if measures is None else list(measures)
     if not names or (missing := [name for name in names if name not in found]):
-        msg = f"no heat map of {missing if names else 'nothing'}: pass measures out of {found}, or run {_REMEDY} again."
+        msg = f"there is no heat map of {missing if names else 'nothing'}: pass measures from {found}, or run {_REMEDY} again."
         raise KeyError(msg)
     grids = {name: _grid(table, name) for name in names}
     axes = _new_axes(grids, n_cols) if ax is None else given_axes(ax, names)
@@ -132,14 +134,14 @@ def _of_slide(table: pd.DataFrame, slide: str | None) -> pd.DataFrame:
     """Mean values of one slide, or of all: ``measure, recycle, head, value``."""
     slides = list(dict.fromkeys(table["slide"].astype(str)))
     if slide is not None and str(slide) not in slides:
-        msg = f"the diagnostics hold no slide {slide!r}: pass one of {slides} as slide."
+        msg = f"the diagnostics have no slide {slide!r}: pass one of {slides} as slide."
         raise KeyError(msg)
     own = table if slide is None else table[table["slide"].astype(str) == str(slide)]
     return own.groupby(["measure", "recycle", "head"], observed=True)["value"].mean().reset_index()
 
 
 def _grid(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Values of a measure, recycles × heads."""
+    """Values of a measure, one row per recycle and one column per head."""
     own = table[table["measure"] == measure]
     return own.pivot(index="recycle", columns="head", values="value")
 
@@ -200,7 +202,7 @@ def _figures(value: float, panel: _Panel) -> str:
     if abs(value) >= 9.95:
         return f"{value:.0f}"
     digits = 3 if panel.decays else 2
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0 makes of −0 a zero
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0 turns −0 into 0
 
 
 def _ink_on(color: Any) -> str:
@@ -210,7 +212,7 @@ def _ink_on(color: Any) -> str:
 
 
 def unhealthy(values: NDArray[np.float64], panel: _Panel) -> NDArray[np.bool_]:
-    """Which fields lie outside of the healthy range, or rise where they should fall."""
+    """Values outside the healthy range, or rising where they should fall."""
     if panel.decays:
         rises = np.zeros(values.shape, dtype=bool)
         rises[1:] = np.diff(values, axis=0) > _SLACK

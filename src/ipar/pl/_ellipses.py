@@ -33,29 +33,29 @@ def ellipses(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Draw the ellipse of every cell at its place.
+    """Plot the ellipse of each cell.
 
     Parameters
     ----------
     adata
-        Cells with ellipses in the plane: measured ones after :func:`ipar.pp.cell_ellipses`, or predicted ones after
-        :func:`ipar.tl.sample_coords` with ``ellipse_key="X_ipar_ellipse", use_rep="X_ipar"``.
+        Cells with ellipses in two dimensions. Measured ones come from :func:`ipar.pp.cell_ellipses`. For predicted ones
+        from :func:`ipar.tl.sample_coords`, pass ``ellipse_key="X_ipar_ellipse", use_rep="X_ipar"``.
     color
-        Column of ``obs`` to colour by. None: by position, as in :func:`coords`.
+        Column of ``obs`` to colour by. By default, cells are coloured by position.
     ellipse_key
         Key in ``obsm`` of the ellipses (n, 5), in the units of `use_rep`.
     use_rep
-        Key in ``obsm`` of the positions (n, 2).
+        Key in ``obsm`` of the coordinates (n, 2).
     n_sd
-        Semi-axes in standard deviations: 2 are the outline of a filled cell, 1 keeps neighbourhoods apart.
+        Semi-axes in standard deviations. 2 is the outline of a filled cell.
     library_key
-        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one. One slide is drawn at a time.
+        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
     slide
-        Slide to draw. None: the first by name.
+        Slide to draw. By default the first by name.
     ax
         Axes to draw on instead of a new figure.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -67,12 +67,12 @@ def ellipses(
     Raises
     ------
     KeyError
-        Without the ellipses, the positions, the slide column, or the column to colour by.
+        If the ellipses, the coordinates, the slide column, or the column to colour by is missing.
     ValueError
-        For arrays of another shape, ellipsoids among them, an unknown slide, or a wrong number of axes.
+        If an array has the wrong shape (as ellipsoids have), the slide is unknown, or the number of axes is wrong.
     """
     table = _columns(adata, ellipse_key, len(ELLIPSE_COLUMNS[2]), "run ipar.pp.cell_ellipses first")
-    places = _columns(adata, use_rep, 2, _REMEDIES.get(use_rep, "name the positions as use_rep"))
+    places = _columns(adata, use_rep, 2, _REMEDIES.get(use_rep, "pass the key of the coordinates as use_rep"))
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, places, table)
     centres = places[rows] + table[rows, :2]
@@ -99,7 +99,7 @@ def draw_ellipses(
     angles: NDArray[np.float64],
     rgba: NDArray[np.float64],
 ) -> None:
-    """Add ellipses (n) to an axes and make it a map of them; angles in radians."""
+    """Draw n ellipses on an axes and fit its view to them; angles in radians."""
     from matplotlib.collections import EllipseCollection
 
     reach = semi_axes.max()

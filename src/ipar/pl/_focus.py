@@ -1,4 +1,4 @@
-"""What one query cell attends to, read from the stored attention record."""
+"""Attention of single cells, read from the stored record."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _REMEDY = "ipar.tl.predict_coords"
 
 @dataclass(frozen=True)
 class Focus:
-    """One query cell and the m cells of its pass."""
+    """One query cell and the m cells that the network read with it."""
 
     name: str  # of the query
     query: int  # its place among the m cells
     xy: NDArray[np.float64]  # (m, 2)
     known: bool  # xy is the truth, not the prediction
     weights: NDArray[np.float64]  # (R, H, m)
-    candidates: NDArray[np.bool_]  # (m,), the query itself never among them
-    neighbors: NDArray[np.intp]  # places of the true spatial neighbours, nearest first; empty where not known
+    candidates: NDArray[np.bool_]  # (m,), without the query itself
+    neighbors: NDArray[np.intp]  # places of the true neighbours, nearest first; empty if unknown
 
     @property
     def view(self) -> NDArray[np.float64]:
@@ -42,14 +42,14 @@ class Focus:
         return np.stack([low, high])
 
     def top(self, recycle: int, head: int, n_top: int) -> NDArray[np.intp]:
-        """Places of the `n_top` candidates of highest weight, highest first (fewer where fewer are attended to)."""
+        """Places of the `n_top` candidates of highest weight, highest first."""
         weights = np.where(self.candidates, self.weights[recycle, head], 0.0)
         order = np.argsort(-weights, kind="stable")[:n_top]
         return order[weights[order] > 0]
 
 
 def read_focus(adata: AnnData, spatial_key: str | None, n_neighbors: int) -> dict[int, Focus]:
-    """Read every stored query: its position in `adata` → :class:`Focus`."""
+    """Read all stored queries, by position in `adata`."""
     record = _checked_record(adata)
     truth = true_positions(adata, spatial_key)
     foci = {}
@@ -58,7 +58,7 @@ def read_focus(adata: AnnData, spatial_key: str | None, n_neighbors: int) -> dic
     ):
         places = np.flatnonzero(cells == query)
         if places.size != 1:
-            msg = f"the query {query} is not among the cells of its own pass: run {_REMEDY} again."
+            msg = f"the query {query} is not among the cells stored with it: run {_REMEDY} again."
             raise ValueError(msg)
         place = int(places[0])
         known = truth is not None and bool(np.isfinite(truth[cells]).all())
@@ -89,7 +89,7 @@ def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
             raise ValueError(msg)
     if record["cells"].min() < 0 or record["cells"].max() >= adata.n_obs:
         msg = (
-            f"the stored attention speaks of cell {record['cells'].max()}, but adata has {adata.n_obs}: cells were removed "
+            f"the stored attention refers to cell {record['cells'].max()}, but adata has {adata.n_obs}: cells were removed "
             f"after prediction. Draw before taking a subset, or run {_REMEDY} on the subset."
         )
         raise ValueError(msg)
@@ -97,7 +97,7 @@ def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
 
 
 def _nearest(xy: NDArray[np.float64], place: int, n_neighbors: int) -> NDArray[np.intp]:
-    # among the cells of the pass, the only ones that attention could have gone to
+    # among the cells that attention could have reached
     distance = np.linalg.norm(xy - xy[place], axis=1)
     distance[place] = np.inf
     return np.argsort(distance, kind="stable")[: min(n_neighbors, len(xy) - 1)]
@@ -106,7 +106,7 @@ def _nearest(xy: NDArray[np.float64], place: int, n_neighbors: int) -> NDArray[n
 def choose_queries(
     adata: AnnData, foci: dict[int, Focus], query: int | str | Iterable[int | str] | None
 ) -> list[Focus]:
-    """Pick from the stored queries by position in `adata` or by name; all of them for None."""
+    """Choose stored queries by position in `adata` or by name; all for None."""
     if query is None:
         return list(foci.values())
     wanted = [query] if isinstance(query, int | np.integer | str) else list(query)
@@ -116,7 +116,7 @@ def choose_queries(
         focus = by_name.get(one) if isinstance(one, str) else foci.get(int(one))
         if focus is None:
             stored = ", ".join(f"{position} ({focus.name})" for position, focus in foci.items())
-            msg = f"no attention was stored for the query {one!r}: pass one of the stored queries, {stored}, or store it with ipar.tl.attention."
+            msg = f"no attention is stored for the query {one!r}: pass one of {stored}, or store it with ipar.tl.attention."
             raise ValueError(msg)
         chosen.append(focus)
     if not chosen:
@@ -126,7 +126,7 @@ def choose_queries(
 
 
 def choose_numbers(asked: int | Sequence[int] | None, count: int, what: str) -> list[int]:
-    """Turn numbers as the pictures write them (1 … count) into indices; all of them for None."""
+    """Turn numbers from 1 to count into indices; all for None."""
     numbers = range(1, count + 1) if asked is None else [asked] if isinstance(asked, int | np.integer) else list(asked)
     if wrong := [number for number in numbers if not 1 <= number <= count]:
         msg = f"no {what} {wrong}: {what} are numbered from 1 to {count}."

@@ -32,23 +32,21 @@ def gap(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show where the energy at inference comes from: E_geo of the same minisets on graph after graph.
+    """Plot where the energy at inference comes from: E_geo of the same minisets on different graphs.
 
-    A bar is the mean over minisets, its whisker their standard deviation, dots are single minisets. The first is what
-    the embedding alone gives, before any recycle: graphs that do worse harm. From the true graph to the candidates that
-    are true neighbours those edges go that are no candidates; with all candidates the wrong ones come in; the gate then
-    takes back what it can.
+    Bars are means over minisets, whiskers standard deviations, dots single minisets. The first bar is the initial guess,
+    before any recycle. A graph above it does harm.
 
     Parameters
     ----------
     adata
         Cells after :func:`ipar.tl.decompose_gap`.
     slide
-        Slide to draw. None: the minisets of all slides.
+        Slide to draw. By default all slides.
     ax
         Axes to draw on instead of a new figure.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -60,15 +58,20 @@ def gap(
     Raises
     ------
     KeyError
-        Without ``uns["ipar"]["gap"]``, or for a slide that it does not hold.
+        If ``uns["ipar"]["gap"]`` or the slide is missing.
     ValueError
-        For a wrong number of axes.
+        If the number of axes is wrong.
+
+    Notes
+    -----
+    The true graph loses the edges that are no candidates ("candidates that are true neighbours"). "All candidates" adds
+    the wrong ones, and the gate reduces their weight.
     """
     table = pd.DataFrame(run_record(adata, "gap", _REMEDY))
     slides = list(dict.fromkeys(table["slide"].astype(str)))
     if slide is not None:
         if str(slide) not in slides:
-            msg = f"the decomposition holds no slide {slide!r}: pass one of {slides} as slide."
+            msg = f"the decomposition has no slide {slide!r}: pass one of {slides} as slide."
             raise KeyError(msg)
         table = table[table["slide"].astype(str) == str(slide)]
     (axes,) = _new_axes() if ax is None else given_axes(ax, ["gap"])

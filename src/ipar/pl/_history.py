@@ -53,27 +53,25 @@ def history(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show the training losses and the validation curves over the epochs, with the best epoch marked.
+    """Plot training losses and validation curves over epochs.
 
-    The losses differ by orders of magnitude and in sign, so each has a small panel and scale of its own, unweighted. The
-    large panel shows E_geo on the validation minisets: on candidates with the gate, which chooses the epoch (star), and on
-    target edges without it, what the geometry alone could reach. Grey: the epochs in which the weight of the walk
-    loss still rises, whose total cannot be compared with later ones and which cannot be chosen.
+    The large panel shows E_geo on validation minisets: on candidates with the gate, by which the best epoch (star) is
+    chosen, and on true edges. Small panels show the unweighted losses. In grey epochs the weight of the walk loss still
+    rises; they cannot be chosen.
 
-    After :func:`ipar.tl.fit_iga` the large panel shows the sum of the pose losses, with attention on the ellipses that are
-    being denoised, as at inference, which chooses the epoch, and on the true ones.
+    After :func:`ipar.tl.fit_iga`, the large panel shows the sum of the pose losses: with attention on the denoised ellipses,
+    by which the best epoch is chosen, and on the true ones.
 
     Parameters
     ----------
     adata
-        Cells that :func:`ipar.tl.fit_ipalite` or :func:`ipar.tl.fit_iga` has trained on, with ``uns["ipar"]["history"]``, one row an epoch.
+        Training cells after :func:`ipar.tl.fit_ipalite` or :func:`ipar.tl.fit_iga`.
     terms
-        Columns of the history to draw in small panels, for IGA also its debug signals ``"geo_scaled_absmax"``,
-        ``"wmax_sat_frac"`` and ``"log_det_min"``. None: the losses. Empty: the validation panel alone.
+        Columns of ``uns["ipar"]["history"]`` to draw in small panels. By default the losses; pass an empty list for none.
     ax
-        Axes to draw on instead of a new figure: one for the validation curves, then one for each of `terms`.
+        Axes to draw on instead of a new figure: one for the validation curves, then one per term.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -85,18 +83,22 @@ def history(
     Raises
     ------
     KeyError
-        Without a history, or for a term that it does not have.
+        If the history or a term is missing.
     ValueError
-        For a history without epochs, or a wrong number of axes.
+        If the history has no epochs, or the number of axes is wrong.
+
+    Notes
+    -----
+    For IGA, terms may also be ``"geo_scaled_absmax"``, ``"wmax_sat_frac"`` and ``"log_det_min"``.
     """
     table = pd.DataFrame(run_record(adata, "history", _REMEDY))
     chosen_by = "val_pose" if "val_pose" in table else "val_gated"
     terms = _TERMS[chosen_by] if terms is None else terms
     if missing := [term for term in ("epoch", *terms) if term not in table]:
-        msg = f"the history has no column {missing}: pass terms out of {list(table)}, or run {_REMEDY} again."
+        msg = f"the history has no column {missing}: pass terms from {list(table)}, or run {_REMEDY} again."
         raise KeyError(msg)
     if table.empty:
-        msg = f"the history has no epochs, training stopped before the first one ended: run {_REMEDY} again."
+        msg = f"the history has no epochs because training stopped during the first one: run {_REMEDY} again."
         raise ValueError(msg)
     best = adata.uns[RECORD].get("history_best")
     axes = _mosaic(len(terms)) if ax is None else given_axes(ax, ["validation", *terms])
@@ -135,7 +137,7 @@ def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None, chosen_by:
     values = table.set_index("epoch")
     for column, (label, color) in _CURVES[chosen_by].items():
         curve = values[column].dropna() if column in values else pd.Series(dtype=np.float64)
-        if len(curve):  # validation may run on some epochs only: its points are joined over the gaps
+        if len(curve):  # validation may run in some epochs only: points are joined across the others
             ax.plot(curve.index, curve, color=color, linewidth=1.8, marker="o", markersize=3.5, label=label)
     _dress(ax, table, _VALIDATION[chosen_by])
     if not ax.lines:

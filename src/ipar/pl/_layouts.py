@@ -1,4 +1,4 @@
-"""A row of layouts of the same cells, one colour a cell: what `coords` and `coord_progression` share."""
+"""Layouts of the same cells side by side, for `coords` and `coord_progression`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layouts:
-    """Named layouts (n, 2) of the same n cells, in one frame, with the colours of the cells."""
+    """Named layouts (n, 2) of the same n cells in one frame, with the colours of the cells."""
 
     panels: dict[str, NDArray[np.float64]]
     errors: dict[str, float]  # of the predicted ones, in RMS radii of the truth
@@ -30,7 +30,7 @@ class Layouts:
     slide: str | None
 
     def draw(self, ax: AxesLike | None, *, n_cols: int, width: float) -> Figure:
-        """Draw every layout in its own panel, ``width`` inches wide, all to the same scale."""
+        """Draw each layout in a panel ``width`` inches wide, all to the same scale."""
         everything = np.concatenate(list(self.panels.values()))
         names = list(self.panels)
         if ax is None:
@@ -63,9 +63,9 @@ def collect_layouts(
     library_key: str | None,
     slide: str | None,
 ) -> Layouts:
-    """Choose the cells of one slide, put every predicted layout (n_obs, 2) into the frame of the truth, colour them.
+    """Choose the cells of one slide, align each predicted layout (n_obs, 2) with the truth, and colour them.
 
-    Where the truth is unknown the layouts stay as they are, and positions in the last one give the colours.
+    If the truth is unknown, layouts are not aligned, and the last one gives the colours.
     """
     rows, name = cells_of_slide(adata, library_key, slide)
     truth = true_positions(adata, spatial_key)

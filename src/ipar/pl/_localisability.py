@@ -29,21 +29,20 @@ def localisability(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show whether predicted coordinates of this tissue mean anything, slide by slide.
+    """Plot whether a tissue can be localised, one row per held-out slide.
 
-    One row a slide that was left out while the others were trained on. Left: the share of its true neighbours found among
-    the candidates (filled) against chance (hollow). Right: the rank correlation of predicted and true distances against
-    permuted ones. Long bars are good; bars of no length are tissue that cannot be localised. The title gives the
-    verdict, and how much of the variance of true positions the embedding explains.
+    Left: share of true neighbours among candidates (filled) and chance (hollow). Right: rank correlation of predicted and
+    true distances (filled) and of permuted ones (hollow). Long bars are good. The title has the verdict, and the share of
+    the variance of true positions that the embedding explains.
 
     Parameters
     ----------
     adata
-        Cells that :func:`ipar.tl.fit_ipalite` has trained on, with ``uns["ipar"]["localisability"]``.
+        Training cells after :func:`ipar.pp.embed` or :func:`ipar.tl.fit_ipalite`.
     ax
-        Two axes to draw on instead of a new figure; the verdict then stands as the title of the first.
+        Two axes to draw on instead of a new figure. The verdict is then the title of the first.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -55,9 +54,9 @@ def localisability(
     Raises
     ------
     KeyError
-        Without the result of the check.
+        If ``uns["ipar"]["localisability"]`` is missing.
     ValueError
-        For a wrong number of axes.
+        If the number of axes is wrong.
     """
     record = run_record(adata, "localisability", "ipar.tl.fit_ipalite")
     folds = pd.DataFrame(record["folds"])
@@ -97,7 +96,7 @@ def _draw_folds(ax: Axes, measured: NDArray[np.float64], control: NDArray[np.flo
     places = np.arange(len(measured))
     ax.hlines(places, control, measured, color=color, linewidth=2.0, alpha=0.5, zorder=1)
     ax.scatter(control, places, s=36, facecolors="white", edgecolors=INK, linewidths=1.2, zorder=2, label=name)
-    ax.scatter(measured, places, s=42, color=color, linewidths=0, zorder=3, label="slide left out")
+    ax.scatter(measured, places, s=42, color=color, linewidths=0, zorder=3, label="held-out slide")
     as_chart(ax)
     ax.set_ylim(len(measured) - 0.5, -0.5)
     span = np.concatenate([measured, control])

@@ -26,35 +26,32 @@ def coord_progression(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show the true layout, then the layout after each recycle, every cell in the same colour throughout.
+    """Plot the true layout and the layout after each recycle, with the same colour per cell.
 
-    Each layout is carried onto the truth by its own best rotation or reflection, scale and shift; where the truth is
-    unknown, the layouts stay as they were stored, aligned to the last one. All panels have one scale. The titles give
-    the error, the root mean squared distance from the truth in RMS radii: 0 is perfect, 1 is every cell at the
-    centre.
+    Each layout is aligned with the truth by rotation or reflection, scale and shift, or with the last layout if the truth
+    is unknown. Titles have the error, the root mean squared distance from the truth in RMS radii: 0 is perfect, 1 is
+    every cell at the centre.
 
     Parameters
     ----------
     adata
-        Cells after :func:`ipar.tl.predict_coords`, which stores the layouts in ``obsm["X_ipar_recycles"]``, shape
-        (n, 2(R+1)): the initial guess, then one layout for each of the R recycles.
+        Cells after :func:`ipar.tl.predict_coords`, with ``obsm["X_ipar_recycles"]``.
     color
-        Column of ``obs`` to colour by. None: by position in the truth (in the last layout where the truth is unknown), as
-        in :func:`ipar.pl.coords`.
+        Column of ``obs`` to colour by. By default, cells are coloured by true position, or by position in the last layout
+        if the truth is unknown.
     spatial_key
-        Key in ``obsm`` of the true positions (n, 2). If it is absent or None, there is no panel of the truth.
+        Key in ``obsm`` of the true coordinates (n, 2). If it is missing or None, the truth is not drawn.
     library_key
-        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one. Slides share no frame, so that one is
-        drawn at a time.
+        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
     slide
-        Slide to draw. None: the first by name; the title says which.
+        Slide to draw. By default the first by name.
     n_cols
-        Panels in a row. Four put the seven panels of five recycles in two rows that fit a page.
+        Panels per row.
     ax
-        Axes to draw on instead of a new figure: R + 2 of them, or R + 1 where the truth is unknown. Legend and title of
-        the figure are then left out.
+        Axes to draw on instead of a new figure: R + 2 for R recycles, or R + 1 if the truth is unknown. Legend and figure
+        title are then left out.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -66,9 +63,9 @@ def coord_progression(
     Raises
     ------
     KeyError
-        Without ``obsm["X_ipar_recycles"]``, the slide column, or the column to colour by.
+        If ``obsm["X_ipar_recycles"]``, the slide column, or the column to colour by is missing.
     ValueError
-        For an unknown slide, coordinates of a wrong shape, no finite ones, or a wrong number of axes.
+        If the slide is unknown, coordinates have the wrong shape or none is finite, or the number of axes is wrong.
     """
     stored = layout(adata, RECYCLES, "ipar.tl.predict_coords")
     names = ["initial guess", *(f"recycle {number}" for number in range(1, stored.shape[1] // 2))]

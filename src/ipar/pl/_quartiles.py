@@ -1,4 +1,4 @@
-"""A cloud of points as a curve: what `shepard` and `uncertainty` share."""
+"""Running quartiles, for `shepard` and `uncertainty`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def quartiles(
     x: NDArray[np.float64], y: NDArray[np.float64], *, n_bins: int = 25
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Median of x, and lower quartile, median and upper quartile of y, in bins of equal counts along x."""
+    """Median of x, and quartiles of y, in bins of equal counts along x."""
     order = np.argsort(x, kind="stable")
     bins = [part for part in np.array_split(order, n_bins) if len(part)]
     centre = np.array([np.median(x[part]) for part in bins])

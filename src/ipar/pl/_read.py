@@ -1,4 +1,4 @@
-"""What the pictures read from an AnnData, with errors that say how to come by it."""
+"""Reading of AnnData for plots, with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run_record(adata: AnnData, key: str, remedy: str) -> Any:
-    """Return ``uns["ipar"][key]``, or say to run `remedy`."""
+    """Return ``uns["ipar"][key]``, or raise an error that names `remedy`."""
     record = adata.uns.get(RECORD, {})
     if key not in record:
         msg = f"adata.uns[{RECORD!r}] has no {key!r}: run {remedy} first."
@@ -23,7 +23,7 @@ def run_record(adata: AnnData, key: str, remedy: str) -> Any:
 
 
 def layout(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
-    """Return ``obsm[key]`` as float64, or say to run `remedy`."""
+    """Return ``obsm[key]`` as float64, or raise an error that names `remedy`."""
     if key not in adata.obsm:
         msg = f"adata.obsm has no {key!r}: run {remedy} first."
         raise KeyError(msg)
@@ -35,7 +35,7 @@ def layout(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
 
 
 def true_positions(adata: AnnData, spatial_key: str | None) -> NDArray[np.float64] | None:
-    """Return ``obsm[spatial_key]`` (n, 2), or None where the truth is unknown."""
+    """Return ``obsm[spatial_key]`` (n, 2), or None if the truth is unknown."""
     if spatial_key is None or spatial_key not in adata.obsm:
         return None
     values = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
@@ -49,9 +49,9 @@ def true_positions(adata: AnnData, spatial_key: str | None) -> NDArray[np.float6
 
 
 def cells_of_slide(adata: AnnData, library_key: str | None, slide: str | None) -> tuple[NDArray[np.intp], str | None]:
-    """Return the rows of the one slide to draw, and its name where there are several.
+    """Return the rows of the slide to draw, and its name if there are several.
 
-    Layouts of two slides share no frame, so that they cannot share a panel.
+    One slide is drawn at a time, because slides share no frame.
     """
     if library_key is None and "slide" in adata.obs:
         library_key = "slide"
@@ -71,7 +71,7 @@ def cells_of_slide(adata: AnnData, library_key: str | None, slide: str | None) -
 
 
 def finite_rows(rows: NDArray[np.intp], *layouts: NDArray[np.float64] | None) -> NDArray[np.intp]:
-    """Keep of `rows` those that have a position in every one of `layouts`."""
+    """Keep the rows with finite coordinates in all `layouts`."""
     keep = np.ones(len(rows), dtype=bool)
     for values in layouts:
         if values is not None:

@@ -52,33 +52,33 @@ def samples(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show how certain places are, where samples put single cells, and single samples.
+    """Plot the uncertainty of a layout, the samples of single cells, and single samples.
 
-    Left, every cell at its place in ``X_ipar``, coloured by its uncertainty. Next, all samples of up to four cells over the
-    layout in grey, a star where ``X_ipar`` has the cell: one cloud is one place with its error, two clouds are two
-    alternatives. Right, single samples, every cell in the same colour in all.
+    The first panel shows the layout, coloured by uncertainty. The second shows all samples of up to four cells over the
+    layout in grey; stars mark the cells in the layout. One cloud is one place with its error, two clouds are two
+    alternatives. The other panels show single samples, with the same colour per cell.
 
     Parameters
     ----------
     adata
-        Cells after :func:`ipar.tl.sample_coords`. In three dimensions the two first principal axes are drawn.
+        Cells after :func:`ipar.tl.sample_coords`. In three dimensions the first two principal axes are drawn.
     cells
-        Up to four names of cells whose samples are drawn. None: the most and the least certain cell and two between.
+        Names of up to four cells whose samples are drawn. By default the least and the most certain cell and two between.
     n_shown
-        Single samples to draw.
+        Number of single samples to draw.
     use_rep
-        Key in ``obsm`` of the layout; samples are in ``obsm[use_rep + "_samples"]``.
+        Key in ``obsm`` of the layout. Samples are in ``obsm[use_rep + "_samples"]``.
     spatial_key
-        Key in ``obsm`` of the true positions, by which cells are coloured in single samples, and onto which all is turned.
-        If it is absent or None, the layout's.
+        Key in ``obsm`` of the true positions, for alignment and colours. If it is missing or None, the layout
+        is used.
     library_key
-        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one. One slide is drawn at a time.
+        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
     slide
-        Slide to draw. None: the first by name.
+        Slide to draw. By default the first by name.
     ax
-        Axes to draw on instead of a new figure: uncertainty, samples of cells, and one a single sample.
+        Axes to draw on instead of a new figure: uncertainty, samples of cells, and one per single sample.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -90,15 +90,16 @@ def samples(
     Raises
     ------
     KeyError
-        Without samples, or for names of cells that are not on the slide.
+        If samples are missing, or a cell is not on the slide.
     ValueError
-        For more than four cells, fewer samples than are to be shown, an unknown slide, or a wrong number of axes.
+        If there are more than four cells or fewer samples than `n_shown`, the slide is unknown, or the number of axes
+        is wrong.
     """
     point, drawn, spread = _read(adata, use_rep)
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, point)
     if not 0 <= n_shown <= drawn.shape[1]:
-        msg = f"n_shown must lie between 0 and the {drawn.shape[1]} samples that there are, found {n_shown}."
+        msg = f"n_shown must lie between 0 and the number of samples, {drawn.shape[1]}, found {n_shown}."
         raise ValueError(msg)
     truth = true_positions(adata, spatial_key) if point.shape[1] == 2 else None
     point, drawn = _in_plane(point[rows], drawn[rows], None if truth is None else truth[rows])
@@ -148,11 +149,11 @@ def _read(adata: AnnData, use_rep: str) -> tuple[NDArray[np.float64], NDArray[np
 def _in_plane(
     point: NDArray[np.float64], drawn: NDArray[np.float64], truth: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Layout and samples with two columns, turned onto the truth where that is known."""
+    """Layout and samples in two dimensions, aligned with the truth if that is known."""
     if truth is not None and np.isfinite(truth).all():
         unit = truth - truth.mean(axis=0)
         aligned = procrustes_align(unit, point)
-        # one rotation for all: samples differ from the layout, and that is what is shown
+        # the same rotation for all, so that samples still differ from the layout
         turn, *_ = np.linalg.lstsq(point - point.mean(axis=0), aligned - aligned.mean(axis=0), rcond=None)
     else:
         _, _, axes = np.linalg.svd(point - point.mean(axis=0), full_matrices=False)
@@ -163,17 +164,17 @@ def _in_plane(
 def _chosen(
     adata: AnnData, rows: NDArray[np.intp], cells: Sequence[str] | None, spread: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Positions, among the drawn cells, of those whose samples are shown."""
+    """Positions, among the cells of the slide, of those whose samples are drawn."""
     if cells is None:
         order, last = np.argsort(spread), len(spread) - 1
         return order[sorted({last, last * 3 // 4, last // 3, 0}, reverse=True)]
     if len(cells) > len(_CELL_COLORS):
-        msg = f"Samples of up to {len(_CELL_COLORS)} cells can be told apart, found {len(cells)}: name fewer."
+        msg = f"Samples of at most {len(_CELL_COLORS)} cells can be drawn, found {len(cells)}: pass fewer."
         raise ValueError(msg)
     found = adata.obs_names[rows].get_indexer(list(cells))
     if (found < 0).any():
         missing = [cell for cell, place in zip(cells, found, strict=True) if place < 0]
-        msg = f"The slide that is drawn has no cells {missing}: pass names out of adata.obs_names, or another slide."
+        msg = f"The slide that is drawn has no cells {missing}: pass names from adata.obs_names, or another slide."
         raise KeyError(msg)
     return np.asarray(found, dtype=np.intp)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_MAX_CELLS = 1500  # a million pairs: more change neither picture nor figures
+_MAX_CELLS = 1500  # a million pairs are enough
 _GRID = 60
 
 
@@ -33,30 +33,30 @@ def shepard(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show predicted against true distances of all pairs of cells: a Shepard diagram.
+    """Plot predicted against true distances of all pairs of cells (Shepard diagram).
 
-    Shades say how many pairs lie where (on a logarithmic scale); the line is the median of predicted distances among
-    pairs of like true distance, the band their middle half. On the diagonal distances are right. A line that levels off
-    says that far parts of the tissue were drawn together, a wide band at its start that neighbours were torn apart.
+    Shades show the number of pairs on a logarithmic scale. The line is the median predicted distance, the band the
+    interquartile range. Distances on the diagonal are correct. A line that levels off means that distant parts of the
+    tissue are too close; a wide band at its start means that neighbours are torn apart.
 
     Parameters
     ----------
     adata
-        Cells with predicted and true positions.
+        Cells with predicted and true coordinates.
     use_rep
-        Key in ``obsm`` of the predicted positions (n, 2).
+        Key in ``obsm`` of the predicted coordinates (n, 2).
     spatial_key
-        Key in ``obsm`` of the true positions (n, 2).
+        Key in ``obsm`` of the true coordinates (n, 2).
     library_key
-        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one.
+        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
     slide
-        Slide to draw. None: the first by name.
+        Slide to draw. By default the first by name.
     random_state
-        Seed of the 1,500 cells taken of a larger slide.
+        Seed of the 1,500 cells drawn from a larger slide.
     ax
         Axes to draw on instead of a new figure.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -68,9 +68,9 @@ def shepard(
     Raises
     ------
     KeyError
-        Without predicted or true positions, or the slide column.
+        If predicted or true coordinates, or the slide column are missing.
     ValueError
-        For an unknown slide, coordinates of a wrong shape, or fewer than three cells with finite ones.
+        If the slide is unknown, coordinates have the wrong shape, or fewer than three cells have finite ones.
 
     References
     ----------
@@ -79,9 +79,7 @@ def shepard(
     predicted = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
     truth = true_positions(adata, spatial_key)
     if truth is None:
-        msg = (
-            f"adata.obsm has no {spatial_key!r}: a Shepard diagram needs true positions; name their key as spatial_key."
-        )
+        msg = f"adata.obsm has no {spatial_key!r}: a Shepard diagram needs true coordinates; pass their key as spatial_key."
         raise KeyError(msg)
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, truth, predicted)

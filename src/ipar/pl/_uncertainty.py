@@ -36,32 +36,32 @@ def uncertainty(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Show how sure a prediction is of each cell and, where the truth is known, whether it knows.
+    """Plot the uncertainty of a prediction and, if the truth is known, compare it with the error.
 
-    Left: the predicted layout, carried onto the truth where that is known, coloured by uncertainty; the surest cells lie on
-    top of others. Right, with the truth: the distance of each cell from its true place against its uncertainty, with the
-    median and middle half of cells of like uncertainty. A curve that rises is an uncertainty that can be used; its title
-    gives the rank correlation, and the mean error of the surest half over that of all.
+    Left: the predicted layout, coloured by uncertainty, with the most certain cells on top. Right: the distance of each cell
+    from its true position against its uncertainty, with running median and interquartile range. If the curve rises, the
+    uncertainty is informative. The title has the rank correlation, and the mean error of the most certain half relative
+    to that of all cells.
 
     Parameters
     ----------
     adata
         Cells with a predicted layout and an uncertainty.
     key
-        Column of ``obs`` with the uncertainty of each cell, larger meaning less certain. None: that of `use_rep`,
-        ``"ipar_uncertainty"`` of ``"X_ipar"`` and ``"<use_rep>_uncertainty"`` of another one.
+        Column of ``obs`` with the uncertainty. By default ``"ipar_uncertainty"`` for ``"X_ipar"``, and
+        ``"<use_rep>_uncertainty"`` for other keys.
     use_rep
-        Key in ``obsm`` of the predicted positions (n, 2).
+        Key in ``obsm`` of the predicted coordinates (n, 2).
     spatial_key
-        Key in ``obsm`` of the true positions (n, 2). If it is absent or None, the layout is drawn alone.
+        Key in ``obsm`` of the true coordinates (n, 2). If it is missing or None, only the layout is drawn.
     library_key
-        Column of ``obs`` with the slide of a cell. None: ``"slide"`` if there is one.
+        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
     slide
-        Slide to draw. None: the first by name.
+        Slide to draw. By default the first by name.
     ax
-        Axes to draw on instead of a new figure: two, or one where the truth is unknown. The colour bar is then left out.
+        Two axes to draw on instead of a new figure, or one if the truth is unknown. The colour bar is then left out.
     show
-        Call :func:`matplotlib.pyplot.show`. None: only if neither `ax` nor `return_fig` is given.
+        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
     return_fig
         Return the figure.
 
@@ -73,9 +73,10 @@ def uncertainty(
     Raises
     ------
     KeyError
-        Without ``obs[key]``, ``obsm[use_rep]`` or the slide column.
+        If ``obs[key]``, ``obsm[use_rep]`` or the slide column is missing.
     ValueError
-        For an unknown slide, values that are no numbers, coordinates of a wrong shape, or a wrong number of axes.
+        If the slide is unknown, uncertainties are not numbers, coordinates have the wrong shape, or the number of axes
+        is wrong.
     """
     key = uncertainty_key(use_rep) if key is None else key
     doubt = _doubt(adata, key)
@@ -102,12 +103,12 @@ def uncertainty(
 
 def _doubt(adata: AnnData, key: str) -> NDArray[np.float64]:
     if key not in adata.obs:
-        msg = f"adata.obs has no {key!r}: predict with uncertainty first, or name its column as key (obs has {list(adata.obs)})."
+        msg = f"adata.obs has no {key!r}: predict with uncertainty first, or pass its column as key (obs has {list(adata.obs)})."
         raise KeyError(msg)
     try:
         values: NDArray[np.float64] = adata.obs[key].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        msg = f"adata.obs[{key!r}] must hold numbers, found dtype {adata.obs[key].dtype}: name another column as key."
+        msg = f"adata.obs[{key!r}] must hold numbers, found dtype {adata.obs[key].dtype}: pass another column as key."
         raise ValueError(msg) from error
     return values
 
@@ -121,7 +122,7 @@ def _new_axes(xy: NDArray[np.float64], n: int) -> list[Axes]:
 
 
 def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], name: str | None) -> ScalarMappable:
-    # a few cells of extreme doubt would leave all others in one colour
+    # clip extreme values, which would leave all other cells in one colour
     low, high = np.percentile(doubt, [1, 99])
     scale = ScalarMappable(Normalize(float(low), float(max(high, low + 1e-12))), _COLORMAP)
     order = np.argsort(-doubt, kind="stable")
@@ -139,7 +140,7 @@ def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64]
     as_chart(ax)
     ax.set_ylim(0, None)
     ax.set_xlabel(key, fontsize=9)
-    ax.set_ylabel("distance from the true place (RMS radii)", fontsize=9)
+    ax.set_ylabel("distance from the true position (RMS radii)", fontsize=9)
     rho, half = uncertainty_spearman(error, doubt), certain_half_error(error, doubt)
     ax.set_title(f"Spearman {rho:.2f}, surest half: error × {half:.2f}", fontsize=10)
     ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, loc="upper right")

@@ -5,31 +5,32 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ipar._anndata import (
     EMBED,
     EMBED_RECORD,
-    OVERVIEW_SUFFIX,
+    GLOBAL_SUFFIX,
+    Source,
     check_distinct,
     check_slide_sizes,
     get_coords,
     get_slides,
     record,
 )
-from ipar._device import get_device
-from ipar._expression import Expression, get_expression, warn_empty_cells
-from ipar._seed import as_seed
+from ipar._expression import get_expression, warn_empty_cells
+from ipar._run import Run, on_device
 from ipar.model import IGA, GeometryEncoder, IPALite
 from ipar.model._encoder import Inputs
-from ipar.model._state import encoder_from_state, encoder_state
-from ipar.training._fit_embedding import EmbeddingFit, fit_embedding
-from ipar.training._fit_encoder import EncoderRecipe, Slide
+from ipar.training import EncoderRecipe, SlideSet, fit_embedding
+from ipar.training._fit_embedding import EmbeddingFit
+from ipar.training._folds import Folds
 from ipar.training._localise import repeated_message
+from ipar.training._slides import joined
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,7 +49,7 @@ def embed(
     model: IPALite | IGA | None = None,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
-    n_folds: int = 3,
+    n_folds: int | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
@@ -61,35 +62,27 @@ def embed(
     """Embed cells so that distances in the embedding follow distances in the tissue.
 
     Without ``model``, an encoder is trained on the slides of ``adata``: one half of its output so that embedding
-    neighbourhoods match spatial ones, the other so that embedding distances match true ones. What is written for a
-    training slide comes from encoders that never saw that slide's coordinates (cross-fitting), rotated into one space:
-    an encoder separates slides it has seen far better than new ones, and a network trained on such embeddings would
-    fail on a new slide. The same encoders tell whether the tissue can be localised at all. A set encoder, in which cells
-    attend to their whole slide, is trained beside them for :func:`ipar.tl.predict_coords`; its weight there is chosen on
-    left-out slides too. More than 2,500 cells in all also train a second one there, which draws the tissue.
-
-    Of 1,000 genes and more, those count most that tell places apart on the training slides, by Moran's I
-    (:func:`ipar.training.gene_weights`): most genes of a transcriptome vary without regard to place.
+    neighbourhoods match spatial ones, the other so that embedding distances match true ones. The embedding that is written
+    for a training slide comes from encoders that never saw that slide's coordinates (cross-fitting), rotated into one
+    space. The same encoders tell whether the tissue can be localised at all.
 
     With ``model``, its encoder embeds the cells of ``adata``; no coordinates are needed or read.
 
     Parameters
     ----------
     adata
-        Annotated data, log-normalised (counts are recognised and normalised on a copy, with a warning).
+        Annotated data, log-normalised. Counts are recognised and normalised on a copy, with a warning.
     library_key
-        Categorical column of ``obs`` that tells slides apart. Genes are centred within each slide. Needed for training.
+        Categorical column of ``obs`` that tells slides apart; needed for training.
     model
         A fitted model whose encoder is used.
     inputs
-        What the encoder reads: ``"pca"`` (components along principal axes and along those of largest spatial covariance, and
-        their average over the 20 cells of the slide that are most like it), ``"genes"``, or ``"both"``. By default both,
-        unless left-out slides are clearly better placed by one of them; they also say whether 60 or 100 components are read
-        (another choice: ``recipe.n_pcs``).
+        What the encoder reads: ``"pca"`` (principal and spatial components), ``"genes"``, or ``"both"``. If None, the
+        slides left out decide.
     recipe
         Shapes and training of the networks.
     n_folds
-        Groups of slides left out in turn.
+        Groups of slides that are left out in turn; the recipe's (3), if None.
     spatial_key
         Key of the coordinates in ``obsm``, in two or three dimensions, read for training only.
     layer
@@ -113,15 +106,14 @@ def embed(
 
     ``.obsm[key_added]``
         Embedding, float32, ``(n, 128)`` or ``(n, 192)`` for ``"both"``; RMS row norm about 9.4.
-    ``.obsm[key_added + "_overview"]``
-        What tells distances across the slide, float32, ``(n, d)``: the blocks of the embedding that were taught them and the
-        set encoder's output at its weight, cross-fitted too, in a space of its own for every slide. By it
-        :func:`ipar.tl.fit_ipalite` chooses how a layout is finished (training in two dimensions only).
+    ``.obsm[key_added + "_global"]``
+        Global features, float32, ``(n, d)``: features that were taught distances across the tissue, cross-fitted too, in a
+        space of its own for every slide (training in two dimensions only).
     ``.uns["ipar_embed"]``
-        The encoder as plain arrays, parameters, and the tables of the choices of inputs and components and of the weight
-        of the set encoder (training only).
+        The encoder as plain arrays, parameters, and the tables by which inputs, components and the weight of the set
+        encoder were chosen (training only).
     ``.uns["ipar"]["localisability"]``
-        Verdict, mean figures and the table over left-out slides (training only).
+        Verdict, mean figures and the table over slides left out (training only).
 
     Raises
     ------
@@ -139,78 +131,76 @@ def embed(
     The local term is the neighbour-embedding loss of Hinton & Roweis (2002), the global one metric stress. Averages over
     neighbours in expression as input features: Frasca et al., arXiv:2004.11198 (2020). Spatial autocorrelation: Moran (1950).
     """
-    random_state = as_seed(random_state)
+    run = Run.of(random_state, device, progress)
     adata = adata.copy() if copy else adata
-    expression = get_expression(adata, layer=layer, mask_var=mask_var if model is None else None)
-    warn_empty_cells(expression)
     if model is not None:
-        slides = get_slides(adata, library_key)
-        adata.obsm[key_added] = model.encoder.transform(expression.matrix, expression.genes, slides)
-        adata.obsm.pop(key_added + OVERVIEW_SUFFIX, None)  # it speaks of the embedding that was just replaced
+        expression = get_expression(adata, layer=layer)
+        warn_empty_cells(expression)
+        labels = get_slides(adata, library_key)
+        with on_device(model.encoder.modules, run.device):
+            adata.obsm[key_added] = model.encoder.transform(expression.matrix, expression.genes, labels)
+        adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # it speaks of the embedding that was just replaced
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]  # and so does this
         return adata if copy else None
-    slides = get_slides(adata, _needed(library_key), minimum=2)
-    check_slide_sizes(slides)
-    coords = get_coords(adata, spatial_key, dims=(2, 3))
-    check_distinct(coords, slides)
-    fit = fit_embedding(
-        split_slides(expression, coords, slides),
-        expression.genes,
-        inputs=inputs,
-        recipe=recipe,
-        n_folds=n_folds,
-        random_state=random_state,
-        device=get_device(device),
-        progress=progress,
-    )
-    _write(adata, fit, slides, key_added)
-    adata.uns[EMBED_RECORD] |= {"library_key": library_key, "spatial_key": spatial_key, "random_state": random_state}
-    if layer is not None:
-        adata.uns[EMBED_RECORD]["layer"] = layer
-    _report(fit)
-    return adata if copy else None
-
-
-def _needed(library_key: str | None) -> str:
     if library_key is None:
         msg = "Training needs library_key, the column of adata.obs that tells the slides apart."
         raise ValueError(msg)
-    return library_key
+    recipe = recipe or EncoderRecipe()
+    recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
+    source = Source(library_key, spatial_key, layer, mask_var)
+    slides, labels = read_slides(adata, source, dims=(2, 3))
+    embed_slides(adata, slides, labels, source, recipe, run, key_added=key_added)
+    return adata if copy else None
 
 
-def split_slides(expression: Expression, coords: Any, slides: pd.Categorical) -> list[Slide]:
-    """Expression and coordinates slide by slide."""
-    rows = [np.flatnonzero(slides == name) for name in slides.categories]
-    return [
-        Slide(expression.matrix[cells], coords[cells], str(name))
-        for name, cells in zip(slides.categories, rows, strict=True)
-    ]
+def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tuple[SlideSet, pd.Categorical]:
+    """Training slides as arrays, and the slide of every cell.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If slides, coordinates or expression are missing or not usable; the message names the remedy.
+    """
+    labels = get_slides(adata, source.library_key, minimum=2)
+    check_slide_sizes(labels)
+    coords = get_coords(adata, source.spatial_key, dims=dims)
+    check_distinct(coords, labels)
+    expression = get_expression(adata, layer=source.layer, mask_var=source.mask_var)
+    warn_empty_cells(expression)
+    return SlideSet.of(expression.matrix, expression.genes, coords, labels), labels
 
 
-def _write(adata: AnnData, fit: EmbeddingFit, slides: pd.Categorical, key_added: str) -> None:
-    config, arrays = encoder_state(fit.encoder)
-    adata.obsm[key_added] = _joined(fit.cross_fitted, slides)
-    adata.obsm.pop(key_added + OVERVIEW_SUFFIX, None)
-    if fit.cross_fitted_overview:
-        adata.obsm[key_added + OVERVIEW_SUFFIX] = _joined(fit.cross_fitted_overview, slides)
+def embed_slides(
+    adata: AnnData,
+    slides: SlideSet,
+    labels: pd.Categorical,
+    source: Source,
+    recipe: EncoderRecipe,
+    run: Run,
+    *,
+    key_added: str = EMBED,
+) -> None:
+    """Fit the encoder on training slides and write what :func:`embed` writes."""
+    folds = Folds.of(slides.sizes, run, n_folds=recipe.n_folds)
+    fit = fit_embedding(slides, folds, recipe, run)
+    config, arrays = fit.encoder.state()
+    adata.obsm[key_added] = joined(fit.cross_fitted, labels)
+    adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)
+    if fit.cross_fitted_global:
+        adata.obsm[key_added + GLOBAL_SUFFIX] = joined(fit.cross_fitted_global, labels)
     adata.uns[EMBED_RECORD] = {
         "encoder": {"config": json.dumps(config), "arrays": arrays},
         "inputs": fit.encoder.record["inputs"],
         "choice": fit.choice,
-        "overview_choice": fit.overview_choice,
+        "weight_choice": fit.weight_choice,
         "use_rep": key_added,
-        "slides": np.asarray(slides.categories.astype(str), dtype=object),
+        "slides": np.asarray(labels.categories.astype(str), dtype=object),
+        "random_state": run.seed,
+        **{name: value for name, value in asdict(source).items() if value is not None},
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
-
-
-def _joined(parts: list[NDArray[np.float32]], slides: pd.Categorical) -> NDArray[np.float32]:
-    """Rows of every slide, in the order of the cells."""
-    whole = np.empty((len(slides), parts[0].shape[1]), dtype=np.float32)
-    for name, part in zip(slides.categories, parts, strict=True):
-        whole[np.flatnonzero(slides == name)] = part
-    return whole
+    _report(fit)
 
 
 def _report(fit: EmbeddingFit) -> None:
@@ -235,4 +225,4 @@ def _report(fit: EmbeddingFit) -> None:
 def stored_encoder(adata: AnnData) -> GeometryEncoder:
     """The encoder that :func:`embed` left in ``uns``."""
     state = adata.uns[EMBED_RECORD]["encoder"]
-    return encoder_from_state(json.loads(state["config"]), state["arrays"])
+    return GeometryEncoder.from_state(json.loads(state["config"]), state["arrays"])

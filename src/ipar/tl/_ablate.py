@@ -12,7 +12,8 @@ from ipar._seed import as_seed
 from ipar.nn import IPALiteConfig
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
-from ipar.training import IPALiteTraining, validate
+from ipar.training import Recipe
+from ipar.training._validate import validate
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,9 +28,7 @@ def ablate_terms(
     *,
     terms: Sequence[str] | None = None,
     config: IPALiteConfig | str = "d7",
-    training: IPALiteTraining | None = None,
-    n_minisets: int = 64,
-    miniset_size: tuple[int, int] = (96, 384),
+    recipe: Recipe | None = None,
     max_epochs: int | None = None,
     n_test_minisets: int = N_MINISETS,
     random_states: Sequence[int] = (0,),
@@ -56,7 +55,7 @@ def ablate_terms(
         has, if None.
     config
         The full network, by name or as switches; ``"d7"`` has query and key, geometry and gate.
-    training, n_minisets, miniset_size, max_epochs
+    recipe, max_epochs
         Of every training, see :func:`ipar.tl.fit_ipalite`.
     n_test_minisets
         Random subsets of each held-out slide.
@@ -85,16 +84,14 @@ def ablate_terms(
     working = train.copy()
     rows = []
     for seed in random_states:
-        draw = Draw(n_test_minisets, miniset_size, as_seed(seed))
+        draw = Draw(n_test_minisets, None, as_seed(seed))
         for without, one in configs.items():
             model = fit_ipalite(
                 working,
                 library_key,
                 config=one,
                 flow=False,  # energies of the network alone are compared
-                training=training,
-                n_minisets=n_minisets,
-                miniset_size=miniset_size,
+                recipe=recipe,
                 max_epochs=max_epochs,
                 spatial_key=spatial_key,
                 layer=layer,
@@ -106,7 +103,7 @@ def ablate_terms(
                 adata, model, library_key=own_key, spatial_key=spatial_key, layer=layer, device=device
             )
             for name in slides.embeddings:
-                target, gated = validate(model.net, model.gate, slides.minisets(name, draw), beta=model.beta)
+                target, gated = validate(model.network.net, model.network.gate, slides.minisets(name, draw))
                 rows.append((without, seed, name, gated, target))
     table = pd.DataFrame(rows, columns=["without", "random_state", "slide", "e_geo", "e_geo_target"])
     whole = table[table["without"] == FULL].set_index(["random_state", "slide"])["e_geo"]

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, EMBED_RECORD, get_slides, record
-from ipar._device import get_device
 from ipar._expression import get_expression
-from ipar._seed import as_seed
+from ipar._run import Run, on_device
 from ipar.model import IPALite
 from ipar.tl._attention_record import attention_record, quadrant_cells
 from ipar.tl._stored import stored_ipalite
@@ -37,7 +36,7 @@ def attention(
     """Store what chosen cells attend to, for :func:`ipar.pl.attention_focus`.
 
     One pass over a set of the size trained on that holds the cells; the other cells of it are random. Coordinates play no
-    part but in the choice of one cell a quadrant.
+    part but in the choice of one cell per quadrant.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ def attention(
     ValueError
         If queries are of several slides, too many for a pass, or no model is given or stored.
     """
-    adata = adata.copy() if copy else adata
+    run, adata = Run.of(random_state, device), adata.copy() if copy else adata
     if model is None:
         model, library_key = stored_ipalite(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
@@ -86,14 +85,11 @@ def attention(
     slides = get_slides(adata, library_key)
     chosen = _quadrants(adata, slides, slide, spatial_key) if query is None else _positions(adata, query)
     cells = _cells_of_one_slide(slides, chosen, model)
-    target = get_device(device)
-    model.net.to(target)
-    model.gate.to(target)
     own = pd.Categorical(np.full(len(cells), "slide"))
-    h = model.encoder.transform(expression.matrix[cells], expression.genes, own)
-    record(adata)["attention"] = attention_record(
-        model, h, cells, np.searchsorted(cells, chosen), as_seed(random_state)
-    )
+    with on_device(model.modules, run.device):
+        h = model.encoder.transform(expression.matrix[cells], expression.genes, own)
+        found = attention_record(model, h, cells, np.searchsorted(cells, chosen), run)
+    record(adata)["attention"] = found
     return adata if copy else None
 
 
@@ -114,7 +110,7 @@ def _positions(adata: AnnData, query: int | str | Sequence[int | str]) -> NDArra
     """Sorted positions of cells, each once."""
     wanted = [query] if isinstance(query, int | np.integer | str) else list(query)
     if not wanted:
-        msg = "query is empty: give cells by name or position, or None for one a quadrant."
+        msg = "query is empty: give cells by name or position, or None for one per quadrant."
         raise ValueError(msg)
     names = adata.obs_names
     unknown = [one for one in wanted if (one not in names if isinstance(one, str) else not 0 <= one < adata.n_obs)]
@@ -131,7 +127,7 @@ def _cells_of_one_slide(slides: pd.Categorical, chosen: NDArray[np.int64], model
         msg = f"query cells must be of one slide, found {found}: cells of different slides never attend to each other."
         raise ValueError(msg)
     cells = np.flatnonzero(slides.codes == codes[0])
-    if len(cells) > model.plan.direct_max and len(chosen) > model.plan.subset_size // 2:
-        msg = f"query has {len(chosen)} cells, at most {model.plan.subset_size // 2} fit a pass of {model.plan.subset_size}: give fewer."
+    if len(cells) > model.network.plan.direct_max and len(chosen) > model.network.plan.subset_size // 2:
+        msg = f"query has {len(chosen)} cells, at most {model.network.plan.subset_size // 2} fit a pass of {model.network.plan.subset_size}: give fewer."
         raise ValueError(msg)
     return cells

@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ipar._run import Run
 from ipar.model import IPALite
 from ipar.model._attend import attention_rows
 
 
 def quadrant_attention(
-    model: IPALite, h: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, random_state: int
+    model: IPALite, h: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, run: Run
 ) -> dict[str, NDArray[np.generic]]:
-    """That of one cell a quadrant of the first slide, see :func:`attention_record`."""
+    """That of one cell per quadrant of the first slide, see :func:`attention_record`."""
     cells = np.flatnonzero(slides == slides.categories[0])
-    return attention_record(model, h[cells], cells, quadrant_cells(coords[cells]), random_state)
+    return attention_record(model, h[cells], cells, quadrant_cells(coords[cells]), run)
 
 
 def attention_record(
@@ -23,7 +24,7 @@ def attention_record(
     h: NDArray[np.float32],
     cells: NDArray[np.int64],
     query: NDArray[np.int64],
-    random_state: int,
+    run: Run,
 ) -> dict[str, NDArray[np.generic]]:
     """Attention of some cells of a slide as it is stored, in positions of the whole AnnData.
 
@@ -35,10 +36,10 @@ def attention_record(
         Embeddings of the slide ``(n, d)``, and where its cells are in the AnnData ``(n,)``.
     query
         Which of them to look at, sorted.
-    random_state
+    run
         Seed.
     """
-    found = attention_rows(model, h, query, random_state=random_state)
+    found = attention_rows(model.network, h, query, run)
     q = len(found.query)
     return {
         "query": cells[found.query],

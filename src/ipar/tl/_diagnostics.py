@@ -104,7 +104,7 @@ def attention_diagnostics(
     with tqdm(total=total, desc="diagnostics", unit="miniset", disable=not progress) as bar:
         for name in slides.embeddings:
             probes = (bar.update() or probe for probe in slides.probes(name, draw))
-            table = diagnose(slides.model.net, slides.model.gate, probes, beta=slides.model.beta)
+            table = diagnose(slides.model.network.net, slides.model.network.gate, probes)
             table.insert(0, "slide", name)
             tables.append(table)
     record(adata)["diagnostics"] = pd.concat(tables, ignore_index=True)

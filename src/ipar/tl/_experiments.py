@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ipar import training
 from ipar._anndata import record
 from ipar._seed import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
 from ipar.training import _experiments as experiments
-from ipar.training._fit_ipalite import BETAS
+from ipar.training import _validate as validation
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,11 +79,9 @@ def decompose_gap(
     """
     draw = Draw(n_minisets, miniset_size, as_seed(random_state))
     slides = read_held_out(adata, model, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device)
-    made = slides.model
+    made = slides.model.network
     tables = {
-        name: experiments.decompose_gap(
-            made.net, made.gate, slides.minisets(name, draw), beta=made.beta, progress=progress
-        )
+        name: experiments.decompose_gap(made.net, made.gate, slides.minisets(name, draw), progress=progress)
         for name in slides.embeddings
     }
     return _written(adata, "gap", tables)
@@ -131,7 +128,7 @@ def shuffle_controls(
     seed = as_seed(random_state)
     draw = Draw(n_minisets, miniset_size, seed)
     slides = read_held_out(adata, model, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device)
-    made = slides.model
+    made = slides.model.network
     tables = {}
     for name in slides.embeddings:
         table = experiments.shuffle_controls(
@@ -139,7 +136,6 @@ def shuffle_controls(
             made.gate,
             slides.minisets(name, draw),
             n_neighbors=made.n_neighbors,
-            beta=made.beta,
             random_state=seed,
             progress=progress,
         )
@@ -153,7 +149,7 @@ def sweep_beta(
     adata: AnnData,
     model: IPALite | None = None,
     *,
-    betas: Sequence[float] = BETAS,
+    betas: Sequence[float] = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0),
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
@@ -166,8 +162,7 @@ def sweep_beta(
     """Measure the energy at other weights β of the gate than the model's.
 
     True coordinates are read. A weight chosen by them must not be scored on the same slide: give a slide that was left
-    out of training for choices, as :func:`ipar.tl.fit_ipalite` does by itself. The model is left as it is;
-    ``dataclasses.replace(model, beta=…)`` gives one with another weight.
+    out of training for choices. A fit keeps the weight of its training: ``fit_ipalite(config=IPALiteConfig.v1(beta=…))``.
 
     Parameters
     ----------
@@ -193,11 +188,11 @@ def sweep_beta(
         raise ValueError(msg)
     draw = Draw(n_minisets, miniset_size, as_seed(random_state))
     slides = read_held_out(adata, model, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device)
-    made = slides.model
+    made = slides.model.network
     tables = {}
     for name in slides.embeddings:
         sets = slides.minisets(name, draw)
-        energies = training.sweep_beta(made.net, made.gate, sets, betas, progress=progress)
+        energies = validation.sweep_beta(made.net, made.gate, sets, betas, progress=progress)
         tables[name] = pd.DataFrame({"beta": np.asarray(betas, dtype=np.float64), "e_geo": energies})
     return _written(adata, "beta_sweep", tables)
 

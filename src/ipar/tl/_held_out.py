@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,14 @@ from ipar._device import get_device
 from ipar._expression import get_expression
 from ipar.model import IPALite
 from ipar.tl._stored import stored_ipalite
-from ipar.training import Miniset, sample_minisets
 from ipar.training._diagnostics import ProbeSet, probe_set
-from ipar.training._minisets import draw_cells
+from ipar.training._minisets import Miniset, draw_cells, sample_minisets
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 N_MINISETS = 12
-"""A slide: as many as training judges its epochs by; the mean energy of a slide is then good to a few percent."""
+"""Per slide: as many as training judges its epochs by; the mean energy of a slide is then good to a few percent."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Draw:
 
     def size_for(self, model: IPALite) -> tuple[int, int]:
         """Sizes; a model keeps the largest and the mean of its training."""
-        plan = model.plan
+        plan = model.network.plan
         return self.size or (max(2 * plan.subset_size - plan.direct_max, 1), plan.direct_max)
 
 
@@ -82,7 +82,7 @@ class HeldOut:
             [self.coords[slide]],
             draw.n_minisets,
             size=draw.size_for(self.model),
-            n_neighbors=self.model.n_neighbors,
+            n_neighbors=self.model.network.n_neighbors,
             random_state=draw.random_state,
         )
 
@@ -90,7 +90,9 @@ class HeldOut:
         """The same subsets without targets but, where coordinates are known, the true neighbours."""
         h, x = self.embeddings[slide], None if self.coords is None else self.coords[slide]
         drawn = draw_cells([len(h)], draw.n_minisets, draw.size_for(self.model), draw.random_state)
-        return [probe_set(h[cells], None if x is None else x[cells], self.model.n_neighbors) for _, cells in drawn]
+        return [
+            probe_set(h[cells], None if x is None else x[cells], self.model.network.n_neighbors) for _, cells in drawn
+        ]
 
 
 def read_held_out(
@@ -118,9 +120,9 @@ def read_held_out(
     if spatial_key is not None:
         coords = get_coords(adata, spatial_key)
         check_distinct(coords, slides)
-    target = get_device(device)
-    model.net.to(target)
-    model.gate.to(target)
+    model = copy.deepcopy(model)  # the caller's stays on its own device
+    for module in model.modules:
+        module.to(get_device(device))
     h = model.encoder.transform(expression.matrix, expression.genes, slides)
 
     def by_slide(values: NDArray[np.float32]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy as copy_module
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,6 @@ def optimise_coords(
     It draws together what the gate takes for neighbours, right or wrong. On a left-out brain section it raised kNN hit@20
     from 6.0 to 6.7 times chance and contact F1@1 % from 0.06 to 0.08, and made the rest worse: E_geo from 2.3 to 2.6,
     Procrustes error by 2 %, coverage from 0.20 to 0.15. Polish for neighbourhoods, not for positions.
-    {measured}
 
     Slides of more cells than a subset (240) see a new random subset at every step: memory is linear in cells times
     candidates. A cell takes part in ``n_steps · 240 / n`` steps, so that very large slides need more of them.
@@ -142,7 +142,11 @@ def optimise_coords(
 
 def _recipe(recipe: Optimisation | None, model: IPALite | None, n_steps: int | None) -> Optimisation:
     if recipe is None:
-        recipe = Optimisation() if model is None else replace(Optimisation.polish(), subset_size=model.plan.subset_size)
+        recipe = (
+            Optimisation()
+            if model is None
+            else replace(Optimisation.polish(), subset_size=model.network.plan.subset_size)
+        )
     if n_steps is None:
         return recipe
     if n_steps < 1:
@@ -175,5 +179,5 @@ def _task(
     if h is None or model is None:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(known.shape, generator=generator).to(known.device), true_targets(known, random_state=seed)
-    gate = model.gate.to(known.device)
-    return known, gate_targets(h, known, gate, n_neighbors=model.n_neighbors, random_state=seed)
+    gate = copy_module(model.network.gate).to(known.device)  # the caller's stays on its own device
+    return known, gate_targets(h, known, gate, n_neighbors=model.network.n_neighbors, random_state=seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,18 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record, uncertainty_key
-from ipar._device import get_device
-from ipar._expression import get_expression, warn_empty_cells
-from ipar._seed import as_seed
-from ipar.model import IGA, IPALite, Views
+from ipar._expression import Expression, get_expression, warn_empty_cells
+from ipar._run import Run, on_device
+from ipar.model import IGA, Features, IPALite
+from ipar.pp._candidates import write_candidates
 from ipar.tl._attention_record import quadrant_attention
 from ipar.tl._sample import sample_coords
 from ipar.tl._stored import stored_model, warn_unlocalisable
+from ipar.training._slides import rows_by_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-logger = logging.getLogger("ipar")
 
 
 def predict_coords(
@@ -42,10 +41,10 @@ def predict_coords(
 ) -> AnnData | None:
     """Give cells tissue coordinates from their expression.
 
-    Cells are embedded, find their candidates and are laid out by the network: all at once while there are no more than
-    the sets trained on, and beyond that by consensus: random subsets that share anchor cells are laid out, aligned on
-    the anchors and averaged, over several rounds with new anchors. Time and memory are linear in the number of cells.
-    The network sees neighbourhoods; what was taught distances across the tissue adds a layout of its own.
+    Cells are embedded and laid out by the network: all at once while there are no more than in the largest training set, and
+    beyond that by consensus. Random subsets that share anchor cells are then laid out, aligned on the anchors and averaged.
+    The network's layout is averaged with the global map and the flow's expected layout, and sharpened. Time and memory are
+    linear in the number of cells.
 
     A layout has no natural rotation, reflection or scale; :func:`ipar.metrics.procrustes_align` brings it onto known
     coordinates for display. No coordinates of ``adata`` are read.
@@ -63,19 +62,15 @@ def predict_coords(
     layer
         Layer with log-normalised expression; ``X``, if None. For the AnnData fitted on it is the layer it was fitted on.
     n_rounds
-        Consensus rounds; by default 8, and 4 beyond 20,000 cells. More smooth the layout a little.
+        Consensus rounds (default 8, and 4 beyond 20,000 cells). More smooth the layout a little.
     global_weight
-        Share, between 0 and 1, that the layout of what was taught distances across the tissue has in the result (the
-        embedding, and a network that sees the whole set; their first two principal components) beside the network's, before
-        the flow has its share; by default the model's, see :func:`ipar.tl.fit_ipalite`. At 0, and with a `flow_weight` of 0,
-        the network alone decides: lower E_geo, that is better neighbourhoods at every scale up to a fifth of the tissue, and
-        a worse rank of distances across the tissue.
+        Share of the global map beside the network's layout, between 0 and 1; the model's, if None. With 0, and a
+        `flow_weight` of 0, the network alone decides.
     flow_weight
-        Share, between 0 and 1, of what the flow expects in the result, by default the model's, a half, or none where it
-        was fitted with ``flow=False``. 0 leaves it out.
+        Share of the flow's expected layout in the result, between 0 and 1; the model's, if None.
     sharpen
-        Draw cells together that are alike in the embedding and in the sample's own principal components, as far as the
-        left-out training slide allowed it: more true neighbours, the same map. See :class:`ipar.model.Sharpening`.
+        Draw cells together that are alike in the embedding and in the slide PCs, as far as the held-out training slide
+        allowed it. See :class:`ipar.model.Sharpening`.
     random_state
         Seed of the consensus subsets and of the flow's draws. The global random state is left as it was.
     device
@@ -94,17 +89,18 @@ def predict_coords(
     ``.obsm["X_ipar"]``
         Coordinates, float32, ``(n, 2)``, each slide centred with an RMS radius of 1.
     ``.obsm["X_ipar_recycles"]``
-        The first guess and the layout after every recycle, aligned to the last, ``(n, 2(R + 1))``.
+        The network's own first guess and its layout after every recycle, before blend and sharpening, turned onto
+        ``X_ipar``, ``(n, 2(R + 1))``.
     ``.obsm["X_ipar_embed"]``
-        The embedding, where it is missing or from another model.
+        The embedding, where it is missing; the one of a fit on this AnnData stays.
+    ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
+        The candidate graph of every slide, as :func:`ipar.pp.candidates` writes it, where the embedding was missing. A
+        direct layout attends to these candidates; subsets of a consensus find their own among their cells.
     ``.obs["ipar_uncertainty"]``
-        Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32: learned
-        from the errors on training slides left out and, where the model has a flow, from how far samples of it disagree,
-        drawn for 1,500 cells of a slide at most (see :class:`ipar.model.UncertaintyHead`). It ranks cells of a section and
-        gives their mean error about right; it is no bound. ``<key_added>_uncertainty`` for another key; missing
-        where the model has no head for it.
+        Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32. It ranks
+        the cells of a slide; it is no bound. ``<key_added>_uncertainty`` for another key.
     ``.uns["ipar"]["attention"]``
-        Attention rows of one cell a quadrant of the (first) slide, for :func:`ipar.pl.attention_focus`.
+        Attention rows of one cell per quadrant of the (first) slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
         Method, rounds, subset size, weights, seed, and the model's localisability.
 
@@ -119,74 +115,94 @@ def predict_coords(
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
     """
-    random_state = as_seed(random_state)
+    run = Run.of(random_state, device, progress)
     adata = adata.copy() if copy else adata
     if model is None:
         model, library_key = stored_model(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
     if isinstance(model, IGA):
         _refuse_for_samples(n_rounds=n_rounds, global_weight=global_weight, flow_weight=flow_weight)
-        sample_coords(
-            adata,
-            model,
-            library_key=library_key,
-            layer=layer,
-            sharpen=sharpen,
-            random_state=random_state,
-            device=device,
-            progress=progress,
-            key_added=key_added,
-        )
+        keys: dict[str, Any] = {"library_key": library_key, "layer": layer, "sharpen": sharpen, "key_added": key_added}
+        sample_coords(adata, model, random_state=run.seed, device=device, progress=progress, **keys)
         return adata if copy else None
+    model = replace(
+        model,
+        network=model.network.with_rounds(n_rounds),
+        blend=model.blend.with_shares(global_weight, flow_weight if model.flow else 0.0),
+        sharpening=model.sharpening if sharpen else None,
+    )
     expression = get_expression(adata, layer=layer)
     warn_empty_cells(expression)
-    slides = get_slides(adata, library_key)
+    labels = get_slides(adata, library_key)
     warn_unlocalisable(model.record)
-    _move(model, device)
-    views = model.encoder.views(expression.matrix, expression.genes, slides)
-    options = {
-        "n_rounds": n_rounds,
-        "global_weight": global_weight,
-        "flow_weight": flow_weight,
-        "sharpen": sharpen,
-        "random_state": random_state,
-        "progress": progress,
-    }
-    own = None
-    if sharpen and model.sharpening is not None and model.sharpening.own:
-        own = model.encoder.own_components(expression.matrix, expression.genes, slides)
-    coords, recycles, method = _layouts(model, views, own, slides, options)
-    adata.obsm[key_added] = coords
-    adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = recycles
-    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = views.h
-    seeds = {"random_state": random_state, "progress": progress}
-    _write_uncertainty(adata, model, views, slides, uncertainty_key(key_added), seeds)
-    record(adata)["attention"] = quadrant_attention(model, views.h, coords, slides, random_state)
-    done = {"method": method, "key_added": key_added} | ({"library_key": library_key} if library_key else {})
-    record(adata)["prediction"] = _settings(model, slides, options) | done
+    with on_device(model.modules, run.device):
+        found = _place(model, expression, labels, run)
+        attention = quadrant_attention(model, found.features.embedding, found.coords, labels, run)
+    _write(adata, model, found, labels, key_added)
+    record(adata)["attention"] = attention
+    done = {"key_added": key_added} | ({"library_key": library_key} if library_key else {})
+    record(adata)["prediction"] = _settings(model, found, labels, run) | done
     return adata if copy else None
 
 
-def _move(model: IPALite, device: str) -> None:
-    target = get_device(device)
-    for part in (model, model.flow):
-        if part is not None:
-            part.net.to(target)
-            part.gate.to(target)
+@dataclass(frozen=True)
+class _Placed:
+    """Cells of all slides, placed."""
+
+    features: Features
+    coords: NDArray[np.float32]
+    recycles: NDArray[np.float32]
+    expected_error: NDArray[np.float32] | None
+    method: str
 
 
-def _settings(model: IPALite, slides: pd.Categorical, options: dict[str, Any]) -> dict[str, Any]:
-    """What the layouts were made with: options that were given, else those of the model."""
-    given = {name: value for name, value in options.items() if value is not None}
-    shares = {"global_weight": model.global_weight} | ({} if model.flow is None else {"flow_weight": model.flow_weight})
+def _place(model: IPALite, expression: Expression, labels: pd.Categorical, run: Run) -> _Placed:
+    """Features, then slide by slide the layout and the expected error."""
+    features = model.encoder.features(expression.matrix, expression.genes, labels)
+    slide_pcs = None
+    if model.sharpening is not None and model.sharpening.own:
+        slide_pcs = model.encoder.slide_pcs(expression.matrix, expression.genes, labels)
+    n = len(labels)
+    coords, expected = np.empty((n, 2), dtype=np.float32), np.empty(n, dtype=np.float32)
+    recycles = np.empty((n, 2 * (model.network.net.config.n_recycles + 1)), dtype=np.float32)
+    methods = []
+    for cells in rows_by_slide(labels):
+        own = features.rows(cells)
+        layout = model.layout(own, None if slide_pcs is None else slide_pcs[cells], run)
+        coords[cells] = layout.coords
+        recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
+        methods.append(layout.method)
+        if model.uncertainty is not None:
+            expected[cells] = model.expected_error(own, run)
+    method = "consensus" if "consensus" in methods else "direct"
+    return _Placed(features, coords, recycles, None if model.uncertainty is None else expected, method)
+
+
+def _write(adata: AnnData, model: IPALite, found: _Placed, labels: pd.Categorical, key_added: str) -> None:
+    adata.obsm[key_added] = found.coords
+    adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = found.recycles
+    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
+        adata.obsm[EMBED] = found.features.embedding
+        write_candidates(adata, found.features.embedding, labels, model.network.n_neighbors)
+    column = uncertainty_key(key_added)
+    if column in adata.obs:
+        del adata.obs[column]  # it speaks of coordinates that were just replaced
+    if found.expected_error is not None:
+        adata.obs[column] = found.expected_error
+
+
+def _settings(model: IPALite, found: _Placed, labels: pd.Categorical, run: Run) -> dict[str, Any]:
+    """What the layouts were made with."""
+    plan = model.network.plan
     return {
-        **{name: given.get(name, default) for name, default in shares.items()},
-        "n_rounds": options["n_rounds"] or model.plan.rounds_for(int(np.bincount(slides.codes).max())),
-        "subset_size": model.plan.subset_size,
-        "sharpened": options["sharpen"] and model.sharpening is not None,
-        "n_cells": len(slides),
-        "random_state": options["random_state"],
+        "method": found.method,
+        "global_weight": model.blend.global_map,
+        "flow_weight": model.blend.flow,
+        "n_rounds": plan.rounds_for(int(np.bincount(labels.codes).max())),
+        "subset_size": plan.subset_size,
+        "sharpened": model.sharpening is not None,
+        "n_cells": len(labels),
+        "random_state": run.seed,
         "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
     }
 
@@ -196,42 +212,3 @@ def _refuse_for_samples(**options: float | None) -> None:
     if given:
         msg = f"{' and '.join(given)} belong to IPALite models; for an IGA model leave them out, see ipar.tl.sample_coords."
         raise ValueError(msg)
-
-
-def _layouts(
-    model: IPALite,
-    views: Views,
-    components: NDArray[np.float32] | None,
-    slides: pd.Categorical,
-    options: dict[str, Any],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
-    n_layouts = model.net.config.n_recycles + 1
-    recycles = np.empty((len(slides), 2 * n_layouts), dtype=np.float32)
-    methods = []
-    for name in slides.categories:
-        cells = np.flatnonzero(slides == name)
-        h, far, across = (view[cells] for view in views)
-        own = None if components is None else components[cells]
-        layout = model.layout(h, far=far, across=across, components=own, **options)
-        recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
-        methods.append(layout.method)
-    return recycles[:, -2:].copy(), recycles, "consensus" if "consensus" in methods else "direct"
-
-
-def _write_uncertainty(
-    adata: AnnData,
-    model: IPALite,
-    views: Views,
-    slides: pd.Categorical,
-    key: str,
-    options: dict[str, Any],
-) -> None:
-    if key in adata.obs:
-        del adata.obs[key]  # it speaks of coordinates that were just replaced
-    if model.uncertainty is None:
-        return
-    expected = np.empty(len(views.h), dtype=np.float32)
-    for name in slides.categories:
-        cells = np.flatnonzero(slides == name)
-        expected[cells] = model.expected_error(views.h[cells], views.far[cells], **options)
-    adata.obs[key] = expected

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, get_slides, record, uncertainty_key
-from ipar._device import get_device
 from ipar._expression import get_expression, warn_empty_cells
-from ipar._seed import as_seed
-from ipar.model import IGA, IPALite
-from ipar.model._iga import Point
+from ipar._run import Run, on_device
+from ipar.model import IGA, Features, IPALite
+from ipar.model._flow import Point
 from ipar.tl._stored import stored_model, warn_unlocalisable
+from ipar.training._slides import rows_by_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,7 +52,7 @@ def sample_coords(
     model
         From :func:`fit_iga`, or from :func:`fit_ipalite` with its flow; the one that was fitted on this very AnnData, if None.
     n_samples
-        Layouts a slide. 20 give uncertainties with a relative error of a sixth.
+        Layouts per slide. 20 give uncertainties with a relative error of a sixth.
     n_steps
         Euler steps of each; 10 make rougher samples in a fifth of the time.
     point
@@ -58,8 +60,8 @@ def sample_coords(
         nearest to all others. Where samples show several modes, the mean of a cell lies between them, in a place that no
         sample gives it: take the medoid.
     sharpen
-        Draw cells of the mean together that are alike in the embedding and in the sample's own principal components, as far
-        as the left-out training slide allowed it: more true neighbours, the same map. See
+        Draw cells of the mean together that are alike in the embedding and in the slide PCs, as far
+        as the held-out training slide allowed it: more true neighbours, the same map. See
         :class:`ipar.model.Sharpening`. Samples, and with them the medoid, are never sharpened.
     library_key
         Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For the
@@ -108,60 +110,81 @@ def sample_coords(
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised.
     """
-    random_state = as_seed(random_state)
-    adata = adata.copy() if copy else adata
+    run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     if point not in get_args(Point):
         msg = f"point must be one of {get_args(Point)}, found {point!r}."
         raise ValueError(msg)
     if model is None:
-        found, library_key = stored_model(adata, library_key)
+        model, library_key = stored_model(adata, library_key)
         layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
-    else:
-        found = model
-    stored = _generative(found)
+    generative = _generative(model)
+    generative = generative if sharpen and point == "mean" else replace(generative, sharpening=None)
     expression = get_expression(adata, layer=layer)
     warn_empty_cells(expression)
-    slides = get_slides(adata, library_key)
-    warn_unlocalisable(stored.record)
-    target = get_device(device)
-    stored.net.to(target)
-    stored.gate.to(target)
-    h, far, _ = stored.encoder.views(expression.matrix, expression.genes, slides)
-    n, d = adata.n_obs, stored.net.config.n_dims
-    coords, spread = np.empty((n, d), dtype=np.float32), np.empty(n, dtype=np.float32)
-    samples = np.empty((n, n_samples * d), dtype=np.float32)
-    ellipses = np.empty((n, 5 if d == 2 else 9), dtype=np.float32)
-    for name in slides.categories:
-        cells = np.flatnonzero(slides == name)
-        drawn = stored.sample(h[cells], n_samples, n_steps=n_steps, random_state=random_state, progress=progress)
-        coords[cells], spread[cells] = drawn.point(point), drawn.uncertainty
-        samples[cells] = drawn.coords.transpose(1, 0, 2).reshape(len(cells), -1)
-        ellipses[cells] = drawn.ellipses[drawn.medoid]
-    sharpened = sharpen and point == "mean" and stored.sharpening is not None
-    if sharpened:
-        own = stored.encoder.own_components(expression.matrix, expression.genes, slides)
-        for name in slides.categories:
-            cells = np.flatnonzero(slides == name)
-            parts = [part[cells] for part in (coords, h, far, own)]
-            coords[cells] = stored.sharpened(*parts, random_state=random_state, progress=progress)
-    adata.obsm[key_added] = coords
-    adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = samples
-    adata.obsm[f"{key_added}_ellipse"] = ellipses
-    adata.obs[uncertainty_key(key_added)] = spread
-    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = h
+    labels = get_slides(adata, library_key)
+    warn_unlocalisable(generative.record)
+    with on_device(generative.modules, run.device):
+        features = generative.encoder.features(expression.matrix, expression.genes, labels)
+        slide_pcs = None
+        if generative.sharpening is not None:
+            slide_pcs = generative.encoder.slide_pcs(expression.matrix, expression.genes, labels)
+        found = _draw(generative, features, slide_pcs, labels, (n_samples, n_steps, point), run)
+    _write(adata, found, features, key_added)
     record(adata)["prediction"] = {
         "method": "samples",
         "n_samples": n_samples,
         "n_steps": n_steps,
         "point": point,
-        "sharpened": sharpened,
-        "n_cells": n,
+        "sharpened": generative.sharpening is not None,
+        "n_cells": adata.n_obs,
         "key_added": key_added,
-        "random_state": random_state,
-        "localisable": bool(stored.record.get("localisability", {}).get("localisable", True)),
+        "random_state": run.seed,
+        "localisable": bool(generative.record.get("localisability", {}).get("localisable", True)),
     } | ({"library_key": library_key} if library_key else {})
     return adata if copy else None
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Cells of all slides: the layout, its samples, ellipses and spread."""
+
+    coords: NDArray[np.float32]
+    samples: NDArray[np.float32]
+    ellipses: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+
+def _draw(
+    model: IGA,
+    features: Features,
+    slide_pcs: NDArray[np.float32] | None,
+    labels: pd.Categorical,
+    how: tuple[int, int, Point],
+    run: Run,
+) -> _Drawn:
+    (n_samples, n_steps, point), n, d = how, len(labels), model.flow.net.config.n_dims
+    coords, samples, ellipses = (
+        np.empty((n, width), dtype=np.float32) for width in (d, max(n_samples, 0) * d, 5 if d == 2 else 9)
+    )
+    found = _Drawn(coords, samples, ellipses, np.empty(n, dtype=np.float32))
+    for cells in rows_by_slide(labels):
+        own = features.rows(cells)
+        drawn = model.flow.sample(own.embedding, n_samples, n_steps=n_steps, run=run)
+        pcs = None if slide_pcs is None else slide_pcs[cells]
+        found.coords[cells] = model.sharpened(drawn.point(point), own, pcs, run)
+        found.spread[cells] = drawn.uncertainty
+        found.samples[cells] = drawn.coords.transpose(1, 0, 2).reshape(len(cells), -1)
+        found.ellipses[cells] = drawn.ellipses[drawn.medoid]
+    return found
+
+
+def _write(adata: AnnData, found: _Drawn, features: Features, key_added: str) -> None:
+    adata.obsm[key_added] = found.coords
+    adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = found.samples
+    adata.obsm[f"{key_added}_ellipse"] = found.ellipses
+    adata.obs[uncertainty_key(key_added)] = found.spread
+    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
+        adata.obsm[EMBED] = features.embedding
 
 
 def _generative(model: IGA | IPALite) -> IGA:
@@ -175,4 +198,4 @@ def _generative(model: IGA | IPALite) -> IGA:
         )
         raise TypeError(msg)
     verdict = {"localisability": model.record.get("localisability", {})}
-    return replace(model.flow, sharpening=model.sharpening, record=model.flow.record | verdict)
+    return IGA(model.encoder, model.flow, model.sharpening, verdict)

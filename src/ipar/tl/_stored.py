@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipar._anndata import RECORD
 from ipar.model import IGA, IPALite
-from ipar.model._io import model_from_state
+from ipar.model._load import model_from_state
 from ipar.pp import LocalisabilityWarning
 from ipar.training._localise import repeated_message
 
@@ -31,7 +31,7 @@ def stored_model(adata: AnnData, library_key: str | None) -> tuple[IPALite | IGA
             "model = ipar.tl.fit_ipalite(slides, library_key=...) or ipar.load(directory)."
         )
         raise ValueError(msg)
-    model = model_from_state(json.loads(state["config"]), state["arrays"], state.get("format", "ipar.IPALite"))
+    model = model_from_state(state["format"], json.loads(state["config"]), state["arrays"])
     fitted_key = model.record.get("library_key")
     return model, library_key or (fitted_key if fitted_key in adata.obs else None)
 
@@ -55,11 +55,9 @@ def warn_unlocalisable(record: dict[str, Any]) -> None:
     """Warn if a model's record says that its tissue cannot be localised, or looks mirrored or repeated."""
     verdict = record.get("localisability", {})
     if not verdict.get("localisable", True):
-        known = verdict.get("explained")  # of models of this version on
-        explained = "" if known is None else f"the embedding explains {known:.0%} of the variance of positions, "
         warnings.warn(
-            f"The model was trained on a tissue that cannot be localised from expression (leaving one slide out, {explained}"
-            f"distances correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
+            f"The model was trained on a tissue that cannot be localised from expression (leaving one slide out, the "
+            f"embedding explains {verdict['explained']:.0%} of the variance of positions, distances correlate at {verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as "
             "many true neighbours as chance): these coordinates mean nothing.",
             LocalisabilityWarning,
             stacklevel=3,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._run import Run
 from ipar._steps import input_dropout
 from ipar.geometry import gauge_fix
 from ipar.graph import averaged_features, neighbor_average
@@ -20,8 +19,9 @@ from ipar.model._features import centre_by_slide, centred_genes, project
 from ipar.nn import SharedEncoder
 from ipar.training._axes import component_axes
 from ipar.training._encoder import EncoderTraining, train_encoder
-from ipar.training._fit_overview import OverviewTraining, fit_overview, fit_sketch
+from ipar.training._fit_set_encoder import SetEncoderTraining, fit_set_encoder
 from ipar.training._gene_weights import gene_weights
+from ipar.training._slides import Slide, SlideSet
 
 _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local", "global"], ...]], ...]] = {
     "pca": (("pca", ("local", "global")),),
@@ -39,6 +39,11 @@ class EncoderRecipe:
 
     Attributes
     ----------
+    inputs
+        What the encoder reads: ``"pca"``, ``"genes"`` or ``"both"``; if None, both, unless one of them is clearly better on
+        held-out slides.
+    n_folds
+        Groups of slides that are left out in turn.
     n_pcs
         Components, fitted on the training slides; of several numbers, the one that left-out slides like best: few on two
         sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
@@ -62,10 +67,20 @@ class EncoderRecipe:
         Share of the genes that it does not see in a step; a half, or a fifth of fewer than 1,000 genes, if None.
     pca_training, genes_training
         Their training.
-    overview_training
-        Training of the set encoders, which read what the network on components reads.
+    set_encoder_training
+        Training of the set encoder, which reads what the network on components reads.
+    set_encoder_weights, energy_cost
+        Weights of the set encoder that are tried on held-out slides, and the share of E_geo that better ranks of distances
+        may cost there.
+    lead_over_both
+        Score by which one kind of input must be better than both on held-out slides: taught by fewer slides, they find some
+        more neighbours by components alone, while all slides place a new one better by both.
+    n_minisets
+        Minisets that E_geo is the mean of, in those choices.
     """
 
+    inputs: Inputs | None = None
+    n_folds: int = 3
     n_pcs: int | tuple[int, ...] = (60, 100)
     spatial_share: float = 0.5
     pc_power: float = 0.25
@@ -79,7 +94,17 @@ class EncoderRecipe:
     genes_input_dropout: float | None = None
     pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
     genes_training: EncoderTraining = EncoderTraining(n_steps=800, batch_size=384)
-    overview_training: OverviewTraining = OverviewTraining()
+    set_encoder_training: SetEncoderTraining = SetEncoderTraining()
+    set_encoder_weights: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    energy_cost: float = 0.05
+    lead_over_both: float = 0.05
+    n_minisets: int = 20
+
+    def __post_init__(self) -> None:
+        known = get_args(Inputs)
+        if self.inputs not in (None, *known):
+            msg = f"inputs must be one of {known}, or None to choose on held-out slides; found {self.inputs!r}."
+            raise ValueError(msg)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -91,28 +116,17 @@ class EncoderRecipe:
         return input_dropout(n_genes) if self.genes_input_dropout is None else self.genes_input_dropout
 
 
-@dataclass(frozen=True)
-class Slide:
-    """A training slide: log-normalised expression ``(n, n_genes)``, coordinates ``(n, 2)`` and its name."""
-
-    expression: sparse.csr_matrix
-    coords: NDArray[np.float32]
-    name: str
-
-
-def _read_genes(
-    slides: Sequence[Slide], recipe: EncoderRecipe, random_state: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _read_genes(slides: SlideSet, recipe: EncoderRecipe, run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights of the genes, and the axes of weighted genes, which hold the weights too."""
     centred = [slide.expression.toarray() for slide in slides]
     for x in centred:
         x -= x.mean(axis=0)
-    coords = [slide.coords for slide in slides]
+    coords = slides.coords
     weights = gene_weights(centred, coords, recipe.weigh_genes)
     for x in centred:
         x *= weights
     share, power = recipe.spatial_share, recipe.pc_power
-    axes = component_axes(centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=random_state)
+    axes = component_axes(centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=run.seed)
     return weights, axes * weights[:, None]
 
 
@@ -120,7 +134,7 @@ def _features(
     slide: Slide, loadings: NDArray[np.float32], averaging: Averaging, sources: set[str]
 ) -> dict[str, NDArray[np.float32]]:
     """What the networks read of one slide, as :meth:`GeometryEncoder.transform` makes it; genes are not yet scaled."""
-    single: pd.Categorical[Any] = pd.Categorical([slide.name] * slide.expression.shape[0])
+    single = slide.labels
     means, codes = centre_by_slide(slide.expression, single)
     components = project(slide.expression, means, codes, loadings)
     average = neighbor_average(components, single, averaging.n_neighbors)
@@ -133,16 +147,13 @@ def _features(
 
 
 def fit_encoder(
-    slides: Sequence[Slide],
-    genes: pd.Index,
+    slides: SlideSet,
     inputs: Sequence[Inputs],
     recipe: EncoderRecipe,
+    run: Run,
     *,
-    overview: bool = False,
-    sketch: bool = False,
+    set_encoder: bool = False,
     trained: Mapping[str, SharedEncoder] | None = None,
-    random_state: int = 0,
-    device: torch.device | None = None,
 ) -> dict[Inputs, GeometryEncoder]:
     """Train the networks that the asked inputs need, each once, and put the encoders together.
 
@@ -150,51 +161,44 @@ def fit_encoder(
     ----------
     slides
         Training slides.
-    genes
-        Names of their genes.
     inputs
         Which encoders are wanted.
     recipe
         Shapes and training; of several numbers of components, the first is taken.
-    overview, sketch
-        Train the set encoders too, that which embeds and that which draws.
+    run
+        Seed and device.
+    set_encoder
+        Train the set encoder too.
     trained
         Networks by what they read, to be taken as they are.
-    random_state
-        Seed.
-    device
-        Where to train; the CPU, if None.
 
     Returns
     -------
     dict
         An encoder for each of ``inputs``.
     """
-    gene_scale, loadings = _read_genes(slides, recipe, random_state)
+    gene_scale, loadings = _read_genes(slides, recipe, run)
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
-    read = [
-        _features(slide, loadings, recipe.averaging, sources | ({"pca"} if overview or sketch else set()))
-        for slide in slides
-    ]
+    needed = sources | ({"pca"} if set_encoder else set())
+    read = [_features(slide, loadings, recipe.averaging, needed) for slide in slides]
     for x in read:
         if "genes" in x:
             x["genes"] *= gene_scale
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
     nets = dict(trained or {})
     for source in sorted(sources - set(nets)):
-        nets[source] = _train_net(source, [x[source] for x in read], coords, recipe, random_state, device)
-    seen = [torch.from_numpy(x["pca"]) for x in read if "pca" in x]
-    options: dict[str, Any] = {"random_state": random_state, "device": device}
-    whole = fit_overview(seen, coords, recipe.overview_training, **options) if overview else None
-    drawn = fit_sketch(seen, coords, recipe.overview_training, **options) if sketch else None
+        nets[source] = _train_net(source, [x[source] for x in read], coords, recipe, run)
+    whole = None
+    if set_encoder:
+        whole = fit_set_encoder([torch.from_numpy(x["pca"]) for x in read], coords, recipe.set_encoder_training, run)
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
-        record = {"inputs": name, "n_pcs": loadings.shape[1], "random_state": random_state}
+        record = {"inputs": name, "n_pcs": loadings.shape[1], "random_state": run.seed}
         if name != "pca":
-            record["genes_input_dropout"] = recipe.input_dropout_for(len(genes))
+            record["genes_input_dropout"] = recipe.input_dropout_for(len(slides.genes))
         encoders[name] = GeometryEncoder(
-            genes, loadings, parts, record, recipe.averaging, gene_scale, overview=whole, sketch=drawn
+            slides.genes, loadings, parts, record, recipe.averaging, gene_scale, set_encoder=whole
         )
     return encoders
 
@@ -204,23 +208,18 @@ def _train_net(
     features: Sequence[NDArray[np.float32]],
     coords: Sequence[torch.Tensor],
     recipe: EncoderRecipe,
-    random_state: int,
-    device: torch.device | None,
+    run: Run,
 ) -> SharedEncoder:
-    n_input = features[0].shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_state)
-        if source == "pca":
-            net = SharedEncoder(n_input, hidden=recipe.pca_hidden, n_output=recipe.n_output, dropout=recipe.pca_dropout)
-        else:
-            net = SharedEncoder(
-                n_input,
-                hidden=recipe.genes_hidden,
-                n_output=recipe.n_output,
-                dropout=recipe.genes_dropout,
-                input_dropout=recipe.input_dropout_for(n_input),
-            )
-    net.to(device)
-    training = recipe.pca_training if source == "pca" else recipe.genes_training
-    train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, random_state=random_state)
+    n_input, wide = features[0].shape[1], source == "genes"
+    with run.seeded():
+        net = SharedEncoder(
+            n_input,
+            hidden=recipe.genes_hidden if wide else recipe.pca_hidden,
+            n_output=recipe.n_output,
+            dropout=recipe.genes_dropout if wide else recipe.pca_dropout,
+            input_dropout=recipe.input_dropout_for(n_input) if wide else 0.0,
+        )
+    net.to(run.device)
+    training = recipe.genes_training if wide else recipe.pca_training
+    train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, random_state=run.seed)
     return net

@@ -8,10 +8,10 @@ from scipy.stats import spearmanr
 
 from ipar.geometry import gauge_fix
 from ipar.metrics import luna_spearman
-from ipar.training import OverviewTraining, fit_overview, fit_sketch
+from ipar.training import SetEncoderTraining, fit_overview, fit_sketch
 from ipar.training._fit_overview import _shape_stress, _stress, embedding_distances
 
-BRIEF = OverviewTraining(n_steps=60, batch_size=2, size=(40, 60), lr=2e-3)
+BRIEF = SetEncoderTraining(n_steps=60, batch_size=2, size=(40, 60), lr=2e-3)
 
 
 def slide(seed, n=150):
@@ -87,7 +87,7 @@ def test_cells_drawn_at_one_point_keep_the_training_finite():
 def test_repeats_and_leaves_the_global_state_alone(fit):
     slides = [slide(0), slide(1, n=30)]  # a slide smaller than the sets
     features, coords = [x for x, _ in slides], [c for _, c in slides]
-    few = OverviewTraining(n_steps=3, batch_size=2, size=(40, 60))
+    few = SetEncoderTraining(n_steps=3, batch_size=2, size=(40, 60))
     state = torch.random.get_rng_state()
     first, again, other = (fit(features, coords, few, random_state=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -97,17 +97,17 @@ def test_repeats_and_leaves_the_global_state_alone(fit):
 
 def test_coincident_cells_keep_the_training_finite():
     x = torch.zeros(50, 4)
-    few = OverviewTraining(n_steps=3, batch_size=1, size=(40, 50), noise=0.0)
+    few = SetEncoderTraining(n_steps=3, batch_size=1, size=(40, 50), noise=0.0)
     network = fit_overview([x], [gauge_fix(torch.randn(50, 2))], few, random_state=0)
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
 def test_it_is_ready_to_use():
     x, c = slide(0)
-    network = fit_overview([x], [c], OverviewTraining(n_steps=1, batch_size=1, size=(40, 50)), random_state=0)
+    network = fit_overview([x], [c], SetEncoderTraining(n_steps=1, batch_size=1, size=(40, 50)), random_state=0)
     assert not network.training
 
 
 @pytest.mark.parametrize(("n_cells", "steps"), [(100, 500), (2500, 500), (5000, 1000), (50_000, 1500)])
 def test_more_cells_are_trained_on_for_longer(n_cells, steps):
-    assert OverviewTraining().steps_for(n_cells) == steps
+    assert SetEncoderTraining().steps_for(n_cells) == steps

@@ -1,0 +1,105 @@
+"""The training slides, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A training slide.
+
+    Attributes
+    ----------
+    expression
+        Log-normalised expression, CSR ``(n, n_genes)``.
+    coords
+        Coordinates, ``(n, 2)`` or ``(n, 3)``.
+    name
+        Its name.
+    """
+
+    expression: sparse.csr_matrix
+    coords: NDArray[np.float32]
+    name: str
+
+    def __len__(self) -> int:
+        return int(self.expression.shape[0])
+
+    @property
+    def labels(self) -> pd.Categorical[Any]:
+        """The slide of every cell, as encoders read it."""
+        return pd.Categorical([self.name] * len(self))
+
+
+@dataclass(frozen=True)
+class SlideSet:
+    """Slides with the same genes.
+
+    Attributes
+    ----------
+    slides
+        The slides, in order of their names.
+    genes
+        Names of the columns of their expression.
+    """
+
+    slides: tuple[Slide, ...]
+    genes: pd.Index
+
+    @classmethod
+    def of(
+        cls, matrix: sparse.csr_matrix, genes: pd.Index, coords: NDArray[np.float32], labels: pd.Categorical
+    ) -> SlideSet:
+        """Cells split by their slide."""
+        rows = rows_by_slide(labels)
+        parts = zip(labels.categories, rows, strict=True)
+        return cls(tuple(Slide(matrix[cells], coords[cells], str(name)) for name, cells in parts), genes)
+
+    def __len__(self) -> int:
+        return len(self.slides)
+
+    def __getitem__(self, index: int) -> Slide:
+        return self.slides[index]
+
+    def __iter__(self) -> Iterator[Slide]:
+        return iter(self.slides)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Cells of every slide."""
+        return [len(slide) for slide in self.slides]
+
+    @property
+    def coords(self) -> list[NDArray[np.float32]]:
+        """Coordinates of every slide."""
+        return [slide.coords for slide in self.slides]
+
+    @property
+    def n_dims(self) -> int:
+        """Dimensions of the coordinates."""
+        return int(self.slides[0].coords.shape[1])
+
+    def without(self, held_out: Collection[int]) -> SlideSet:
+        """The other slides."""
+        return SlideSet(tuple(slide for i, slide in enumerate(self.slides) if i not in held_out), self.genes)
+
+
+def rows_by_slide(labels: pd.Categorical) -> list[NDArray[np.intp]]:
+    """Rows of the cells of every slide."""
+    return [np.flatnonzero(labels == name) for name in labels.categories]
+
+
+def joined(parts: Sequence[NDArray[np.float32]], labels: pd.Categorical) -> NDArray[np.float32]:
+    """Values of the cells of every slide, ``(n_s, d)`` each, in the order of the rows."""
+    whole = np.empty((len(labels), parts[0].shape[1]), dtype=np.float32)
+    for rows, part in zip(rows_by_slide(labels), parts, strict=True):
+        whole[rows] = part
+    return whole
