@@ -80,7 +80,7 @@ def test_samples_of_another_key_are_drawn_with_their_own_uncertainty(predicted, 
         ("X_ipar_samples", {}, KeyError, r"no 'X_ipar_samples': run ipar\.tl\.sample_coords first"),
         (None, {"cells": ["c1", "x"]}, KeyError, r"no cells \['x'\]"),
         (None, {"cells": list("abcde")}, ValueError, "at most 4 cells can be drawn, found 5"),
-        (None, {"n_shown": 6}, ValueError, "between 0 and the 5 samples"),
+        (None, {"n_shown": 6}, ValueError, "between 0 and the number of samples, 5"),
     ],
 )
 def test_errors_of_samples(predicted, change, options, error, message):
