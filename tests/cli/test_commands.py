@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -46,9 +47,15 @@ def quick_fit(monkeypatch, settings):
     """Training as small as the slides; gives the options that the command passed on."""
     passed, original = {}, ipar.tl.fit_ipalite
 
-    def fit(adata, library_key, **options):
-        passed.update(options, library_key=library_key)
-        return original(adata, library_key, **{**settings.fit, "max_epochs": 1, "refit": False, **options})
+    def fit(adata, library_key, recipe, **options):
+        passed.update(options, library_key=library_key, inputs=recipe.embed.inputs)
+        small = settings.fit["recipe"]
+        small = replace(
+            small,
+            embed=replace(small.embed, inputs=recipe.embed.inputs),
+            network=replace(small.network, refit=False),
+        )
+        return original(adata, library_key, **{**settings.fit, "max_epochs": 1, **options, "recipe": small})
 
     monkeypatch.setattr(ipar.tl, "fit_ipalite", fit)
     return passed
@@ -80,7 +87,7 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     assert ("warning: This tissue cannot be localised" in said.err) is not localisable
     assert (quick_fit["random_state"], quick_fit["inputs"], quick_fit["progress"]) == (3, "pca", False)
     assert quick_fit["flow"] is False
-    assert ipar.load(model).net.config.geometry == "clamped"  # of d7
+    assert ipar.load(model).network.config.geometry == "clamped"  # of d7
     assert (quick_fit["library_key"], quick_fit["spatial_key"]) == ("slide", "spatial")
 
     assert main(["predict", str(cells), "--model", str(model), "-o", str(out), "--quiet"]) == 0
