@@ -87,7 +87,7 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     assert ("warning: This tissue cannot be localised" in said.err) is not localisable
     assert (quick_fit["random_state"], quick_fit["inputs"], quick_fit["progress"]) == (3, "pca", False)
     assert quick_fit["flow"] is False
-    assert ipar.load(model).network.config.geometry == "clamped"  # of d7
+    assert ipar.load(model).network.net.config.geometry == "clamped"  # of d7
     assert (quick_fit["library_key"], quick_fit["spatial_key"]) == ("slide", "spatial")
 
     assert main(["predict", str(cells), "--model", str(model), "-o", str(out), "--quiet"]) == 0
