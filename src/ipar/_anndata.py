@@ -35,7 +35,6 @@ ELLIPSE_COLUMNS = {
 the turn that carries the coordinate axes onto them, in radians."""
 
 
-
 @dataclass(frozen=True)
 class Source:
     """Where an AnnData holds training slides.

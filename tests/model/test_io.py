@@ -11,9 +11,7 @@ import pandas as pd
 import pytest
 
 import ipar
-from ipar.model import _io
-from ipar.model._io import FORMATS, model_from_state, model_state
-from ipar.model._state import encoder_from_state, encoder_state
+from ipar.model import Blend, GeometryEncoder, IPALite, Sharpening, _io
 
 
 @pytest.fixture
@@ -45,9 +43,10 @@ def test_a_saved_model_predicts_the_same(saved, model, query, global_random_stat
     loaded = ipar.load(saved)
     assert np.array_equal(coords(loaded, query), coords(model, query))
     assert loaded.record == model.record
-    assert (loaded.beta, loaded.n_neighbors, loaded.plan) == (model.beta, model.n_neighbors, model.plan)
-    assert loaded.net.config == model.net.config
-    assert not loaded.net.training
+    assert (loaded.network.n_neighbors, loaded.network.plan) == (model.network.n_neighbors, model.network.plan)
+    assert (loaded.blend, loaded.sharpening) == (model.blend, model.sharpening)
+    assert loaded.network.net.config == model.network.net.config
+    assert not loaded.network.net.training
     assert repr(loaded) == repr(model)
     assert np.array_equal(coords(ipar.load(str(saved)), query), coords(model, query))
 
@@ -74,7 +73,7 @@ def test_every_kind_of_encoder_survives(slides, query, settings, suffix):
     ipar.pp.embed(slides, "slide", **settings.hasty | {"inputs": suffix})
     encoder = ipar.pp._embed.stored_encoder(slides)
     args = (query.X, query.var_names, pd.Categorical(["d"] * 120))
-    found = encoder_from_state(*encoder_state(encoder))
+    found = GeometryEncoder.from_state(*encoder.state())
     assert np.array_equal(found.transform(*args), encoder.transform(*args))
     assert found.record["inputs"] == suffix
 
@@ -84,17 +83,17 @@ def test_state_is_plain(model):
     assert json.loads(json.dumps(config)) == json.loads(json.dumps(config, sort_keys=True))
     assert all(isinstance(value, np.ndarray) for value in arrays.values())
     assert not any("/" in name for name in arrays)
-    again = model_from_state(json.loads(json.dumps(config)), arrays)
-    assert again.state()[0]["net"] == config["net"]
+    again = IPALite.from_state(json.loads(json.dumps(config)), arrays)
+    assert again.state()[0] == config
 
 
 def test_weights_of_a_loaded_model_are_its_own(model):
     config, arrays = model.state()
     arrays = {name: value.copy() for name, value in arrays.items()}
-    again = model_from_state(config, arrays)
+    again = IPALite.from_state(config, arrays)
     for value in arrays.values():
         value[...] = 0
-    assert any(p.detach().any() for p in again.net.parameters())
+    assert any(p.detach().any() for p in again.network.net.parameters())
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -134,7 +133,7 @@ def test_another_version_is_named(saved, change):
     version = re.escape(ipar.__version__)
     with pytest.raises(
         ValueError,
-        match=rf"reads ipar\.IPALite version {FORMATS['ipar.IPALite']} and ipar\.IGA .*: load it with ipar {version}, or fit",
+        match=rf"reads ipar\.IPALite version {IPALite.version} and ipar\.IGA .*: load it with ipar {version}, or fit",
     ):
         ipar.load(saved)
 
@@ -142,7 +141,7 @@ def test_another_version_is_named(saved, change):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda head: head["config"].update(n_neighbors=7),
+        lambda head: head["config"]["network"].update(n_neighbors=7),
         lambda head: head["config"]["encoder"]["genes"].reverse(),
         lambda head: head["config"]["record"]["localisability"].update(localisable=True, recall_ratio=99.0),
         lambda head: head.pop("config"),
@@ -167,9 +166,9 @@ def test_weights_changed_by_hand_are_refused(saved):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda config: config["net"].update(d_state=24),
-        lambda config: config["net"].update(colour="red"),
-        lambda config: config.pop("plan"),
+        lambda config: config["network"]["net"].update(d_state=24),
+        lambda config: config["network"]["net"].update(colour="red"),
+        lambda config: config["network"].pop("plan"),
         lambda config: config["encoder"]["parts"].append(config["encoder"]["parts"][0]),
     ],
     ids=["another width", "unknown setting", "missing setting", "part without weights"],
@@ -188,11 +187,11 @@ def test_json_of_something_else_is_refused(saved):
 
 
 def test_a_model_replaces_a_model(saved, model, query):
-    replace(model, beta=0.5).save(saved)
-    assert ipar.load(saved).beta == 0.5
+    replace(model, blend=Blend(0.25)).save(saved)
+    assert ipar.load(saved).blend == Blend(0.25)
     (saved.parent / "empty").mkdir()
     model.save(saved.parent / "empty")
-    assert ipar.load(saved.parent / "empty").beta == model.beta
+    assert ipar.load(saved.parent / "empty").blend == model.blend
     model.save(saved.parent / "deep" / "down")
     assert np.array_equal(coords(ipar.load(saved.parent / "deep" / "down"), query), coords(model, query))
 
@@ -242,10 +241,10 @@ def test_an_interrupted_save_leaves_the_old_model(saved, model, monkeypatch, int
         else:
             patch.setattr(_io.os, "replace", replaced)
         with pytest.raises(Interruption):
-            replace(model, beta=0.125).save(saved)
+            replace(model, blend=Blend(0.125)).save(saved)
     assert contents(saved) == before
     assert sorted(path.name for path in saved.parent.iterdir()) == ["liver"]  # nothing half-written lies about
-    assert ipar.load(saved).beta == model.beta
+    assert ipar.load(saved).blend == model.blend
 
 
 def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
@@ -255,30 +254,19 @@ def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_older_models_have_no_sketch(model):
-    config, arrays = encoder_state(model.encoder)
-    assert encoder_from_state(config, arrays).sketch.n_output == 2
-    del config["sketch"]
-    assert encoder_from_state(config, arrays).sketch is None
+def test_the_weight_of_the_set_encoder_and_of_genes_are_kept(model):
+    genes = np.random.default_rng(0).uniform(0.2, 2.0, len(model.encoder.genes)).astype(np.float32)
+    for scale in (genes, None):
+        config, arrays = replace(model.encoder, set_encoder_weight=2.0, gene_scale=scale).state()
+        back = GeometryEncoder.from_state(json.loads(json.dumps(config)), arrays)
+        assert back.set_encoder_weight == 2.0
+        assert back.gene_scale is None if scale is None else np.array_equal(back.gene_scale, scale)
 
 
-def test_the_weight_of_the_set_encoder_is_kept_and_is_one_in_older_models(model):
-    heavy = replace(model.encoder, overview_weight=2.0)
-    config, arrays = encoder_state(heavy)
-    config = json.loads(json.dumps(config))
-    assert encoder_from_state(config, arrays).overview_weight == 2.0
-    del config["overview_weight"]
-    assert encoder_from_state(config, arrays).overview_weight == 1.0
-
-
-def test_weights_of_genes_are_kept_and_one_number_in_older_models(model, query):
-    n_genes = len(model.encoder.genes)
-    weights = np.random.default_rng(0).uniform(0.2, 2.0, n_genes).astype(np.float32)
-    config, arrays = encoder_state(replace(model.encoder, gene_scale=weights))
-    assert np.array_equal(encoder_from_state(config, arrays).gene_scale, weights)
-    del arrays["gene_scale"]
-    assert encoder_from_state(config, arrays).gene_scale is None
-    old = encoder_from_state({**config, "gene_scale": 1.5}, arrays)
-    args = (query.X, query.var_names, pd.Categorical(["d"] * query.n_obs))
-    alike = replace(model.encoder, gene_scale=np.full(n_genes, 1.5, dtype=np.float32))
-    np.testing.assert_allclose(old.transform(*args), alike.transform(*args), atol=1e-5)
+@pytest.mark.parametrize("without", ["flow", "sharpening", "uncertainty"])
+def test_parts_that_a_model_can_do_without(model, generated, without):
+    whole = replace(model, flow=generated.model.flow, sharpening=Sharpening(hold=0.3))
+    back = IPALite.from_state(*replace(whole, **{without: None}).state())
+    assert getattr(back, without) is None
+    others = {"flow", "sharpening", "uncertainty"} - {without}
+    assert all(getattr(back, name) is not None for name in others)

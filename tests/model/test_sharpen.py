@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist, squareform
 
+from ipar._run import Run
 from ipar.metrics import knn_hit, procrustes_error
-from ipar.model import Sharpening, _sharpen
+from ipar.model import Features, Sharpening, _sharpen
 from ipar.model._sharpen import fused_features, sharpen_layout
 
 
@@ -23,9 +24,9 @@ def tissue():
     return truth, h.astype(np.float32), layout.astype(np.float32)
 
 
-def sharpened(layout, h, sharpening, **options):
-    """What was taught distances is the layout itself, so that it is held as it is."""
-    return sharpen_layout(layout, h, layout, sharpening, **options)
+def sharpened(layout, h, sharpening, slide_pcs=None, seed=0):
+    """The layout stands for the global features, so that it is held as it is."""
+    return sharpen_layout(layout, Features(h, layout), sharpening, slide_pcs, Run(seed))
 
 
 def test_more_neighbours_and_the_same_map(tissue):
@@ -66,7 +67,7 @@ def test_it_repeats_and_leaves_the_global_seed(tissue):
     _, h, layout = tissue
     before, state = layout.copy(), torch.get_rng_state()
     quick = replace(Sharpening(), n_steps=20)
-    first, again, other = (sharpened(layout, h, quick, random_state=s) for s in (0, 0, 1))
+    first, again, other = (sharpened(layout, h, quick, seed=s) for s in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(layout, before)
@@ -84,7 +85,7 @@ def test_small_and_coincident_sets(n):
 def test_what_was_taught_distances_has_a_say(tissue):
     truth, h, layout = tissue
     far = np.column_stack([truth, np.zeros((400, 3))]).astype(np.float32) * 7  # in units of its own
-    better = sharpen_layout(layout, h, far, Sharpening(hold=100.0, taught=0.5))
+    better = sharpen_layout(layout, Features(h, far), Sharpening(hold=100.0, taught=0.5))
     assert procrustes_error(truth, better).rmse < 0.8 * procrustes_error(truth, layout).rmse
     halfway = (pdist(layout) / pdist(layout).mean() + pdist(truth) / pdist(truth).mean()) / 2
     assert np.corrcoef(pdist(better), halfway)[0, 1] > 0.99
@@ -102,7 +103,7 @@ def test_a_slides_own_components_make_neighbours(tissue):
     truth, h, layout = tissue
     noise = np.random.default_rng(6).normal(size=h.shape).astype(np.float32)
     how = Sharpening(own=0.8)
-    alone, helped = sharpened(layout, noise, how), sharpened(layout, noise, how, components=h)
+    alone, helped = sharpened(layout, noise, how), sharpened(layout, noise, how, slide_pcs=h)
     assert knn_hit(truth, helped) > 1.3 * knn_hit(truth, alone)
 
 

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
 
 import ipar
-from ipar.model import IGA, UncertaintyHead
-from ipar.model._io import model_from_state, model_state
+from ipar._run import Run
+from ipar.model import Features, Flow, IPALite, UncertaintyHead
 from ipar.model._uncertainty import head_input, joint_sign, spread_of, trouble_signs
 
 
@@ -18,6 +17,10 @@ def cells():
     rng = np.random.default_rng(0)
     place = rng.uniform([-3, -2], [3, 2], size=(150, 2))
     return np.c_[place, 0.3 * rng.normal(size=(150, 6))].astype(np.float32)
+
+
+def known(cells):
+    return Features(cells, cells[:, :4])
 
 
 @pytest.fixture
@@ -35,13 +38,13 @@ def head(cells):
 
 
 def test_by_the_definition(cells, head):
-    z = head_input(cells, cells[:, :4], head.centre, head.axes)
+    z = head_input(known(cells), head.centre, head.axes)
     expected = []
     for row in z:
         kernel = [np.exp(-0.05 * sum((row - mark) ** 2)) for mark in head.landmarks]
         value = 0.2 + sum(k * w for k, w in zip(kernel, head.weights, strict=True))
         expected.append(np.interp(value, [-1.0, 0.0, 2.0], [0.1, 0.4, 0.5]))
-    found = head.expected_error(cells, cells[:, :4])
+    found = head.expected_error(known(cells))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.ptp(found) > 0
@@ -51,41 +54,41 @@ def test_samples_count_as_much_as_the_head(cells, head):
     rng = np.random.default_rng(4)
     spread = rng.gamma(2.0, size=150).astype(np.float32)
     joint = replace(head, joint=np.array([[-6.0, 6.0], [0.0, 1.2]]))
-    found, alone = joint.expected_error(cells, cells[:, :4], spread), joint.expected_error(cells, cells[:, :4])
+    found, alone = joint.expected_error(known(cells), spread), joint.expected_error(known(cells))
     assert found.dtype == np.float32
-    assert np.array_equal(alone, head.expected_error(cells, cells[:, :4], spread))  # each needs the other
-    by_head, by_spread = (spearmanr(found, sign).statistic for sign in (head.value(cells, cells[:, :4]), spread))
+    assert np.array_equal(alone, head.expected_error(known(cells), spread))  # each needs the other
+    by_head, by_spread = (spearmanr(found, sign).statistic for sign in (head.value(known(cells)), spread))
     assert by_head == pytest.approx(by_spread, abs=0.1)
     assert by_head > 0.5
     # ranks alone count, and where both agree nothing changes
-    np.testing.assert_allclose(joint.expected_error(cells, cells[:, :4], spread**3), found, rtol=1e-5)
-    both = joint_sign(head.value(cells, cells[:, :4]), head.value(cells, cells[:, :4]))
-    assert spearmanr(both, head.value(cells, cells[:, :4])).statistic == pytest.approx(1.0)
+    np.testing.assert_allclose(joint.expected_error(known(cells), spread**3), found, rtol=1e-5)
+    both = joint_sign(head.value(known(cells)), head.value(known(cells)))
+    assert spearmanr(both, head.value(known(cells))).statistic == pytest.approx(1.0)
 
 
-def test_spread_is_the_distance_of_places_from_their_mean(generated, cells):
-    flow = generated.model
+def test_spread_is_the_distance_of_places_from_their_mean(generated, head):
+    flow = generated.model.flow
     h = np.random.default_rng(5).normal(size=(40, flow.net.config.d_input)).astype(np.float32)
     h = h[np.lexsort(h.T[:2])]
-    places = flow.sample(h, 16, n_steps=5, random_state=3).coords  # (S, n, 2)
+    places = flow.sample(h, 16, n_steps=5, run=Run(3)).coords  # (S, n, 2)
     expected = [
         np.sqrt(np.mean([np.sum((x - place.mean(0)) ** 2) for x in place])) for place in places.transpose(1, 0, 2)
     ]
-    found = spread_of(flow, h, 3)
+    found = spread_of(flow, h, head, Run(3))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     mixed = np.random.default_rng(6).permutation(40)
-    assert np.array_equal(spread_of(flow, h[mixed], 3), found[mixed])
+    assert np.array_equal(spread_of(flow, h[mixed], head, Run(3)), found[mixed])
 
 
-def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_them(generated, monkeypatch):
-    flow = generated.model
+def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_them(generated, head, monkeypatch):
+    flow, head = generated.model.flow, replace(head, most_drawn=90)
     rng = np.random.default_rng(7)
     middles = rng.normal(size=(3, flow.net.config.d_input))
     h = (middles.repeat(60, 0) + 0.05 * rng.normal(size=(180, flow.net.config.d_input))).astype(np.float32)
     drawn = []
-    sample = IGA.sample
-    monkeypatch.setattr(IGA, "sample", lambda self, h, *args, **kw: drawn.append(h) or sample(self, h, *args, **kw))
-    found = spread_of(flow, h, most_drawn=90)
+    sample = Flow.sample
+    monkeypatch.setattr(Flow, "sample", lambda self, h, *args, **kw: drawn.append(h) or sample(self, h, *args, **kw))
+    found = spread_of(flow, h, head, Run())
     assert [len(part) for part in drawn] == [90]
     own = sample(flow, drawn[0], 16, n_steps=5).uncertainty
     index = [int(np.flatnonzero((h == row).all(1))[0]) for row in drawn[0]]
@@ -97,25 +100,24 @@ def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_th
         assert found[others].min() > known.min()
         assert found[others].max() < known.max()
     mixed = rng.permutation(180)
-    np.testing.assert_allclose(spread_of(flow, h[mixed], most_drawn=90), found[mixed], rtol=1e-3)
+    np.testing.assert_allclose(spread_of(flow, h[mixed], head, Run()), found[mixed], rtol=1e-3)
 
 
 def test_signs_know_nothing_of_order_size_or_turn(cells):
-    far = cells[:, :4]
-    signs = trouble_signs(cells, far)
+    signs = trouble_signs(known(cells))
     assert signs.shape == (150, 8)
     np.testing.assert_allclose(signs.mean(0), 0, atol=0.05)
     order = np.random.default_rng(2).permutation(150)
-    np.testing.assert_allclose(trouble_signs(cells[order], far[order]), signs[order], atol=0.1)
+    np.testing.assert_allclose(trouble_signs(known(cells[order])), signs[order], atol=0.1)
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(4, 4)))[0].astype(np.float32)
-    np.testing.assert_allclose(trouble_signs(5 * cells, 5 * far @ turn), signs, atol=0.1)
+    np.testing.assert_allclose(trouble_signs(Features(5 * cells, 5 * cells[:, :4] @ turn)), signs, atol=0.1)
 
 
 def test_a_cell_whose_neighbours_are_scattered_stands_out(cells):
     odd = cells.copy()
     odd[0, :2] = 0  # in the middle of the layout, while the rest of its embedding is like that of nobody
     odd[0, 4:] = 9
-    signs = trouble_signs(odd, odd[:, :4])
+    signs = trouble_signs(known(odd))
     spread, nearest = signs[0, 0], signs[0, 2]
     assert spread > 1
     assert nearest > 2
@@ -123,51 +125,53 @@ def test_a_cell_whose_neighbours_are_scattered_stands_out(cells):
 
 @pytest.mark.parametrize("n", [4, 5, 16])
 def test_few_cells(cells, n):
-    assert np.isfinite(trouble_signs(cells[:n], cells[:n, :4])).all()
+    assert np.isfinite(trouble_signs(known(cells[:n]))).all()
 
 
 def test_cells_of_one_embedding_are_alike():
     same = np.ones((20, 8), dtype=np.float32)
-    signs = trouble_signs(same, same[:, :4])
+    signs = trouble_signs(known(same))
     assert np.isfinite(signs).all()
 
 
-def test_models_keep_it(model, query):
+@pytest.fixture
+def features(model, query):
+    """Those of the query."""
+    return model.encoder.features(query.X, query.var_names, ipar._anndata.get_slides(query, None))
+
+
+def test_models_keep_it(model, features):
     assert isinstance(model.uncertainty, UncertaintyHead)
-    back = model_from_state(*model.state())
-    h = query.obsm["X_ipar_embed"] = model.encoder.transform(
-        query.X, query.var_names, ipar._anndata.get_slides(query, "slide")
-    )
-    assert np.array_equal(back.expected_error(h), model.expected_error(h))
-    assert spearmanr(model.expected_error(h), model.expected_error(h[::-1])[::-1]).statistic > 0.99
+    back = IPALite.from_state(*model.state())
+    found = model.expected_error(features)
+    assert np.array_equal(back.expected_error(features), found)
+    backwards = features.rows(np.arange(len(found))[::-1])
+    assert spearmanr(found, model.expected_error(backwards)[::-1]).statistic > 0.99
 
 
-def test_models_with_a_flow_read_its_samples(model, generated, query):
-    matrix, slides = csr_matrix(query.X), ipar._anndata.get_slides(query, "slide")
-    h, far, _ = model.encoder.views(matrix, query.var_names, slides)
-    flow = replace(generated.model, encoder=model.encoder)
+def test_models_with_a_flow_read_its_samples(model, generated, query, features):
+    flow = generated.model.flow
     alone = replace(model, flow=flow)  # of a head that knows of none
-    assert np.array_equal(alone.expected_error(h, far), model.expected_error(h, far))
+    assert np.array_equal(alone.expected_error(features), model.expected_error(features))
     joint = np.array([[-3.0, 0.0, 3.0], [0.1, 0.3, 0.9]])
     both = replace(alone, uncertainty=replace(model.uncertainty, joint=joint))
-    sign = joint_sign(model.uncertainty.value(h, far), spread_of(flow, h, 2))
-    found = both.expected_error(h, far, random_state=2)
-    np.testing.assert_allclose(found, np.interp(sign, *joint), rtol=1e-5)
-    back = model_from_state(*both.state())
-    assert np.array_equal(back.expected_error(h, far, random_state=2), found)
+    spread = spread_of(flow, features.embedding, both.uncertainty, Run(2))
+    found = both.expected_error(features, Run(2))
+    np.testing.assert_allclose(
+        found, np.interp(joint_sign(model.uncertainty.value(features), spread), *joint), rtol=1e-5
+    )
+    back = IPALite.from_state(*both.state())
+    assert np.array_equal(back.expected_error(features, Run(2)), found)
     assert back.uncertainty.joint.shape == (2, 3)
-    assert np.array_equal(replace(both, flow=None).expected_error(h, far), model.expected_error(h, far))
+    assert np.array_equal(replace(both, flow=None).expected_error(features), model.expected_error(features))
     ipar.tl.predict_coords(query, both, random_state=2, progress=False)
     assert np.array_equal(query.obs["ipar_uncertainty"], found)
 
 
 def test_models_without_it_are_read(model, query, tmp_path):
-    bare = replace(model, uncertainty=None)
-    bare.save(tmp_path / "bare")
-    assert ipar.load(tmp_path / "bare").uncertainty is None
-    config, arrays = bare.state()
-    del config["uncertainty"]  # as models were written before there was one
-    older = model_from_state(config, arrays)
+    replace(model, uncertainty=None).save(tmp_path / "bare")
+    bare = ipar.load(tmp_path / "bare")
+    assert bare.uncertainty is None
     query.obs["ipar_uncertainty"] = 1.0
-    ipar.tl.predict_coords(query, older, progress=False)
+    ipar.tl.predict_coords(query, bare, progress=False)
     assert "ipar_uncertainty" not in query.obs  # it spoke of other coordinates

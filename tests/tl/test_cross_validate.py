@@ -13,9 +13,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::ipar.pp.LocalisabilityWarning")
 
 
 @pytest.fixture
-def quick(settings):
+def quick(settings, tune):
     """Arguments of a fit that is quick: what is written matters, not how good it is."""
-    return settings.fit | {"inputs": "pca", "max_epochs": 1, "n_minisets": 2, "refit": False}
+    return settings.fit | tune(n_minisets=2, refit=False) | {"max_epochs": 1}
 
 
 def test_one_slide_by_hand(train, slides, quick, unchanged, global_random_state, tmp_path):

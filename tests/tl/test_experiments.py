@@ -33,7 +33,7 @@ def held_out_sets(model, adata, n=3):
     h = torch.from_numpy(model.encoder.transform(adata.X, adata.var_names, slides))
     x = adata.obsm["spatial"]
     x = torch.from_numpy((x - x.mean(0)).astype(np.float32))
-    return sample_minisets([h], [x], n, size=(48, 80), n_neighbors=model.n_neighbors, random_state=0)
+    return sample_minisets([h], [x], n, size=(48, 80), n_neighbors=model.network.n_neighbors, random_state=0)
 
 
 def test_diagnostics_are_written_slide_by_slide(two, model, unchanged, tmp_path, global_random_state):
@@ -105,12 +105,13 @@ def test_no_minisets(run, query, model):
 def test_gap_and_sweep_are_the_energies_of_the_minisets(query, model):
     sets = held_out_sets(model, query)
     gap = decompose_gap(query, model, **QUICK).groupby("condition")["e_geo"].mean()
-    expected = validate(model.net, model.gate, sets, beta=model.beta)
+    net, gate = model.network.net, model.network.gate
+    expected = validate(net, gate, sets, beta=model.network.beta)
     assert tuple(gap[["target edges", "gated candidates"]]) == pytest.approx(expected, rel=1e-4)
     betas = (0.0, 1.0, 4.0)
     sweep = sweep_beta(query, model, betas=betas, **QUICK)
     assert sweep["beta"].tolist() == list(betas)
-    assert sweep["e_geo"].tolist() == pytest.approx(sweep_on_arrays(model.net, model.gate, sets, betas), rel=1e-4)
+    assert sweep["e_geo"].tolist() == pytest.approx(sweep_on_arrays(net, gate, sets, betas), rel=1e-4)
     assert sweep["e_geo"].iloc[0] == pytest.approx(gap["all candidates"], rel=1e-4)  # β = 0 is no gate
     with pytest.raises(ValueError, match="betas is empty"):
         sweep_beta(query, model, betas=(), **QUICK)
@@ -125,14 +126,12 @@ def test_ratios_are_to_the_same_miniset_intact(query, model):
 
 
 @pytest.fixture(scope="module")
-def ablated(fitted, make_slides):
+def ablated(fitted, tune):
     """An ablation on embedded slides, and the slide that it was scored on."""
     query, train = fitted.query.copy(), fitted.train.copy()
     settings = {
         "config": IPALiteConfig.d7(d_state=12, n_heads=2, d_head=6, n_recycles=2),
-        "training": ipar.training.IPALiteTraining(gate_steps=5, lr=2e-3),
-        "n_minisets": 3,
-        "miniset_size": (48, 60),
+        **tune(training=ipar.training.IPALiteTraining(gate_steps=5, lr=2e-3), n_minisets=3, size=(48, 60)),
         "max_epochs": 1,
         "n_test_minisets": 2,
         "progress": False,
@@ -165,8 +164,7 @@ def test_coordinates_of_held_out_slides_change_no_network_of_an_ablation(ablated
     assert results[0]["e_geo"].tolist() == pytest.approx(table["e_geo"].iloc[[0, 3]].tolist())
     assert not np.allclose(results[0]["e_geo"], results[1]["e_geo"])
     for one, other in zip(made[:2], made[2:], strict=True):
-        assert one.beta == other.beta
-        for a, b in zip(one.net.parameters(), other.net.parameters(), strict=True):
+        for a, b in zip(one.network.net.parameters(), other.network.net.parameters(), strict=True):
             assert torch.equal(a, b)
 
 
@@ -180,9 +178,9 @@ def test_ablation_refuses_slides_that_were_trained_on_and_terms_that_are_not_the
 
 
 @pytest.mark.parametrize("supervision", ["T2", "mix"])
-def test_gate_supervision_is_stored_with_the_model(train, settings, supervision, tmp_path):
-    config = replace(settings.fit["config"], gate_supervision=supervision)
-    options = settings.fit | {"config": config, "n_minisets": 3, "max_epochs": 1}
+def test_gate_supervision_is_stored_with_the_model(train, settings, tune, supervision, tmp_path):
+    config = replace(settings.fit["recipe"].network.config, gate_supervision=supervision)
+    options = settings.fit | tune(n_minisets=3) | {"config": config, "max_epochs": 1}
     model = ipar.tl.fit_ipalite(train, "slide", **options)
     model.save(tmp_path / "model")
-    assert ipar.load(tmp_path / "model").net.config.gate_supervision == supervision
+    assert ipar.load(tmp_path / "model").network.net.config.gate_supervision == supervision

@@ -9,25 +9,24 @@ import pandas as pd
 import pytest
 import torch
 
-import ipar.tl._fit as fit_module
-import ipar.training._fit_ipalite as networks_module
 from ipar.metrics import luna_spearman
-from ipar.model import load
+from ipar.model import Blend, load
 from ipar.nn import IPALiteConfig
-from ipar.pp import LocalisabilityWarning, candidates, embed
+from ipar.pp import LocalisabilityWarning, embed
 from ipar.tl import fit_ipalite, predict_coords
-from ipar.training import _loop
-from ipar.training._fit_finish import RETRAINED_WEIGHT, WEIGHTS
+from ipar.training import Recipe, _loop
+from ipar.training import _fit as fit_module
 
 HISTORY = ["epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"]
 
 
 @pytest.fixture
-def fit(settings):
-    """Fit with a small network and few steps."""
+def fit(settings, tune):
+    """Fit with a small network and few steps; changes of the recipe are named as those of ``tune``."""
 
     def run(adata, **options):
-        return fit_ipalite(adata, "slide", **settings.fit | options)
+        changes = {name: options.pop(name) for name in ("n_minisets", "size", "refit", "training") if name in options}
+        return fit_ipalite(adata, "slide", **settings.fit | tune(**changes) | options)
 
     return run
 
@@ -37,51 +36,45 @@ def fit_briefly(fit, settings):
     """For what does not depend on how good the network is: one epoch, no second run."""
 
     def run(adata, **options):
-        training = replace(settings.fit["training"], gate_steps=1)
+        training = replace(settings.fit["recipe"].network.training, gate_steps=1)
         return fit(adata, **{"max_epochs": 1, "n_minisets": 2, "refit": False, "training": training} | options)
 
     return run
 
 
+def weights(model, parts=("encoder", "network", "flow")):
+    """All arrays of its stages; expected errors are learned from all training slides, the held-out one too."""
+    return {name: value for name, value in model.state()[1].items() if name.split(".")[0] in parts}
+
+
 def same_weights(a, b, atol=0.0):
     """Whether the networks of two models were trained alike, to the last bit if nothing else is said."""
-    # expected errors are learned from all training slides, the left-out one too
-    left, right = (
-        {name: x for name, x in m.state()[1].items() if not name.startswith("uncertainty")} for m in (a, b)
-    )
+    left, right = weights(a), weights(b)
     return left.keys() == right.keys() and all(np.allclose(left[name], right[name], rtol=0, atol=atol) for name in left)
 
 
-def test_only_the_record_is_written_where_embedding_and_candidates_exist(
-    train, fit_briefly, unchanged, global_random_state
-):
+def test_only_the_record_is_written_where_the_embedding_exists(train, fit_briefly, unchanged, global_random_state):
     before = set(train.uns["ipar"])
     del train.uns["ipar"]["model"]
     changes = unchanged(train)
     model = fit_briefly(train)
     assert changes() == {("uns", "ipar")}
     assert set(train.uns["ipar"]) == before == {"localisability", "history", "history_best", "fit", "model"}
-    assert not model.net.training
-    assert not model.gate.training
+    assert not model.network.net.training
+    assert not model.network.gate.training
 
 
-def test_embedding_and_candidates_are_made_where_they_are_missing(
-    slides, fit_briefly, unchanged, global_random_state, settings
-):
+def test_the_embedding_is_made_where_it_is_missing(slides, fit_briefly, unchanged, global_random_state, settings):
     by_hand = slides.copy()
     changes = unchanged(slides)
-    found = fit_briefly(slides, inputs="pca", n_neighbors=30, random_state=3)
+    found = fit_briefly(slides, random_state=3)
     assert changes() == {
         ("obsm", "X_ipar_embed"),
         ("obsm", "X_ipar_embed_global"),
-        ("obsp", "ipar_candidates_distances"),
-        ("obsp", "ipar_candidates_connectivities"),
-        ("uns", "ipar_candidates"),
         ("uns", "ipar_embed"),
         ("uns", "ipar"),
     }
     embed(by_hand, "slide", random_state=3, **settings.hasty)
-    candidates(by_hand, 30, random_state=3)
     # another seed starts from other weights, tenths away; the last digits may depend on where arrays lie in memory
     assert same_weights(found, fit_briefly(by_hand, random_state=3), atol=0.02)
     assert not same_weights(found, fit_briefly(by_hand, random_state=4), atol=0.02)
@@ -89,13 +82,13 @@ def test_embedding_and_candidates_are_made_where_they_are_missing(
 
 def test_the_finish_is_chosen_by_what_prediction_reads(train, fit_briefly, monkeypatch):
     given = []
-    real = fit_module.choose_finish
+    real = fit_module.choose_sharpening
 
-    def choosing(layout, h, far, coords, **options):
-        given.append((far, coords))
-        return real(layout, h, far, coords, **options)
+    def choosing(layout, features, coords, *args):
+        given.append((features.global_features, coords))
+        return real(layout, features, coords, *args)
 
-    monkeypatch.setattr(fit_module, "choose_finish", choosing)
+    monkeypatch.setattr(fit_module, "choose_sharpening", choosing)
     model = fit_briefly(train)
     left = (train.obs["slide"] == model.record["validation_slide"]).to_numpy()
     assert np.array_equal(given[0][0], train.obsm["X_ipar_embed_global"][left])
@@ -107,9 +100,9 @@ def test_the_finish_is_chosen_by_what_prediction_reads(train, fit_briefly, monke
 
 
 def test_a_layer_is_passed_on_to_the_embedding(slides, fit_briefly):
-    expected = fit_briefly(slides.copy(), inputs="pca")
+    expected = fit_briefly(slides.copy())
     slides.layers["lognorm"], slides.X = slides.X, None
-    assert same_weights(fit_briefly(slides, inputs="pca", layer="lognorm"), expected)
+    assert same_weights(fit_briefly(slides, layer="lognorm"), expected)
     predict_coords(slides, progress=False)  # remembers it
     assert np.isfinite(slides.obsm["X_ipar"]).all()
 
@@ -145,31 +138,13 @@ def test_a_longer_fit_keeps_its_best_epoch(train, fit, settings):
     assert record["history_best"] == counted["epoch"][counted["val_gated"].idxmin()]
 
 
-@pytest.mark.parametrize(("refit", "expected"), [(False, 0.5), (True, 2.0)])
-def test_gate_and_overview_have_weights_of_their_own_after_a_second_training(
-    train, fit_briefly, monkeypatch, refit, expected
-):
-    # the sweep speaks of networks that had seen fewer slides
-    monkeypatch.setattr(networks_module, "choose_beta", lambda *_: 0.5)
-    model = fit_briefly(train, refit=refit, n_minisets=6)
-    assert model.beta == expected
-    assert train.uns["ipar"]["fit"]["beta"] == expected
-    assert train.uns["ipar"]["fit"]["unseen_beta"] == 0.5
-    # and so does the energy at the weights of the overview
-    tried = set(train.uns["ipar"]["fit"]["finish"]["global_weight"])
-    assert tried == ({RETRAINED_WEIGHT} if refit else set(WEIGHTS))
-    assert model.global_weight in tried
-
-
-def test_beta_is_the_best_of_the_sweep_or_as_good_as_it(fitted):
-    record = fitted.train.uns["ipar"]["fit"]
-    betas = record["betas"].set_index("beta")["e_geo"]
-    assert betas.index.tolist() == [0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4]
-    assert record["beta"] == fitted.model.beta
-    if record["unseen_beta"] == fitted.model.net.config.beta:  # not left for less than a twentieth of the energy
-        assert 0.95 * betas[record["unseen_beta"]] < betas.min()
-    else:
-        assert betas[record["unseen_beta"]] == betas.min()
+def test_the_gate_and_the_layouts_have_the_weights_of_the_recipe(train, fit_briefly, settings):
+    config = replace(settings.fit["recipe"].network.config, beta=0.25)
+    model, found = fit_briefly(train, config=config), train.uns["ipar"]["fit"]
+    assert model.network.beta == found["beta"] == 0.25
+    assert model.blend == Blend(global_map=0.8, flow=0.0)
+    assert (found["global_weight"], found["flow_weight"]) == (0.8, 0.0)
+    assert list(found["finish"]) == ["hold", "e_geo", "knn_hit_20", "luna_spearman"]
 
 
 def test_seeds(train, fit_briefly):
@@ -181,16 +156,35 @@ def test_seeds(train, fit_briefly):
     json.dumps(drawn.record)
 
 
-def test_the_left_out_slide_is_not_trained_on_unless_refitted(train, fit_briefly):
-    def both():
-        return [fit_briefly(train.copy(), refit=refit, n_minisets=6) for refit in (False, True)]  # of every slide some
+@pytest.fixture
+def both_permuted(train, fit_briefly, settings):
+    """Fit on slides as they are, and on the same with the coordinates of the held-out slide permuted."""
 
-    before = both()
-    left = train.obs["slide"] == before[0].record["validation_slide"]
-    train.obsm["spatial"][left] = np.random.default_rng(0).permutation(train.obsm["spatial"][left])
-    after = both()
-    assert same_weights(after[0], before[0])
-    assert not same_weights(after[1], before[1])
+    def run(refit):
+        recipe = settings.fit["recipe"]
+        plan = replace(recipe.network.plan, n_minisets=6)  # of every slide some
+        recipe = replace(
+            recipe,
+            network=replace(recipe.network, plan=plan, refit=refit),
+            flow=replace(recipe.flow, refit=refit),
+        )
+        found = []
+        for _ in range(2):
+            found.append(fit_briefly(train.copy(), recipe=recipe, flow=True))
+            left = train.obs["slide"] == found[0].record["validation_slide"]
+            train.obsm["spatial"][left] = np.random.default_rng(0).permutation(train.obsm["spatial"][left])
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("part", ["network", "flow"])
+def test_the_held_out_slide_is_not_trained_on_unless_refitted(both_permuted, part):
+    for refit in (False, True):
+        one, other = (weights(model, [part]) for model in both_permuted(refit))
+        assert one
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one) is not refit
 
 
 def test_frames_of_slides_do_not_matter(train, fit_briefly):
@@ -213,50 +207,60 @@ def test_settings_that_make_no_sense(train, fit, unchanged):
     changes = unchanged(train)
     with pytest.raises(ValueError, match="max_epochs must be at least 1, found 0"):
         fit(train, max_epochs=0)
+    with pytest.raises(ValueError, match="n_neighbors must be at least 1, found 0"):
+        fit(train, n_neighbors=0)
     with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):
         fit(train, device="abacus")
     assert changes() == set()
 
 
-def test_the_number_of_candidates_is_that_of_the_graph_unless_given(train, fit_briefly):
-    assert fit_briefly(train).n_neighbors == 40
-    assert fit_briefly(train, n_neighbors=25).n_neighbors == 25
-    assert train.uns["ipar_candidates"]["params"]["n_neighbors"] == 25
-    assert (np.diff(train.obsp["ipar_candidates_distances"].indptr) == 25).all()
+def test_the_number_of_candidates_is_the_recipes_unless_given(train, fit_briefly):
+    assert Recipe().network.plan.n_neighbors == 100
+    assert fit_briefly(train).network.n_neighbors == 40
+    assert fit_briefly(train, n_neighbors=25).network.n_neighbors == 25
+    assert train.uns["ipar"]["fit"]["n_neighbors"] == 25
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_graphs_are_neither_read_nor_written(train, fit_briefly, unchanged, flow):
+    options = {"flow": flow, "n_minisets": 6, "refit": True}
+    expected = fit_briefly(train.copy(), **options)
+    zeroed, bare = train.copy(), train.copy()
+    for key in zeroed.obsp:
+        zeroed.obsp[key] = 0 * zeroed.obsp[key]
+    for key in list(bare.obsp):
+        del bare.obsp[key]
+    del bare.uns["ipar_candidates"]
+    for adata in (zeroed, bare):
+        changes = unchanged(adata)
+        assert same_weights(fit_briefly(adata, **options), expected)
+        assert changes() == {("uns", "ipar")}
 
 
 def test_more_candidates_than_cells(train, query, fit_briefly):
-    model = fit_briefly(train, n_neighbors=500, miniset_size=(60, 400))  # slides have 120 cells
-    assert model.n_neighbors == 500
+    model = fit_briefly(train, n_neighbors=500, size=(60, 400))  # slides have 120 cells
+    assert model.network.n_neighbors == 500
     predict_coords(query, model, progress=False)
     assert np.isfinite(query.obsm["X_ipar"]).all()
-
-
-@pytest.mark.parametrize("changed", [{"metric": "euclidean"}, {"use_rep": "X_other"}])
-def test_candidates_of_another_kind_are_refused(train, fit_briefly, changed):
-    candidates(train, 20, **changed)
-    with pytest.raises(ValueError, match=r"run ipar\.pp\.candidates\(adata\) again, or give n_neighbors"):
-        fit_briefly(train)
-    assert fit_briefly(train, n_neighbors=20).n_neighbors == 20
 
 
 def test_an_embedding_of_other_slides_is_not_used(train, fit_briefly):
     # its encoder saw the coordinates of slide c, which may be the one to be scored on
     part = train[train.obs["slide"] != "c"].copy()
-    fit_briefly(part, inputs="pca")
+    fit_briefly(part)
     assert sorted(part.uns["ipar_embed"]["slides"]) == ["a", "b"]
     assert part.uns["ipar"]["localisability"]["folds"]["slide"].tolist() == ["a", "b"]
     assert not np.allclose(part.obsm["X_ipar_embed"], train[part.obs_names].obsm["X_ipar_embed"], atol=0.5)
     alone = part[:, :].copy()
-    for key in ("ipar", "ipar_embed", "ipar_candidates"):
+    for key in ("ipar", "ipar_embed"):
         del alone.uns[key]
-    assert same_weights(fit_briefly(alone, inputs="pca"), fit_briefly(part, n_neighbors=100))
+    assert same_weights(fit_briefly(alone), fit_briefly(part))
 
 
 def test_an_embedding_whose_encoder_is_gone_is_not_used(train, fit_briefly, settings):
     embed(train, "slide", key_added="X_second", **settings.hasty)  # the record now speaks of another one
     before = train.obsm["X_ipar_embed"].copy()
-    fit_briefly(train, inputs="pca")
+    fit_briefly(train)
     assert not np.allclose(train.obsm["X_ipar_embed"], before, atol=0.5)
     np.testing.assert_allclose(train.obsm["X_ipar_embed"], train.obsm["X_second"])
 
@@ -268,7 +272,7 @@ def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit
     slides.X = x
     slides.obsm["spatial"][:120] = np.repeat(slides.obsm["spatial"][:6], 20, axis=0)
     with pytest.warns(UserWarning, match="10 of 360 cells have no counts") as caught:
-        model = fit(slides, inputs="pca")
+        model = fit(slides)
     messages = "\n".join(str(one.message) for one in caught)
     assert messages.count("'a': 114 of 120 cells share a position") == 1
     assert all(np.isfinite(value).all() for value in model.state()[1].values())
@@ -278,7 +282,7 @@ def test_shared_positions_and_empty_cells_are_warned_of_and_survived(slides, fit
 def test_a_tissue_without_geometry_is_fitted_with_a_warning_that_stays(make_slides, fit_briefly):
     slides = make_slides(localisable=False)
     with pytest.warns(LocalisabilityWarning, match="would mean nothing"):
-        model = fit_briefly(slides, inputs="pca")
+        model = fit_briefly(slides)
     with pytest.warns(LocalisabilityWarning, match="these coordinates mean nothing"):
         predict_coords(slides, model, library_key="slide", progress=False)
     assert slides.uns["ipar"]["prediction"]["localisable"] is False
@@ -309,7 +313,7 @@ def test_ctrl_c_keeps_the_best_so_far(train, query, fit, monkeypatch, caplog):
     assert "interrupted after 3 epochs" in caplog.text
     assert len(train.uns["ipar"]["history"]) == len(seen) == 3
     kept = seen[train.uns["ipar"]["history_best"]]
-    assert all(torch.equal(value, kept[name]) for name, value in model.net.state_dict().items())
+    assert all(torch.equal(value, kept[name]) for name, value in model.network.net.state_dict().items())
     predict_coords(query, model, progress=False)
     assert np.isfinite(query.obsm["X_ipar"]).all()
 
@@ -355,7 +359,7 @@ def test_a_fit_goes_on_after_a_round_trip(fitted, fit_briefly, tmp_path, suffix)
     )
     for key in ("ipar_candidates_distances", "ipar_candidates_connectivities"):
         assert (back.obsp[key] != fitted.train.obsp[key]).nnz == 0
-    found = fit_briefly(back)  # finds embedding and candidates
+    found = fit_briefly(back)  # finds the embedding
     assert same_weights(found, fit_briefly(fitted.train.copy()))
     assert json.loads(json.dumps(found.record)) == found.record
 
@@ -366,14 +370,14 @@ def test_a_view_is_fitted_and_its_parent_left_alone(train, fit_briefly, unchange
     whole, part = train[:], train[train.obs["slide"] != "a"]
     assert same_weights(fit_briefly(whole), fit_briefly(train.copy()))
     assert changes() == set()
-    fit_briefly(part, inputs="pca")
+    fit_briefly(part)
     assert changes() == set()
 
 
 @pytest.mark.parametrize("name", ["v2", "d7", "ipar2d"])
 def test_any_member_of_the_family_by_name(slides, query, fit_briefly, name, tmp_path):
-    model = fit_briefly(slides, inputs="pca", config=name)
-    assert model.net.config == IPALiteConfig.named(name, d_input=model.net.config.d_input)
+    model = fit_briefly(slides, config=name)
+    assert model.network.net.config == IPALiteConfig.named(name, d_input=model.network.net.config.d_input)
     model.save(tmp_path / "model")
     found = [
         predict_coords(query, m, copy=True, progress=False).obsm["X_ipar"] for m in (model, load(tmp_path / "model"))
@@ -383,6 +387,6 @@ def test_any_member_of_the_family_by_name(slides, query, fit_briefly, name, tmp_
 
 
 def test_a_gate_with_an_output_a_head(slides, query, fit_briefly):
-    model = fit_briefly(slides, inputs="pca", config=IPALiteConfig.v1(gate_heads=4))
+    model = fit_briefly(slides, config=IPALiteConfig.v1(gate_heads=4))
     predict_coords(query, model, progress=False)
     assert np.isfinite(query.obsm["X_ipar"]).all()

@@ -13,18 +13,17 @@ from scipy.spatial import procrustes
 
 import ipar
 from ipar._expression import get_expression
+from ipar._run import Run
 from ipar.graph import cosine_candidates
-from ipar.model import Sharpening
+from ipar.model import IGA, Blend, Sharpening
 from ipar.nn import dense_gate, graph_of, noise_poses
-from ipar.tl import _fit as module
-from ipar.tl._flow import PLAN
-from ipar.training import MinisetPlan
+from ipar.training import _fit as module
 
 
 @pytest.fixture
 def with_flow(model, generated):
     """The model of the other tests, with the flow of the other tests."""
-    return replace(model, flow=replace(generated.model, encoder=model.encoder), flow_weight=0.3)
+    return replace(model, flow=generated.model.flow, blend=Blend(model.blend.global_map, 0.3))
 
 
 def placed(query, model, **options):
@@ -52,14 +51,14 @@ def test_the_result_is_the_weighted_mean_of_the_layouts(query, model, with_flow)
 def test_a_saved_model_keeps_its_flow(query, with_flow, tmp_path):
     with_flow.save(tmp_path / "model")
     loaded = ipar.load(tmp_path / "model")
-    assert loaded.flow_weight == 0.3
-    assert loaded.flow.encoder is loaded.encoder
+    assert loaded.blend == with_flow.blend
+    assert loaded.flow.set_size == with_flow.flow.set_size
     assert np.array_equal(placed(query, loaded).obsm["X_ipar"], placed(query, with_flow).obsm["X_ipar"])
 
 
 def test_the_flow_of_a_model_can_be_sampled(query, with_flow):
     options = {"n_samples": 3, "n_steps": 2, "sharpen": False, "progress": False}
-    alone = ipar.tl.sample_coords(query, with_flow.flow, copy=True, **options)
+    alone = ipar.tl.sample_coords(query, IGA(with_flow.encoder, with_flow.flow), copy=True, **options)
     ipar.tl.sample_coords(query, with_flow, **options)
     assert query.obsm["X_ipar_samples"].shape == (query.n_obs, 6)
     assert np.array_equal(query.obsm["X_ipar_samples"], alone.obsm["X_ipar_samples"])
@@ -79,62 +78,70 @@ def test_a_fit_has_a_flow_unless_told_otherwise():
     assert inspect.signature(ipar.tl.fit_ipalite).parameters["flow"].default is True
 
 
-def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
-    with pytest.raises(ValueError, match=r"no flow, it was fitted with flow=False"):
-        placed(query, model, flow_weight=0.5)
-    assert "flow_weight" not in placed(query, model, flow_weight=0.0).uns["ipar"]["prediction"]
+def test_a_weight_without_a_flow_plays_no_part(query, model, with_flow):
+    expected, found = placed(query, model), placed(query, model, flow_weight=0.5)
+    assert np.array_equal(found.obsm["X_ipar"], expected.obsm["X_ipar"])
+    assert found.uns["ipar"]["prediction"]["flow_weight"] == 0.0
     with pytest.raises(ValueError, match="flow_weight must lie between 0 and 1, found 2"):
         placed(query, with_flow, flow_weight=2.0)
 
 
-def test_fit_trains_a_flow_and_chooses_by_one_that_has_not_seen_the_slide(generated, settings, monkeypatch):
-    found = {}
+@pytest.fixture
+def fit(generated, settings):
+    """Fit with a flow, in one epoch, both stages once more on all slides."""
 
-    def choose_finish(*args, **options):
-        found.update(options, h=args[1])
-        return choose(*args, **options)
+    def run(**options):
+        recipe = settings.fit["recipe"]
+        recipe = replace(
+            recipe, network=replace(recipe.network, refit=True), flow=replace(recipe.flow, refit=True)
+        )
+        train = generated.train.copy()
+        options = settings.fit | {"recipe": recipe, "flow": True, "max_epochs": 1} | options
+        return train, ipar.tl.fit_ipalite(train, "slide", **options)
 
-    choose = module.choose_finish
-    monkeypatch.setattr(module, "choose_finish", choose_finish)
-    monkeypatch.setattr("ipar.tl._flow.fit_flow", briefly(settings))
-    train = generated.train.copy()
-    model = ipar.tl.fit_ipalite(train, "slide", **settings.fit | {"flow": True, "max_epochs": 1, "refit": True})
-    assert found["flow_weight"] == model.flow_weight == 0.5
-    assert found["global_weight"] == model.global_weight == 0.5
-    seen = model.flow_mean(found["h"], 0)
-    assert found["flow"].shape == seen.shape
-    assert not np.allclose(found["flow"], seen, atol=1e-3)
+    return run
+
+
+def test_fit_trains_a_flow_and_chooses_by_stages_that_have_not_seen_the_slide(fit, monkeypatch):
+    made, given = {}, {}
+    fits, choose = {name: getattr(module, name) for name in ("fit_network", "fit_flow")}, module.choose_sharpening
+
+    def watched(name):
+        def run(*args):
+            made[name] = fits[name](*args)
+            return made[name]
+
+        return run
+
+    def choose_sharpening(layout, features, *args):
+        given.update(layout=layout, features=features)
+        return choose(layout, features, *args)
+
+    for name in fits:
+        monkeypatch.setattr(module, name, watched(name))
+    monkeypatch.setattr(module, "choose_sharpening", choose_sharpening)
+    train, model = fit()
+    assert model.blend == Blend(global_map=0.5, flow=0.5)
+    stages = {"network": made["fit_network"].held_out, "flow": made["fit_flow"].held_out}
+    held_out, final = (
+        replace(model, sharpening=None, **parts).layout(given["features"]).coords for parts in (stages, {})
+    )
+    np.testing.assert_allclose(given["layout"], held_out, atol=1e-4)
+    assert not np.allclose(given["layout"], final, atol=1e-3)
     again = ipar.tl.predict_coords(train, progress=False, copy=True)  # from what is stored on the AnnData
     assert again.uns["ipar"]["prediction"]["flow_weight"] == 0.5
 
 
-def briefly(settings):
-    """The training of a flow, cut short."""
-    from ipar.training import fit_flow
-
-    def fit(*parts, **options):
-        options["plan"] = replace(options["plan"], n_minisets=8, size=(48, 80), n_neighbors=20)
-        assert options["training"].max_epochs == 1  # as many as were asked for
-        options |= {"config": settings.iga["config"], "training": settings.iga["training"]}
-        return fit_flow(*parts, **options)
-
-    return fit
-
-
-def test_an_interrupted_flow_is_left_out(generated, settings, monkeypatch, caplog):
+def test_an_interrupted_flow_is_left_out(fit, monkeypatch, caplog):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "fitted_flow", interrupted)
+    monkeypatch.setattr(module, "fit_flow", interrupted)
     with caplog.at_level("WARNING", logger="ipar"):
-        model = ipar.tl.fit_ipalite(generated.train.copy(), "slide", **settings.fit | {"flow": True, "max_epochs": 1})
+        model = fit()[1]
     assert model.flow is None
+    assert model.blend == Blend(global_map=0.8, flow=0.0)
     assert "the model is without one" in caplog.text
-
-
-def test_a_flow_is_trained_as_fit_iga_does_by_default():
-    defaults = {name: p.default for name, p in inspect.signature(ipar.tl.fit_iga).parameters.items()}
-    assert PLAN == MinisetPlan(defaults["n_minisets"], defaults["miniset_size"], defaults["n_neighbors"])
 
 
 def test_a_fit_without_a_flow_has_none(model):
@@ -142,9 +149,8 @@ def test_a_fit_without_a_flow_has_none(model):
 
 
 def test_the_flows_layout_is_the_clean_guess_from_pure_noise(query, model, generated):
-    flow = generated.model
-    h = flow.encoder.transform(*expression_of(query))
-    expected, again = (replace(model, flow=flow).flow_mean(h, seed) for seed in (0, 7))
+    flow, h = generated.model.flow, model.encoder.transform(*expression_of(query))
+    expected, again = (flow.expected_layout(h, Run(seed)) for seed in (0, 7))
     embedding = torch.from_numpy(h)[None]
     graph = graph_of(cosine_candidates(embedding, flow.n_neighbors))
     guesses = []

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import ipar
+from ipar._run import Run
 from ipar.geometry import rigid_of_ellipses
 from ipar.graph import neighbor_distances
 from ipar.metrics import procrustes_error
 from ipar.model import Sharpening
-from ipar.model._iga_state import iga_from_state, iga_state
 from ipar.nn import IGAConfig
-from ipar.tl import _fit_iga as module
+from ipar.training import _fit as module
 
 
 @pytest.fixture
@@ -117,32 +117,26 @@ def test_the_sharpening_is_chosen_on_a_slide_that_the_network_has_not_seen(gener
         found["fit"] = fitted(*args, **options)
         return found["fit"]
 
-    def choose_finish(layout, h, far, coords, **options):
-        found["choice"] = (layout, h, coords, options)
-        return choose(layout, h, far, coords, **options)
+    def choose_sharpening(layout, features, coords, *args):
+        found["choice"] = (layout, features.embedding, coords)
+        return choose(layout, features, coords, *args)
 
-    fitted, choose = module.fit_flow, module.choose_finish
+    fitted, choose = module.fit_flow, module.choose_sharpening
     monkeypatch.setattr(module, "fit_flow", fit_flow)
-    monkeypatch.setattr(module, "choose_finish", choose_finish)
-    train = generated.train.copy()
-    model = ipar.tl.fit_iga(train, "slide", **settings.iga | {"max_epochs": 1, "refit": True})
-    assert found["fit"].net is not found["fit"].unseen[0]
-    layout, h, coords, options = found["choice"]
+    monkeypatch.setattr(module, "choose_sharpening", choose_sharpening)
+    train, recipe = generated.train.copy(), settings.iga["recipe"]
+    recipe = replace(recipe, flow=replace(recipe.flow, refit=True))
+    model = ipar.tl.fit_iga(train, "slide", **settings.iga | {"max_epochs": 1, "recipe": recipe})
+    held_out = found["fit"].held_out
+    assert model.flow is found["fit"].stage is not held_out
+    layout, h, coords = found["choice"]
     left = train.obs["slide"] == train.uns["ipar"]["fit"]["validation_slide"]
     assert np.allclose(centred(coords), centred(train.obsm["spatial"][left]), rtol=1e-4, atol=0.1)
-    unseen = replace(model, net=found["fit"].unseen[0], gate=found["fit"].unseen[1])
-    assert np.allclose(layout, unseen.sample(h, 10, n_steps=25).point("mean"), atol=1e-4)
-    assert not np.allclose(layout, model.sample(h, 10, n_steps=25).point("mean"), atol=1e-3)
+    assert np.allclose(layout, held_out.sample(h, 10, n_steps=25, run=Run(0)).point("mean"), atol=1e-4)
+    assert not np.allclose(layout, model.flow.sample(h, 10, n_steps=25, run=Run(0)).point("mean"), atol=1e-3)
     table = train.uns["ipar"]["fit"]["finish"]
     assert np.isinf(table["hold"].iloc[0])
-    assert options["global_weight"] == 0
     assert model.sharpening is None or model.sharpening.hold in set(table["hold"])
-
-
-def test_models_from_before_there_was_a_choice_are_not_sharpened(iga):
-    config, arrays = iga_state(iga)
-    del config["sharpening"]
-    assert iga_from_state(config, arrays).sharpening is None
 
 
 def test_it_places_cells_better_than_chance(query, iga):
@@ -167,7 +161,7 @@ def test_seeds_slides_and_row_order(query, iga):
 
 def test_large_sets_are_one_flow_of_linear_size(generated, iga):
     """Beyond the trained size candidates come from random subsets; layouts remain as good."""
-    small = replace(iga, set_size=(40, 60))  # the query has twice as many
+    small = replace(iga, flow=replace(iga.flow, set_size=(40, 60)))  # the query has twice as many
     query = sampled(generated.query.copy(), small, n_samples=8, n_steps=10)
     direct = sampled(generated.query.copy(), iga, n_samples=8, n_steps=10)
     errors = [procrustes_error(one.obsm["spatial"], one.obsm["X_ipar"]).rmse for one in (query, direct)]
@@ -207,8 +201,10 @@ def test_a_saved_model_samples_the_same(query, iga, tmp_path):
     iga.save(tmp_path / "model")
     loaded = ipar.load(tmp_path / "model")
     assert repr(loaded) == repr(iga)
-    assert loaded.net.config == iga.net.config
-    assert (loaded.n_neighbors, loaded.set_size, loaded.record) == (iga.n_neighbors, iga.set_size, iga.record)
+    assert loaded.flow.net.config == iga.flow.net.config
+    for name in ("n_neighbors", "set_size"):
+        assert getattr(loaded.flow, name) == getattr(iga.flow, name)
+    assert loaded.record == iga.record
     assert loaded.sharpening == iga.sharpening
     one, other = sampled(query.copy(), iga), sampled(query.copy(), loaded)
     assert np.array_equal(one.obsm["X_ipar_samples"], other.obsm["X_ipar_samples"])
@@ -225,8 +221,8 @@ def test_fit_reads_the_ellipses_that_are_there(generated, settings):
     with_own = ipar.tl.fit_iga(train, "slide", **options)
     del train.obsm["ellipse"]
     without = ipar.tl.fit_iga(train, "slide", **options)  # the same, by default
-    for name, value in with_own.net.state_dict().items():
-        assert torch.allclose(value, without.net.state_dict()[name], atol=1e-3)
+    for name, value in with_own.flow.net.state_dict().items():
+        assert torch.allclose(value, without.flow.net.state_dict()[name], atol=1e-3)
     with pytest.raises(ValueError, match="max_epochs must be at least 1, found 0"):
         ipar.tl.fit_iga(train, "slide", **settings.iga | {"max_epochs": 0})
     train.obsm["ellipse"] = np.ones((360, 4), dtype=np.float32)
@@ -240,7 +236,7 @@ def test_three_dimensions_in_three_out(settings):
     slides = ipar.datasets.smooth_tissue(3, 100, 40, n_dims=3)
     train = slides[slides.obs["slide"] != "slide3"].copy()
     query = slides[slides.obs["slide"] == "slide3"].copy()
-    model = ipar.tl.fit_iga(train, "slide", **settings.iga | {"max_epochs": 1}, inputs="pca")
+    model = ipar.tl.fit_iga(train, "slide", **settings.iga | {"max_epochs": 1})
     del query.obsm["spatial"]
     sampled(query, model)
     assert query.obsm["X_ipar"].shape == (100, 3)
@@ -255,7 +251,7 @@ def test_three_dimensions_in_three_out(settings):
 
 def test_poses_alone_are_fitted_and_sampled(generated, query, settings):
     train = generated.train.copy()
-    config = replace(settings.iga["config"], corrupt_gaussians=False, attention_geometry="clean")
+    config = replace(settings.iga["recipe"].flow.config, corrupt_gaussians=False, attention_geometry="clean")
     model = ipar.tl.fit_iga(train, "slide", **settings.iga | {"config": config, "max_epochs": 1})
     history = train.uns["ipar"]["history"]
     assert (history[["local_mean", "scaling"]] == 0).all(axis=None)
@@ -271,5 +267,5 @@ def test_bad_training_data_is_refused(bad_training_in_space, settings):
 
 
 def test_config_of_another_width_or_dimension_is_adapted(generated):
-    assert generated.model.net.config.d_input == generated.train.obsm["X_ipar_embed"].shape[1]
+    assert generated.model.flow.net.config.d_input == generated.train.obsm["X_ipar_embed"].shape[1]
     assert IGAConfig(n_dims=3).to_dict()["n_dims"] == 3

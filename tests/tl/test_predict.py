@@ -6,12 +6,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 from scipy.spatial import procrustes
 
+from ipar import _run
 from ipar.metrics import luna_spearman
-from ipar.model import ConsensusPlan, Sharpening, _ipalite
-from ipar.pp import LocalisabilityWarning
+from ipar.model import Blend, ConsensusPlan, Features
+from ipar.pp import LocalisabilityWarning, candidates
 from ipar.tl import predict_coords
 from ipar.tl._attention_record import quadrant_cells
 
@@ -19,7 +21,7 @@ from ipar.tl._attention_record import quadrant_cells
 @pytest.fixture
 def direct(model):
     """The model, with all cells of a slide in one pass."""
-    return replace(model, plan=ConsensusPlan())
+    return replace(model, network=replace(model.network, plan=ConsensusPlan()))
 
 
 @pytest.fixture
@@ -45,10 +47,10 @@ def disparity(a, b):
 def test_expected_errors_read_what_left_out_slides_had_too(query, model, place):
     place(query, model)
     one = pd.Categorical(np.zeros(query.n_obs, dtype=int))
-    h, far, across = model.encoder.views(query.X, query.var_names, one)
-    assert across.shape[1] == far.shape[1] + 2
-    np.testing.assert_allclose(query.obs["ipar_uncertainty"], model.expected_error(h, far), rtol=1e-4)
-    assert not np.allclose(query.obs["ipar_uncertainty"], model.expected_error(h), rtol=1e-3)
+    features = model.encoder.features(query.X, query.var_names, one)
+    np.testing.assert_allclose(query.obs["ipar_uncertainty"], model.expected_error(features), rtol=1e-4)
+    other = Features(features.embedding, features.embedding[:, model.encoder.global_columns])
+    assert not np.allclose(query.obs["ipar_uncertainty"], model.expected_error(other), rtol=1e-3)
 
 
 def test_what_is_written(query, model, place, unchanged, global_random_state):
@@ -58,6 +60,9 @@ def test_what_is_written(query, model, place, unchanged, global_random_state):
         ("obsm", "X_ipar"),
         ("obsm", "X_ipar_recycles"),
         ("obsm", "X_ipar_embed"),
+        ("obsp", "ipar_candidates_distances"),
+        ("obsp", "ipar_candidates_connectivities"),
+        ("uns", "ipar_candidates"),
         ("obs",),
         ("uns", "ipar"),
     }
@@ -97,17 +102,33 @@ def test_the_model_is_not_changed(query, model, place):
     assert all(np.array_equal(value, before[name]) for name, value in model.state()[1].items())
 
 
-def test_recycles_end_in_the_layout_and_are_aligned_to_it(query, direct, place):
+@pytest.mark.parametrize("key", [None, "slide"])
+def test_candidates_of_new_cells_are_written(train, model, place, key):
+    for name in ("X_ipar_embed", "X_ipar_embed_global"):
+        del train.obsm[name]
+    del train.uns["ipar_embed"], train.uns["ipar_candidates"]
+    place(train, model, library_key=key)
+    expected = candidates(train, 40, library_key=key, copy=True)
+    for name in ("ipar_candidates_distances", "ipar_candidates_connectivities"):
+        assert train.obsp[name].nnz > 0
+        assert abs(train.obsp[name] - expected.obsp[name]).max() == 0
+    found, params = (one.uns["ipar_candidates"] for one in (train, expected))
+    assert found.keys() == params.keys()
+    assert found["params"].items() <= params["params"].items()
+
+
+def test_recycles_are_the_networks_own_and_turned_onto_the_layout(query, direct, place):
     coords = place(query, direct)
     recycles = query.obsm["X_ipar_recycles"]
     assert recycles.shape == (120, 2 * 3)
     assert recycles.dtype == np.float32
-    assert np.array_equal(recycles[:, -2:], coords)
     for r in range(3):
         layout = recycles[:, 2 * r : 2 * r + 2].astype(float)
         assert np.square(layout).sum(1).mean() == pytest.approx(1, abs=1e-4)
         u, _, vt = np.linalg.svd(layout.T @ coords)
         np.testing.assert_allclose(u @ vt, np.eye(2), atol=1e-3)  # no turn would bring it nearer
+    alone = place(query, direct, global_weight=0.0, flow_weight=0.0, sharpen=False)
+    np.testing.assert_allclose(query.obsm["X_ipar_recycles"][:, -2:], alone, atol=1e-4)
 
 
 def test_an_unseen_slide_is_placed_better_than_by_chance(query, model, direct, place):
@@ -294,14 +315,15 @@ def test_no_counts_at_all(query, model, place):
 
 
 def test_consensus_follows_the_plan(query, model, direct, place):
-    plan = model.plan
+    plan = model.network.plan
     assert (plan.direct_max, plan.subset_size, plan.n_anchors) == (80, 64, 21)
     coords = place(query, model)
     assert query.uns["ipar"]["prediction"] == {
         "method": "consensus",
         "n_rounds": plan.n_rounds,
         "subset_size": 64,
-        "global_weight": model.global_weight,
+        "global_weight": model.blend.global_map,
+        "flow_weight": 0.0,
         "sharpened": model.sharpening is not None,
         "n_cells": 120,
         "key_added": "X_ipar",
@@ -393,8 +415,8 @@ def test_the_record_of_a_fit_is_kept(train, model, place):
 
 
 def test_a_model_of_a_tissue_that_cannot_be_localised_warns_with_the_figures(query, model, place):
-    verdict = {"localisable": False, "distance_spearman": 0.0512, "recall_ratio": 1.349}
-    with pytest.warns(LocalisabilityWarning, match=r"at 0\.05.*1\.3 times.*mean nothing") as caught:
+    verdict = {"localisable": False, "explained": 0.041, "distance_spearman": 0.0512, "recall_ratio": 1.349}
+    with pytest.warns(LocalisabilityWarning, match=r"explains 4%.*at 0\.05.*1\.3 times.*mean nothing") as caught:
         place(query, replace(model, record={"localisability": verdict}))
     assert caught[0].filename == __file__
     assert query.uns["ipar"]["prediction"]["localisable"] is False
@@ -407,36 +429,29 @@ def test_a_device_that_is_not_there(query, model, place, unchanged):
     assert changes() == set()
 
 
-def test_weight_of_the_embeddings_own_layout(query, model, place):
-    # from the network's layout alone to the embedding's alone
+def test_networks_return_from_another_device(query, model, place, monkeypatch):
+    moved = []
+    monkeypatch.setattr(_run, "get_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append((self, str(device))) or self)
+    place(query, model)
+    for module in model.modules:
+        assert [where for one, where in moved if one is module] == ["cuda", "cpu"]
+
+
+def test_weight_of_the_global_map(query, model, place):
+    # from the network's layout alone to the global map alone
     model = replace(model, sharpening=None)
     coords = {weight: place(query.copy(), model, global_weight=weight) for weight in (0.0, 0.5, 1.0)}
-    half = replace(model, global_weight=0.5)
+    half = replace(model, blend=Blend(0.5))
     assert np.array_equal(coords[0.5], place(query.copy(), half))  # the model's own weight
     one = pd.Categorical(["all"] * query.n_obs)
-    far = model.encoder.views(query.X, query.var_names, one).across.astype(float)
+    far = model.encoder.features(query.X, query.var_names, one).global_features.astype(float)
     u, s, _ = np.linalg.svd(far - far.mean(0), full_matrices=False)
-    overview = u[:, :2] * s[:2]
-    assert disparity(overview, coords[1.0]) == pytest.approx(0, abs=1e-6)
-    assert 0 < disparity(overview, coords[0.5]) < disparity(overview, coords[0.0])
-    alone = place(query.copy(), replace(model, global_weight=0.0))
+    global_map = u[:, :2] * s[:2]
+    assert disparity(global_map, coords[1.0]) == pytest.approx(0, abs=1e-6)
+    assert 0 < disparity(global_map, coords[0.5]) < disparity(global_map, coords[0.0])
+    alone = place(query.copy(), replace(model, blend=Blend(0.0)))
     assert np.array_equal(alone, coords[0.0])
-
-
-def test_the_overview_reads_the_sketch_and_sharpening_does_not(query, model, place, monkeypatch):
-    blind = replace(model, encoder=replace(model.encoder, sketch=None))
-    plain = [place(query.copy(), one, global_weight=1.0, sharpen=False) for one in (model, blind)]
-    assert disparity(*plain) > 1e-6
-    held = []
-
-    def sharpen(layout, h, far, *args, **options):
-        held.append(far)
-        return layout
-
-    monkeypatch.setattr(_ipalite, "sharpen_layout", sharpen)
-    for one in (model, blind):
-        place(query.copy(), replace(one, sharpening=Sharpening()))
-    np.testing.assert_array_equal(*held)
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])

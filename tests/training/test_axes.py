@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from ipar._run import Run
 from ipar.graph import morans_i
-from ipar.training import EncoderRecipe, Slide, component_axes
+from ipar.training import EncoderRecipe, Slide, SlideSet, component_axes
 from ipar.training._fit_encoder import fit_encoder
 
 N_GENES = 60
@@ -126,11 +128,10 @@ def test_an_encoder_reads_both_kinds():
     for seed in range(2):
         x, coords = section(seed, 60)
         parts.append(Slide(sparse.csr_matrix(x - x.min()), coords, str(seed)))
+    whole = SlideSet(tuple(parts), pd.Index([f"g{i}" for i in range(N_GENES)]))
     few = EncoderRecipe(n_pcs=6, n_output=4, pca_hidden=(4,))
-    encoder = fit_encoder(parts, np.arange(N_GENES).astype(str), ["pca"], few)["pca"]
-    plain = fit_encoder(parts, np.arange(N_GENES).astype(str), ["pca"], EncoderRecipe(n_pcs=3, spatial_share=0.0))[
-        "pca"
-    ]
+    encoder = fit_encoder(whole, ["pca"], few, Run())["pca"]
+    plain = fit_encoder(whole, ["pca"], EncoderRecipe(n_pcs=3, spatial_share=0.0), Run())["pca"]
     assert encoder.loadings.shape == (N_GENES, 6)
     assert subspace_angles(encoder.loadings[:, :3], plain.loadings).max() < 1e-2
     assert subspace_angles(encoder.loadings[:, 3:], plain.loadings).max() > 0.3

@@ -8,29 +8,33 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import pdist
 
-from ipar.training import Slide, _fit_embedding, fit_embedding
-from ipar.training._fit_embedding import assign_folds, embed_slide
+from ipar._run import Run
+from ipar.training import Folds, Slide, SlideSet, fit_embedding
+from ipar.training._fit_embedding import embed_slide as features_of
 from ipar.training._fit_encoder import fit_encoder
+
+
+def embed_slide(encoder, slide, genes):
+    return features_of(encoder, slide, genes).embedding
 
 
 @pytest.fixture
 def tissue(make_slides):
     """Four slides as arrays, and the names of their genes."""
     adata = make_slides("abcd")
-    slides = []
-    for name in "abcd":
-        own = adata[adata.obs["slide"] == name]
-        slides.append(Slide(own.X.copy(), own.obsm["spatial"].astype(np.float32), name))
-    return slides, pd.Index(adata.var_names)
+    coords = adata.obsm["spatial"].astype(np.float32)
+    slides = SlideSet.of(adata.X.copy(), pd.Index(adata.var_names), coords, pd.Categorical(adata.obs["slide"]))
+    return list(slides), slides.genes
 
 
 @pytest.fixture
 def fit(settings):
     """Fit with few steps."""
 
-    def run(slides, genes, **options):
-        defaults = {"recipe": settings.hasty["recipe"], "inputs": "pca", "n_folds": len(slides)}
-        return fit_embedding(slides, genes, **defaults | options)
+    def run(slides, genes, *, inputs="pca", n_folds=None, recipe=None, random_state=0):
+        recipe = replace(recipe or settings.hasty["recipe"], inputs=inputs)
+        whole, seed = SlideSet(tuple(slides), genes), Run(random_state)
+        return fit_embedding(whole, Folds.of(whole.sizes, seed, n_folds=n_folds or len(slides)), recipe, seed)
 
     return run
 
@@ -88,7 +92,7 @@ def test_cross_fitted_embeddings_lie_in_the_space_of_the_final_encoder(tissue, f
 
 def test_slides_left_out_together_do_not_see_each_other(tissue, fit):
     slides, genes = tissue
-    folds = assign_folds(4, 2, 0)
+    folds = Folds.of([120] * 4, Run(), n_folds=2).groups
     i, j = folds[0]
     other = list(slides)
     other[j] = scrambled(slides[j])
@@ -98,21 +102,11 @@ def test_slides_left_out_together_do_not_see_each_other(tissue, fit):
     assert not np.allclose(shape(a.cross_fitted[other_fold], 2), shape(b.cross_fitted[other_fold], 2), atol=0.01)
 
 
-@pytest.mark.parametrize(("n_slides", "n_folds", "expected"), [(2, 3, 2), (3, 3, 3), (8, 3, 3), (5, 2, 2)])
-def test_every_slide_is_left_out_once(n_slides, n_folds, expected):
-    folds = assign_folds(n_slides, n_folds, 0)
-    assert len(folds) == expected
-    assert sorted(sum(folds, [])) == list(range(n_slides))
-    sizes = [len(fold) for fold in folds]
-    assert max(sizes) - min(sizes) <= 1
-    assert assign_folds(8, 3, 0) != assign_folds(8, 3, 1)
-
-
 @pytest.mark.parametrize("lead", [10.0, 0.0, -10.0])
-def test_both_inputs_are_taken_unless_one_leads_on_left_out_slides(tissue, fit, monkeypatch, lead):
+def test_both_inputs_are_taken_unless_one_leads_on_left_out_slides(tissue, fit, settings, lead):
     slides, genes = tissue
-    monkeypatch.setattr(_fit_embedding, "_LEAD_OVER_BOTH", lead)
-    found = fit(slides, genes, inputs=None, n_folds=2)
+    recipe = replace(settings.hasty["recipe"], lead_over_both=lead)
+    found = fit(slides, genes, inputs=None, n_folds=2, recipe=recipe)
     scores = found.choice.set_index("inputs")["score"]
     assert set(scores.index) == {"pca", "genes", "both"}
     best = {10.0: "both", 0.0: scores.idxmax(), -10.0: scores.drop("both").idxmax()}[lead]
@@ -128,7 +122,7 @@ def test_the_best_number_of_components_on_left_out_slides_is_taken(tissue, fit, 
     found = fit(*tissue, inputs=None, recipe=replace(recipe, n_pcs=(3, 12)))
     scores = found.choice.set_index(["inputs", "n_pcs"])["score"]
     assert list(scores.index) == [("pca", 3), ("genes", 3), ("both", 3), ("pca", 12), ("both", 12)]
-    lead = _fit_embedding._LEAD_OVER_BOTH * (scores.index.get_level_values("inputs") == "both")
+    lead = recipe.lead_over_both * (scores.index.get_level_values("inputs") == "both")
     name, n_pcs = (scores + lead).idxmax()
     assert found.encoder.record["inputs"] == name
     assert found.encoder.loadings.shape[1] == found.encoder.record["n_pcs"] == n_pcs
@@ -144,24 +138,6 @@ def test_few_genes_are_not_tried_twice(tissue, fit, settings):
     found = fit(few, genes[:9], inputs=None, recipe=replace(settings.hasty["recipe"], n_pcs=(30, 100)))
     assert found.choice["n_pcs"].tolist() == [8, 8, 8]
     assert found.encoder.loadings.shape == (9, 8)
-
-
-def test_few_cells_train_no_sketch(tissue, fit, monkeypatch):
-    slides, genes = tissue
-    before = fit(slides, genes)
-    monkeypatch.setattr(_fit_embedding, "FEW_CELLS", sum(slide.expression.shape[0] for slide in slides))
-    after = fit(slides, genes)
-    assert before.encoder.sketch.n_output == 2
-    assert after.encoder.sketch is None
-    for name in ("cross_fitted", "cross_fitted_overview"):  # no choice reads a sketch
-        pairs = zip(getattr(before, name), getattr(after, name), strict=True)
-        assert all(np.array_equal(a, b) for a, b in pairs)
-
-
-def test_a_sketch_is_flat(tissue, fit):
-    slides, genes = tissue
-    deep = [replace(slide, coords=np.c_[slide.coords, slide.coords[:, 0]]) for slide in slides]
-    assert fit(deep, genes).encoder.sketch is None
 
 
 def test_scores_are_of_the_left_out_slides_in_order(tissue, fit):
@@ -206,7 +182,8 @@ def test_a_panel_of_few_genes_loses_fewer_of_them_in_training(settings, n_genes,
         for name, x in (("a", rng.random((90, 2), np.float32)), ("b", rng.random((90, 2), np.float32)))
     ]
     recipe = replace(settings.hasty["recipe"], genes_input_dropout=asked)
-    found = fit_encoder(slides, pd.Index([f"g{i}" for i in range(n_genes)]), ["both"], recipe)["both"]
+    whole = SlideSet(tuple(slides), pd.Index([f"g{i}" for i in range(n_genes)]))
+    found = fit_encoder(whole, ["both"], recipe, Run())["both"]
     shares = {part.source: part.net.net[0].threshold / 256 for part in found.parts}
     assert shares["genes"] == pytest.approx(dropped, abs=1 / 512)
     assert shares["pca"] == 0

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 import ipar
-from ipar.model._iga import aligned_samples
+from ipar._run import Run
+from ipar.model._flow import aligned_samples
 from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, follow_flow, noise_poses
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.training import (
+    FlowRecipe,
     FlowTrainer,
     FlowTraining,
+    Folds,
     MinisetPlan,
     collate_poses,
     fit_flow,
@@ -97,8 +100,9 @@ def test_history_has_every_term_and_the_debug_signals(d, mode):
 
 def test_the_same_seed_gives_the_same_network(global_random_state):
     def weights():
-        run = fit_flow(*parts([slide(1), slide(2)]), config=CONFIG, training=RECIPE, plan=MinisetPlan(4, (50, 60), 15))
-        return run.net.state_dict(), run.history
+        recipe = FlowRecipe(config=CONFIG, training=RECIPE, plan=MinisetPlan(4, (50, 60), 15))
+        fit = fit_flow(*parts([slide(1), slide(2)]), Folds.of([150, 150], Run()), recipe, Run())
+        return fit.stage.net.state_dict(), fit.history
 
     (one, history), (other, again) = weights(), weights()
     assert all(torch.equal(one[name], other[name]) for name in one)

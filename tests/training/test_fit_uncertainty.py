@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ipar._run import Run
 from ipar.metrics import cell_errors, uncertainty_spearman
+from ipar.model import Features
+from ipar.training import UncertaintyRecipe
 from ipar.training._fit_uncertainty import beside_samples, fit_uncertainty, scaled_to
 
 D = 12
@@ -31,19 +34,23 @@ def fit():
     return fitted_to(*sections(3))
 
 
+def known(h):
+    return Features(h, h[:, FAR])
+
+
 def fitted_to(h, coords):
-    return fit_uncertainty(h, [x[:, FAR] for x in h], coords)
+    return fit_uncertainty([known(x) for x in h], coords, UncertaintyRecipe(), Run())
 
 
-def overview(h):
+def map_of(h):
     far = h[:, FAR] - h[:, FAR].mean(0)
     return far @ np.linalg.svd(far, full_matrices=False)[2][:2].T
 
 
 def test_an_unseen_section_is_ranked_and_its_errors_are_met(fit):
     (h,), (coords,) = sections(1, seed=7)
-    found = fit.head.expected_error(h, h[:, FAR])
-    error = cell_errors(coords, overview(h))
+    found = fit.head.expected_error(known(h))
+    error = cell_errors(coords, map_of(h))
     assert found.shape == (240,)
     assert uncertainty_spearman(error, found) > 0.5
     assert found.mean() == pytest.approx(error.mean(), rel=0.15)
@@ -53,7 +60,7 @@ def test_an_unseen_section_is_ranked_and_its_errors_are_met(fit):
 
 def test_what_is_said_of_it_holds_on_an_unseen_section(fit):
     (h,), (coords,) = sections(1, seed=8)
-    error, found = cell_errors(coords, overview(h)), fit.head.expected_error(h, h[:, FAR])
+    error, found = cell_errors(coords, map_of(h)), fit.head.expected_error(known(h))
     assert fit.spearman == pytest.approx(uncertainty_spearman(error, found), abs=0.15)
     assert 0 < fit.certain_half < 0.8
 
@@ -75,33 +82,34 @@ def test_the_map_to_errors_rises(fit):
 
 def test_scaled_to_the_finished_layout(fit):
     (h,), (coords,) = sections(1, seed=9)
-    same = scaled_to(fit.head, h[:, FAR], overview(h), coords)
+    same = scaled_to(fit.head, known(h), map_of(h), coords)
     np.testing.assert_allclose(same.knots, fit.head.knots, rtol=1e-4)
-    halved = coords + 0.5 * 300 * (overview(h) * 0)  # the truth itself has no error left
-    assert scaled_to(fit.head, h[:, FAR], halved, coords).knots[1].max() < 1e-3
+    halved = coords + 0.5 * 300 * (map_of(h) * 0)  # the truth itself has no error left
+    assert scaled_to(fit.head, known(h), halved, coords).knots[1].max() < 1e-3
 
 
 def test_samples_help_where_the_head_fails_and_do_little_harm_where_they_do():
     h, coords = sections(3)
     rng = np.random.default_rng(1)
     lost = fitted_to(h, [rng.permutation(x) for x in coords])  # a head that has learned nothing
-    errors = cell_errors(coords[2], overview(h[2]))
+    errors = cell_errors(coords[2], map_of(h[2]))
     told = (errors * rng.lognormal(sigma=0.5, size=240)).astype(np.float32)
     alone = uncertainty_spearman(errors, lost.values[2])
-    head, ranks = beside_samples(lost.head, lost.values[2], told, overview(h[2]), coords[2])
+    head, ranks = beside_samples(lost.head, lost.values[2], told, map_of(h[2]), coords[2], UncertaintyRecipe())
     assert ranks["uncertainty_spearman"] > max(alone, 0.0) + 0.3
     assert 0 < ranks["certain_half_error"] < 0.75
-    found = head.expected_error(h[2], h[2][:, FAR], told)
+    found = head.expected_error(known(h[2]), told)
     assert found.mean() == pytest.approx(errors.mean(), rel=0.15)
     assert (np.diff(head.joint) >= 0).all()
     good = fitted_to(h, coords)
-    _, ranks = beside_samples(good.head, good.values[2], rng.random(240).astype(np.float32), overview(h[2]), coords[2])
+    noise = rng.random(240).astype(np.float32)
+    _, ranks = beside_samples(good.head, good.values[2], noise, map_of(h[2]), coords[2], UncertaintyRecipe())
     assert ranks["uncertainty_spearman"] > 0.5 * uncertainty_spearman(errors, good.values[2])
 
 
 def test_values_are_those_of_heads_that_have_not_seen_the_slide(fit):
     h, coords = sections(3)
-    others = fitted_to(h[:2], coords[:2]).head.value(h[2], h[2][:, FAR])
+    others = fitted_to(h[:2], coords[:2]).head.value(known(h[2]))
     assert np.corrcoef(fit.values[2], others)[0, 1] > 0.99  # the components are those of all three slides
 
 
@@ -118,8 +126,7 @@ def test_a_space_of_its_own_for_every_slide_is_no_harm(fit):
     h, coords = sections(3)
     rng = np.random.default_rng(2)
     turns = [np.linalg.qr(rng.normal(size=(D - 4, D - 4)))[0] for _ in h]
-    turned = fit_uncertainty(
-        h, [(x[:, FAR] @ turn).astype(np.float32) for x, turn in zip(h, turns, strict=True)], coords
-    )
+    features = [Features(x, (x[:, FAR] @ turn).astype(np.float32)) for x, turn in zip(h, turns, strict=True)]
+    turned = fit_uncertainty(features, coords, UncertaintyRecipe(), Run())
     assert turned.spearman == pytest.approx(fit.spearman, abs=0.02)
     np.testing.assert_allclose(turned.head.knots, fit.head.knots, rtol=0.05, atol=0.05)

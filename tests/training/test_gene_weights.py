@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.training._fit_encoder import EncoderRecipe, Slide, _read_genes
+from ipar._run import Run
+from ipar.training._fit_encoder import EncoderRecipe, _read_genes
 from ipar.training._gene_weights import gene_weights
+from ipar.training._slides import Slide, SlideSet
 
 N_GENES = 1200
 
@@ -85,7 +88,8 @@ def test_axes_hold_the_weights(slides):
     parts = [
         Slide(sparse.csr_matrix(one + 5), places, str(i)) for i, (one, places) in enumerate(zip(x, coords, strict=True))
     ]
-    weights, loadings = _read_genes(parts, EncoderRecipe(n_pcs=5, spatial_share=0.0), 0)
+    whole = SlideSet(tuple(parts), pd.Index([f"g{i}" for i in range(x[0].shape[1])]))
+    weights, loadings = _read_genes(whole, EncoderRecipe(n_pcs=5, spatial_share=0.0), Run())
     np.testing.assert_allclose(weights, gene_weights(x, coords), rtol=1e-3)
     # components of expression by the loadings are those of weighted genes, but for the sign and the scale of each
     found = np.concatenate(x) @ loadings

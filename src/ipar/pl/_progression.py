@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipar._anndata import RECYCLES
+from ipar._anndata import COORDS, RECYCLES
 from ipar.pl._figure import finish
 from ipar.pl._layouts import collect_layouts
 from ipar.pl._read import layout
@@ -26,18 +26,19 @@ def coord_progression(
     show: bool | None = None,
     return_fig: bool = False,
 ) -> Figure | None:
-    """Plot the true layout and the layout after each recycle, with the same colour per cell.
+    """Plot the truth, the network's own layout after each recycle, and the finished layout.
 
-    Each layout is aligned with the truth by rotation or reflection, scale and shift, or with the last layout if the truth
+    The finished layout blends the network's last one with the global map and the flow's expected layout, and is sharpened.
+    Every cell has the same colour throughout. Each layout is aligned with the truth by rotation or reflection, scale and shift, or with the finished layout if the truth
     is unknown. Titles have the error, the root mean squared distance from the truth in RMS radii: 0 is perfect, 1 is
     every cell at the centre.
 
     Parameters
     ----------
     adata
-        Cells after :func:`ipar.tl.predict_coords`, with ``obsm["X_ipar_recycles"]``.
+        Cells after :func:`ipar.tl.predict_coords`, with ``obsm["X_ipar_recycles"]`` and ``obsm["X_ipar"]``.
     color
-        Column of ``obs`` to colour by. By default, cells are coloured by true position, or by position in the last layout
+        Column of ``obs`` to colour by. By default, cells are coloured by true position, or by position in the finished layout
         if the truth is unknown.
     spatial_key
         Key in ``obsm`` of the true coordinates (n, 2). If it is missing or None, the truth is not drawn.
@@ -48,7 +49,7 @@ def coord_progression(
     n_cols
         Panels per row.
     ax
-        Axes to draw on instead of a new figure: R + 2 for R recycles, or R + 1 if the truth is unknown. Legend and figure
+        Axes to draw on instead of a new figure: R + 3 for R recycles, or R + 2 if the truth is unknown. Legend and figure
         title are then left out.
     show
         Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
@@ -67,11 +68,12 @@ def coord_progression(
     ValueError
         If the slide is unknown, coordinates have the wrong shape or none is finite, or the number of axes is wrong.
     """
-    stored = layout(adata, RECYCLES, "ipar.tl.predict_coords")
+    stored, finished = (layout(adata, key, "ipar.tl.predict_coords") for key in (RECYCLES, COORDS))
     names = ["initial guess", *(f"recycle {number}" for number in range(1, stored.shape[1] // 2))]
+    panels = {name: stored[:, 2 * place : 2 * place + 2] for place, name in enumerate(names)}
     layouts = collect_layouts(
         adata,
-        {name: stored[:, 2 * place : 2 * place + 2] for place, name in enumerate(names)},
+        panels | {"finished layout": finished},
         spatial_key=spatial_key,
         color=color,
         library_key=library_key,
