@@ -2,15 +2,13 @@
 
     python benchmarks/localisability.py --markdown docs/localisability.md
 
-Every run has a file in benchmarks/results/localisability and is not repeated while that is there. Only embeddings are
+Every run is kept as a line of ``localisability.jsonl`` and is not repeated. Only embeddings are
 fitted, with a small recipe on small sections: about four seconds of one core a run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +18,15 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 import ipar
 from ipar.metrics import luna_spearman, procrustes_error
-from ipar.model._consensus import principal_layout
+from ipar.model._blend import global_map
 from ipar.pp._embed import stored_encoder
 from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
 from ipar.training._localise import EXPLAINED_MIN
+from records import RESULTS, kept
 
 SET_ON = tuple(range(9))  # seeds seen while the verdict and its limits were chosen; no choice knows the others
 N_CELLS, N_GENES = 250, 250
@@ -71,11 +69,6 @@ class Tissue:
     grade: str
     simulate: Simulate
     repeats: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of its files."""
-        return f"{self.kind}-{self.grade}".replace(" ", "_")
 
 
 def layers(seed: int, median_counts: float = 3000.0) -> ad.AnnData:
@@ -138,7 +131,7 @@ def run_one(tissue: Tissue, seed: int) -> dict[str, Any]:
         ipar.pp.embed(train, "slide", inputs="pca", recipe=RECIPE, random_state=seed, progress=False)
     encoder = stored_encoder(train)
     h = encoder.transform(query.X, query.var_names, pd.Categorical(query.obs["slide"]))
-    layout = principal_layout(torch.from_numpy(h[:, encoder.global_columns].copy())).numpy()
+    layout = global_map(h[:, encoder.global_columns]).numpy()
     verdict = {key: float(value) for key, value in train.uns["ipar"]["localisability"].items() if key != "folds"}
     verdict["explained_left_out"] = verdict.pop("explained")
     accuracy = {
@@ -149,16 +142,11 @@ def run_one(tissue: Tissue, seed: int) -> dict[str, Any]:
 
 
 def run_all(seeds: list[int], folder: Path) -> pd.DataFrame:
-    """All runs, from their files where there are any."""
+    """All runs, from what was kept where it is there."""
     rows = []
-    folder.mkdir(parents=True, exist_ok=True)
     for tissue, seed in tqdm([(tissue, seed) for seed in seeds for tissue in TISSUES], unit="run"):
-        path = folder / f"{tissue.name}-{seed}.json"
-        if not path.is_file():
-            staging = path.with_suffix(".part")
-            staging.write_text(json.dumps(run_one(tissue, seed), indent=1) + "\n")
-            os.replace(staging, path)
-        rows.append(json.loads(path.read_text()))
+        identity = {"kind": tissue.kind, "grade": tissue.grade, "seed": seed}
+        rows.append(kept("localisability", identity, lambda t=tissue, s=seed: run_one(t, s), folder))
     return pd.DataFrame(rows)
 
 
@@ -221,7 +209,7 @@ def main() -> None:
     """Run, or continue, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[*range(15)])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/localisability"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
     parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
     options = parser.parse_args()
     page = markdown(run_all(options.seeds, options.out))

@@ -13,45 +13,46 @@ NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 SHORT = """
 import functools
 import ipar
-from ipar.model import _ipalite
-from ipar.tl import _fit, _fitting, _flow
 from ipar.training import (
     EncoderRecipe,
     EncoderTraining,
+    FinishRecipe,
+    FlowRecipe,
     FlowTraining,
     IPALiteTraining,
     MinisetPlan,
+    NetworkRecipe,
+    Recipe,
     SetEncoderTraining,
-    _fit_finish,
-    _overview_weight,
+    UncertaintyRecipe,
 )
 
-for _module in (_fit_finish, _overview_weight):
-    _module.e_geo_minisets = functools.partial(_module.e_geo_minisets, n_minisets=2)
 _few = EncoderTraining(n_steps=40, batch_size=256)
-_recipe = EncoderRecipe(pca_training=_few, genes_training=_few, set_encoder_training=SetEncoderTraining(n_steps=5))
-ipar.pp.embed = _fitting.embed = functools.partial(ipar.pp.embed, recipe=_recipe)
-ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=40)
-_gate = IPALiteTraining(gate_steps=20)
-ipar.tl.fit_ipalite = functools.partial(
-    ipar.tl.fit_ipalite, training=_gate, n_minisets=6, miniset_size=(96, 128), max_epochs=2
+_recipe = Recipe(
+    embed=EncoderRecipe(
+        pca_training=_few, genes_training=_few, set_encoder_training=SetEncoderTraining(n_steps=5), n_minisets=2
+    ),
+    network=NetworkRecipe(training=IPALiteTraining(gate_steps=20), plan=MinisetPlan(n_minisets=6, size=(96, 128))),
+    flow=FlowRecipe(
+        training=FlowTraining(gate_steps=20), plan=MinisetPlan(n_minisets=4, size=(48, 64), n_neighbors=24)
+    ),
+    finish=FinishRecipe(n_minisets=2),
+    uncertainty=UncertaintyRecipe(n_samples=2, most_drawn=200),
 )
-# the flow has a training of its own, and expected errors read samples of it
-_flow.PLAN = MinisetPlan(n_minisets=4, size=(48, 64), n_neighbors=24)
-_flow.FlowTraining = functools.partial(FlowTraining, gate_steps=20)
-for _module in (_fit, _ipalite):
-    _module.spread_of = functools.partial(_module.spread_of, n_samples=2, most_drawn=200)
 
 
 def _forced(function, **least):  # also where a tutorial asks for more itself
     return lambda *args, **options: function(*args, **(options | least))
 
 
+ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=_recipe.embed)
+for _name in ("fit_ipalite", "fit_iga"):
+    setattr(ipar.tl, _name, _forced(getattr(ipar.tl, _name), recipe=_recipe, max_epochs=2))
+ipar.tl.sample_coords = _forced(ipar.tl.sample_coords, n_samples=8, n_steps=3)
+ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=40)
 # smaller slides of the same tissues
 for _name, _size in (("layered_tissue", 400), ("layered_tissue_dissociated", 400), ("liver_lobules", 400)):
     setattr(ipar.datasets, _name, _forced(getattr(ipar.datasets, _name), n_cells=_size))
-ipar.tl.fit_iga = _forced(ipar.tl.fit_iga, recipe=_recipe, n_minisets=4, miniset_size=(48, 64), max_epochs=2)
-ipar.tl.sample_coords = _forced(ipar.tl.sample_coords, n_samples=8, n_steps=3)
 """
 
 

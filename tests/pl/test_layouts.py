@@ -146,13 +146,24 @@ def test_errors_name_the_remedy(predicted):
 # coord_progression ----------------------------------------------------------------------------------------------------
 
 
-def test_truth_then_guess_then_every_recycle(predicted):
+PANELS = ["initial guess", "recycle 1", "recycle 2", "recycle 3", "finished layout"]
+
+
+@pytest.fixture
+def stages(predicted):
+    """What is drawn of the predicted slide, the finished layout being none of the network's own."""
+    rng = np.random.default_rng(3)
+    predicted.obsm["X_ipar"] = predicted.obsm["X_ipar"] + rng.normal(scale=0.1, size=(120, 2)).astype(np.float32)
+    own = predicted.obsm["X_ipar_recycles"]
+    return [*(own[:, 2 * r : 2 * r + 2] for r in range(4)), predicted.obsm["X_ipar"]]
+
+
+def test_truth_then_guess_then_every_recycle_then_the_finished_layout(predicted, stages):
     figure = coord_progression(predicted, return_fig=True)
-    assert names(figure) == ["truth", "initial guess", "recycle 1", "recycle 2", "recycle 3"]
+    assert names(figure) == ["truth", *PANELS]
     truth = predicted.obsm["spatial"]
-    for r, ax in enumerate(figure.axes[1:]):
-        drawn = np.asarray(dots(ax).get_offsets())
-        layout = predicted.obsm["X_ipar_recycles"][:, 2 * r : 2 * r + 2].astype(float)
+    for layout, ax in zip(stages, figure.axes[1:], strict=True):
+        drawn, layout = np.asarray(dots(ax).get_offsets()), layout.astype(float)
         # least squares: no small turn or stretch of what is drawn comes closer to the truth, and it is the same shape
         best = ((drawn - truth) ** 2).sum()
         centre = truth.mean(0)
@@ -167,22 +178,22 @@ def test_truth_then_guess_then_every_recycle(predicted):
         np.testing.assert_array_equal(dots(ax).get_facecolor(), dots(figure.axes[0]).get_facecolor())
 
 
-def test_without_the_truth_layouts_stay_and_the_last_gives_the_colours(predicted):
+def test_without_the_truth_layouts_stay_and_the_finished_one_gives_the_colours(predicted, stages):
     del predicted.obsm["spatial"]
     figure = coord_progression(predicted, return_fig=True)
-    assert names(figure) == ["initial guess", "recycle 1", "recycle 2", "recycle 3"]
-    for r, ax in enumerate(figure.axes):
-        np.testing.assert_allclose(dots(ax).get_offsets(), predicted.obsm["X_ipar_recycles"][:, 2 * r : 2 * r + 2])
-    last = position_colors(predicted.obsm["X_ipar_recycles"][:, -2:].astype(float))
-    np.testing.assert_allclose(dots(figure.axes[0]).get_facecolor(), last)
+    assert names(figure) == PANELS
+    finished = stages[-1].astype(float)
+    for layout, ax in zip(stages, figure.axes, strict=True):
+        np.testing.assert_allclose(dots(ax).get_offsets(), layout)  # prediction has turned them onto each other
+        np.testing.assert_allclose(dots(ax).get_facecolor(), position_colors(finished))
 
 
 def test_progression_on_given_axes_and_in_columns(predicted):
-    figure, grid = plt.subplots(1, 5)
+    figure, grid = plt.subplots(1, 6)
     assert coord_progression(predicted, ax=grid, return_fig=True) is figure
-    assert names(figure) == ["truth", "initial guess", "recycle 1", "recycle 2", "recycle 3"]
-    with pytest.raises(ValueError, match="5 panel"):
-        coord_progression(predicted, ax=grid[:4])
+    assert names(figure) == ["truth", *PANELS]
+    with pytest.raises(ValueError, match="6 panel"):
+        coord_progression(predicted, ax=grid[:5])
     new = coord_progression(predicted, n_cols=2, return_fig=True)
     assert new.axes[0].get_gridspec().get_geometry() == (3, 2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from dataclasses import dataclass
 
@@ -17,13 +16,15 @@ from ipar._expression import get_expression
 from ipar.metrics import evaluate
 from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning
-from ipar.tl import _flow
 from ipar.training import (
     EncoderRecipe,
     EncoderTraining,
+    FlowRecipe,
     FlowTraining,
     IPALiteTraining,
     MinisetPlan,
+    NetworkRecipe,
+    Recipe,
     SetEncoderTraining,
 )
 
@@ -36,17 +37,17 @@ RECIPE = EncoderRecipe(
     pca_training=EncoderTraining(n_steps=200, batch_size=128),
     set_encoder_training=SetEncoderTraining(n_steps=60),
 )
-FIT = {
-    "config": IPALiteConfig(d_state=32, n_heads=2, d_head=16, n_recycles=3),
-    "training": IPALiteTraining(gate_steps=100, lr=2e-3),
-    "n_minisets": 48,
-    "miniset_size": (64, 96),
-    "n_neighbors": 40,
-    "max_epochs": 2,  # of the flow too, whose own are long
-}
-# the flow's, which have no options of fit_ipalite
-FLOW_PLAN = MinisetPlan(n_minisets=16, size=(64, 96), n_neighbors=24)
-FLOW_GATE_STEPS = 50
+FIT = Recipe(
+    embed=RECIPE,
+    network=NetworkRecipe(
+        config=IPALiteConfig(d_state=32, n_heads=2, d_head=16, n_recycles=3),
+        training=IPALiteTraining(gate_steps=100, lr=2e-3),
+        plan=MinisetPlan(n_minisets=48, size=(64, 96), n_neighbors=40),
+    ),
+    flow=FlowRecipe(
+        training=FlowTraining(gate_steps=50), plan=MinisetPlan(n_minisets=16, size=(64, 96), n_neighbors=24)
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +90,7 @@ def brain(thinned):
     test.obsm["truth"] = test.obsm.pop("spatial")
     with warnings.catch_warnings(action="error", category=LocalisabilityWarning):
         ipar.pp.embed(train, "slide", recipe=RECIPE, inputs="pca", progress=False)
-    with pytest.MonkeyPatch.context() as shorter:
-        shorter.setattr(_flow, "PLAN", FLOW_PLAN)
-        shorter.setattr(_flow, "FlowTraining", functools.partial(FlowTraining, gate_steps=FLOW_GATE_STEPS))
-        model = ipar.tl.fit_ipalite(train, "slide", progress=False, **FIT)
+    model = ipar.tl.fit_ipalite(train, "slide", recipe=FIT, max_epochs=2, progress=False)
     ipar.tl.predict_coords(test, model, progress=False)
     return Brain(train, test, model)
 

@@ -92,9 +92,7 @@ def fit(generated, settings):
 
     def run(**options):
         recipe = settings.fit["recipe"]
-        recipe = replace(
-            recipe, network=replace(recipe.network, refit=True), flow=replace(recipe.flow, refit=True)
-        )
+        recipe = replace(recipe, network=replace(recipe.network, refit=True), flow=replace(recipe.flow, refit=True))
         train = generated.train.copy()
         options = settings.fit | {"recipe": recipe, "flow": True, "max_epochs": 1} | options
         return train, ipar.tl.fit_ipalite(train, "slide", **options)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from functools import cache
 
 import torch
-
-# PyTorch keeps a compiled kernel, with its memory, for each of the last 1024 shapes; batches that differ in size make
-# that grow by more than a GiB. It is read at the first kernel, and a value of the user's own stays.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 @cache
