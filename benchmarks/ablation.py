@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from comparisons import COLUMNS, GOAL, Margin
+from records import Record
 
 Layouts = dict[str, dict[str, float]]  # scores of every layout of one fold and seed
 
@@ -100,9 +97,9 @@ LEVERS = (
 )  # fmt: skip
 
 
-def ablation(folder: Path) -> str:
+def ablation(records: list[Record]) -> str:
     """The section of the page; nothing, where no lever has been measured."""
-    runs = list(_runs(folder))
+    runs = layouts_of_runs(records)
     rows = [row for lever in LEVERS if (row := _row(lever, runs))]
     if not rows:
         return ""
@@ -136,12 +133,10 @@ def _named(layouts: Layouts, name: str, of: tuple[str, ...]) -> dict[str, float]
     return None
 
 
-def _runs(folder: Path) -> Iterator[Layouts]:
-    """All layouts of a fold and a seed, whatever group of levers measured them."""
-    for fold in sorted(path for path in folder.glob("*") if path.is_dir()):
-        by_seed: dict[str, dict[str, Any]] = {}
-        for path in sorted(fold.glob("*-*.json")):
-            if path.stem.startswith("doubts"):
-                continue
-            by_seed.setdefault(path.stem.rsplit("-", 1)[1], {}).update(json.loads(path.read_text()))
-        yield from by_seed.values()
+def layouts_of_runs(records: list[Record]) -> list[Layouts]:
+    """All layouts of each fold and seed, whatever group of levers measured them."""
+    found: dict[tuple[str, int], Layouts] = {}
+    for record in records:
+        if record["group"] not in ("doubts", "neighbors"):  # they are no layouts
+            found.setdefault((record["fold"], record["seed"]), {}).update(record["layouts"])
+    return list(found.values())

@@ -1,8 +1,8 @@
-"""Every member of the IPA-Lite family on real slides, under one reduced recipe: JSON files and a page.
+"""Every member of the IPA-Lite family on real slides, under one reduced recipe: JSON lines and a page.
 
     python benchmarks/family.py --data ../shared/data --markdown docs/family.md
 
-Every (task, member, seed) is kept as a JSON file under ``--out``: an interrupted run goes on where it stopped. All
+Every (task, member, seed) is kept as a line of ``family.jsonl``: an interrupted run goes on where it stopped. All
 members of a seed are trained on the same embeddings, which are kept under ``--cache``, and scored on the same minisets.
 """
 
@@ -33,8 +33,8 @@ from ipar.training import (
 )
 from ipar.training._losses import e_geo
 from ipar.training._optimise import Optimisation, optimise_sets
-from keep import kept
 from members import MEMBERS, Member
+from records import RESULTS, kept
 
 TASKS = ["brain2", "embryo"]
 
@@ -153,18 +153,17 @@ def run_one(task: str, name: str, seed: int, options: argparse.Namespace) -> dic
         slides = embedded(task, seed, options.data, options.cache, max_cells=budget.max_cells)
         return measure(MEMBERS[name], slides, seed, budget)
 
-    return kept(options.out / task / f"{name}-{seed}.json", make, fresh=options.fresh)
+    identity = {"task": task, "member": name, "seed": seed}
+    return kept("family", identity, make, options.out, fresh=options.fresh)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where data, embeddings and results are, and which seeds are wanted."""
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"), help="folder of the JSON files")
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/results/cache"), help="folder of the embeddings")
-    parser.add_argument("--ladder", type=Path, default=Path("benchmarks/results/ladder"), help="folder of the rungs")
-    parser.add_argument("--polished", type=Path, default=Path("benchmarks/results/polish"), help="folder of polishing")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
+    parser.add_argument("--cache", type=Path, default=RESULTS / "cache", help="folder of the embeddings")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ladder import RUNGS
 from ladder_figure import draw
 from members import CLAIMS, DEFAULT_NEIGHBORS, MEMBERS, Claim
 from polish import SCORES
+from records import read
 from report import COLUMNS as REPORT_COLUMNS
 from tasks import TASKS
 
@@ -57,9 +57,9 @@ CAPTION = (
 def load(folder: Path, task: str) -> Runs:
     """What has been measured of a task."""
     found: Runs = {}
-    for name in MEMBERS:
-        for path in sorted((folder / task).glob(f"{name}-*.json")):
-            found.setdefault(name, {})[int(path.stem.rsplit("-", 1)[1])] = json.loads(path.read_text())
+    for run in read("family", folder):
+        if run["task"] == task and run["member"] in MEMBERS:
+            found.setdefault(run["member"], {})[run["seed"]] = run
     return found
 
 
@@ -186,21 +186,23 @@ def agreement(results: dict[str, Runs]) -> list[str]:
 def ladder(folder: Path, pictures: Path | None) -> list[str]:
     """One row a rung, and a picture, of every task that was climbed; pictures only where there is a folder for them."""
     lines = ["## The validation ladder", "", "A rung that fails says that those above it mean nothing.", ""]
-    for task in sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+    by_task: dict[str, dict[str, Any]] = {}
+    for record in read("ladder", folder):
+        by_task.setdefault(record["task"], {})[record["rung"]] = record
+    for task, rungs in by_task.items():
         lines += [f"On {task}:", "", "| rung | figures | bounds | passed | reported |", "|---" * 5 + "|"]
         for name, rung in RUNGS.items():
-            path = folder / task / f"{name}.json"
-            if not path.is_file():
+            if name not in rungs:
                 lines.append(f"| {rung.title} | not measured | | | {rung.reported} |")
                 continue
-            result = json.loads(path.read_text())
+            result = rungs[name]
             figures = "; ".join(f"{key} {value:.3g}" for key, value in result["figures"].items())
             bounds = "; ".join(_bound(key, *limits) for key, limits in rung.bounds.items())
             lines.append(
                 f"| {rung.title} | {figures} | {bounds} | {'yes' if result['passed'] else '**no**'} | {rung.reported} |"
             )
         lines.append("")
-        if pictures and draw(folder / task, pictures / f"ladder_{task}.png"):
+        if pictures and draw(rungs, pictures / f"ladder_{task}.png"):
             lines += [f"![Layouts of the ladder on {task}](ladder_{task}.png)", "", CAPTION, ""]
     return lines
 
@@ -219,7 +221,7 @@ def polishing(folder: Path, tasks: list[str]) -> list[str]:
         "|---" * (len(titles) + 2) + "|",
     ]
     for task in tasks:
-        runs = [json.loads(path.read_text()) for path in sorted((folder / task).glob("*.json"))]
+        runs = [run for run in read("polish", folder) if run["task"] == task]
         if not runs:
             continue
         before, after = (np.array([[run[when][key] for key in titles] for run in runs]) for when in ("before", "after"))
@@ -258,8 +260,8 @@ def write_page(budget: Any, options: argparse.Namespace) -> None:
         parts += table(task, runs)
     parts += [
         *agreement(results),
-        *ladder(options.ladder, options.markdown and options.markdown.parent),
-        *polishing(options.polished, options.tasks),
+        *ladder(options.out, options.markdown and options.markdown.parent),
+        *polishing(options.out, options.tasks),
     ]
     reading = Path(__file__).with_name("family_reading.md")
     if reading.is_file():

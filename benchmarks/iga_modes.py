@@ -5,13 +5,12 @@
 For every task and seed the training slides are embedded once (cross-fitted; only the training slides' coordinates are
 read), and three networks that differ in ``attention_geometry`` alone are trained on the same sets from the same weights.
 The slide that is not trained on then gives the losses and the accuracy that are compared; it plays no part in any choice.
-Every run is kept as a JSON file under ``--out``: an interrupted benchmark goes on where it stopped.
+Every run is kept as a line of ``iga.jsonl``: an interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -23,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from records import RESULTS, kept
 
 MODES = ("current", "clean", "curriculum")
 TASKS = ("brain2", "embryo")
@@ -78,9 +79,10 @@ def _embed(task: str, seed: int, data: Path) -> Arrays:
 
 def run_one(task: str, mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train one network and measure it on the slide that it was not trained on."""
+    from ipar.training._fit_iga import draw_poses, train_flow
+
     from ipar.nn import IGAConfig
     from ipar.training import FlowTraining, MinisetPlan
-    from ipar.training._fit_iga import draw_poses, train_flow
     from ipar.training._flow_loop import validate_flow
     from ipar.training._pose_sets import ellipse_units
 
@@ -152,15 +154,9 @@ def _ellipse_errors(rigid: Any, samples: Any) -> dict[str, float]:
 
 
 def cached(task: str, mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The result of one run, from its file where there is one."""
-    path = Path(options.out) / task / f"{mode}-{seed}.json"
-    if not path.is_file() or options.fresh:
-        result = run_one(task, mode, seed, options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_suffix(".part")
-        staging.write_text(json.dumps(result) + "\n")
-        staging.replace(path)
-    return dict(json.loads(path.read_text()))
+    """The result of one run, from what was kept where it is there."""
+    identity = {"task": task, "mode": mode, "seed": seed}
+    return kept("iga", identity, lambda: run_one(task, mode, seed, options), options.out, fresh=options.fresh)
 
 
 def main() -> None:
@@ -170,10 +166,10 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", default="benchmarks/results/iga_modes", help="folder of the JSON files")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
     parser.add_argument("--cache", default="benchmarks/results/cache/iga_modes", help="folder of the embeddings")
     parser.add_argument("--markdown", type=Path, default=None, help="page whose generated part is replaced")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
     parser.add_argument("--embed-only", action="store_true", help="make the embeddings and stop")
     parser.add_argument("--report-only", action="store_true", help="write the page from what has been run so far")
     options = parser.parse_args()

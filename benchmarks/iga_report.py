@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from records import read
 
 Runs = dict[str, list[dict[str, Any]]]
 
@@ -29,7 +30,7 @@ _LOWER = {"sample_rmse", "mean_rmse", "log_scale_rmse"}
 
 def write_section(options: argparse.Namespace, command: str) -> None:
     """Replace the generated part of the page, and draw the picture beside it."""
-    found = {task: read(Path(options.out) / task, options.modes, options.seeds) for task in options.tasks}
+    found = {task: runs_of(task, options) for task in options.tasks}
     results = {task: runs for task, runs in found.items() if any(runs.values())}
     page = options.markdown.read_text()
     before, rest = page.split(START, 1)
@@ -41,11 +42,11 @@ def write_section(options: argparse.Namespace, command: str) -> None:
     options.markdown.write_text(f"{before}{START}\n\n" + "\n".join(parts) + f"\n{END}{after}")
 
 
-def read(folder: Path, modes: list[str], seeds: list[int]) -> Runs:
+def runs_of(task: str, options: argparse.Namespace) -> Runs:
     """Runs of one task, ``[mode] → one a seed``, of the seeds that have been run with every mode."""
-    paths = {seed: [folder / f"{mode}-{seed}.json" for mode in modes] for seed in seeds}
-    whole = [own for own in paths.values() if all(path.is_file() for path in own)]
-    return {mode: [json.loads(own[i].read_text()) for own in whole] for i, mode in enumerate(modes)}
+    found = {(run["mode"], run["seed"]): run for run in read("iga", options.out) if run["task"] == task}
+    whole = [seed for seed in options.seeds if all((mode, seed) in found for mode in options.modes)]
+    return {mode: [found[mode, seed] for seed in whole] for mode in options.modes}
 
 
 def _settings(results: dict[str, Runs], command: str) -> str:

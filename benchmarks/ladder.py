@@ -3,8 +3,8 @@
     python benchmarks/ladder.py --data ../shared/data
 
 From the operator alone to the whole method on an unseen slide: a rung that fails says that those above it mean nothing.
-Every rung is kept as a JSON file under ``--out``: an interrupted run goes on where it stopped. The last two rungs are
-the V1 rows of ``family.py``, and share its files.
+Every rung is kept as a line of ``ladder.jsonl``: an interrupted run goes on where it stopped. The last two rungs are
+the V1 rows of ``family.py``, and share its records.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 import family
 from embedded import embedded
-from keep import kept
+from records import kept, read
 from rungs import (
     Figures,
     Layouts,
@@ -122,14 +122,17 @@ def main() -> None:
     setting = Setting(slides, options.task, options)
     failed = []
     for name in tqdm(options.rungs, unit="rung"):
-        path = options.ladder / options.task / f"{name}.json"
-        result = kept(path, lambda name=name: climb(RUNGS[name], setting), fresh=options.fresh)
+        identity = {"task": options.task, "rung": name}
+        result = kept(
+            "ladder", identity, lambda name=name: climb(RUNGS[name], setting), options.out, fresh=options.fresh
+        )
         tqdm.write(f"{'pass' if result['passed'] else 'FAIL'}  {RUNGS[name].title}: {result['figures']}")
         failed += [] if result["passed"] else [name]
     if options.figure:
         from ladder_figure import draw
 
-        draw(options.ladder / options.task, options.figure)
+        rungs = {one["rung"]: one for one in read("ladder", options.out) if one["task"] == options.task}
+        draw(rungs, options.figure)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 

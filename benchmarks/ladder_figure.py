@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ from ipar.pl._colors import position_colors
 from ipar.pl._figure import as_map
 
 
-def draw(folder: Path, path: Path) -> bool:
+def draw(rungs: dict[str, Any], path: Path) -> bool:
     """Write a picture with the truth above and the layout below of every rung that has one; False, if none has."""
     found: dict[str, Any] = {}
     for name in ("oracle", "overfit", "random", "target"):
-        stored = folder / f"{name}.json"
-        found |= json.loads(stored.read_text()).get("layouts", {}) if stored.is_file() else {}
+        found |= rungs.get(name, {}).get("layouts", {})
     if not found:
         return False
     figure, axes = plt.subplots(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from ipar.training._fit_ipalite import MinisetPlan
+from ipar.training._left_out import train_left_out
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -23,8 +25,6 @@ from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
 from ipar.training._epochs import Trained
 from ipar.training._fit_embedding import fit_embedding
 from ipar.training._fit_finish import RETRAINED_WEIGHT
-from ipar.training._fit_ipalite import MinisetPlan
-from ipar.training._left_out import train_left_out
 from ipar.training._loop import IPALiteTrainer, IPALiteTraining
 from ipar.training._minisets import Miniset, MinisetBatch, sample_minisets
 from lever_gates import NarrowGate, RelationGate, ranks, with_relations

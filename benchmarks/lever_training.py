@@ -8,6 +8,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from ipar.training._overview_weight import OVERVIEW_WEIGHTS, weighted
 from scipy import sparse
 
 import ipar
@@ -16,7 +17,6 @@ from ipar._expression import Expression, get_expression
 from ipar.model import GeometryEncoder
 from ipar.training import EncoderRecipe
 from ipar.training._fit_encoder import Slide, fit_encoder
-from ipar.training._overview_weight import OVERVIEW_WEIGHTS, weighted
 from lever_layouts import Layouts, centred, far_of, overview_of, slides_of
 
 _KEPT_COUNTS = 0.5

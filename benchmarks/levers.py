@@ -1,9 +1,9 @@
-"""What every step of ipar brings, on training slides that were left out: a markdown section and JSON.
+"""What every step of ipar brings, on training slides that were left out: a markdown page and JSON lines.
 
     python benchmarks/levers.py --data ../shared/data --markdown docs/levers.md
 
 No slide that ``run.py`` scores has a part in it, neither as the slide left out nor as one trained on: by these folds the
-defaults were chosen. Every (fold, seed, group of levers) is kept as a JSON file under ``--out``.
+defaults were chosen. Every (fold, seed, group of levers) is kept as a line of ``ablations.jsonl``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ import lever_weights
 import own_neighbors
 import tasks
 from ipar.metrics import evaluate
-from keep import kept
 from lever_adaptation import layouts_of_adaptation
 from lever_flow import layouts_of_flow
 from lever_layouts import Layouts, layouts_of_encoders, layouts_of_sketches, layouts_of_steps
@@ -48,6 +48,7 @@ from lever_texts import (
     WEIGHTS,
 )
 from lever_training import layouts_of_minisets, layouts_of_transfer
+from records import KEYS, RESULTS, kept
 
 FOLDS = {
     task.name: task
@@ -97,6 +98,14 @@ def measure(fold: str, group: str, seed: int, data: Path) -> dict[str, Any]:
     return scores
 
 
+def layouts_of(
+    run: tuple[str, str, int], make: Callable[[], dict[str, Any]], out: Path, *, what: str = "layouts"
+) -> dict[str, Any]:
+    """What was measured of a fold, a group and a seed, by layout; measured, if it is not there."""
+    identity = dict(zip(KEYS["ablations"], run, strict=True))
+    return dict(kept("ablations", identity, lambda: {what: make()}, out)[what])
+
+
 def dealt(
     module: Any, folds: Sequence[str], out: Path, data: Path, seeds: Sequence[int] = lever_spots.SEEDS
 ) -> dict[tuple[str, str, int], dict[str, Any]]:
@@ -104,9 +113,10 @@ def dealt(
     group = module.__name__.removeprefix("lever_")
     runs = [(lever_spots.SLIDE, seed) for seed in seeds] + [(FOLDS[name], 0) for name in folds]
     return {
-        (fold.name, group, seed): kept(
-            out / fold.name / f"{group}-{seed}.json",
+        (fold.name, group, seed): layouts_of(
+            (fold.name, group, seed),
             lambda fold=fold, seed=seed: module.measure(fold, seed, data, tuple(SCORES)),
+            out,
         )
         for fold, seed in tqdm(runs, desc=group, unit="run")
     }
@@ -116,8 +126,8 @@ def spots(out: Path, data: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Scores of single cells that spots teach, by how the cells were dealt."""
     name = lever_spots.SLIDE.name
     return {
-        (name, "spots", seed): kept(
-            out / name / f"spots-{seed}.json", lambda seed=seed: lever_spots.measure(seed, data, tuple(SCORES))
+        (name, "spots", seed): layouts_of(
+            (name, "spots", seed), lambda seed=seed: lever_spots.measure(seed, data, tuple(SCORES)), out
         )
         for seed in tqdm(lever_spots.SEEDS, desc="spots", unit="run")
     }
@@ -127,7 +137,7 @@ def doubts(out: Path, data: Path) -> dict[str, dict[str, Any]]:
     """How signs of trouble rank errors, by fold."""
     folds = [lever_spots.SLIDE, *(FOLDS[name] for name in lever_doubts.FOLDS)]
     return {
-        fold.name: kept(out / fold.name / "doubts-0.json", lambda fold=fold: lever_doubts.measure(fold, 0, data))
+        fold.name: layouts_of((fold.name, "doubts", 0), lambda fold=fold: lever_doubts.measure(fold, 0, data), out)
         for fold in tqdm(folds, desc="doubts", unit="run")
     }
 
@@ -208,7 +218,7 @@ def main() -> None:
         "--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS), help="of rows; others are not on the page"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/levers"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
     parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -217,20 +227,16 @@ def main() -> None:
         for fold, seed in tqdm(
             [(f, s) for s in options.seeds for f in _folds_of(group, options)], desc=group, unit="run"
         ):
-            path = options.out / fold / f"{group}-{seed}.json"
-
-            def make(fold: str = fold, group: str = group, seed: int = seed) -> dict[str, Any]:
-                return measure(fold, group, seed, options.data)
-
-            results[fold, group, seed] = kept(path, make)
+            run = fold, group, seed
+            results[run] = layouts_of(run, partial(measure, *run, options.data), options.out)
     where = options.out, options.data
     results |= spots(*where)
     for module, folds in ((lever_panels, PANEL_FOLDS), (lever_weights, FLOW_FOLDS), (lever_axes, FLOW_FOLDS)):
         results |= dealt(module, folds, *where)
     results |= dealt(lever_shares, lever_shares.FOLDS, *where, seeds=(0,))
     neighbors = {
-        slide: kept(
-            options.out / slide / "neighbors.json", lambda slide=slide: own_neighbors.measure(slide, options.data)
+        slide: layouts_of(
+            (slide, "neighbors", 0), partial(own_neighbors.measure, slide, options.data), options.out, what="shares"
         )
         for slide in own_neighbors.SLIDES
     }

@@ -3,7 +3,7 @@
     python benchmarks/polish.py --data ../shared/data
 
 Networks are trained on all training slides but one, which is placed and then polished with their gate. The task's test
-slide has no part in it. Every (task, seed) is kept as a JSON file under ``--polished``.
+slide has no part in it. Every (task, seed) is kept as a line of ``polish.jsonl``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embedded import Embedded, embedded
 from ipar.metrics import evaluate
 from ipar.model import ConsensusPlan, IPALite
 from ipar.training import MinisetPlan, Optimisation, fit_networks, gate_targets, optimise_layout
-from keep import kept
+from records import kept
 
 SCORES = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "coverage", "e_geo")
 
@@ -66,7 +66,7 @@ def main() -> None:
             slides = embedded(task, seed, options.data, options.cache, max_cells=budget.max_cells)
             return measure(slides, seed, budget)
 
-        result = kept(options.polished / task / f"{seed}.json", make, fresh=options.fresh)
+        result = kept("polish", {"task": task, "seed": seed}, make, options.out, fresh=options.fresh)
         tqdm.write(f"{task} {seed}: {result}")
 
 

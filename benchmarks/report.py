@@ -1,9 +1,8 @@
-"""The benchmark's results as a markdown page and one JSON file."""
+"""The benchmark's results as a markdown page."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from comparisons import (
     paired,
     values,
 )
+from records import read
 
 INTRO = """# Benchmarks
 
@@ -45,16 +45,13 @@ components are ipar as it was when it read principal components alone, all genes
 
 
 def write_report(results: Results, options: argparse.Namespace) -> None:
-    """Write ``results.json`` beside the cached files and the markdown page, or print it."""
-    folder = Path(options.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    """Write the markdown page, or print it."""
     command = shlex.join(["python", *sys.argv])
     parts = [INTRO.format(seeds=", ".join(map(str, options.seeds)), command=command)]
     parts += [glance(results), aims(results), glance_at_iga(results)]
     for task, by_method in results.items():
         parts += [section(task, by_method)]
-    parts += [ablation(folder / "levers"), footer(results, options)]
+    parts += [ablation(read("ablations", options.out)), footer(results, options)]
     page = "\n".join(parts)
     if options.markdown:
         Path(options.markdown).write_text(page)

@@ -1,9 +1,9 @@
-"""ipar beside every control on the real tasks: a markdown page and JSON.
+"""ipar beside every control on the real tasks: a markdown page and JSON lines.
 
     python benchmarks/run.py --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md
 
-Every (task, method, seed) runs in a process of its own, which measures its time and peak memory, and is kept as a JSON
-file under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again. The page shows published
+Every (task, method, seed) runs in a process of its own, which measures its time and peak memory, and is kept as a line
+of ``benchmarks.jsonl`` under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again. The page shows published
 peers too, where ``peers/run.py`` has measured them.
 """
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from comparisons import PEERS
-from keep import kept
+from records import RESULTS, kept, read
 from report import write_report
 
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
@@ -140,9 +140,11 @@ PLACE = {
 
 
 def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The result of one run, from its file where there is one."""
-    path = Path(options.out) / task / f"{method}-{seed}.json"
-    return kept(path, lambda: in_process(task, method, seed, options), fresh=options.fresh)
+    """The result of one run, from what was kept where it is there."""
+    identity = {"task": task, "method": method, "seed": seed}
+    return kept(
+        "benchmarks", identity, lambda: in_process(task, method, seed, options), options.out, fresh=options.fresh
+    )
 
 
 def in_process(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -173,12 +175,11 @@ def run_all(options: argparse.Namespace) -> None:
 
 def stored(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """What has been measured so far, as ``[task][method] → one a seed``: methods may lack seeds; peers stand last."""
+    by_run = {(run["task"], run["method"], run["seed"]): run for run in read("benchmarks", options.out)}
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for task in options.tasks:
-        folder = Path(options.out) / task
         for method in [*options.methods, *PEERS]:
-            paths = {seed: folder / f"{method}-{seed}.json" for seed in options.seeds}
-            runs = [json.loads(path.read_text()) | {"seed": seed} for seed, path in paths.items() if path.is_file()]
+            runs = [run for seed in options.seeds if (run := by_run.get((task, method, seed)))]
             if runs:
                 found.setdefault(task, {})[method] = runs
     return found
@@ -193,9 +194,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1, help="of one run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--out", default="benchmarks/results", help="folder of the JSON files")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
     parser.add_argument("--markdown", default=None, help="page to write; printed, if not given")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
     parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
     parser.add_argument("--one", nargs=3, default=None, metavar=("TASK", "METHOD", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()

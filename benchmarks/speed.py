@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py --data ../shared/data --markdown docs/speed.md
 
-Every figure comes with its limit on two CPU cores, where there is one. What was measured is kept as a JSON file a row under
-``--out``, and not measured again without ``--fresh``. Times on shared machines are noisy; the machine should have nothing
+Every figure comes with its limit on two CPU cores, where there is one. What was measured is kept as a line of
+``speed.jsonl``, and not measured again without ``--fresh``. Times on shared machines are noisy; the machine should have nothing
 else to do.
 """
 
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keep import kept
+from records import RESULTS, kept, read
 
 _PAGE = """# Time and memory
 
@@ -214,7 +214,7 @@ def main() -> None:
         "--only", nargs="+", choices=RUNS, default=list(RUNS), help="what to measure; all, if not given"
     )
     parser.add_argument("--fresh", action="store_true", help="measure again")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed"), help="folder of the JSON files")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
     parser.add_argument(
         "--model", default="benchmarks/results/cache/speed", help="folder of the model that `fit` saves"
     )
@@ -225,9 +225,9 @@ def main() -> None:
         RUNS[options.one].run(options)
         return
     for name in options.only:
-        kept(options.out / f"{name}.json", partial(measure, name, options), fresh=options.fresh)
-    paths = {name: options.out / f"{name}.json" for name in RUNS}
-    results = {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+        kept("speed", {"name": name}, partial(measure, name, options), options.out, fresh=options.fresh)
+    found = {record["name"]: record for record in read("speed", options.out)}
+    results = {name: found[name] for name in RUNS if name in found}
     print(table(results))
     if options.markdown:
         command = f"python benchmarks/speed.py --data {options.data} --markdown {options.markdown}"

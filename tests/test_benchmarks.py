@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -33,8 +31,11 @@ def test_a_task_strips_what_no_method_may_read(make_slides):
     assert found.truth.shape == (found.query.n_obs, 2)
 
 
-def test_results_are_readable():
-    paths = [path for path in (FOLDER / "results").rglob("*.json") if "cache" not in path.parts]
-    assert len(paths) > 100
-    for path in np.random.default_rng(0).choice(np.array(paths, dtype=object), 60, replace=False):
-        assert json.loads(path.read_text())
+def test_results_are_readable_and_identified():
+    from records import KEYS, read
+
+    assert {path.stem for path in (FOLDER / "results").glob("*.jsonl")} == set(KEYS)
+    for page, names in KEYS.items():
+        found = [tuple(record[name] for name in names) for record in read(page, FOLDER / "results")]
+        assert found, page
+        assert found == sorted(set(found)), page

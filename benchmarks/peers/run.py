@@ -33,7 +33,7 @@ from exchange import Exchange
 from ipar import metrics
 from ipar.baselines._checks import as_expression, as_reference
 from ipar.baselines._features import principal_components
-from keep import kept
+from records import RESULTS, kept
 
 HERE = Path(__file__).resolve().parent
 PEERS = ["celery", "tangram", "novosparc", "moscot", "stem"]
@@ -117,15 +117,16 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1, help="of one run")
     parser.add_argument("--environments", type=Path, default=Path("../peer-environments"), help="folder of them")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the JSON files")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has a file")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
+    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
     options = parser.parse_args()
     options.environments = options.environments.resolve()
     for seed in options.seeds:
         for task in options.tasks:
             for peer in tqdm(options.peers, unit="peer", desc=f"{task}, seed {seed}"):
-                path = options.out / task / f"{peer}-{seed}.json"
-                kept(path, partial(run_one, task, peer, seed, options), fresh=options.fresh)
+                identity = {"task": task, "method": peer, "seed": seed}
+                make = partial(run_one, task, peer, seed, options)
+                kept("benchmarks", identity, make, options.out, fresh=options.fresh)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 import embedded
 import tasks
 from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
-from keep import kept
 
 HASTY = EncoderRecipe(
     n_pcs=8,
@@ -75,18 +72,3 @@ def test_the_cache_gives_what_was_made(slides, found, tmp_path, monkeypatch):
         assert np.array_equal(again.truth, found.truth)
     assert len(made) == 1
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ob-3-60.npz"]
-
-
-def test_a_result_is_made_once_and_written_whole(tmp_path):
-    path = tmp_path / "deep" / "a.json"
-
-    def fails():
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        kept(path, fails)
-    assert not path.exists()
-    assert kept(path, lambda: {"a": 1}) == {"a": 1} == json.loads(path.read_text())
-    assert kept(path, fails) == {"a": 1}
-    assert kept(path, lambda: {"a": 2}, fresh=True) == {"a": 2}
-    assert [p.name for p in path.parent.iterdir()] == ["a.json"]

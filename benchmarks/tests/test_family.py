@@ -17,6 +17,7 @@ import polish
 import rungs
 from embedded import Embedded
 from ipar.training import IPALiteTraining, Optimisation
+from records import keep
 
 TINY = family.Budget(
     n_minisets=4,
@@ -134,23 +135,13 @@ def test_summary_sorts_claims_by_what_tasks_say():
 
 def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
     for seed in range(2):
-        path = tmp_path / "family" / "brain2" / f"v1-{seed}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run(1.0 + seed)))
+        keep("family", {"task": "brain2", "member": "v1", "seed": seed, **run(1.0 + seed)}, tmp_path)
     rung = {"figures": {"walk": 0.5}, "checks": {"walk": False}, "passed": False, "seconds": 1.0}
-    (tmp_path / "ladder" / "brain2").mkdir(parents=True)
-    (tmp_path / "ladder" / "brain2" / "oracle.json").write_text(json.dumps(rung))
-    options = argparse.Namespace(
-        out=tmp_path / "family",
-        ladder=tmp_path / "ladder",
-        polished=tmp_path / "polish",
-        tasks=["brain2"],
-        markdown=tmp_path / "page.md",
-    )
+    keep("ladder", {"task": "brain2", "rung": "oracle", **rung}, tmp_path)
+    options = argparse.Namespace(out=tmp_path, tasks=["brain2"], markdown=tmp_path / "page.md")
     for seed, after in enumerate((0.75, 0.25)):
         scores = {when: dict.fromkeys(polish.SCORES, v) for when, v in (("before", 0.5), ("after", after))}
-        (tmp_path / "polish" / "brain2").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "polish" / "brain2" / f"{seed}.json").write_text(json.dumps(scores))
+        keep("polish", {"task": "brain2", "seed": seed, **scores}, tmp_path)
     family_report.write_page(family.Budget(), options)
     page = (tmp_path / "page.md").read_text()
     lines = page.splitlines()
@@ -179,9 +170,7 @@ def test_lower_rungs_hold_on_small_slides(setting):
 
 def test_upper_rungs_read_the_familys_results(setting, monkeypatch):
     for seed, energy in enumerate((1.0, 1.2)):
-        path = setting.options.out / "ob" / f"v1-{seed}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(run(energy)))
+        keep("family", {"task": "ob", "member": "v1", "seed": seed, **run(energy)}, setting.options.out)
     found, _ = rungs.seeds(setting)
     assert found["E_geo, candidates and gate"] == pytest.approx(1.1)
     assert found["sd over seeds ÷ mean"] == pytest.approx(np.sqrt(0.02) / 1.1)
@@ -190,16 +179,16 @@ def test_upper_rungs_read_the_familys_results(setting, monkeypatch):
 
 def test_networks_of_the_ladder_train_are_scored_and_drawn(setting, monkeypatch, tmp_path):
     monkeypatch.setattr(family, "Budget", lambda: TINY)
+    climbed = {}
     for name in ("overfit", "random", "target"):
-        result = ladder.climb(ladder.RUNGS[name], setting)
+        climbed[name] = result = ladder.climb(ladder.RUNGS[name], setting)
         assert set(result["figures"]) >= set(ladder.RUNGS[name].bounds)
         for pair in result["layouts"].values():
             true, layout = np.array(pair["true"]), np.array(pair["found"])
             assert true.shape == layout.shape
             # turned and scaled onto the truth: no worse than all cells in one place
             assert np.square(true - layout).sum() <= np.square(true).sum() + 0.1
-        (tmp_path / f"{name}.json").write_text(json.dumps(result))
-    ladder_figure.draw(tmp_path, tmp_path / "ladder.png")
+    ladder_figure.draw(climbed, tmp_path / "ladder.png")
     assert (tmp_path / "ladder.png").stat().st_size > 5_000
 
 

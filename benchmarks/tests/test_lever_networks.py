@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ipar.training._fit_ipalite import MinisetPlan
 
 import lever_networks
 from ipar.nn import IPALiteConfig, IPALiteNet
 from ipar.training import fit_networks
-from ipar.training._fit_ipalite import MinisetPlan
 from ipar.training._loop import IPALiteTraining
 from ipar.training._minisets import collate, sample_minisets
 

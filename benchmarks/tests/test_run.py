@@ -9,6 +9,7 @@ import pytest
 import comparisons
 import report
 import run
+from records import keep, read
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def folder(adata, tmp_path_factory):
 
 
 def make_options(folder, out, **changes):
-    fixed = {"data": folder, "out": str(out), "threads": 1, "jobs": 1, "fresh": False, "seeds": [0, 1]}
+    fixed = {"data": folder, "out": out, "threads": 1, "jobs": 1, "fresh": False, "seeds": [0, 1]}
     return argparse.Namespace(**fixed | {"markdown": str(out / "page.md")} | changes)
 
 
@@ -66,17 +67,17 @@ def test_no_uncertainty_orders_cells_better_than_their_errors():
 def test_a_result_is_kept_and_not_made_again(folder, tmp_path):
     options = make_options(folder, tmp_path)
     first = run.cached("ob", "permuted", 3, options)
-    path = tmp_path / "ob" / "permuted-3.json"
-    assert json.loads(path.read_text()) == first
+    assert read("benchmarks", tmp_path) == [first]
     assert not list(tmp_path.rglob("*.part"))
-    path.write_text(json.dumps({"marked": True}))
-    assert run.cached("ob", "permuted", 3, options) == {"marked": True}
+    marked = {"task": "ob", "method": "permuted", "seed": 3, "marked": True}
+    keep("benchmarks", marked, tmp_path)
+    assert run.cached("ob", "permuted", 3, options) == marked
 
 
 def test_a_failed_run_says_why_and_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError, match="mouse_ob_st.h5ad"):
         run.cached("ob", "permuted", 0, make_options(tmp_path, tmp_path))
-    assert not list(tmp_path.rglob("*.json"))
+    assert not list(tmp_path.rglob("*.jsonl"))
 
 
 def runs(spearman, energy, **more):
@@ -117,7 +118,6 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
         in page
     )
     assert "Not applicable: cell-type centroids (the slides have no cell-type labels)" in page
-    assert json.loads((tmp_path / "results.json").read_text())["ob"]["pca_knn"][0]["seconds"] == 1.0
     assert "The same of IGA" not in page
     assert "\nSeeds of ipar so far: ob 2.\n" in page
 
@@ -224,9 +224,7 @@ def test_published_peers_are_shown_where_they_have_been_measured(results, folder
     options = make_options(folder, tmp_path, tasks=["ob"], methods=["ipar", "pca_knn"])
     for method in ("ipar", "pca_knn", "celery", "stem"):
         for seed, result in enumerate(results["ob"][method]):
-            path = tmp_path / "ob" / f"{method}-{seed}.json"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(result))
+            keep("benchmarks", {"task": "ob", "method": method, "seed": seed, **result}, tmp_path)
     report.write_report(run.stored(options), options)
     page = (tmp_path / "page.md").read_text()
     assert "0.700 ± 0.000" in row(page, "CeLEry (peer) (2 seeds)")
