@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -183,7 +184,8 @@ def test_a_gene_that_never_varies_is_harmless(slides, quick):
 
 
 def test_the_input_is_chosen_on_left_out_slides(slides, settings):
-    embed(slides, "slide", **settings.hasty | {"inputs": None})
+    recipe = replace(settings.hasty["recipe"], inputs=None)
+    embed(slides, "slide", recipe=recipe, progress=False)
     record = slides.uns["ipar_embed"]
     choice = record["choice"].set_index("inputs")["score"]
     assert sorted(choice.index) == ["both", "genes", "pca"]
@@ -282,11 +284,11 @@ def test_what_tells_distances_is_kept_beside_the_embedding(fitted):
     far, h = (fitted.train.obsm[key] for key in ("X_ipar_embed_global", "X_ipar_embed"))
     encoder = stored_encoder(fitted.train)
     assert far.dtype == np.float32
-    assert far.shape[1] == len(encoder.global_columns) + encoder.overview.n_output
+    assert far.shape[1] == len(encoder.global_columns) + encoder.set_encoder.n_output
     for name in "abc":
         cells = fitted.train.obs["slide"] == name
         # the rotation into one space changes no distance; only the blocks' share of the whole differs
-        same = [pdist(x[cells]) for x in (far[:, : -encoder.overview.n_output], h[:, encoder.global_columns])]
+        same = [pdist(x[cells]) for x in (far[:, : -encoder.set_encoder.n_output], h[:, encoder.global_columns])]
         assert spearmanr(*same).statistic > 0.99
         assert luna_spearman(fitted.train.obsm["spatial"][cells], PCA(2).fit_transform(far[cells])) > 0.3
 

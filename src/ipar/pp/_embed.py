@@ -211,14 +211,14 @@ def _report(fit: EmbeddingFit) -> None:
         logger.info("Localisable: %s.", message)
         if repeat:
             warnings.warn(
-                f"Not every part of this tissue can be told apart.{repeat}", LocalisabilityWarning, stacklevel=3
+                f"Not every part of this tissue can be told apart.{repeat}", LocalisabilityWarning, stacklevel=4
             )
         return
     warnings.warn(
         f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
         f"See adata.uns['ipar']['localisability'].{repeat}",
         LocalisabilityWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
