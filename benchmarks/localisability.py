@@ -24,7 +24,7 @@ import ipar
 from ipar.metrics import luna_spearman, procrustes_error
 from ipar.model._blend import global_map
 from ipar.pp._embed import stored_encoder
-from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
+from ipar.training import EncoderRecipe, EncoderTraining, SetEncoderTraining
 from ipar.training._localise import EXPLAINED_MIN
 from records import RESULTS, kept
 
@@ -34,7 +34,7 @@ RECIPE = EncoderRecipe(
     pca_hidden=(64,),
     n_output=32,
     pca_training=EncoderTraining(n_steps=150, batch_size=128),
-    overview_training=OverviewTraining(n_steps=1, batch_size=1, size=(32, 32)),  # the verdict does not ask it
+    set_encoder_training=SetEncoderTraining(n_steps=1, batch_size=1, size=(32, 32)),  # the verdict does not ask it
 )
 INTRO = """# How often the verdict is wrong
 
