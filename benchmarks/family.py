@@ -1,6 +1,6 @@
 """Every member of the IPA-Lite family on real slides, under one reduced recipe: JSON lines and a page.
 
-    python benchmarks/family.py --data ../shared/data --markdown docs/family.md
+    python benchmarks/family.py --data ../shared/data --markdown benchmarks/family.md
 
 Every (task, member, seed) is kept as a line of ``family.jsonl``: an interrupted run goes on where it stopped. All
 members of a seed are trained on the same embeddings, which are kept under ``--cache``, and scored on the same minisets.

@@ -22,11 +22,11 @@ Runs = dict[str, dict[int, dict[str, Any]]]
 
 INTRO = """# The IPA-Lite family
 
-Every member of the family is one config of one network ({{class}}`ipar.nn.IPALiteConfig`). Here all of them are trained
+Every member of the family is one config of one network (`ipar.nn.IPALiteConfig`). Here all of them are trained
 and scored alike on real slides, together with the ladder that a working method has to climb. Made with
 
 ```bash
-python benchmarks/family.py --data ../shared/data --markdown docs/family.md
+python benchmarks/family.py --data ../shared/data --markdown benchmarks/family.md
 python benchmarks/ladder.py --data ../shared/data
 ```
 
@@ -38,7 +38,7 @@ All members of a seed share embeddings, minisets and the scored minisets, so tha
 **At reduced training.** {n_minisets} training minisets of {low} to {high} cells, at most {epochs} epochs (two of them the
 ramp), {gate_steps} steps of gate pretraining, steps of one miniset at a learning rate of {lr:g}, {n_scored} scored minisets, at most {max_cells:,} cells a slide
 (a random subset of larger ones): about a tenth of a default fit. The order of members and the size of differences
-between them can be read; the values themselves are those of short training, and lie above those of {{doc}}`benchmarks`.
+between them can be read; the values themselves are those of short training, and lie above those of `docs/benchmarks.md`.
 Seconds are of one CPU core that had other work too.
 
 **Reported** figures are the design's. They come from another slide set, longer training, and an encoder that by all
@@ -213,7 +213,7 @@ def polishing(folder: Path, tasks: list[str]) -> list[str]:
     lines = [
         "## Does polishing help?",
         "",
-        "{func}`ipar.tl.optimise_coords` with `refine=True` moves a prediction to where walks agree with the candidate"
+        "`ipar.tl.optimise_coords` with `refine=True` moves a prediction to where walks agree with the candidate"
         " graph and the gate. Measured on a *training* slide that was left out (`python benchmarks/polish.py`): networks"
         " trained on the others place it, and polishing follows. In brackets: seeds in which it got better.",
         "",

@@ -3,7 +3,7 @@
 INTRO = """# What every step brings
 
 Each row is one way to place a section or cells that were left out, of which only the expression is known. The sections of
-{{doc}}`benchmarks` have no part in it: by these folds the defaults were chosen. Lower is better for Procrustes RMSE and
+`docs/benchmarks.md` have no part in it: by these folds the defaults were chosen. Lower is better for Procrustes RMSE and
 E_geo. Made with
 
 ```bash
@@ -14,7 +14,7 @@ E_geo. Made with
 WEIGHTS = """## Genes and axes by how well they tell places apart
 
 Every gene counts alike, or by the root of Moran's I on the training slides and in units of its own spread
-({{func}}`ipar.training.gene_weights`), in the components, in the network on genes, and in the slide's own components that sharpen
+(`ipar.training.gene_weights`), in the components, in the network on genes, and in the slide's own components that sharpen
 it. The layout is the overview alone, as it is and sharpened. Of whole transcriptomes, means over the folds {folds}; and the
 351 genes of a panel, where half of the cells of {slide} teaches the other half (seeds {seeds} of the dealing and the
 training). On the sections every mean is better in all five scores, though Hippo5, which five others teach, has slightly worse
@@ -22,7 +22,7 @@ ranks and more E_geo. On the panel, whose genes were chosen because they tell ce
 worse ranks and more E_geo: there all genes count alike.
 
 In these rows all components are principal ones. In the last of each kind, half of them are axes of largest spatial covariance
-instead ({{func}}`ipar.training.component_axes`), which with the genes weighted as by default (those of sections by place, those
+instead (`ipar.training.component_axes`), which with the genes weighted as by default (those of sections by place, those
 of the panel all alike) is what ipar does. Where two sections teach, ranks and the Procrustes fit stay as they were; else every
 score is better or, contacts where five teach, equal. The tables below were, but for "With the flow and without it", all measured
 with principal components alone, and but those of spots and panels before genes were weighted.
@@ -61,7 +61,7 @@ that holds its distances too has no better ranks and more E_geo: it does not. Me
 FLOW = """
 ## Samples of the flow
 
-IGA's flow ({{doc}}`iga`), trained on the same embedding as the network: one sample as it is; twenty aligned and averaged; what
+IGA's flow (`docs/iga.md`), trained on the same embedding as the network: one sample as it is; twenty aligned and averaged; what
 the flow's network gives in one step from noise, which is the mean over layouts that samples scatter about; and that layout
 beside the other two. A single sample says little. The expected layout is better than the mean of twenty samples in nearly
 every score, for four passes of the network instead of a thousand; sharpened, as `ipar.tl.sample_coords` sharpens the mean,
@@ -81,7 +81,7 @@ losses: Hippo8, which five teach, has 4 % fewer of its contacts found, Hippo7, w
 distances are worse by .001. What a left-out training slide would choose is not asked where so few teach: of two sections one
 teaches the other, for which the flow is too much (ranks of distances worse by .012 and .023 where Hippo1 teaches Hippo2, and
 Hippo5 teaches Hippo8, finished, and before the sharpening by up to .14), and yet both together, here Hippo5 and Hippo8, place a
-third one better with it. Whether two embryos are enough for a third, no fold tells that is not scored in {{doc}}`benchmarks`.
+third one better with it. Whether two embryos are enough for a third, no fold tells that is not scored in `docs/benchmarks.md`.
 
 The sharpening holds distances, 0.6 of them those of what was taught distances across the tissue (τ). With the flow less of
 it would do for E_geo, which falls by 3 and 4 % on sections, but contacts are lost, and with none ranks of distances too; only
@@ -115,7 +115,7 @@ DOUBTS = """
 ## Which cells are misplaced
 
 What ranks the errors of a default fit: how far its three layouts disagree; a function learned from mistakes on training slides
-({{class}}`ipar.model.UncertaintyHead`, before it is turned into an error); how far sixteen samples of the flow, of five steps,
+(`ipar.model.UncertaintyHead`, before it is turned into an error); how far sixteen samples of the flow, of five steps,
 disagree; and the last two together. Of the folds {folds}, and where half of the
 cells of {slide} teaches the other half (itself dealt into two slides), seed 0. Less is better in the certain half. Two sections
 tell less of what is misplaced on a third than samples do; five sections, and half of an embryo, tell about as much or more.
@@ -188,7 +188,7 @@ more in one score, or in time, than it brought in another; no run of it is kept 
   Hippo8, and on half an embryo: ranks worse by .001 in the mean, neighbours and E_geo the same; with encoders of plain components,
   on these and on Hippo7, worse by .003);
 - flow: more noise on the embeddings that it is trained on, of one or two standard deviations (on embryo2, which
-  another one teaches and by which nothing could be chosen, for {doc}`benchmarks` score it, its own layout has ranks of .46, .48, .50 and E_geo of 3.1, 2.6, 2.2; in the mean with the others, sharpened, the same ranks and less
+  another one teaches and by which nothing could be chosen, for `docs/benchmarks.md` score it, its own layout has ranks of .46, .48, .50 and E_geo of 3.1, 2.6, 2.2; in the mean with the others, sharpened, the same ranks and less
   E_geo, 2.15, 2.01, 1.86; where two sections teach Hippo4, its own ranks are .757, .749, .733, and in the mean E_geo rises
   from .91 to .97);
 - uncertainty, where five sections teach Hippo1: how far the encoder's parts disagree about a cell's place, as one more sign

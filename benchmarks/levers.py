@@ -1,6 +1,6 @@
 """What every step of ipar brings, on training slides that were left out: a markdown page and JSON lines.
 
-    python benchmarks/levers.py --data ../shared/data --markdown docs/levers.md
+    python benchmarks/levers.py --data ../shared/data --markdown benchmarks/levers.md
 
 No slide that ``run.py`` scores has a part in it, neither as the slide left out nor as one trained on: by these folds the
 defaults were chosen. Every (fold, seed, group of levers) is kept as a line of ``ablations.jsonl``.

@@ -47,7 +47,7 @@ def section(results: dict[str, dict[str, Any]]) -> list[str]:
         "",
         f"Share of true neighbours among a cell's nearest eight by cosine distance of the slide's own principal components, "
         f"averaged with those of like cells {', '.join(map(str, STEPS))} times. No training has a part in it, and none of "
-        "these slides is scored in {doc}`benchmarks`. The default is 100 components, averaged twice.",
+        "these slides is scored in `docs/benchmarks.md`. The default is 100 components, averaged twice.",
         "",
         f"| components | {' | '.join(results)} |",
         "|---" * (len(results) + 1) + "|",

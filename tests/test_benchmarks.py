@@ -26,7 +26,6 @@ BEHIND = {  # measured by an earlier ipar, whose private functions they call; th
     "lever_training",
     "lever_weights",
     "levers",
-    "localisability",
     "own_neighbors",
     "polish",
     "rungs",
