@@ -20,6 +20,6 @@ def input_dropout(n_features: int) -> float:
     """Share of its input that a perceptron does not see in a step: a half, or a fifth of fewer than 1,000 features.
 
     Few features, each of which says more, can spare fewer: single cells of some 350 genes have better ranks of distances
-    so, at a small price in neighbours (``docs/levers.md``, also for sections cut down to as few, where E_geo alone gains).
+    so, at a small price in neighbours (``benchmarks/levers.md``, also for sections cut down to as few, where E_geo alone gains).
     """
     return _DROPPED_OF_FEW if n_features < FEW_FEATURES else _DROPPED_OF_MANY

@@ -34,7 +34,7 @@ def component_axes(
 
     one perpendicular to the other, where :math:`W_s` averages over the 8 cells that are nearest in the tissue: a component's
     variance times its Moran's I. Of a slide never seen, more of the cells next to each other along them are true neighbours;
-    of both together, encoders place left-out sections better than of either (``docs/levers.md``).
+    of both together, encoders place left-out sections better than of either (``benchmarks/levers.md``).
 
     Parameters
     ----------

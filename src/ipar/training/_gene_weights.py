@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ipar._steps import FEW_FEATURES
 from ipar.graph import morans_i
 
-_POWER = 0.5  # a quarter and three quarters place a left-out section less well (docs/levers.md)
+_POWER = 0.5  # a quarter and three quarters place a left-out section less well (benchmarks/levers.md)
 _LEAST_I = 1e-3  # where nothing is spatial, all genes count alike
 _LEAST_SPREAD = 0.1  # of the overall one: rare transcripts are not blown up
 
@@ -25,7 +25,7 @@ def gene_weights(
     with Moran's :math:`I_g`, mean over the slides, :math:`s_g` the standard deviation of the gene within slides, and
     :math:`s` that of all genes. Most genes of a transcriptome vary from cell to cell without regard to place, and together
     they drown those that have territories; weighted so, the principal components of a slide that no one has seen the
-    places of hold more of its true neighbours, and encoders place sections that were left out better (``docs/levers.md``).
+    places of hold more of its true neighbours, and encoders place sections that were left out better (``benchmarks/levers.md``).
     The genes of a panel of fewer than 1,000 were chosen because they tell cells apart: they count as they are.
 
     Parameters
