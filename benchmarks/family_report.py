@@ -183,6 +183,17 @@ def agreement(results: dict[str, Runs]) -> list[str]:
     return lines
 
 
+def certain(results: dict[str, Runs]) -> str:
+    """Members that are worse, or better, than V1 in every seed of a task."""
+    said = []
+    for task, runs in results.items():
+        gaps = {name: differences(Claim("", "v1", name), runs) for name in runs if name not in ("v1", "oracle")}
+        for word, sign in (("worse", 1), ("better", -1)):
+            found = [MEMBERS[name].label for name, gap in gaps.items() if len(gap) and (sign * gap > 0).all()]
+            said.append(f"On {task}, {word} than V1 in every seed: {'; '.join(found) or 'none'}.")
+    return "**What is certain** at this length of training. " + " ".join(said)
+
+
 def ladder(folder: Path, pictures: Path | None) -> list[str]:
     """One row a rung, and a picture, of every task that was climbed; pictures only where there is a folder for them."""
     lines = ["## The validation ladder", "", "A rung that fails says that those above it mean nothing.", ""]
@@ -265,7 +276,7 @@ def write_page(budget: Any, options: argparse.Namespace) -> None:
     ]
     reading = Path(__file__).with_name("family_reading.md")
     if reading.is_file():
-        parts += [reading.read_text()]
+        parts += [reading.read_text().replace("{certain}", certain(results))]
     page = "\n".join(parts).rstrip() + "\n"
     if options.markdown:
         options.markdown.write_text(page)
