@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from ladder import RUNGS
 from ladder_figure import draw
 from members import CLAIMS, DEFAULT_NEIGHBORS, MEMBERS, Claim
+from pages.comparisons import COLUMNS as REPORT_COLUMNS
 from polish import SCORES
 from records import read
-from report import COLUMNS as REPORT_COLUMNS
 from tasks import TASKS
 
 Runs = dict[str, dict[int, dict[str, Any]]]

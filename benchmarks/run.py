@@ -1,6 +1,7 @@
-"""ipar beside every control on the real tasks: a markdown page and JSON lines.
+r"""ipar beside every control on the real tasks: two markdown pages and JSON lines.
 
-    python benchmarks/run.py --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md
+    python benchmarks/run.py --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md \
+        --tables benchmarks/tables.md
 
 Every (task, method, seed) runs in a process of its own, which measures its time and peak memory, and is kept as a line
 of ``benchmarks.jsonl`` under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again. The page shows published
@@ -27,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from comparisons import PEERS
+from pages import questions, tables
+from pages.comparisons import PEERS
 from records import RESULTS, kept, read
-from report import write_report
 
 TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
 METHODS = [
@@ -195,7 +196,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of one run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
-    parser.add_argument("--markdown", default=None, help="page to write; printed, if not given")
+    parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
+    parser.add_argument("--tables", type=Path, default=None, help="page of all tables to write")
     parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
     parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
     parser.add_argument("--one", nargs=3, default=None, metavar=("TASK", "METHOD", "SEED"), help=argparse.SUPPRESS)
@@ -206,7 +208,13 @@ def main() -> None:
         return
     if not options.report_only:
         run_all(options)
-    write_report(stored(options), options)
+    found = stored(options)
+    if options.tables:
+        options.tables.write_text(tables.page(found, options))
+    if options.markdown:
+        questions.write(found, options.markdown)
+    else:
+        print(questions.page(found))
 
 
 if __name__ == "__main__":

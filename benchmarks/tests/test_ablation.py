@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import ablation
-from comparisons import GOAL
+from pages import ablations
+from pages.comparisons import GOAL
 from records import read
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -34,26 +34,26 @@ def measured():
 
 @pytest.mark.parametrize(("of", "expected"), [(("",), [0.5, 0.1]), (("5 teach",), []), (("st", "pl"), [0.1])])
 def test_a_step_is_compared_within_a_run(measured, of, expected):
-    found = ablation.gaps(ablation.Lever("", "step", "plain", "", of), ablation.layouts_of_runs(measured))
+    found = ablations.gaps(ablations.Lever("", "step", "plain", "", of), ablations.layouts_of_runs(measured))
     assert sorted((one[GOAL[0]] for one in found), reverse=True) == pytest.approx(expected)
 
 
 def test_better_is_more_of_some_scores_and_less_of_others(measured, monkeypatch):
-    monkeypatch.setattr(ablation, "LEVERS", (ablation.Lever("a step", "step", "plain", "default"),))
-    row = ablation.ablation(measured).splitlines()[-1].split(" | ")
+    monkeypatch.setattr(ablations, "LEVERS", (ablations.Lever("a step", "step", "plain", "default"),))
+    row = ablations.section(measured).splitlines()[-1].split(" | ")
     assert row[0] == "| a step"
     assert row[1:6] == ["**+0.300 ± 0.283**"] * 3 + ["+0.300 ± 0.283"] * 2
     assert row[6:] == ["2", "default |"]
 
 
 def test_without_results_there_is_no_section():
-    assert ablation.ablation([]) == ""
+    assert ablations.section([]) == ""
 
 
-@pytest.mark.parametrize("lever", ablation.LEVERS, ids=lambda lever: lever.title)
+@pytest.mark.parametrize("lever", ablations.LEVERS, ids=lambda lever: lever.title)
 def test_every_step_is_measured(lever):
-    runs = ablation.layouts_of_runs(read("ablations", RESULTS))
-    assert ablation.gaps(lever, runs)
+    runs = ablations.layouts_of_runs(read("ablations", RESULTS))
+    assert ablations.gaps(lever, runs)
     both = [
         [name for name in layouts if name.endswith(wanted) and name.startswith(lever.of)]
         for layouts in runs

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import comparisons
+from pages import comparisons
 from peers import run as peers_run
 
 FOLDER = Path(peers_run.__file__).parent

@@ -6,9 +6,8 @@ import json
 import numpy as np
 import pytest
 
-import comparisons
-import report
 import run
+from pages import comparisons, questions, tables
 from records import keep, read
 
 
@@ -21,7 +20,7 @@ def folder(adata, tmp_path_factory):
 
 def make_options(folder, out, **changes):
     fixed = {"data": folder, "out": out, "threads": 1, "jobs": 1, "fresh": False, "seeds": [0, 1]}
-    return argparse.Namespace(**fixed | {"markdown": str(out / "page.md")} | changes)
+    return argparse.Namespace(**fixed | {"markdown": out / "page.md"} | changes)
 
 
 def test_one_run_scores_the_prediction(folder):
@@ -81,7 +80,7 @@ def test_a_failed_run_says_why_and_leaves_no_file(tmp_path):
 
 
 def runs(spearman, energy, **more):
-    keys = dict.fromkeys(report.COLUMNS, 0.5)
+    keys = dict.fromkeys(comparisons.COLUMNS, 0.5)
     return [
         {"scores": keys | {"luna_spearman": s, "e_geo": e}, "seconds": 1.0, "peak_gib": 0.5} | more
         for s, e in zip(spearman, energy, strict=True)
@@ -103,12 +102,16 @@ def results():
     }
 
 
+def write_tables(results, options):
+    options.markdown.write_text(tables.page(results, options))
+
+
 def row(page, start):
     return next(line for line in page.splitlines() if line.startswith(f"| {start}"))
 
 
 def test_page_shows_means_and_marks_the_best_without_the_references(results, folder, tmp_path):
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
     assert "**0.875 ± 0.177**" in row(page, "**ipar**")
     assert "**0.900 ± 0.000**" in row(page, "PCA + kNN")
@@ -128,10 +131,10 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     for run_ in results["ob"]["iga"]:
         run_["scores"] |= {"uncertainty_spearman": 0.3, "certain_half_error": 0.8}
     results["ob"]["iga"][1]["scores"]["certain_half_median"] = 0.65
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     assert "0.650 times the median error (1 seed).\n" in (tmp_path / "page.md").read_text()
     results["ob"]["iga"][1]["scores"]["certain_half_median_bound"] = 0.55
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     assert "by their true errors would have 0.550 there" in (tmp_path / "page.md").read_text()
     line = row((tmp_path / "page.md").read_text(), "ob | yes")
     ahead, spearman, *_, energy, beyond = line.split(" | ")[2:]
@@ -147,14 +150,14 @@ def test_a_glance_compares_with_the_best_control_of_each_score(results, folder, 
     for run_ in results["ob"]["ipar"]:
         run_["localisability"] = run_["localisability"] | {"localisable": 0.0}
     del results["ob"]["within_slide_mlp"]
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     assert row((tmp_path / "page.md").read_text(), "ob | no").endswith(" | – |")
 
 
 def test_the_page_tells_what_the_verdict_is_made_of(results, folder, tmp_path):
     for run_, localisable, explained in zip(results["ob"]["ipar"], (0.0, 1.0), (0.1, 0.3), strict=True):
         run_["localisability"] = VERDICT | {"localisable": localisable, "explained": explained}
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     expected = (
         "localisable in 1 of 2 seeds (training slides left out: 20% of positions explained, distance Spearman 0.41"
     )
@@ -165,7 +168,7 @@ def test_the_page_says_where_ipar_is_short_of_its_aims(results, folder, tmp_path
     results["brain7"] = {**results["ob"], "pca_knn": runs([0.85, 0.8], [2.0, 2.0])}
     results["embryo"] = {"ipar": results["ob"]["ipar"], "pca_knn": runs([0.98, 0.9], [2.0, 2.0])}
     results["liver"] = {"ipar": runs([0.2], [3.0], localisability={**VERDICT, "localisable": 0.0})}
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
     said = {line.split(":")[0]: line for line in page.splitlines() if line.startswith("- ")}
     assert set(said) == {"- ob", "- brain7", "- embryo"}
@@ -182,7 +185,7 @@ def test_the_page_says_what_the_uncertainty_reaches(results, folder, tmp_path):
         run_["scores"] |= kept
     results["brain7"] = {**results["ob"], "ipar": runs([0.9], [3.0], localisability=VERDICT)}
     results["brain7"]["ipar"][0]["scores"] |= kept | {"uncertainty_spearman": 0.39, "certain_half_median": 0.6}
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     lines = [line for line in (tmp_path / "page.md").read_text().splitlines() if line.startswith("- ")]
     ob, brain7 = (next(line for line in lines if line.startswith(f"- {task}:")) for task in ("ob", "brain7"))
     # its ranks have an aim on brain7 alone
@@ -190,12 +193,12 @@ def test_the_page_says_what_the_uncertainty_reaches(results, folder, tmp_path):
     assert brain7.endswith("uncertainty and error 0.39, not reached; certain half 0.60, reached (0.55).")
     del results["ob"]["ipar"][0]["scores"]["certain_half_median_bound"]
     results["ob"]["ipar"][1]["scores"] |= {"uncertainty_spearman": 0.2}
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()  # of the runs that have kept all of it
     assert "error 0.20; certain half 0.70, not reached (0.55) (1 of 2 seeds)." in page
     for key in kept.keys() & results["ob"]["ipar"][0]["scores"].keys():
         del results["ob"]["ipar"][0]["scores"][key]
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
     assert "a Spearman correlation of 0.200 with its error" in page
     assert "0.700 times the median error (1 seed)." in page
@@ -204,7 +207,7 @@ def test_the_page_says_what_the_uncertainty_reaches(results, folder, tmp_path):
 def test_the_page_shows_what_every_run_chose(results, folder, tmp_path):
     sharpening = {"hold": 0.3, "own": 0.8}
     results["ob"]["ipar"][1]["chosen"] = {"inputs": "both", "n_pcs": 100, "sketch": True, "sharpening": sharpening}
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()
     assert row(page, "ob | 0 | pca | – | 2.0").endswith("| no | – | not sharpened | – |")
     assert row(page, "ob | 1 | both | 100 |").endswith("| yes | – | 0.3 | 0.8 |")
@@ -212,7 +215,7 @@ def test_the_page_shows_what_every_run_chose(results, folder, tmp_path):
 
 def test_differences_are_paired(results, folder, tmp_path):
     results["ob"]["pca_knn"] = runs([0.5, 0.75], [1.0, 1.5])  # moves with ipar: the differences do not spread
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     paired = (tmp_path / "page.md").read_text().split("ipar minus control")[1]
     assert "**+0.250 ± 0.000**" in row(paired, "PCA + kNN")
     assert "**-0.125 ± 0.177**" in row(paired, "PCA + kNN")  # E_geo: less is better
@@ -225,7 +228,7 @@ def test_published_peers_are_shown_where_they_have_been_measured(results, folder
     for method in ("ipar", "pca_knn", "celery", "stem"):
         for seed, result in enumerate(results["ob"][method]):
             keep("benchmarks", {"task": "ob", "method": method, "seed": seed, **result}, tmp_path)
-    report.write_report(run.stored(options), options)
+    write_tables(run.stored(options), options)
     page = (tmp_path / "page.md").read_text()
     assert "0.700 ± 0.000" in row(page, "CeLEry (peer) (2 seeds)")
     assert "| 0.400 | " in row(page, "STEM (peer) (1 seed)")
@@ -251,5 +254,38 @@ def test_times_are_said_to_differ_as_far_as_those_of_one_task_do(results, folder
     results["ob"]["pca_knn"][1]["seconds"] = 9.0  # another method
     results["liver"] = {"ipar": runs([0.5], [1.0], chosen={})}
     results["liver"]["ipar"][0]["seconds"] = 50.0  # another task
-    report.write_report(results, make_options(folder, tmp_path))
+    write_tables(results, make_options(folder, tmp_path))
     assert "differ by up to 3.0 times" in (tmp_path / "page.md").read_text()
+
+
+def complete(results):
+    """Results with all that the page of questions shows."""
+    certainty = {"uncertainty_spearman": 0.4, "certain_half_median": 0.8, "certain_half_median_bound": 0.6}
+    for run_ in results["ob"]["ipar"]:
+        run_["scores"] |= certainty
+    results["ob"]["set_transformer"] = runs([0.7, 1.1], [2.0, 2.0])
+    return results
+
+
+def test_the_page_of_questions_says_where_ipar_is_level_or_behind(results):
+    page = questions.page(complete(results))
+    assert "On ob, ipar is level with the set transformer in LUNA Spearman, and not ahead." in page
+    assert "On ob, ipar is level with PCA + kNN regression in" in page
+    assert "On ob, ipar is behind PCA + kNN regression in E_geo." in page
+    assert "By LUNA Spearman, ipar is below the reference on ob." in page
+    assert "The certain half reaches the aim on no task." in page
+    assert "| ob | 0.400 | 0.800 | 0.600 | 2 |" in page
+    assert "generative" not in page
+
+
+def test_the_page_of_questions_names_what_ipar_refuses(results, tmp_path):
+    found = complete(results)
+    for run_ in found["ob"]["ipar"]:
+        run_["localisability"] = VERDICT | {"localisable": 0.0}
+    found["brain7"] = {"ipar": runs([0.9, 0.9], [0.1, 0.1], localisability=VERDICT), "ridge": runs([0.5, 0.6], [1, 1])}
+    (tmp_path / "docs").mkdir()
+    questions.write(found, tmp_path / "docs" / "page.md")
+    page = (tmp_path / "docs" / "page.md").read_text()
+    assert "ipar refuses ob: its check" in page
+    assert "**+0.350 ± 0.071**" in row(page, "brain7 |")
+    assert (tmp_path / "docs" / "images" / questions.FIGURE).stat().st_size > 5000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comparisons import COLUMNS, GOAL, Margin
+from pages.comparisons import COLUMNS, GOAL, Margin
 from records import Record
 
 Layouts = dict[str, dict[str, float]]  # scores of every layout of one fold and seed
@@ -97,7 +97,7 @@ LEVERS = (
 )  # fmt: skip
 
 
-def ablation(records: list[Record]) -> str:
+def section(records: list[Record]) -> str:
     """The section of the page; nothing, where no lever has been measured."""
     runs = layouts_of_runs(records)
     rows = [row for lever in LEVERS if (row := _row(lever, runs))]

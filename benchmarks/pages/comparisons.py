@@ -39,7 +39,7 @@ PEERS = {  # published methods, which peers/run.py runs
 
 def glance(results: Results) -> str:
     """Every task in a line: ipar minus the best other method of each score, control or peer."""
-    seeds = [f"{task} {len(shown['ipar'])}" for task, shown in _with_ipar(results).items()]
+    seeds = [f"{task} {len(shown['ipar'])}" for task, shown in with_ipar(results).items()]
     lines = [
         "## At a glance",
         "",
@@ -56,7 +56,7 @@ def glance(results: Results) -> str:
 
 def glance_at_iga(results: Results) -> str:
     """The same of IGA; nothing, where it has not been measured."""
-    if not any("iga" in shown for shown in _with_ipar(results).values()):
+    if not any("iga" in shown for shown in with_ipar(results).values()):
         return ""
     lines = [
         "The same of IGA, ipar's generative model (`ipar.tl.fit_iga` and `sample_coords` with their defaults), less the best of",
@@ -74,13 +74,13 @@ def _margins(results: Results, ours: str) -> list[str]:
         "| task | can be localised | ahead in | " + " | ".join(titles) + " | Spearman − within-slide |",
         "|---" * (len(GOAL) + 4) + "|",
     ]
-    for task, shown in _with_ipar(results).items():
-        word = {True: "yes", False: "no", None: "undecided"}[_localisable(shown["ipar"])]
+    for task, shown in with_ipar(results).items():
+        word = {True: "yes", False: "no", None: "undecided"}[localisable(shown["ipar"])]
         if ours not in shown:
             continue
-        margins = [_margin(shown, key, ours) for key in GOAL]
+        margins = [margin_of(shown, key, ours) for key in GOAL]
         cells = [margin.text() if margin else "–" for margin in margins]
-        past = _past_reference(shown, ours)
+        past = past_reference(shown, ours)
         ahead = f"{sum(bool(margin and margin.ahead) for margin in margins)} of {len(cells)}"
         lines.append(f"| {task} | {word} | {' | '.join([ahead, *cells])} | {'–' if past is None else f'{past:+.3f}'} |")
     return lines
@@ -96,13 +96,13 @@ def aims(results: Results) -> str:
         "were the cells in the order of their true errors, below which no uncertainty comes). Reached of that:",
         "",
     ]
-    for task, shown in _with_ipar(results).items():
-        if not _localisable(shown["ipar"]):
+    for task, shown in with_ipar(results).items():
+        if not localisable(shown["ipar"]):
             continue
-        margins = {key: _margin(shown, key) for key in GOAL}
+        margins = {key: margin_of(shown, key) for key in GOAL}
         behind = [COLUMNS[key][0] for key, margin in margins.items() if margin and not margin.ahead]
         said = [f"behind in {' and '.join(behind)}" if behind else "ahead in all five scores"]
-        first, past = margins[GOAL[0]], _past_reference(shown)
+        first, past = margins[GOAL[0]], past_reference(shown)
         if task in LEAD_TASKS and first:
             lead = float(first.gaps.mean())
             said += [f"Spearman {lead:+.3f}, {LEAD:.2f} {'' if round(lead, 6) >= LEAD else 'not '}reached"]
@@ -128,7 +128,7 @@ def _doubt(task: str, runs: list[dict[str, Any]]) -> list[str]:
     return [f"rank correlation of uncertainty and error {ranked:.2f}{aimed}; {share}{few}"]
 
 
-def _with_ipar(results: Results) -> Results:
+def with_ipar(results: Results) -> Results:
     """What was measured of every task that ipar was run on, without methods that do not apply."""
     applied = {task: applicable(by_method) for task, by_method in results.items()}
     return {task: shown for task, shown in applied.items() if "ipar" in shown}
@@ -139,13 +139,13 @@ def applicable(by_method: dict[str, list[dict[str, Any]]]) -> dict[str, list[dic
     return {method: runs for method, runs in by_method.items() if not any("skipped" in run for run in runs)}
 
 
-def _localisable(ours: list[dict[str, Any]]) -> bool | None:
+def localisable(ours: list[dict[str, Any]]) -> bool | None:
     """The verdict of ipar, None where seeds differ."""
     verdicts = {bool(run["localisability"]["localisable"]) for run in ours if "localisability" in run}
     return None if len(verdicts) == 2 else True in verdicts
 
 
-def _past_reference(shown: dict[str, list[dict[str, Any]]], ours: str = "ipar") -> float | None:
+def past_reference(shown: dict[str, list[dict[str, Any]]], ours: str = "ipar") -> float | None:
     """Spearman less that of the reference, which has learned from the scored slide."""
     if "within_slide_mlp" not in shown:
         return None
@@ -161,6 +161,11 @@ class Margin:
     more: bool
 
     @property
+    def level(self) -> bool:
+        """Whether the mean lies within one standard deviation of a tie."""
+        return len(self.gaps) > 1 and bool(abs(self.gaps.mean()) <= self.gaps.std(ddof=1))
+
+    @property
     def ahead(self) -> bool:
         """Whether ours is better in the mean, by more than the rounding of a tie."""
         return bool((self.gaps.mean() if self.more else -self.gaps.mean()) > 1e-9)
@@ -172,16 +177,17 @@ class Margin:
 
     def text(self) -> str:
         """The cell, and of which method."""
-        return f"{self.cell()} ({label(self.other).split(' (')[0].split(',')[0]})"
+        return f"{self.cell()} ({short(self.other)})"
 
 
-def _margin(shown: dict[str, list[dict[str, Any]]], key: str, ours: str = "ipar") -> Margin | None:
+def margin_of(shown: dict[str, list[dict[str, Any]]], key: str, ours: str = "ipar") -> Margin | None:
+    """One of our methods less the best other one of a score; nothing, where there is no other."""
     others = {m: values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES | OURS}
     if not others:
         return None
     more = COLUMNS[key][1]
     best = (max if more else min)(others, key=lambda m: others[m])
-    gaps = _gaps(shown[ours], shown[best], key)
+    gaps = gaps_of(shown[ours], shown[best], key)
     if not len(gaps):  # no seed in common
         gaps = values(shown[ours], key).mean(keepdims=True) - others[best]
     return Margin(best, gaps, more)
@@ -192,6 +198,11 @@ def label(method: str) -> str:
     from controls import LABELS
 
     return (LABELS | PEERS).get(method, method)
+
+
+def short(method: str) -> str:
+    """The same without what is in brackets or behind a comma."""
+    return label(method).split(" (")[0].split(",")[0]
 
 
 def values(runs: list[dict[str, Any]], key: str) -> np.ndarray:
@@ -216,14 +227,14 @@ def paired(shown: dict[str, list[dict[str, Any]]]) -> str:
     lines = ["ipar minus control or peer, paired over seeds (in bold where ipar is ahead):", ""]
     lines += ["| method | " + " | ".join(COLUMNS[key][0] for key in GOAL) + " |", "|---" * (len(GOAL) + 1) + "|"]
     for method, runs in shown.items():
-        if method in REFERENCES | {"ipar"} or not len(_gaps(shown["ipar"], runs, GOAL[0])):
+        if method in REFERENCES | {"ipar"} or not len(gaps_of(shown["ipar"], runs, GOAL[0])):
             continue
-        cells = [Margin(method, _gaps(shown["ipar"], runs, key), COLUMNS[key][1]).cell() for key in GOAL]
+        cells = [Margin(method, gaps_of(shown["ipar"], runs, key), COLUMNS[key][1]).cell() for key in GOAL]
         lines.append(f"| {label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _gaps(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> np.ndarray:
+def gaps_of(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> np.ndarray:
     """Differences of a score, seed by seed, over the seeds that both have."""
     own = {run.get("seed", i): run["scores"][key] for i, run in enumerate(ours)}
     other = {run.get("seed", i): run["scores"][key] for i, run in enumerate(theirs)}

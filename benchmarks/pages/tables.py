@@ -1,17 +1,16 @@
-"""The benchmark's results as a markdown page."""
+"""The long tables: every method and score of every task, what each step brings, what ipar chose."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablation import ablation
-from comparisons import (
+from pages.ablations import section as ablations
+from pages.comparisons import (
     COLUMNS,
     PLAIN,
     REFERENCES,
@@ -27,7 +26,9 @@ from comparisons import (
 )
 from records import read
 
-INTRO = """# Benchmarks
+INTRO = """# Tables of the benchmarks
+
+`docs/benchmarks.md` says what they come to.
 
 Every method places a slide of which it gets the expression only; the slide's coordinates reach no choice (the two rows
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
@@ -44,19 +45,15 @@ components are ipar as it was when it read principal components alone, all genes
 """
 
 
-def write_report(results: Results, options: argparse.Namespace) -> None:
-    """Write the markdown page, or print it."""
+def page(results: Results, options: argparse.Namespace) -> str:
+    """All tables."""
     command = shlex.join(["python", *sys.argv])
     parts = [INTRO.format(seeds=", ".join(map(str, options.seeds)), command=command)]
     parts += [glance(results), aims(results), glance_at_iga(results)]
     for task, by_method in results.items():
         parts += [section(task, by_method)]
-    parts += [ablation(read("ablations", options.out)), footer(results, options)]
-    page = "\n".join(parts)
-    if options.markdown:
-        Path(options.markdown).write_text(page)
-    else:
-        print(page)
+    parts += [ablations(read("ablations", options.out)), footer(results, options)]
+    return "\n".join(parts)
 
 
 def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
