@@ -78,10 +78,10 @@ def test_a_fit_has_a_flow_unless_told_otherwise():
     assert inspect.signature(ipar.tl.fit_ipalite).parameters["flow"].default is True
 
 
-def test_a_weight_without_a_flow_plays_no_part(query, model, with_flow):
-    expected, found = placed(query, model), placed(query, model, flow_weight=0.5)
-    assert np.array_equal(found.obsm["X_ipar"], expected.obsm["X_ipar"])
-    assert found.uns["ipar"]["prediction"]["flow_weight"] == 0.0
+def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
+    with pytest.raises(ValueError, match="no flow, it was fitted with flow=False"):
+        placed(query, model, flow_weight=0.5)
+    assert placed(query, model, flow_weight=0.0).uns["ipar"]["prediction"]["flow_weight"] == 0.0
     with pytest.raises(ValueError, match="flow_weight must lie between 0 and 1, found 2"):
         placed(query, with_flow, flow_weight=2.0)
 

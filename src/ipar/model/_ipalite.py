@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,7 +96,7 @@ class IPALite:
         recycles = self.network.apply(features.embedding, run)
         expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
         finished = self.blend.apply(recycles[-1], features.global_features, expected)
-        if self.sharpening is not None:
+        if self.sharpening is not None:  # its pairs keep their seed: a direct layout has no randomness of its own
             sharp = sharpen_layout(finished.numpy(), features, self.sharpening, slide_pcs, Run(progress=run.progress))
             finished = torch.from_numpy(sharp)
         back = np.argsort(order)
@@ -145,11 +145,7 @@ class IPALite:
         optional = {"flow": self.flow, "sharpening": self.sharpening, "uncertainty": self.uncertainty}
         there = {name: part.state() for name, part in optional.items() if part is not None}
         config, arrays = joined(encoder=self.encoder.state(), network=self.network.state(), **there)
-        return {
-            **config,
-            "blend": {"global_map": self.blend.global_map, "flow": self.blend.flow},
-            "record": self.record,
-        }, arrays
+        return {**config, "blend": asdict(self.blend), "record": self.record}, arrays
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite:

@@ -29,9 +29,9 @@ def coord_progression(
     """Plot the truth, the network's own layout after each recycle, and the finished layout.
 
     The finished layout blends the network's last one with the global map and the flow's expected layout, and is sharpened.
-    Every cell has the same colour throughout. Each layout is aligned with the truth by rotation or reflection, scale and shift, or with the finished layout if the truth
-    is unknown. Titles have the error, the root mean squared distance from the truth in RMS radii: 0 is perfect, 1 is
-    every cell at the centre.
+    Every cell has the same colour throughout. Each layout is aligned with the truth by rotation or reflection, scale and
+    shift. If the truth is unknown, layouts stay as they were stored, turned onto the finished one. Titles have the error,
+    the root mean squared distance from the truth in RMS radii: 0 is perfect, 1 is every cell at the centre.
 
     Parameters
     ----------

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords
 from ipar._run import Run
+from ipar.graph import cells_by_slide
 from ipar.model import IGA
 from ipar.nn import IGAConfig
 from ipar.tl._training import read_training, slide_ellipses, verdict, write_fit
 from ipar.training import Recipe
 from ipar.training import fit_iga as fit_model
-from ipar.training._slides import rows_by_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -113,7 +113,7 @@ def fit_iga(
     if table is None:
         ellipses = [slide_ellipses(slide) for slide in known.slides]
     else:
-        ellipses = [table[cells] for cells in rows_by_slide(known.labels)]
+        ellipses = [table[cells] for cells in cells_by_slide(known.labels, len(known.labels))]
     fit = fit_model(known.slides, known.embedded, ellipses, recipe, run)
     settings = {"random_state": run.seed, "library_key": library_key, "validation_slide": fit.held_out}
     model = replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy as copy_module
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -179,5 +179,5 @@ def _task(
     if h is None or model is None:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(known.shape, generator=generator).to(known.device), true_targets(known, random_state=seed)
-    gate = copy_module(model.network.gate).to(known.device)  # the caller's stays on its own device
+    gate = deepcopy(model.network.gate).to(known.device)  # the caller's stays on its own device
     return known, gate_targets(h, known, gate, n_neighbors=model.network.n_neighbors, random_state=seed)

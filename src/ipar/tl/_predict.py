@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record, uncertainty_key
 from ipar._expression import Expression, get_expression, warn_empty_cells
 from ipar._run import Run, on_device
+from ipar.graph import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._candidates import write_candidates
 from ipar.tl._attention_record import quadrant_attention
 from ipar.tl._sample import sample_coords
 from ipar.tl._stored import stored_model, warn_unlocalisable
-from ipar.training._slides import rows_by_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,8 +107,8 @@ def predict_coords(
     Raises
     ------
     ValueError
-        If no model is given or stored, genes do not match, a slide has fewer than four cells, or `global_weight` is not
-        a share.
+        If no model is given or stored, genes do not match, a slide has fewer than four cells, a weight is not a share, or
+        `flow_weight` is given for a model without a flow.
 
     Warns
     -----
@@ -125,10 +125,13 @@ def predict_coords(
         keys: dict[str, Any] = {"library_key": library_key, "layer": layer, "sharpen": sharpen, "key_added": key_added}
         sample_coords(adata, model, random_state=run.seed, device=device, progress=progress, **keys)
         return adata if copy else None
+    if flow_weight and model.flow is None:
+        msg = "The model has no flow, it was fitted with flow=False: fit it with a flow, or leave flow_weight out."
+        raise ValueError(msg)
     model = replace(
         model,
         network=model.network.with_rounds(n_rounds),
-        blend=model.blend.with_shares(global_weight, flow_weight if model.flow else 0.0),
+        blend=model.blend.with_shares(global_weight, flow_weight),
         sharpening=model.sharpening if sharpen else None,
     )
     expression = get_expression(adata, layer=layer)
@@ -138,10 +141,10 @@ def predict_coords(
     with on_device(model.modules, run.device):
         found = _place(model, expression, labels, run)
         attention = quadrant_attention(model, found.features.embedding, found.coords, labels, run)
-    _write(adata, model, found, labels, key_added)
+    column: dict[str, Any] = {"library_key": library_key} if library_key else {}
+    _write(adata, model, found, labels, key_added, column)
     record(adata)["attention"] = attention
-    done = {"key_added": key_added} | ({"library_key": library_key} if library_key else {})
-    record(adata)["prediction"] = _settings(model, found, labels, run) | done
+    record(adata)["prediction"] = _settings(model, found, labels, run) | {"key_added": key_added, **column}
     return adata if copy else None
 
 
@@ -166,7 +169,7 @@ def _place(model: IPALite, expression: Expression, labels: pd.Categorical, run: 
     coords, expected = np.empty((n, 2), dtype=np.float32), np.empty(n, dtype=np.float32)
     recycles = np.empty((n, 2 * (model.network.net.config.n_recycles + 1)), dtype=np.float32)
     methods = []
-    for cells in rows_by_slide(labels):
+    for cells in cells_by_slide(labels, len(labels)):
         own = features.rows(cells)
         layout = model.layout(own, None if slide_pcs is None else slide_pcs[cells], run)
         coords[cells] = layout.coords
@@ -178,12 +181,14 @@ def _place(model: IPALite, expression: Expression, labels: pd.Categorical, run: 
     return _Placed(features, coords, recycles, None if model.uncertainty is None else expected, method)
 
 
-def _write(adata: AnnData, model: IPALite, found: _Placed, labels: pd.Categorical, key_added: str) -> None:
+def _write(
+    adata: AnnData, model: IPALite, found: _Placed, labels: pd.Categorical, key_added: str, params: dict[str, Any]
+) -> None:
     adata.obsm[key_added] = found.coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = found.recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = found.features.embedding
-        write_candidates(adata, found.features.embedding, labels, model.network.n_neighbors)
+        write_candidates(adata, found.features.embedding, labels, model.network.n_neighbors, **params)
     column = uncertainty_key(key_added)
     if column in adata.obs:
         del adata.obs[column]  # it speaks of coordinates that were just replaced

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, get_slides, record, uncertainty_key
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._run import Run, on_device
+from ipar.graph import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model._flow import Point
 from ipar.tl._stored import stored_model, warn_unlocalisable
-from ipar.training._slides import rows_by_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -167,7 +167,7 @@ def _draw(
         np.empty((n, width), dtype=np.float32) for width in (d, max(n_samples, 0) * d, 5 if d == 2 else 9)
     )
     found = _Drawn(coords, samples, ellipses, np.empty(n, dtype=np.float32))
-    for cells in rows_by_slide(labels):
+    for cells in cells_by_slide(labels, len(labels)):
         own = features.rows(cells)
         drawn = model.flow.sample(own.embedding, n_samples, n_steps=n_steps, run=run)
         pcs = None if slide_pcs is None else slide_pcs[cells]

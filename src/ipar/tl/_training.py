@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, RECORD, Source, get_slides, record
+from ipar.graph import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder
 from ipar.training import EncoderRecipe, Slide, SlideSet
 from ipar.training._fit import Embedded, ModelFit
-from ipar.training._slides import rows_by_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -70,7 +70,7 @@ def read_embedded(adata: AnnData, labels: pd.Categorical) -> Embedded:
     embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)
     kept = adata.obsm.get(EMBED + GLOBAL_SUFFIX)  # none in three dimensions: the embedding's part stands for it
     across = embedding[:, encoder.global_columns] if kept is None else np.asarray(kept, dtype=np.float32)
-    return Embedded(encoder, [Features(embedding, across).rows(cells) for cells in rows_by_slide(labels)])
+    return Embedded(encoder, [Features(embedding, across).rows(cells) for cells in cells_by_slide(labels, len(labels))])
 
 
 def slide_ellipses(slide: Slide, n_neighbors: int = 10) -> NDArray[np.float32]:

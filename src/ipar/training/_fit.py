@@ -118,8 +118,8 @@ def fit_iga(
     if slides.n_dims == 3:  # sharpening is made for sections
         return ModelFit(model, slides[folds.held_out].name, flow, None, {})
     held_out = HeldOut.of(slides, embedded, folds)
-    # half of the samples that are drawn by default, in a quarter of the time
-    drawn = flow.held_out.sample(held_out.features.embedding, 10, n_steps=25, run=run)
+    n_tried, n_steps = recipe.flow.n_tried, recipe.flow.n_steps_tried
+    drawn = flow.held_out.sample(held_out.features.embedding, n_tried, n_steps=n_steps, run=run)
     finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, recipe.finish, run)
     model = replace(model, sharpening=finish.sharpening)
     return ModelFit(model, slides[folds.held_out].name, flow, finish, {})

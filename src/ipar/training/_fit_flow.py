@@ -34,6 +34,9 @@ class FlowRecipe:
         Random subsets of slides that are trained on.
     n_validation
         Subsets of the held-out slide, on which the epoch is chosen.
+    n_tried, n_steps_tried
+        Samples of the held-out slide, and steps of each, that the sharpening of a mean of samples is chosen on: half of what
+        is drawn by default, in a quarter of the time.
     refit
         Train again on all slides; with fewer than four slides, where one slide is much, if None.
     """
@@ -42,6 +45,8 @@ class FlowRecipe:
     training: FlowTraining = field(default_factory=FlowTraining)
     plan: MinisetPlan = field(default_factory=lambda: MinisetPlan(n_minisets=48, size=(128, 256), n_neighbors=48))
     n_validation: int = 4
+    n_tried: int = 10
+    n_steps_tried: int = 25
     refit: bool | None = None
 
 

@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar.graph import cells_by_slide
+
 
 @dataclass(frozen=True)
 class Slide:
@@ -59,7 +61,7 @@ class SlideSet:
         cls, matrix: sparse.csr_matrix, genes: pd.Index, coords: NDArray[np.float32], labels: pd.Categorical
     ) -> SlideSet:
         """Cells split by their slide."""
-        rows = rows_by_slide(labels)
+        rows = cells_by_slide(labels, len(labels))
         parts = zip(labels.categories, rows, strict=True)
         return cls(tuple(Slide(matrix[cells], coords[cells], str(name)) for name, cells in parts), genes)
 
@@ -92,14 +94,9 @@ class SlideSet:
         return SlideSet(tuple(slide for i, slide in enumerate(self.slides) if i not in held_out), self.genes)
 
 
-def rows_by_slide(labels: pd.Categorical) -> list[NDArray[np.intp]]:
-    """Rows of the cells of every slide."""
-    return [np.flatnonzero(labels == name) for name in labels.categories]
-
-
 def joined(parts: Sequence[NDArray[np.float32]], labels: pd.Categorical) -> NDArray[np.float32]:
     """Values of the cells of every slide, ``(n_s, d)`` each, in the order of the rows."""
     whole = np.empty((len(labels), parts[0].shape[1]), dtype=np.float32)
-    for rows, part in zip(rows_by_slide(labels), parts, strict=True):
+    for rows, part in zip(cells_by_slide(labels, len(labels)), parts, strict=True):
         whole[rows] = part
     return whole
