@@ -207,6 +207,9 @@ def test_settings_that_make_no_sense(train, fit, unchanged):
     changes = unchanged(train)
     with pytest.raises(ValueError, match="max_epochs must be at least 1, found 0"):
         fit(train, max_epochs=0)
+    for name in ("n_neighbors", "n_minisets"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
+            fit_ipalite(train, "slide", **{name: 0})
     with pytest.raises(ValueError, match="n_neighbors must be at least 1, found 0"):
         fit(train, n_neighbors=0)
     with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):

@@ -26,6 +26,7 @@ def fit_ipalite(
     recipe: Recipe | None = None,
     config: IPALiteConfig | str | None = None,
     n_neighbors: int | None = None,
+    n_minisets: int | None = None,
     max_epochs: int | None = None,
     flow: bool = True,
     spatial_key: str = "spatial",
@@ -56,6 +57,8 @@ def fit_ipalite(
     n_neighbors
         Candidates per cell; the recipe's (100), if None. Every set of cells finds its own candidates in the embedding:
         graphs in ``obsp`` are not read.
+    n_minisets
+        Random subsets of slides that the layout network is trained on; the recipe's (64), if None.
     max_epochs
         Passes over the training sets; the recipe's (network 12, flow 30), if None.
     flow
@@ -94,7 +97,7 @@ def fit_ipalite(
     KeyError, TypeError, ValueError
         If slides, coordinates or expression are missing or not usable, or an option is; the message names the remedy.
     """
-    recipe = (recipe or Recipe()).with_network(config, n_neighbors).with_epochs(max_epochs)
+    recipe = (recipe or Recipe()).with_network(config, n_neighbors, n_minisets).with_epochs(max_epochs)
     recipe, run = recipe if flow else replace(recipe, flow=None), Run.of(random_state, device, progress)
     source = Source(library_key, spatial_key, layer, mask_var)
     known = read_training(adata, source, recipe.embed, run)

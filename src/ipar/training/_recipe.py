@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training._fit_encoder import EncoderRecipe
@@ -39,20 +40,25 @@ class Recipe:
     uncertainty: UncertaintyRecipe = field(default_factory=UncertaintyRecipe)
     most_cells: int = 1500
 
-    def with_network(self, config: IPALiteConfig | str | None = None, n_neighbors: int | None = None) -> Recipe:
-        """The same with another layout network (a member of the family by name, or switches) or number of candidates.
+    def with_network(
+        self,
+        config: IPALiteConfig | str | None = None,
+        n_neighbors: int | None = None,
+        n_minisets: int | None = None,
+    ) -> Recipe:
+        """The same with another layout network (a member of the family by name, or switches) or minisets.
 
         Raises
         ------
         ValueError
-            If there is no such member, or the number of candidates is below 1.
+            If there is no such member, or a number is below 1.
         """
         network = self.network
         if config is not None:
             network = replace(network, config=IPALiteConfig.named(config) if isinstance(config, str) else config)
-        if n_neighbors is not None:
-            network = replace(network, plan=replace(network.plan, n_neighbors=_positive("n_neighbors", n_neighbors)))
-        return replace(self, network=network)
+        given = {"n_neighbors": n_neighbors, "n_minisets": n_minisets}
+        numbers: dict[str, Any] = {name: _positive(name, value) for name, value in given.items() if value is not None}
+        return replace(self, network=replace(network, plan=replace(network.plan, **numbers)))
 
     def with_flow(self, config: IGAConfig | None = None, n_neighbors: int | None = None) -> Recipe:
         """The same with another denoising network or number of its candidates."""
