@@ -16,7 +16,7 @@ import tasks
 from ipar._anndata import get_coords
 from ipar._expression import get_expression
 from ipar.training import EncoderRecipe, Miniset, OverviewTraining, Slide, fit_embedding, sample_minisets
-from ipar.training._fit_embedding import embed_slide
+from ipar.training.embedding import embed_slide
 
 if TYPE_CHECKING:
     import anndata as ad

@@ -31,8 +31,8 @@ from ipar.training import (
     recall_chance,
     validate,
 )
-from ipar.training._losses import e_geo
-from ipar.training._optimise import Optimisation, optimise_sets
+from ipar.training.losses import e_geo
+from ipar.training.optimise import Optimisation, optimise_sets
 from members import MEMBERS, Member
 from records import RESULTS, kept
 

@@ -83,8 +83,8 @@ def run_one(task: str, mode: str, seed: int, options: argparse.Namespace) -> dic
 
     from ipar.nn import IGAConfig
     from ipar.training import FlowTraining, MinisetPlan
-    from ipar.training._flow_loop import validate_flow
-    from ipar.training._pose_sets import ellipse_units
+    from ipar.training.flow_training import validate_flow
+    from ipar.training.pose_sets import ellipse_units
 
     arrays = embedded(task, seed, options)
     slides = [tuple(torch.from_numpy(arrays[f"{part}{i}"]) for part in "hxe") for i in range(len(arrays) // 3 - 1)]
@@ -113,10 +113,10 @@ def run_one(task: str, mode: str, seed: int, options: argparse.Namespace) -> dic
 
 def accuracy(net: Any, gate: Any, sets: list[Any], seed: int, *, clean: bool) -> dict[str, float]:
     """Scores of sampled layouts of sets, attention on the true Gaussians or on those that the flow itself predicts."""
-    from ipar.model._iga import aligned_samples
+    from ipar.model.iga import aligned_samples
     from ipar.nn import dense_gate, follow_flow, noise_poses
-    from ipar.training._flow import couple
-    from ipar.training._pose_sets import collate_poses
+    from ipar.training.flow_losses import couple
+    from ipar.training.pose_sets import collate_poses
 
     rows = []
     for number, one in enumerate(sets):

@@ -20,7 +20,7 @@ from ipar.geometry import gauge_fix
 from ipar.model import GeometryEncoder
 from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe, train_encoder
-from ipar.training._fit_encoder import Slide, _features, fit_encoder
+from ipar.training.encoder import Slide, _features, fit_encoder
 from lever_layouts import Layouts, far_of, overview_of, slides_of
 from lever_training import as_genes
 

@@ -14,7 +14,7 @@ import lever_shares
 import lever_spots
 import tasks
 from ipar.model import PoseSamples
-from ipar.model._uncertainty import joint_sign, spread_of
+from ipar.model.uncertainty import joint_sign, spread_of
 from lever_flow import Finisher
 from run import certain_half_median
 

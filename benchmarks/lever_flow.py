@@ -14,10 +14,10 @@ import ipar
 import tasks
 from ipar._expression import get_expression
 from ipar.model import IPALite, Sharpening
-from ipar.model._consensus import blend_layouts
-from ipar.model._ipalite import FLOW_WEIGHT
-from ipar.model._sharpen import sharpen_layout
-from ipar.training._fit_finish import BESIDE_FLOW
+from ipar.model.consensus import blend_layouts
+from ipar.model.ipalite import FLOW_WEIGHT
+from ipar.model.sharpening import sharpen_layout
+from ipar.training.finish import BESIDE_FLOW
 from lever_layouts import Layouts, overview_of
 
 N_SAMPLES = 20

@@ -20,12 +20,12 @@ import tasks
 from ipar._expression import Expression, get_expression
 from ipar._steps import FEW_CELLS
 from ipar.model import GeometryEncoder, Sharpening
-from ipar.model._consensus import blend_layouts, principal_layout
-from ipar.model._encoder import Averaging
-from ipar.model._sharpen import sharpen_layout
+from ipar.model.consensus import blend_layouts, principal_layout
+from ipar.model.encoder import Averaging
+from ipar.model.sharpening import sharpen_layout
 from ipar.pp._embed import split_slides
 from ipar.training import EncoderRecipe
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 
 Layouts = Iterator[tuple[str, Any]]
 PLAIN = Averaging(n_hops=0)

@@ -19,14 +19,14 @@ import tasks
 from ipar._expression import get_expression
 from ipar.graph import cosine_candidates
 from ipar.model import Sharpening
-from ipar.model._consensus import ConsensusPlan, blend_layouts, consensus_layout
-from ipar.model._sharpen import sharpen_layout
+from ipar.model.consensus import ConsensusPlan, blend_layouts, consensus_layout
+from ipar.model.sharpening import sharpen_layout
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
-from ipar.training._epochs import Trained
-from ipar.training._fit_embedding import fit_embedding
-from ipar.training._fit_finish import RETRAINED_WEIGHT
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining
-from ipar.training._minisets import Miniset, MinisetBatch, sample_minisets
+from ipar.training.epochs import Trained
+from ipar.training.embedding import fit_embedding
+from ipar.training.finish import RETRAINED_WEIGHT
+from ipar.training.network_training import IPALiteTrainer, IPALiteTraining
+from ipar.training.minisets import Miniset, MinisetBatch, sample_minisets
 from lever_gates import NarrowGate, RelationGate, ranks, with_relations
 from lever_layouts import Layouts, overview_of, slides_of
 

@@ -11,8 +11,8 @@ import pandas as pd
 import ipar
 import lever_spots
 import tasks
-from ipar.model._ipalite import FLOW_WEIGHT
-from ipar.training._fit_finish import BESIDE_FLOW, RETRAINED_WEIGHT
+from ipar.model.ipalite import FLOW_WEIGHT
+from ipar.training.finish import BESIDE_FLOW, RETRAINED_WEIGHT
 from lever_flow import Finisher, blended
 from lever_layouts import Layouts
 from lever_panels import scored

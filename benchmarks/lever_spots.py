@@ -18,10 +18,10 @@ from ipar._expression import Expression, get_expression
 from ipar.graph import neighbor_average
 from ipar.metrics import evaluate
 from ipar.model import GeometryEncoder, Sharpening
-from ipar.model._features import own_components
-from ipar.model._sharpen import sharpen_layout
+from ipar.model.features import own_components
+from ipar.model.sharpening import sharpen_layout
 from ipar.training import EncoderRecipe
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 from lever_layouts import Layouts, overview_of, with_covariance_of, with_variance_of
 
 SLIDE = own_neighbors.SLIDES["embryo1"]  # no task scores it

@@ -16,7 +16,7 @@ import tasks
 from ipar._expression import Expression, get_expression
 from ipar.model import GeometryEncoder
 from ipar.training import EncoderRecipe
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 from lever_layouts import Layouts, centred, far_of, overview_of, slides_of
 
 _KEPT_COUNTS = 0.5

@@ -14,9 +14,9 @@ import tasks
 from ipar._expression import Expression
 from ipar._steps import FEW_CELLS
 from ipar.model import Sharpening
-from ipar.model._sharpen import sharpen_layout
+from ipar.model.sharpening import sharpen_layout
 from ipar.training import EncoderRecipe
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 from lever_layouts import Layouts, overview_of
 from lever_panels import scored, taught_and_asked
 

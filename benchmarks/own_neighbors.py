@@ -9,8 +9,8 @@ import numpy as np
 
 import tasks
 from ipar._expression import get_expression
-from ipar.model._features import own_components
-from ipar.training._fit_finish import rank_shares
+from ipar.model.features import own_components
+from ipar.training.finish import rank_shares
 
 # slides that are only ever trained on
 SLIDES = {

@@ -12,11 +12,11 @@ import family
 from embedded import Embedded
 from ipar.geometry import gauge_fix, log_walk, predicted_walk, walk_kl
 from ipar.metrics import procrustes_align
-from ipar.model._consensus import principal_layout
+from ipar.model.consensus import principal_layout
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.training import IPALiteTrainer, LossWeights, Miniset, MinisetBatch, collate, layout_losses, sample_minisets
-from ipar.training._losses import e_geo
-from ipar.training._optimise import Optimisation, optimise_sets
+from ipar.training.losses import e_geo
+from ipar.training.optimise import Optimisation, optimise_sets
 
 Figures = dict[str, float]
 Layouts = dict[str, dict[str, list[list[float]]]]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipar._seed import as_seed
+from ipar._run import as_seed
 
 
 def test_integers_of_any_kind_are_plain():

@@ -12,7 +12,7 @@ import lever_adaptation
 from ipar._expression import Expression
 from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe, EncoderTraining
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 
 GENES = pd.Index([f"g{i}" for i in range(12)])
 FEW = EncoderTraining(n_steps=3, batch_size=32)

@@ -11,7 +11,7 @@ from scipy.spatial import procrustes
 import lever_layouts
 from ipar._expression import Expression
 from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 
 GENES = pd.Index([f"g{i}" for i in range(12)])
 

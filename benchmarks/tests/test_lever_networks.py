@@ -8,8 +8,8 @@ from ipar.training._fit_ipalite import MinisetPlan
 import lever_networks
 from ipar.nn import IPALiteConfig, IPALiteNet
 from ipar.training import fit_networks
-from ipar.training._loop import IPALiteTraining
-from ipar.training._minisets import collate, sample_minisets
+from ipar.training.network_training import IPALiteTraining
+from ipar.training.minisets import collate, sample_minisets
 
 FEW = IPALiteTraining(max_epochs=1, ramp_epochs=0, gate_steps=2)
 PLAN = MinisetPlan(n_minisets=4, size=(20, 30), n_neighbors=8)

@@ -9,7 +9,7 @@ from scipy import sparse
 import lever_training
 from ipar._expression import Expression
 from ipar.training import EncoderRecipe, EncoderTraining
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 
 GENES = pd.Index([f"g{i}" for i in range(15)])
 FEW = EncoderTraining(n_steps=2, batch_size=32)

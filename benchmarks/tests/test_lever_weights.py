@@ -11,7 +11,7 @@ import lever_spots
 import lever_weights
 import tasks
 from ipar._expression import Expression
-from ipar.training._fit_encoder import Slide, fit_encoder
+from ipar.training.encoder import Slide, fit_encoder
 from lever_layouts import overview_of
 
 GENES = pd.Index([f"g{i}" for i in range(30)])

@@ -1,7 +1,8 @@
-"""How a computation runs: its seed, its device, and whether it shows progress."""
+"""One integer for any kind of seed."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,46 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ipar._device import get_device
-from ipar._seed import as_seed
+
+def as_seed(random_state: int | np.random.Generator | None) -> int:
+    """Turn a seed, a generator (which moves on by one draw) or None (a fresh one) into an integer to write down.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or negative.
+    """
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31))
+    try:
+        seed = operator.index(random_state)
+    except TypeError:
+        kind = type(random_state).__name__
+        msg = f"random_state must be an integer, a numpy Generator or None, found {kind}: give an integer."
+        raise TypeError(msg) from None
+    if seed < 0:
+        msg = f"random_state must not be negative, found {seed}."
+        raise ValueError(msg)
+    return seed
+
+
+def get_device(device: str) -> torch.device:
+    """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` … into a device; ``"auto"`` is CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the device is not known or not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        msg = f"Device {device!r} is not available ({error}): use device='auto' or 'cpu'."
+        raise ValueError(msg) from error
+    return found
 
 
 @dataclass(frozen=True)

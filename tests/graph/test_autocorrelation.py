@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import kneighbors_graph
 
-from ipar.graph import _autocorrelation, morans_i
+from ipar.graph import averages as _autocorrelation
+from ipar.graph import morans_i
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
 
-from ipar.graph import _fuzzy, fuzzy_neighbors, neighbor_distances
+from ipar.graph import candidates as _fuzzy
+from ipar.graph import fuzzy_neighbors, neighbor_distances
 
 
 def by_hand(h, k):

@@ -7,7 +7,8 @@ from pynndescent import PyNNDescentTransformer
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
 
-from ipar.graph import _neighbors, connectivities, neighbor_average, neighbor_distances
+from ipar.graph import connectivities, neighbor_average, neighbor_distances
+from ipar.graph import neighbors as _neighbors
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import torch
 from scipy import sparse
 
 from ipar.graph import averaged_features, neighbor_average
-from ipar.model import GeometryEncoder, _features
-from ipar.model import _encoder as module
-from ipar.model._encoder import Averaging, EncoderPart
-from ipar.model._features import centre_by_slide, equalise_blocks
+from ipar.model import GeometryEncoder
+from ipar.model import encoder as module
+from ipar.model import features as _features
+from ipar.model.encoder import Averaging, EncoderPart
+from ipar.model.features import centre_by_slide, equalise_blocks
 from ipar.nn import SetEncoder, SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])

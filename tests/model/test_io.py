@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 import ipar
-from ipar.model import Blend, GeometryEncoder, IPALite, Sharpening, _io
+from ipar.model import Blend, GeometryEncoder, IPALite, Sharpening
+from ipar.model import io as _io
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from ipar._run import Run
 from ipar.metrics import knn_hit, procrustes_error
-from ipar.model import Features, Sharpening, _sharpen
-from ipar.model._sharpen import fused_features, sharpen_layout
+from ipar.model import Features, Sharpening
+from ipar.model import sharpening as _sharpen
+from ipar.model.sharpening import fused_features, sharpen_layout
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 
 from ipar.graph import cosine_candidates
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
-from ipar.nn._terms import PointTerm, RBFTerm, RecycleSchedule
+from ipar.nn.terms import PointTerm, RBFTerm, RecycleSchedule
 
 SMALL = {"d_input": 8, "d_state": 12, "d_head": 6}
 V1, V2, D7, IPAR = IPALiteConfig.v1, IPALiteConfig.v2, IPALiteConfig.d7, IPALiteConfig.ipar2d
@@ -187,8 +187,8 @@ def test_neighbours_gathered_block_by_block_are_the_same(name, rows, monkeypatch
     h = torch.randn(2, 30, 8, dtype=torch.float64)
     graph = graph_of(cosine_candidates(h, 6), form="edges")
     whole = net(h, graph, dense_gate(gate, h, graph)).layouts
-    monkeypatch.setattr("ipar.nn._graph._ROWS", rows)
-    monkeypatch.setattr("ipar.nn._gate._PIECE", 5 * rows)
+    monkeypatch.setattr("ipar.nn.graph._ROWS", rows)
+    monkeypatch.setattr("ipar.nn.gate._PIECE", 5 * rows)
     assert torch.allclose(net(h, graph, dense_gate(gate, h, graph)).layouts, whole, atol=1e-10)
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.special import erf
 
-from ipar.nn import EdgeGate, _gate, dense_gate
+from ipar.nn import EdgeGate, dense_gate
+from ipar.nn import gate as _gate
 
 D, N, M = 10, 30, 200
 

@@ -17,7 +17,7 @@ from ipar._run import Run
 from ipar.graph import cosine_candidates
 from ipar.model import IGA, Blend, Sharpening
 from ipar.nn import dense_gate, graph_of, noise_poses
-from ipar.training import _fit as module
+from ipar.training import fit as module
 
 
 @pytest.fixture

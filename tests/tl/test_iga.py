@@ -15,7 +15,7 @@ from ipar.graph import neighbor_distances
 from ipar.metrics import procrustes_error
 from ipar.model import Sharpening
 from ipar.nn import IGAConfig
-from ipar.training import _fit as module
+from ipar.training import fit as module
 
 
 @pytest.fixture

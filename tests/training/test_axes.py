@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from ipar._run import Run
 from ipar.graph import morans_i
 from ipar.training import EncoderRecipe, Slide, SlideSet, component_axes
-from ipar.training._fit_encoder import fit_encoder
+from ipar.training.encoder import fit_encoder
 
 N_GENES = 60
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
-from ipar.training._diagnostics import diagnose, probe_set
+from ipar.training.diagnostics import diagnose, probe_set
 
 SMALL = {"d_input": 8, "d_state": 12, "d_head": 6}
 TRUTH = {"attention_recall", "attention_recall_chance", "gate_precision", "gate_recall"}

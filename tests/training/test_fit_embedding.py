@@ -10,8 +10,8 @@ from scipy.spatial.distance import pdist
 
 from ipar._run import Run
 from ipar.training import Folds, Slide, SlideSet, fit_embedding
-from ipar.training._fit_embedding import embed_slide as features_of
-from ipar.training._fit_encoder import fit_encoder
+from ipar.training.embedding import embed_slide as features_of
+from ipar.training.encoder import fit_encoder
 
 
 def embed_slide(encoder, slide, genes):

@@ -10,8 +10,9 @@ from scipy.spatial.distance import cdist
 from ipar._run import Run
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import Features, Sharpening
-from ipar.training import FinishRecipe, _fit_finish
-from ipar.training._fit_finish import choose_sharpening, rank_shares
+from ipar.training import FinishRecipe
+from ipar.training import finish as _fit_finish
+from ipar.training.finish import choose_sharpening, rank_shares
 
 QUICK = Sharpening(n_steps=60)
 LOOSER = replace(QUICK, hold=0.3)

@@ -9,7 +9,7 @@ import torch
 
 import ipar
 from ipar._run import Run
-from ipar.model._flow import aligned_samples
+from ipar.model.flow import aligned_samples
 from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, follow_flow, noise_poses
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.training import (
@@ -23,7 +23,7 @@ from ipar.training import (
     sample_pose_sets,
     validate_flow,
 )
-from ipar.training._pose_sets import ellipse_units
+from ipar.training.pose_sets import ellipse_units
 
 WIDTH = 8
 CONFIG = IGAConfig(d_input=WIDTH, d_state=32, n_heads=2, d_head=8, n_blocks=2)

@@ -7,7 +7,7 @@ from ipar._run import Run
 from ipar.metrics import cell_errors, uncertainty_spearman
 from ipar.model import Features
 from ipar.training import UncertaintyRecipe
-from ipar.training._fit_uncertainty import beside_samples, fit_uncertainty, scaled_to
+from ipar.training.uncertainty import beside_samples, fit_uncertainty, scaled_to
 
 D = 12
 FAR = np.arange(4, D)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ipar._run import Run
 from ipar.training import FlowRecipe, Folds, IPALiteTraining, MinisetPlan, NetworkRecipe
-from ipar.training._fit_flow import fit_flow
-from ipar.training._fit_network import fit_network
+from ipar.training.flow import fit_flow
+from ipar.training.network import fit_network
 
 PLAN = MinisetPlan(n_minisets=6, size=(40, 60), n_neighbors=15)
 

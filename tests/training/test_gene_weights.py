@@ -8,9 +8,9 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from ipar._run import Run
-from ipar.training._fit_encoder import EncoderRecipe, _read_genes
-from ipar.training._gene_weights import gene_weights
-from ipar.training._slides import Slide, SlideSet
+from ipar.training.axes import gene_weights
+from ipar.training.encoder import EncoderRecipe, _read_genes
+from ipar.training.slides import Slide, SlideSet
 
 N_GENES = 1200
 

@@ -9,8 +9,9 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.cluster import KMeans
 
 from ipar.metrics import procrustes_error
-from ipar.training import FoldScore, Localisability, _localise, score_fold
-from ipar.training._localise import repeated_message, score_of, share_in_two_places
+from ipar.training import FoldScore, Localisability, score_fold
+from ipar.training import localise as _localise
+from ipar.training.localise import repeated_message, score_of, share_in_two_places
 
 
 def layout(n, seed=0):

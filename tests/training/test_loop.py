@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
-from ipar.training import _loop
-from ipar.training._gate import augment
-from ipar.training._loop import IPALiteTrainer, IPALiteTraining
-from ipar.training._losses import LossWeights, e_geo, gate_loss, gate_reference
-from ipar.training._minisets import collate, sample_minisets
-from ipar.training._validate import sweep_beta, validate
+from ipar.training import network_training as _loop
+from ipar.training.gate import augment
+from ipar.training.losses import LossWeights, e_geo, gate_loss, gate_reference
+from ipar.training.minisets import collate, sample_minisets
+from ipar.training.network_training import IPALiteTrainer, IPALiteTraining
+from ipar.training.validation import sweep_beta, validate
 
 NET = IPALiteConfig(d_input=12, d_state=24, n_heads=2, d_head=8, n_recycles=2)
 QUICK = IPALiteTraining(max_epochs=3, ramp_epochs=2, patience=4, gate_steps=2)

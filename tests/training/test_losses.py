@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from ipar import metrics
 from ipar.geometry import gauge_fix, log_walk, walk_target
 from ipar.metrics import _e_geo
-from ipar.training._losses import (
+from ipar.training.losses import (
     LossWeights,
     e_geo,
     entropy_regulariser,
@@ -20,7 +20,7 @@ from ipar.training._losses import (
     layout_losses,
     repulsion,
 )
-from ipar.training._minisets import collate, sample_minisets
+from ipar.training.minisets import collate, sample_minisets
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import entropy, spearmanr
 
 from ipar.training import attention_recall, recall_chance
-from ipar.training._measures import (
+from ipar.training.measures import (
     attention_entropy,
     displacement,
     edge_spearman,

@@ -6,7 +6,7 @@ import torch
 
 from ipar.geometry import gauge_fix, log_walk, walk_target
 from ipar.graph import candidate_mask
-from ipar.training._minisets import batch_order, collate, make_miniset, sample_minisets
+from ipar.training.minisets import batch_order, collate, make_miniset, sample_minisets
 
 
 def slides(*sizes):

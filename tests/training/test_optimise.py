@@ -11,8 +11,8 @@ from scipy.special import softmax
 from ipar.geometry import gauge_fix
 from ipar.nn import EdgeGate, dense_gate
 from ipar.training import collate, make_miniset, sample_minisets
-from ipar.training._losses import e_geo
-from ipar.training._optimise import (
+from ipar.training.losses import e_geo
+from ipar.training.optimise import (
     Optimisation,
     gate_targets,
     gated,

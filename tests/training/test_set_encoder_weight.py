@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import ipar.training._fit_embedding as module
+import ipar.training.embedding as module
 from ipar._run import Run
 from ipar.metrics import luna_spearman
 from ipar.training import EncoderRecipe, Folds, SlideSet, fit_embedding
-from ipar.training._fit_embedding import embed_slide
-from ipar.training._fit_encoder import fit_encoder
-from ipar.training._set_encoder_weight import choose_weight, score_weights, weighted
+from ipar.training.embedding import embed_slide
+from ipar.training.encoder import fit_encoder
+from ipar.training.set_encoder import choose_weight, score_weights, weighted
 
 WEIGHTS = EncoderRecipe().set_encoder_weights
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ipar._seed import as_seed
+from ipar._run import as_seed
 from ipar.datasets._expression import log_normalise
 from ipar.datasets._sections import Floats, as_categories
 

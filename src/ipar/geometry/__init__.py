@@ -1,21 +1,23 @@
 """Functions on tensors: gauges, random walks, stress, Procrustes alignment, rotations and Gaussians."""
 
-from ipar.geometry._ellipses import (
+from ipar.geometry.ellipses import (
     area_moments,
     ellipse_table,
     ellipses_of_rigid,
     rigid_of_ellipses,
     ring_moments,
 )
-from ipar.geometry._gauge import gauge_fix
-from ipar.geometry._overlap import gaussian_overlap, pack_symmetric
-from ipar.geometry._procrustes import apply_similarity, procrustes_transform
-from ipar.geometry._rigid import OffsetGaussianRigid
-from ipar.geometry._rotation import n_angles, random_rotation, rotation_exp, rotation_log
-from ipar.geometry._stress import landmark_count, log_edge_distance, log_stress, multiscale_edges
-from ipar.geometry._walk import (
+from ipar.geometry.overlap import gaussian_overlap, pack_symmetric
+from ipar.geometry.rigid import OffsetGaussianRigid
+from ipar.geometry.rotation import n_angles, random_rotation, rotation_exp, rotation_log
+from ipar.geometry.similarity import apply_similarity, gauge_fix, procrustes_transform
+from ipar.geometry.targets import (
     WalkTarget,
+    landmark_count,
+    log_edge_distance,
+    log_stress,
     log_walk,
+    multiscale_edges,
     neighbour_count,
     predicted_walk,
     squared_distances,

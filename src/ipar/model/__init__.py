@@ -1,16 +1,16 @@
 """Fitted models, on arrays, and their files."""
 
-from ipar.model._blend import Blend
-from ipar.model._consensus import ConsensusPlan
-from ipar.model._encoder import Features, GeometryEncoder
-from ipar.model._flow import Flow, PoseSamples
-from ipar.model._iga import IGA
-from ipar.model._ipalite import IPALite
-from ipar.model._load import load
-from ipar.model._network import NetworkLayout
-from ipar.model._outputs import Attention, Layout
-from ipar.model._sharpen import Sharpening
-from ipar.model._uncertainty import UncertaintyHead
+from ipar.model.blend import Blend
+from ipar.model.consensus import ConsensusPlan
+from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.flow import Flow, PoseSamples
+from ipar.model.iga import IGA
+from ipar.model.ipalite import IPALite
+from ipar.model.loading import load
+from ipar.model.network import NetworkLayout
+from ipar.model.outputs import Attention, Layout
+from ipar.model.sharpening import Sharpening
+from ipar.model.uncertainty import UncertaintyHead
 
 __all__ = [
     "IGA",

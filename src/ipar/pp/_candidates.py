@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
-from ipar._seed import as_seed
+from ipar._run import as_seed
 from ipar.graph import connectivities, neighbor_distances
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from ipar.graph._neighbors import Transformer
+    from ipar.graph.neighbors import Transformer
 
 
 def candidates(

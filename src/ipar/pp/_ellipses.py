@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_coords, get_slides
-from ipar.geometry._ellipses import Floats, area_moments, ellipse_table
+from ipar.geometry.ellipses import Floats, area_moments, ellipse_table
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -25,12 +25,12 @@ from ipar._anndata import (
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._run import Run, on_device
 from ipar.model import IGA, GeometryEncoder, IPALite
-from ipar.model._encoder import Inputs
+from ipar.model.encoder import Inputs
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
-from ipar.training._fit_embedding import EmbeddingFit
-from ipar.training._folds import Folds
-from ipar.training._localise import repeated_message
-from ipar.training._slides import joined
+from ipar.training.embedding import EmbeddingFit
+from ipar.training.folds import Folds
+from ipar.training.localise import repeated_message
+from ipar.training.slides import joined
 
 if TYPE_CHECKING:
     from anndata import AnnData

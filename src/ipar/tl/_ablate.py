@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ipar._anndata import get_slides, record
-from ipar._seed import as_seed
+from ipar._run import as_seed
 from ipar.nn import IPALiteConfig
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
 from ipar.training import Recipe
-from ipar.training._validate import validate
+from ipar.training.validation import validate
 
 if TYPE_CHECKING:
     from anndata import AnnData

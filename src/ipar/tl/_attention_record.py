@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ipar._run import Run
 from ipar.model import IPALite
-from ipar.model._attend import attention_rows
+from ipar.model.network import attention_rows
 
 
 def quadrant_attention(

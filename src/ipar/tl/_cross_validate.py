@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ipar import baselines
 from ipar._anndata import COORDS, UNCERTAINTY, check_distinct, check_slide_sizes, get_coords, get_slides, record
 from ipar._expression import get_expression
-from ipar._seed import as_seed
+from ipar._run import as_seed
 from ipar.metrics import evaluate
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._predict import predict_coords

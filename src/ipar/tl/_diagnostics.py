@@ -9,10 +9,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ipar._anndata import record
-from ipar._seed import as_seed
+from ipar._run import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
-from ipar.training._diagnostics import diagnose
+from ipar.training.diagnostics import diagnose
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ipar._anndata import record
-from ipar._seed import as_seed
+from ipar._run import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
-from ipar.training import _experiments as experiments
-from ipar.training import _validate as validation
+from ipar.training import experiments as experiments
+from ipar.training import validation as validation
 
 if TYPE_CHECKING:
     from anndata import AnnData

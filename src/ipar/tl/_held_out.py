@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._anndata import EMBED_RECORD, check_distinct, get_coords, get_slides
-from ipar._device import get_device
 from ipar._expression import get_expression
+from ipar._run import get_device
 from ipar.model import IPALite
 from ipar.tl._stored import stored_ipalite
-from ipar.training._diagnostics import ProbeSet, probe_set
-from ipar.training._minisets import Miniset, draw_cells, sample_minisets
+from ipar.training.diagnostics import ProbeSet, probe_set
+from ipar.training.minisets import Miniset, draw_cells, sample_minisets
 
 if TYPE_CHECKING:
     from anndata import AnnData

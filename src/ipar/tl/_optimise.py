@@ -12,13 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, EMBED_RECORD, check_distinct, get_coords, get_slides, record
-from ipar._device import get_device
 from ipar._expression import get_expression
-from ipar._seed import as_seed
+from ipar._run import as_seed, get_device
 from ipar.model import IPALite
-from ipar.model._ipalite import MIN_CELLS
+from ipar.model.ipalite import MIN_CELLS
 from ipar.tl._stored import stored_ipalite
-from ipar.training._optimise import Optimisation, Targets, gate_targets, optimise_layout, true_targets
+from ipar.training.optimise import Optimisation, Targets, gate_targets, optimise_layout, true_targets
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ from ipar._expression import get_expression, warn_empty_cells
 from ipar._run import Run, on_device
 from ipar.graph import cells_by_slide
 from ipar.model import IGA, Features, IPALite
-from ipar.model._flow import Point
+from ipar.model.flow import Point
 from ipar.tl._stored import stored_model, warn_unlocalisable
 
 if TYPE_CHECKING:

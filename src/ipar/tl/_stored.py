@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ipar._anndata import RECORD
 from ipar.model import IGA, IPALite
-from ipar.model._load import model_from_state
+from ipar.model.loading import model_from_state
 from ipar.pp import LocalisabilityWarning
-from ipar.training._localise import repeated_message
+from ipar.training.localise import repeated_message
 
 if TYPE_CHECKING:
     from anndata import AnnData

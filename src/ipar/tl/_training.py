@@ -16,7 +16,7 @@ from ipar.model import IGA, Features, IPALite
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder
 from ipar.training import EncoderRecipe, Slide, SlideSet
-from ipar.training._fit import Embedded, ModelFit
+from ipar.training.fit import Embedded, ModelFit
 
 if TYPE_CHECKING:
     from anndata import AnnData

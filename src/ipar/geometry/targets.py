@@ -1,0 +1,231 @@
+"""Random walks on the spatial neighbour graph and on a predicted layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_SIGMA_MIN = 1e-6  # a zero bandwidth, from coincident points, would divide by zero
+_PROB_MIN = 1e-8  # floor inside logarithms, far below any transition probability that matters
+
+
+def squared_distances(x: Tensor) -> Tensor:
+    """Pairwise squared Euclidean distances ``(..., n, n)`` of points ``(..., n, d)``.
+
+    Notes
+    -----
+    Differences are formed explicitly. In two dimensions this is as fast as the expanded product, and accurate for close
+    points.
+    """
+    return (x[..., :, None, :] - x[..., None, :, :]).square().sum(-1)
+
+
+def neighbour_count(n: int) -> int:
+    """Number of spatial neighbours in a set of ``n`` cells: ``max(20, floor(0.15 n))``, at most ``n - 1``."""
+    return min(max(20, int(0.15 * n)), n - 1)
+
+
+def walk_steps(n: int) -> int:
+    """Longest walk in a set of ``n`` cells: 3 steps up to 160 cells, 4 up to 300, else 5."""
+    return 3 if n <= 160 else 4 if n <= 300 else 5
+
+
+@dataclass(frozen=True)
+class WalkTarget:
+    """Target of the walk loss, from the true coordinates of one set.
+
+    Attributes
+    ----------
+    adjacency
+        Symmetric kNN graph without self loops, bool ``(n, n)``.
+    sigma
+        Distance of each cell to its k-th neighbour, in RMS radii, ``(n,)``.
+    steps
+        Longest walk, in steps.
+    """
+
+    adjacency: Tensor
+    sigma: Tensor
+    steps: int
+
+
+def walk_target(x: Tensor, n_neighbors: int | None = None) -> WalkTarget:
+    """Target of the walk loss.
+
+    Parameters
+    ----------
+    x
+        True layout, gauge-fixed, ``(n, 2)``.
+    n_neighbors
+        Neighbours per cell (default: :func:`neighbour_count`).
+
+    Returns
+    -------
+    WalkTarget
+        Edges, bandwidths and walk length.
+    """
+    n = x.shape[0]
+    k = neighbour_count(n) if n_neighbors is None else n_neighbors
+    distance2 = squared_distances(x)
+    distance2.fill_diagonal_(float("inf"))
+    nearest = distance2.topk(k, largest=False)
+    adjacency = torch.zeros(n, n, dtype=torch.bool, device=x.device)
+    adjacency.scatter_(1, nearest.indices, value=True)
+    sigma = nearest.values[:, -1].sqrt().clamp_min(_SIGMA_MIN)
+    return WalkTarget(adjacency | adjacency.T, sigma, walk_steps(n))
+
+
+def log_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
+    r"""Log transition probabilities of one step of the random walk on a layout.
+
+    .. math:: P^{(1)}_{ij} = w_{ij} / \textstyle\sum_l w_{il}, \quad
+              w_{ij} = \exp(-\lVert x_i - x_j \rVert^2 / \sigma_i \sigma_j) \text{ on edges}
+
+    Parameters
+    ----------
+    x
+        Layout, ``(..., n, 2)``.
+    adjacency
+        Symmetric edges without self loops, bool ``(..., n, n)``.
+    sigma
+        Bandwidth of each cell, ``(..., n)``.
+
+    Returns
+    -------
+    Tensor
+        ``log P``, ``(..., n, n)``. It is ``-inf`` where there is no edge.
+    """
+    energy = -squared_distances(x) / (sigma[..., :, None] * sigma[..., None, :])
+    energy = energy.masked_fill(~adjacency, float("-inf"))
+    normaliser = energy.logsumexp(-1, keepdim=True)
+    return energy - normaliser.masked_fill(normaliser == float("-inf"), 0.0)
+
+
+def predicted_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
+    """Transition probabilities of one step, ``(..., n, n)``: the exponential of :func:`log_walk`."""
+    return log_walk(x, adjacency, sigma).exp()
+
+
+def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
+    r"""Kullback-Leibler divergence of multi-step walks.
+
+    .. math:: L_{RW} = \sum_{s=1}^{S} 0.5^{s-1} \; \mathrm{mean}_i\,
+              \mathrm{KL}\big(P^{(s)}_{ref,i} \,\Vert\, P^{(s)}_{pred,i}\big)
+
+    Parameters
+    ----------
+    log_reference, log_predicted
+        ``log P`` of one step on the same edges from :func:`log_walk`, ``(B, n, n)``.
+    steps
+        Longest walk of each set, int ``(B,)``.
+    mask
+        True for real cells, False for padding, bool ``(B, n)``.
+
+    Returns
+    -------
+    Tensor
+        One value per set, in nats, ``(B,)``.
+    """
+    weight = mask.to(log_predicted.dtype)
+    count = weight.sum(-1).clamp_min(1.0)
+    one_ref, one_pred = log_reference.exp(), log_predicted.exp()
+    on_edge = log_reference > float("-inf")
+    gap = log_reference.masked_fill(~on_edge, 0.0) - log_predicted.masked_fill(~on_edge, 0.0)
+    total = ((one_ref * gap).sum(-1) * weight).sum(-1) / count
+    ref, pred = one_ref, one_pred
+    for step in range(2, int(steps.max()) + 1):
+        ref, pred = ref @ one_ref, pred @ one_pred
+        gap = ref.clamp_min(_PROB_MIN).log() - pred.clamp_min(_PROB_MIN).log()
+        kl = ((ref * gap).sum(-1) * weight).sum(-1) / count
+        total = total + 0.5 ** (step - 1) * kl * (steps >= step)
+    return total
+
+
+_N_RING = 10  # mid-range edges per cell: enough to tie neighbourhoods together, few compared with kNN edges
+_DISTANCE_MIN = 1e-6
+
+
+def landmark_count(n: int) -> int:
+    """Number of landmarks of a set of ``n`` cells: ``max(8, n // 16)``, at most ``n``."""
+    return min(max(8, n // 16), n)
+
+
+def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator) -> Tensor:
+    """Undirected edges at three scales: neighbours, a mid-range ring, and pairs of landmarks.
+
+    Parameters
+    ----------
+    distance
+        True distances, ``(n, n)``.
+    n_neighbors
+        Neighbours k per cell. The ring is drawn from ranks k + 1 to 3k.
+    generator
+        Random generator for ring edges and landmarks.
+
+    Returns
+    -------
+    Tensor
+        Edges ``(2, m)`` with ``i < j``, each pair once.
+    """
+    n = distance.shape[0]
+    order = distance.clone().fill_diagonal_(-1.0).argsort(dim=1)[:, 1:]
+    ring = order[:, n_neighbors : 3 * n_neighbors]
+    n_ring = min(_N_RING, n_neighbors, ring.shape[1])
+    pick = torch.rand(ring.shape, generator=generator).argsort(1)[:, :n_ring]
+    landmarks = torch.randperm(n, generator=generator)[: landmark_count(n)]
+    linked = torch.zeros(n, n, dtype=torch.bool)
+    linked.scatter_(1, order[:, :n_neighbors], value=True)
+    if n_ring:
+        linked.scatter_(1, ring.gather(1, pick), value=True)
+    linked[landmarks[:, None], landmarks] = True
+    return (linked | linked.T).triu(1).nonzero().T
+
+
+def log_stress(log_predicted: Tensor, log_true: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Scale-free stress, :math:`\mathrm{mean}_e (\log d_{pred} + \alpha - \log d_{true})^2` with the best α.
+
+    The best :math:`\alpha` is :math:`\mathrm{mean}_e(\log d_{true} - \log d_{pred})`, so that a uniform scale costs nothing.
+
+    Parameters
+    ----------
+    log_predicted, log_true
+        Log distances of the same edges, ``(..., m)``.
+    mask
+        True for real edges, False for padding, ``(..., m)``. By default all edges are real.
+
+    Returns
+    -------
+    Tensor
+        One value per set, ``(...)``.
+    """
+    residual = log_predicted - log_true
+    if mask is None:
+        return (residual - residual.mean(-1, keepdim=True)).square().mean(-1)
+    weight = mask.to(residual.dtype)
+    count = weight.sum(-1).clamp_min(1.0)
+    alpha = (residual * weight).sum(-1) / count
+    return ((residual - alpha[..., None]).square() * weight).sum(-1) / count
+
+
+def log_edge_distance(x: Tensor, edges: Tensor) -> Tensor:
+    """Log distances along edges.
+
+    Parameters
+    ----------
+    x
+        Layouts, ``(B, n, 2)``.
+    edges
+        Pairs of cells, ``(B, 2, m)``.
+
+    Returns
+    -------
+    Tensor
+        Log distances, ``(B, m)``.
+    """
+    take = edges[..., None].expand(*edges.shape, x.shape[-1])
+    start = x.gather(-2, take[:, 0])
+    end = x.gather(-2, take[:, 1])
+    # the square is floored, not the root: the gradient of the root is infinite at zero
+    return 0.5 * (start - end).square().sum(-1).clamp_min(_DISTANCE_MIN**2).log()

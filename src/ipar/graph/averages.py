@@ -1,0 +1,150 @@
+"""Averages over cells of like expression: what one cell's counts are too noisy to show, its neighbours show together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.neighbors import kneighbors_graph
+
+from ipar.graph.neighbors import cells_by_slide, neighbor_distances
+
+_CELLS_PER_NEIGHBOR = 10  # a small slide averages over a tenth of itself: over all of it no cell would differ
+
+
+def neighbor_average(
+    components: NDArray[np.float32], slides: pd.Categorical[Any] | None, n_neighbors: int, *, random_state: int = 0
+) -> sparse.csr_matrix:
+    """The matrix that takes every cell to the average over itself and the cells most like it on its own slide.
+
+    Neighbours are found by cosine distance. A neighbour on both sides weighs 1, one on one side ½, the cell itself 1.
+
+    Parameters
+    ----------
+    components
+        Principal components of expression centred within slides, ``(n, n_pcs)``.
+    slides
+        Slide of every cell; None, if all are of one.
+    n_neighbors
+        Neighbours a cell; fewer on slides of fewer than ten times as many cells.
+    random_state
+        Seed of the approximate search on large slides.
+
+    Returns
+    -------
+    csr_matrix
+        ``(n, n)``, rows sum to 1, float32.
+    """
+    n = len(components)
+    parts = []
+    for cells in cells_by_slide(slides, n):
+        if len(cells) == 0:
+            continue
+        k = max(1, min(n_neighbors, len(cells) // _CELLS_PER_NEIGHBOR))
+        found = neighbor_distances(components[cells], None, k, random_state=random_state).tocoo()
+        parts.append((cells[found.row], cells[found.col]))
+    rows, columns = (np.concatenate(ends) for ends in zip(*parts, strict=True))
+    halves = np.full(len(rows), 0.5, dtype=np.float32)
+    directed = sparse.csr_matrix((halves, (rows, columns)), shape=(n, n))
+    weights = sparse.csr_matrix(directed + directed.T + sparse.identity(n, dtype=np.float32, format="csr"))
+    total = np.asarray(weights.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags_array(1.0 / total, dtype=np.float32) @ weights)
+
+
+def averaged_features(
+    components: NDArray[np.float32], average: sparse.csr_matrix, codes: NDArray[np.int_], n_hops: int
+) -> NDArray[np.float32]:
+    """Components beside their averages over one to ``n_hops`` steps of the neighbour graph.
+
+    Averages shrink, the less so the more alike neighbours are; every block is scaled back to the size that the
+    components have on the slide.
+
+    Parameters
+    ----------
+    components
+        ``(n, n_pcs)``, centred within slides.
+    average
+        From :func:`neighbor_average`.
+    codes
+        Slide index of every cell, ``(n,)``.
+    n_hops
+        Steps; 0 leaves the components alone.
+
+    Returns
+    -------
+    NDArray
+        ``(n, (n_hops + 1) · n_pcs)``, float32.
+
+    References
+    ----------
+    Frasca et al., SIGN: Scalable Inception Graph Neural Networks, arXiv:2004.11198 (2020).
+    """
+    size = _slide_rms(components, codes)
+    blocks, current = [components], components
+    for _ in range(n_hops):
+        current = (average @ current).astype(np.float32)
+        blocks.append(current * (size / np.maximum(_slide_rms(current, codes), 1e-6))[codes][:, None])
+    joined: NDArray[np.float32] = np.concatenate(blocks, axis=1).astype(np.float32)
+    return joined
+
+
+def _slide_rms(x: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.float32]:
+    counts = np.maximum(np.bincount(codes), 1)
+    mean_square = np.bincount(codes, np.square(x).mean(axis=1)) / counts
+    return np.sqrt(mean_square).astype(np.float32)
+
+
+_CHUNK = 512  # genes whose neighbour averages are held at a time
+
+
+def spatial_average(coords: NDArray[np.float32], n_neighbors: int = 8) -> sparse.csr_matrix:
+    """What averages any values of cells over those nearest to each in the tissue, ``(n, n)``; rows sum to 1.
+
+    Parameters
+    ----------
+    coords
+        Coordinates, ``(n, 2)`` or ``(n, 3)``.
+    n_neighbors
+        Nearest cells that count, all alike; all others, where there are no more.
+    """
+    k = min(n_neighbors, len(coords) - 1)
+    return sparse.csr_matrix(kneighbors_graph(coords, k).astype(np.float32) / np.float32(k))
+
+
+def morans_i(x: NDArray[np.float32], coords: NDArray[np.float32], n_neighbors: int = 8) -> NDArray[np.float32]:
+    r"""Moran's I of genes on one slide.
+
+    .. math:: I = \sum_i z_i \bar z_i \Big/ \sum_i z_i^2,
+
+    with :math:`z` a gene centred on the slide and :math:`\bar z_i` its mean over the cells nearest to cell i: near 1 for a
+    gene with large territories, near 0 for one that says nothing of place.
+
+    Parameters
+    ----------
+    x
+        Expression, ``(n, n_genes)``.
+    coords
+        Coordinates, ``(n, 2)`` or ``(n, 3)``.
+    n_neighbors
+        Nearest cells that count, all alike; all others, where there are no more.
+
+    Returns
+    -------
+    NDArray
+        ``(n_genes,)``; 0 for genes that do not vary.
+
+    References
+    ----------
+    Moran, Notes on continuous stochastic phenomena, Biometrika 37 (1950).
+    """
+    average = spatial_average(coords, n_neighbors)
+    found = np.zeros(x.shape[1], dtype=np.float32)
+    for start in range(0, x.shape[1], _CHUNK):
+        some = slice(start, start + _CHUNK)
+        z = x[:, some] - x[:, some].mean(axis=0)
+        square = np.square(z).sum(axis=0)
+        found[some] = np.divide((z * (average @ z)).sum(axis=0), square, out=found[some], where=square > 0)
+    return found

@@ -1,0 +1,125 @@
+"""Candidate neighbours by embedding distance."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+from torch.nn import functional
+
+from ipar.graph.neighbors import neighbor_distances
+
+_ROWS = 256  # cells whose neighbours are looked for at once
+
+
+def cosine_candidates(h: Tensor, n_neighbors: int) -> Tensor:
+    """Exact cosine nearest neighbours within small sets.
+
+    Parameters
+    ----------
+    h
+        Embeddings, ``(..., n, d)``.
+    n_neighbors
+        Neighbours a cell, itself excluded; at most ``n - 1`` are given.
+
+    Returns
+    -------
+    Tensor
+        Indices, ``(..., n, min(n_neighbors, n - 1))``, nearest first.
+    """
+    unit = functional.normalize(h, dim=-1)
+    similarity = unit @ unit.mT
+    similarity.diagonal(dim1=-2, dim2=-1).fill_(-float("inf"))
+    return similarity.topk(min(n_neighbors, h.shape[-2] - 1), dim=-1).indices
+
+
+def candidate_mask(h: Tensor, n_neighbors: int) -> Tensor:
+    """The same as a mask, bool ``(..., n, n)``, true where j is a candidate of i."""
+    mask = torch.zeros(*h.shape[:-1], h.shape[-2], dtype=torch.bool, device=h.device)
+    return mask.scatter_(-1, cosine_candidates(h, n_neighbors), value=True)
+
+
+def thinned_candidates(h: Tensor, n_neighbors: int, n_context: int, generator: torch.Generator) -> Tensor:
+    """Cosine nearest neighbours of every cell within a random subset of a large set, another one for every cell.
+
+    A network trained on small sets has seen candidates that are a large share of a set. In a large set its nearest cells
+    are far nearer; among a random subset of the trained size they are as far as they were.
+
+    Parameters
+    ----------
+    h
+        Embeddings, ``(n, d)``.
+    n_neighbors
+        Neighbours a cell.
+    n_context
+        Cells of the subset, itself excluded; at most ``n - 1``.
+    generator
+        Draws the subsets.
+
+    Returns
+    -------
+    Tensor
+        Indices, ``(n, min(n_neighbors, n_context, n - 1))``, nearest first; time and memory are linear in cells.
+    """
+    n = len(h)
+    unit = functional.normalize(h, dim=-1)
+    size = min(n_context, n - 1)
+    found = []
+    for rows in torch.split(torch.arange(n, device=h.device), _ROWS):
+        # distinct shifts of every row's own index are distinct cells, and never the cell itself
+        shifts = 1 + torch.randperm(n - 1, generator=generator)[:size].to(h.device)
+        context = (rows[:, None] + shifts) % n
+        similarity = (unit[context] @ unit[rows][:, :, None]).squeeze(-1)
+        found.append(context.gather(1, similarity.topk(min(n_neighbors, size), dim=1).indices))
+    return torch.cat(found)
+
+
+def fuzzy_neighbors(
+    h: NDArray[np.float32], n_neighbors: int = 8, *, random_state: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    r"""UMAP's graph of one slide by cosine distance: each cell's nearest neighbours count fully, farther ones less.
+
+    .. math:: w_{ij} = v_{ij} + v_{ji} - v_{ij} v_{ji}, \quad
+              v_{ij} = \exp\big(-\max(0, d_{ij} - \rho_i) / \sigma_i\big), \quad j \in N_i
+
+    with :math:`\rho_i` the distance of the nearest neighbour and :math:`\sigma_i` such that the weights of a cell sum to
+    :math:`\log_2 (k + 1)`. So every cell has an edge, and all cells have about equally many.
+
+    Parameters
+    ----------
+    h
+        Embeddings of one slide, ``(n, d)``.
+    n_neighbors
+        k, capped at ``n - 1``.
+    random_state
+        Seed of the approximate search on large slides.
+
+    Returns
+    -------
+    tuple
+        Edges ``(2, m)`` with ``i < j``, each pair once, and their weights ``(m,)``.
+
+    References
+    ----------
+    McInnes et al., UMAP, arXiv:1802.03426 (2018), section 3.1; computed by umap-learn.
+    """
+    from umap.umap_ import fuzzy_simplicial_set  # compiles for seconds
+
+    n, k = len(h), min(n_neighbors, len(h) - 1)
+    near = neighbor_distances(h, None, k, random_state=random_state)
+    rows = np.repeat(np.arange(n), np.diff(near.indptr))
+    order = np.lexsort((near.data, rows))
+    rank = np.arange(len(order)) - near.indptr[:-1][rows]
+    # An approximate search may find fewer than k. umap-learn leaves a neighbour of index −1 out, but takes means of its
+    # distance: that of the farthest one found.
+    indices = np.full((n, k + 1), -1, dtype=np.int32)
+    distances = np.repeat(near.max(axis=1).toarray(), k + 1, axis=1).astype(np.float32)
+    indices[:, 0], distances[:, 0] = np.arange(n), 0.0  # umap-learn counts the cell itself
+    indices[rows, rank + 1], distances[rows, rank + 1] = near.indices[order], near.data[order]
+    graph, *_ = fuzzy_simplicial_set(
+        h, n_neighbors=k + 1, random_state=None, metric="cosine", knn_indices=indices, knn_dists=distances
+    )
+    upper = sparse.triu(graph, k=1).tocoo()
+    return np.stack([upper.row, upper.col]).astype(np.int64), upper.data.astype(np.float32)

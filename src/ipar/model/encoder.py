@@ -1,0 +1,292 @@
+"""The fitted encoder: expression of any slide in, embedding out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar.graph import averaged_features, neighbor_average
+from ipar.model.features import (
+    canonical_order,
+    centre_by_slide,
+    centred_genes,
+    equalise_blocks,
+    match_genes,
+    order_genes,
+    project,
+    slide_pcs,
+    whole_slides,
+)
+from ipar.model.io import Arrays, State, load_module, module_arrays
+from ipar.nn import SetEncoder, SharedEncoder
+
+Inputs = Literal["pca", "genes", "both"]
+
+_CHUNK = 4096  # cells made dense at a time
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """A trained network and which of its outputs the embedding takes.
+
+    Attributes
+    ----------
+    source
+        What the network reads: principal components or genes.
+    net
+        The network.
+    terms
+        The halves that are taken: the local term's, the global term's, or both.
+    """
+
+    source: Literal["pca", "genes"]
+    net: SharedEncoder
+    terms: tuple[Literal["local", "global"], ...]
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How a cell's expression is averaged with that of the cells most like it on its slide.
+
+    Attributes
+    ----------
+    n_neighbors
+        Cells averaged over; 10 to 50 score alike on left-out brain and embryo slides.
+    n_hops
+        Averages that the network on components reads beside the cell: 1 is the average over its neighbours, 2 adds the
+        average of those averages; 0 for none.
+    """
+
+    n_neighbors: int = 20
+    n_hops: int = 1
+
+
+class Features(NamedTuple):
+    """What an encoder says of the cells of slides.
+
+    Attributes
+    ----------
+    embedding
+        The embedding, ``(n, n_output)``.
+    global_features
+        Features that were taught distances across the tissue, ``(n, d)``: blocks of the embedding and the set encoder's
+        output side by side, of the same size on every slide but for the set encoder's weight.
+    """
+
+    embedding: NDArray[np.float32]
+    global_features: NDArray[np.float32]
+
+    def rows(self, cells: NDArray[np.intp]) -> Features:
+        """The features of some cells."""
+        return Features(self.embedding[cells], self.global_features[cells])
+
+
+@dataclass(frozen=True)
+class GeometryEncoder:
+    """Embeds expression so that distances say how far apart two cells lie in the tissue.
+
+    The network on components reads a cell together with the average over the cells of its slide that are most like it:
+    the counts of one spot are noisy, and what its neighbours in expression share tells where it lies. The network on
+    genes reads the cell itself: two views give better neighbourhoods than twice the same.
+
+    Attributes
+    ----------
+    genes
+        Genes that it knows, in the order of its inputs.
+    loadings
+        Axes of the training slides, ``(n_genes, n_pcs)``, principal ones and beside them those of largest spatial covariance,
+        the components of either kind scaled to unit variance overall.
+    averaging
+        Neighbours that a cell is read together with.
+    gene_scale
+        What centred genes are multiplied by, ``(n_genes,)``: the more, the better a gene tells places apart on the training
+        slides, and to unit variance overall. ``loadings`` hold it already. 1 for all, if None.
+    set_encoder
+        Network that sees a slide as a whole; it adds to the global features, not to the embedding.
+    set_encoder_weight
+        Size of its output in the global features beside a block of the embedding; chosen on held-out slides: single cells,
+        of which each by itself tells little, are better seen with all others of their slide.
+    parts
+        The trained networks.
+    record
+        How it was made: inputs, the leave-one-slide-out table of the choice, seeds.
+    """
+
+    genes: pd.Index
+    loadings: NDArray[np.float32]
+    parts: tuple[EncoderPart, ...]
+    record: dict[str, Any]
+    averaging: Averaging = Averaging()
+    gene_scale: NDArray[np.float32] | None = None
+    set_encoder: SetEncoder | None = None
+    set_encoder_weight: float = 1.0
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All its networks."""
+        whole = [] if self.set_encoder is None else [self.set_encoder]
+        return [*(part.net for part in self.parts), *whole]
+
+    @property
+    def n_blocks(self) -> int:
+        """Parts of equal width that the embedding is made of: one a term and network."""
+        return sum(len(part.terms) for part in self.parts)
+
+    @property
+    def n_output(self) -> int:
+        """Width of the embedding."""
+        return sum(len(part.terms) * part.net.n_output // 2 for part in self.parts)
+
+    @property
+    def global_columns(self) -> NDArray[np.intp]:
+        """Columns of the embedding that were taught distances across the tissue; all, where none were."""
+        terms = [term for part in self.parts for term in part.terms]
+        columns = np.split(np.arange(self.n_output), self.n_blocks)
+        kept = [block for block, term in zip(columns, terms, strict=True) if term == "global"]
+        return np.concatenate(kept or columns)
+
+    @property
+    def _n_global(self) -> int:
+        return len(self.global_columns) * self.n_blocks // self.n_output
+
+    def match(self, matrix: sparse.csr_matrix, genes: pd.Index) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
+        """Bring a matrix into the encoder's gene order, see :func:`match_genes`."""
+        return match_genes(matrix, genes, self.genes)
+
+    def slide_pcs(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+        """Principal components that every slide has by itself, of the genes that the encoder knows, as they count.
+
+        Parameters
+        ----------
+        matrix, genes, slides
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        NDArray
+            The first 100 components, averaged over like cells, float32, ``(n_cells, 100)``; the last are zero in slides of few
+            cells or genes.
+        """
+        matrix = order_genes(matrix, genes, self.genes)
+        if self.gene_scale is not None:
+            matrix = sparse.csr_matrix(matrix @ sparse.diags_array(self.gene_scale))
+        order = canonical_order(matrix)
+        found = slide_pcs(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
+        return found[np.argsort(order)]
+
+    def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+        """Embed cells.
+
+        Parameters
+        ----------
+        matrix
+            Log-normalised expression, ``(n_cells, n_genes)``.
+        genes
+            Names of its columns.
+        slides
+            Slide of every cell: genes are centred within each.
+
+        Returns
+        -------
+        NDArray
+            Embedding, float32, ``(n_cells, n_output)``. In each slide every block has the same RMS norm and a row an
+            RMS norm of 9.4: slides that an encoder has not seen come out smaller, the more the fewer it has seen.
+        """
+        return self.features(matrix, genes, slides).embedding
+
+    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+        """Embed cells, and give their global features.
+
+        Parameters
+        ----------
+        matrix, genes, slides
+            As in :meth:`transform`.
+        """
+        matrix, _ = self.match(matrix, genes)
+        order = canonical_order(matrix)
+        return self._features(matrix[order], slides[order]).rows(np.argsort(order))
+
+    def _features(self, matrix: sparse.csr_matrix, slides: pd.Categorical) -> Features:
+        means, codes = centre_by_slide(matrix, slides)
+        components = project(matrix, means, codes, self.loadings)
+        average = neighbor_average(components, slides, self.averaging.n_neighbors)
+        read = averaged_features(components, average, codes, self.averaging.n_hops)
+        parts = [self._embed(part, read, matrix, means, codes) for part in self.parts]
+        h = equalise_blocks(np.concatenate(parts, axis=1), codes, self.n_blocks)
+        blocks = [equalise_blocks(h[:, own], codes, 1) for own in np.split(self.global_columns, self._n_global)]
+        if self.set_encoder is not None:
+            whole = equalise_blocks(whole_slides(self.set_encoder, read, codes), codes, 1)
+            blocks.append(np.float32(self.set_encoder_weight) * whole)
+        return Features(h, np.concatenate(blocks, axis=1))
+
+    @torch.no_grad()
+    def _embed(
+        self,
+        part: EncoderPart,
+        features: NDArray[np.float32],
+        matrix: sparse.csr_matrix,
+        means: NDArray[np.float32],
+        codes: NDArray[np.int_],
+    ) -> NDArray[np.float32]:
+        device = next(part.net.parameters()).device
+        out = np.empty((len(features), part.net.n_output), dtype=np.float32)
+        for start in range(0, len(out), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            if part.source == "pca":
+                x = features[rows]
+            else:
+                x = centred_genes(matrix, means, codes, rows)
+                x = x if self.gene_scale is None else x * self.gene_scale
+            out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
+        half = part.net.n_output // 2
+        return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        parts = [{"source": part.source, "terms": list(part.terms), **part.net.shape} for part in self.parts]
+        config: dict[str, Any] = {
+            "genes": self.genes.tolist(),
+            "record": self.record,
+            "averaging": asdict(self.averaging),
+            "parts": parts,
+        }
+        arrays: Arrays = {"loadings": self.loadings}
+        if self.gene_scale is not None:
+            arrays["gene_scale"] = self.gene_scale
+        for i, part in enumerate(self.parts):
+            arrays |= module_arrays(part.net, f"part{i}")
+        if self.set_encoder is not None:
+            config |= {"set_encoder": self.set_encoder.shape, "set_encoder_weight": self.set_encoder_weight}
+            arrays |= module_arrays(self.set_encoder, "set_encoder")
+        return config, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GeometryEncoder:
+        """The encoder of :meth:`state`."""
+        parts: list[EncoderPart] = []
+        whole: dict[str, Any] = {}
+        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
+            for i, part in enumerate(config["parts"]):
+                net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
+                load_module(net, arrays, f"part{i}")
+                parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
+            if "set_encoder" in config:
+                network = SetEncoder(**config["set_encoder"])
+                load_module(network, arrays, "set_encoder")
+                whole = {"set_encoder": network, "set_encoder_weight": config["set_encoder_weight"]}
+        return cls(
+            genes=pd.Index(config["genes"]),
+            loadings=np.asarray(arrays["loadings"], dtype=np.float32),
+            parts=tuple(parts),
+            record=dict(config["record"]),
+            averaging=Averaging(**config["averaging"]),
+            gene_scale=np.asarray(arrays["gene_scale"], dtype=np.float32) if "gene_scale" in arrays else None,
+            **whole,
+        )

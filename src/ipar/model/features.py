@@ -1,0 +1,184 @@
+"""Expression of one data set in the gene order of a model."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from ipar.graph import neighbor_average
+from ipar.nn import SetEncoder
+
+MIN_OVERLAP = 0.5
+
+
+def match_genes(
+    matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index
+) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
+    """Bring a matrix into a model's gene order.
+
+    Genes are matched by name. A missing one stands at its slide's mean, that is at zero once centred.
+
+    Parameters
+    ----------
+    matrix
+        Expression, ``(n_cells, len(genes))``.
+    genes, known
+        Names of its columns, and of the model's.
+
+    Returns
+    -------
+    tuple
+        The matrix, ``(n_cells, len(known))``, with empty columns for missing genes, and which genes are present.
+
+    Raises
+    ------
+    ValueError
+        If fewer than half of the model's genes are present.
+    """
+    present = genes.get_indexer(known) >= 0
+    n_missing = int((~present).sum())
+    if present.mean() < MIN_OVERLAP:
+        msg = (
+            f"Only {int(present.sum())} of the model's {len(known)} genes are in the data, at least half are "
+            f"needed. Genes are matched by adata.var_names; the model has names such as {known[0]!r}, the data "
+            f"{next(iter(genes), None)!r}: bring them to one naming (symbols or Ensembl ids)."
+        )
+        raise ValueError(msg)
+    if n_missing:
+        warnings.warn(
+            f"{n_missing} of the model's {len(known)} genes are missing from the data; they are filled at the mean.",
+            UserWarning,
+            stacklevel=5,
+        )
+    return order_genes(matrix, genes, known), present
+
+
+def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> sparse.csr_matrix:
+    """The columns of the known genes, in their order; empty where they are missing."""
+    if genes.equals(known):
+        return matrix
+    found = genes.get_indexer(known)
+    rows = np.flatnonzero(found >= 0)
+    selector = sparse.csr_matrix(
+        (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(known))
+    )
+    return sparse.csr_matrix(matrix @ selector)
+
+
+EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
+_LIKE_CELLS = 15  # 10 to 20 score nearly alike
+_CONTEXT = 2048  # cells of a slide that all others attend to: far more than the sets trained on
+
+
+def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
+    """An order of the rows that depends on what they hold alone.
+
+    Sums in another order differ in their last digits, and iterations make much of little: what is computed in this order
+    is the same to the last bit however the cells of a file are shuffled.
+    """
+    weights = np.random.default_rng(0).random(matrix.shape[1])
+    return np.argsort(matrix @ weights, kind="stable")
+
+
+def centre_by_slide(matrix: sparse.csr_matrix, slides: pd.Categorical) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
+    """Mean expression of every slide ``(n_slides, n_genes)`` and the slide index of every cell."""
+    codes = np.asarray(slides.codes, dtype=np.int64)
+    counts = np.bincount(codes, minlength=len(slides.categories))
+    member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=(len(counts), len(codes)))
+    return np.asarray((member @ matrix).todense(), dtype=np.float32), codes
+
+
+def project(
+    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], loadings: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Principal components of expression centred within slides, ``(n, n_pcs)``, without a dense copy of the genes."""
+    centred: NDArray[np.float32] = (matrix @ loadings - (means @ loadings)[codes]).astype(np.float32)
+    return centred
+
+
+def slide_pcs(
+    matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100, n_steps: int = 2
+) -> NDArray[np.float32]:
+    """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.
+
+    A cell's components are drawn in ``n_steps`` towards those of the cells most like it (rows of norm 1 throughout): its
+    nearest cells are then true neighbours more often (``benchmarks/levers.py``). Zeros where a slide has fewer
+    components.
+    """
+    out = np.zeros((len(codes), n_components), dtype=np.float32)
+    for code in np.unique(codes):
+        cells = np.flatnonzero(codes == code)
+        slide = matrix[cells]
+        present = np.diff(slide.tocsc().indptr) > 0
+        k = min(n_components, len(cells) - 1, int(present.sum()) - 1)
+        if k > 0:
+            found = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
+            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)), n_steps)
+    return out
+
+
+def _drawn_together(x: NDArray[np.float32], n_steps: int) -> NDArray[np.float32]:
+    average = neighbor_average(x, None, _LIKE_CELLS)
+    for _ in range(n_steps):
+        x = unit_rows(x + unit_rows(average @ x))
+    return x
+
+
+def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to norm 1; zeros stay."""
+    scaled: NDArray[np.float32] = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return scaled
+
+
+def centred_genes(
+    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], rows: slice
+) -> NDArray[np.float32]:
+    """Some rows of the expression, dense and centred within slides, ``(n_rows, n_genes)``."""
+    centred: NDArray[np.float32] = matrix[rows].toarray() - means[codes[rows]]
+    return centred
+
+
+@torch.no_grad()
+def whole_slides(network: SetEncoder, features: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.float32]:
+    """Output of a set encoder for every cell of every slide, centred, ``(n, n_output)``.
+
+    All cells of a slide attend to the same 2,048 of them at most, so that time and memory are linear in cells.
+    """
+    device = next(network.parameters()).device
+    out = np.empty((len(features), network.n_output), dtype=np.float32)
+    for code in np.unique(codes):
+        cells = np.flatnonzero(codes == code)
+        context = None
+        if len(cells) > _CONTEXT:
+            pick = np.random.default_rng(0).permutation(len(cells))[:_CONTEXT]
+            context = torch.from_numpy(np.sort(pick)).to(device)
+        own = network(torch.from_numpy(features[cells])[None].to(device), context)[0].cpu().numpy()
+        out[cells] = own - own.mean(axis=0)
+    return out
+
+
+def equalise_blocks(h: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int) -> NDArray[np.float32]:
+    """Scale every block of every slide to the same share of an RMS row norm of 9.4.
+
+    Parameters
+    ----------
+    h
+        Blocks side by side, ``(n, n_blocks · width)``.
+    codes
+        Slide index of every cell, ``(n,)``.
+    n_blocks
+        Number of blocks.
+    """
+    blocks = h.reshape(len(h), n_blocks, -1)
+    share = EMBEDDING_NORM / n_blocks**0.5
+    counts = np.maximum(np.bincount(codes), 1)
+    square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
+    rms = np.sqrt(square / counts[:, None]).astype(np.float32)
+    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(h.shape)
+    return scaled.astype(np.float32)

@@ -1,0 +1,200 @@
+"""The generative model of poses as a fitted stage: embeddings in, samples of layouts out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ipar._run import Run
+from ipar.geometry import OffsetGaussianRigid, ellipses_of_rigid, gauge_fix, procrustes_transform
+from ipar.graph import cosine_candidates, thinned_candidates
+from ipar.model.io import State, load_module, module_arrays
+from ipar.nn import EdgeGate, IGACondition, IGAConfig, IGANet, dense_gate, follow_flow, graph_of, noise_poses
+
+Point = Literal["medoid", "mean"]
+
+MIN_CELLS = 5  # fewer points have no shape in space beyond a simplex
+_BATCH_CELLS = 2_000  # cells of the samples that are drawn at once
+_ALIGN_ITERATIONS = 3
+_EXPECTED_DRAWS = 4  # draws of noise behind an expected layout: more bring nothing in a blend
+
+
+@dataclass(frozen=True)
+class PoseSamples:
+    """Layouts drawn for one set of cells, in one frame.
+
+    Attributes
+    ----------
+    coords
+        Gauge-fixed, aligned by rotation or reflection, ``(S, n, d)``.
+    ellipses
+        Table of ellipses of every sample in the same frame and units, ``(S, n, 5 or 9)``.
+    """
+
+    coords: NDArray[np.float32]
+    ellipses: NDArray[np.float32]
+
+    @property
+    def medoid(self) -> int:
+        """The sample with the least squared distance to all others."""
+        gaps = self.coords[:, None] - self.coords[None]
+        return int(np.square(gaps).sum(axis=(1, 2, 3)).argmin())
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32]:
+        """Root mean squared distance of a cell's places from their mean, in RMS radii, ``(n,)``; 0 of a single sample."""
+        gaps = self.coords - self.coords.mean(axis=0)
+        spread: NDArray[np.float32] = np.sqrt(np.square(gaps).sum(axis=-1).mean(axis=0))
+        return spread
+
+    def point(self, kind: Point) -> NDArray[np.float32]:
+        """One layout for all samples, gauge-fixed, ``(n, d)``."""
+        if kind == "medoid":
+            chosen: NDArray[np.float32] = self.coords[self.medoid]
+            return chosen
+        return np.asarray(gauge_fix(torch.from_numpy(self.coords.mean(axis=0))).numpy())
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A trained denoising network and its edge gate.
+
+    Attributes
+    ----------
+    net, gate
+        Denoising network and edge gate.
+    n_neighbors
+        Candidates per cell within a set.
+    set_size
+        Smallest and largest set of the training.
+    """
+
+    net: IGANet
+    gate: EdgeGate
+    n_neighbors: int = 48
+    set_size: tuple[int, int] = (128, 256)
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """Its networks."""
+        return [self.net, self.gate]
+
+    def expected_layout(self, embedding: NDArray[np.float32], run: Run) -> NDArray[np.float32]:
+        """The layout that the flow expects, gauge-fixed, ``(n, d)``.
+
+        The clean layout that the network gives in one step from noise. Trained by squared errors, it is from pure noise the
+        mean over all layouts that go with the cells. What noise is left in it is averaged over four draws.
+        """
+        return self.sample(embedding, _EXPECTED_DRAWS, n_steps=1, run=run).point("mean")
+
+    def sample(
+        self, embedding: NDArray[np.float32], n_samples: int = 20, *, n_steps: int = 50, run: Run | None = None
+    ) -> PoseSamples:
+        """Draw layouts of one slide of any size.
+
+        Every sample follows one flow of all cells together, so that it is one answer throughout. In a set larger than those
+        of the training, each cell attends to candidates in a random subset of the trained size, other ones for every cell
+        and sample: time and memory are linear in cells.
+
+        Parameters
+        ----------
+        embedding
+            Embedding, ``(n, e)``.
+        n_samples
+            Number of layouts.
+        n_steps
+            Euler steps per layout.
+        run
+            Seed of noise and subsets, and whether to show a bar over steps.
+
+        Raises
+        ------
+        ValueError
+            If there are too few cells, samples or steps.
+        """
+        run, n = run or Run(), len(embedding)
+        if n < MIN_CELLS:
+            msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
+            raise ValueError(msg)
+        if n_samples < 1 or n_steps < 1:
+            msg = f"n_samples and n_steps must be at least 1, found {n_samples} and {n_steps}."
+            raise ValueError(msg)
+        h = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32))[None]
+        generator = run.generator
+        together = max(1, min(n_samples, _BATCH_CELLS // n)) if n <= self.set_size[1] else 1
+        drawn: list[OffsetGaussianRigid] = []
+        with tqdm(total=n_samples * n_steps, desc="sample", unit="step", disable=not run.progress) as bar:
+            while (done := sum(len(part.translation) for part in drawn)) < n_samples:
+                size = min(together, n_samples - done)
+                drawn.append(self._draw(h, size, n_steps, generator, partial(bar.update, size)))
+        parts = [torch.cat([getattr(one, name) for one in drawn]) for name in OffsetGaussianRigid.__annotations__]
+        return aligned_samples(OffsetGaussianRigid(*parts))
+
+    @torch.no_grad()
+    def _draw(
+        self, h: Tensor, size: int, n_steps: int, generator: torch.Generator, callback: Callable[[], object]
+    ) -> OffsetGaussianRigid:
+        """Some samples at once, ``(size, n)``."""
+        self.net.eval()
+        device = next(self.net.parameters()).device
+        condition = self._condition(h.to(device), size, generator)
+        start = noise_poses((size, h.shape[1]), self.net.config, generator).map(lambda part: part.to(device))
+        return follow_flow(self.net, condition, start, n_steps, callback=callback).map(Tensor.cpu)
+
+    def _condition(self, h: Tensor, size: int, generator: torch.Generator) -> IGACondition:
+        n = h.shape[1]
+        if n <= self.set_size[1]:
+            index = cosine_candidates(h, self.n_neighbors)
+        else:
+            context = sum(self.set_size) // 2
+            index = thinned_candidates(h[0], self.n_neighbors, context, generator)[None]
+        graph = graph_of(index)
+        scores = dense_gate(self.gate, h, graph)
+        if size > 1:
+            graph, scores = graph_of(index.expand(size, -1, -1)), scores.expand(size, -1, -1)
+        return self.net.condition(h.expand(size, -1, -1), graph, scores)
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        config = {"net": self.net.config.to_dict(), "n_neighbors": self.n_neighbors, "set_size": list(self.set_size)}
+        return config, module_arrays(self.net, "net") | module_arrays(self.gate, "gate")
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Flow:
+        """The stage of :meth:`state`."""
+        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
+            net = IGANet(IGAConfig.from_dict(config["net"]))
+            gate = EdgeGate(net.config.d_input)
+        load_module(net, arrays, "net")
+        load_module(gate, arrays, "gate")
+        smallest, largest = config["set_size"]
+        return cls(net, gate, config["n_neighbors"], (smallest, largest))
+
+
+def aligned_samples(samples: OffsetGaussianRigid) -> PoseSamples:
+    """Bring samples ``(S, n)`` to unit RMS radius and turn them, ellipses too, onto their mean."""
+    x = samples.translation
+    centred = x - x.mean(1, keepdim=True)
+    radius = centred.square().sum(-1).mean(-1).sqrt().clamp_min(1e-8)
+    fixed = gauge_fix(x)
+    reference = fixed[:1]
+    for _ in range(_ALIGN_ITERATIONS):
+        turn = procrustes_transform(fixed, reference.expand_as(fixed))[1]
+        reference = gauge_fix((fixed @ turn).mean(0, keepdim=True))
+    turn = procrustes_transform(fixed, reference.expand_as(fixed))[1]
+    scaled = replace(
+        samples,
+        translation=fixed,
+        scaling_log=samples.scaling_log - radius.log()[:, None, None],
+        local_mean=samples.local_mean / radius[:, None, None],
+    )
+    moved = scaled.move(turn.mT[:, None])
+    return PoseSamples(moved.translation.numpy(), ellipses_of_rigid(moved).numpy())

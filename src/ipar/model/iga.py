@@ -1,0 +1,100 @@
+"""The fitted generative model: encoder and flow together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ipar._run import Run
+from ipar.model.blend import aligned_to
+from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.flow import Flow
+from ipar.model.io import State, arrays_under, joined, write_directory
+from ipar.model.sharpening import Sharpening, sharpen_layout
+
+
+@dataclass(frozen=True)
+class IGA:
+    """A fitted generative model of poses; made by :func:`ipar.tl.fit_iga`, read by :func:`ipar.load`.
+
+    Attributes
+    ----------
+    encoder
+        From expression to the embedding.
+    flow
+        Denoising network and edge gate, from which samples are drawn.
+    sharpening
+        How cells alike in expression are drawn together in the mean of samples; None leaves this out. Single samples stay
+        as they are drawn.
+    record
+        Localisability and settings of the fit.
+    """
+
+    encoder: GeometryEncoder
+    flow: Flow
+    sharpening: Sharpening | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "ipar.IGA"
+    version: ClassVar[int] = 2
+
+    def __repr__(self) -> str:
+        config = self.flow.net.config
+        fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
+        return f"IGA({fitted}, n_dims={config.n_dims}, attention_geometry={config.attention_geometry!r})"
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All its networks."""
+        return [*self.encoder.modules, *self.flow.modules]
+
+    def sharpened(
+        self, layout: NDArray[np.float32], features: Features, slide_pcs: NDArray[np.float32] | None, run: Run
+    ) -> NDArray[np.float32]:
+        """A mean of samples ``(n, 2)`` with its neighbourhoods sharpened, turned onto what it was before.
+
+        As it is, where the model has no sharpening.
+        """
+        if self.sharpening is None:
+            return layout
+        sharp = sharpen_layout(layout, features, self.sharpening, slide_pcs, run)
+        turned: NDArray[np.float32] = aligned_to(torch.from_numpy(sharp)[None], torch.from_numpy(layout))[0].numpy()
+        return turned
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a directory; see :meth:`IPALite.save`.
+
+        Parameters
+        ----------
+        path
+            Directory; made where it is missing, replaced where it holds a model.
+
+        Raises
+        ------
+        FileExistsError
+            If the path exists and is not a model's directory.
+        """
+        write_directory(Path(path), self.kind, self.version, self.state())
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        there = {} if self.sharpening is None else {"sharpening": self.sharpening.state()}
+        config, arrays = joined(encoder=self.encoder.state(), flow=self.flow.state(), **there)
+        return {**config, "record": self.record}, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IGA:
+        """The model of :meth:`state`."""
+        parts: dict[str, Any] = {"encoder": GeometryEncoder, "flow": Flow, "sharpening": Sharpening}
+        made = {
+            name: kind.from_state(config[name], arrays_under(arrays, name))
+            for name, kind in parts.items()
+            if name in config
+        }
+        return cls(**made, record=dict(config["record"]))

@@ -1,0 +1,159 @@
+"""The fitted model: from expression to features, layouts, their blend, sharpened, and an expected error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ipar._run import Run
+from ipar.model.blend import Blend, aligned_to
+from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.flow import Flow
+from ipar.model.io import State, arrays_under, joined, write_directory
+from ipar.model.network import NetworkLayout
+from ipar.model.outputs import Layout
+from ipar.model.sharpening import Sharpening, sharpen_layout
+from ipar.model.uncertainty import UncertaintyHead, spread_of
+
+MIN_CELLS = 4  # fewer points have no shape beyond a triangle
+
+
+@dataclass(frozen=True)
+class IPALite:
+    """A fitted IPA-Lite model; made by :func:`ipar.tl.fit_ipalite`, read by :func:`ipar.load`.
+
+    Attributes
+    ----------
+    encoder
+        From expression to the embedding and the global features.
+    network
+        Layout network and its edge gate.
+    flow
+        Generative model of poses on the same embedding; None in a model that was fitted without.
+    blend
+        Shares of the network's layout, the global map and the flow's expected layout.
+    sharpening
+        How cells alike in expression are drawn together at last; None leaves this out.
+    uncertainty
+        Expected error of every cell; None in a model that has none.
+    record
+        Localisability and settings of the fit.
+    """
+
+    encoder: GeometryEncoder
+    network: NetworkLayout
+    flow: Flow | None = None
+    blend: Blend = field(default_factory=Blend)
+    sharpening: Sharpening | None = None
+    uncertainty: UncertaintyHead | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "ipar.IPALite"
+    version: ClassVar[int] = 5
+
+    def __repr__(self) -> str:
+        fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
+        return f"IPALite({fitted}, n_neighbors={self.network.n_neighbors}, flow={self.flow is not None})"
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All its networks."""
+        return [*self.encoder.modules, *self.network.modules, *([] if self.flow is None else self.flow.modules)]
+
+    def layout(
+        self, features: Features, slide_pcs: NDArray[np.float32] | None = None, run: Run | None = None
+    ) -> Layout:
+        """Lay out one slide of any size.
+
+        Parameters
+        ----------
+        features
+            What :meth:`GeometryEncoder.features` says of its cells.
+        slide_pcs
+            What :meth:`GeometryEncoder.slide_pcs` says of them; sharpening does without, if None.
+        run
+            Seed of the consensus subsets and the flow's noise, and whether to show bars.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than four cells.
+        """
+        run, n = run or Run(), len(features.embedding)
+        if n < MIN_CELLS:
+            msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
+            raise ValueError(msg)
+        # random draws go by the order of the embedding: that of the rows must not matter
+        order = np.lexsort(features.embedding.T[:2])
+        features, slide_pcs = features.rows(order), None if slide_pcs is None else slide_pcs[order]
+        recycles = self.network.apply(features.embedding, run)
+        expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
+        finished = self.blend.apply(recycles[-1], features.global_features, expected)
+        if self.sharpening is not None:  # its pairs keep their seed: a direct layout has no randomness of its own
+            sharp = sharpen_layout(finished.numpy(), features, self.sharpening, slide_pcs, Run(progress=run.progress))
+            finished = torch.from_numpy(sharp)
+        back = np.argsort(order)
+        return Layout(finished.numpy()[back], aligned_to(recycles, finished).numpy()[:, back], self.network.method(n))
+
+    def expected_error(self, features: Features, run: Run | None = None) -> NDArray[np.float32] | None:
+        """How far each cell of a slide may be expected from its true place.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`layout`.
+        run
+            Seed of the flow's samples, whose spread is read where the model has a flow, and whether to show a bar.
+
+        Returns
+        -------
+        NDArray or None
+            Expected distance after alignment, in RMS radii of the tissue, ``(n,)``; None without an uncertainty head.
+        """
+        if self.uncertainty is None:
+            return None
+        sampled = self.flow if self.uncertainty.joint is not None else None
+        spread = None if sampled is None else spread_of(sampled, features.embedding, self.uncertainty, run or Run())
+        return self.uncertainty.expected_error(features, spread)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a directory: JSON for settings and genes, safetensors for weights.
+
+        The directory is replaced as a whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Directory; made where it is missing, replaced where it holds a model.
+
+        Raises
+        ------
+        FileExistsError
+            If the path exists and is not a model's directory.
+        """
+        write_directory(Path(path), self.kind, self.version, self.state())
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        optional = {"flow": self.flow, "sharpening": self.sharpening, "uncertainty": self.uncertainty}
+        there = {name: part.state() for name, part in optional.items() if part is not None}
+        config, arrays = joined(encoder=self.encoder.state(), network=self.network.state(), **there)
+        return {**config, "blend": asdict(self.blend), "record": self.record}, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite:
+        """The model of :meth:`state`."""
+        kinds: dict[str, Any] = {"flow": Flow, "sharpening": Sharpening, "uncertainty": UncertaintyHead}
+        parts: dict[str, Any] = {"encoder": GeometryEncoder, "network": NetworkLayout} | kinds
+        made = {
+            name: kind.from_state(config[name], arrays_under(arrays, name))
+            for name, kind in parts.items()
+            if name in config
+        }
+        return cls(**made, blend=Blend(**config["blend"]), record=dict(config["record"]))

@@ -1,0 +1,121 @@
+"""The layout network as a fitted stage: embeddings in, a layout after every recycle out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ipar._run import Run
+from ipar.graph import candidate_mask, cosine_candidates
+from ipar.model.consensus import ConsensusPlan, consensus_layout
+from ipar.model.io import State, load_module, module_arrays
+from ipar.model.outputs import Attention
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, IPALiteOutput, dense_gate, graph_of
+
+
+@dataclass(frozen=True)
+class NetworkLayout:
+    """A trained layout network and its edge gate.
+
+    Attributes
+    ----------
+    net, gate
+        Layout network and edge gate.
+    n_neighbors
+        Candidates per cell within a set.
+    plan
+        How sets larger than those of the training are laid out.
+    """
+
+    net: IPALiteNet
+    gate: EdgeGate
+    n_neighbors: int = 100
+    plan: ConsensusPlan = field(default_factory=ConsensusPlan)
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """Its networks."""
+        return [self.net, self.gate]
+
+    @property
+    def beta(self) -> float:
+        """Weight of the gate on the attention logits: that of the training."""
+        return self.net.config.beta
+
+    def method(self, n_cells: int) -> str:
+        """``"direct"`` up to the largest set of the training, ``"consensus"`` of subsets beyond."""
+        return "direct" if n_cells <= self.plan.direct_max else "consensus"
+
+    def with_rounds(self, n_rounds: int | None) -> NetworkLayout:
+        """The same with so many consensus rounds; as it is, if None."""
+        return self if n_rounds is None else replace(self, plan=self.plan.with_rounds(n_rounds))
+
+    def apply(self, embedding: NDArray[np.float32], run: Run) -> Tensor:
+        """Lay out one slide: the first guess and the layout after every recycle, gauge-fixed, ``(R + 1, n, 2)``."""
+        h, n = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)), len(embedding)
+        if self.method(n) == "direct":
+            return self._lay_out(h[None])[:, 0]
+        return consensus_layout(
+            n, lambda cells: self._lay_out(h[cells]), self.plan, random_state=run.seed, progress=run.progress
+        )
+
+    @torch.no_grad()
+    def _lay_out(self, h: Tensor) -> Tensor:
+        """Layouts ``(R + 1, S, m, 2)`` of sets ``(S, m, d)``."""
+        self.net.eval()
+        h = h.to(next(self.net.parameters()).device)
+        graph = graph_of(cosine_candidates(h, self.n_neighbors))
+        out: IPALiteOutput = self.net(h, graph, dense_gate(self.gate, h, graph))
+        return out.layouts.cpu()
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        config = {"net": self.net.config.to_dict(), "n_neighbors": self.n_neighbors, "plan": asdict(self.plan)}
+        return config, module_arrays(self.net, "net") | module_arrays(self.gate, "gate")
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> NetworkLayout:
+        """The stage of :meth:`state`."""
+        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
+            net = IPALiteNet(IPALiteConfig(**config["net"]))
+            gate = EdgeGate(net.config.d_input, net.config.gate_heads)
+        load_module(net, arrays, "net")
+        load_module(gate, arrays, "gate")
+        return cls(net, gate, config["n_neighbors"], ConsensusPlan(**config["plan"]))
+
+
+@torch.no_grad()
+def attention_rows(network: NetworkLayout, h: NDArray[np.float32], query: NDArray[np.int64], run: Run) -> Attention:
+    """Attention rows of chosen cells, in one pass over a set of the trained size that holds them.
+
+    Parameters
+    ----------
+    network
+        The fitted network.
+    h
+        Embeddings of one slide, ``(n, d)``.
+    query
+        Positions of the cells to look at.
+    run
+        Seed of the other cells of the set, where there are more than one pass takes.
+    """
+    cells = np.arange(len(h))
+    if len(h) > network.plan.direct_max:
+        others = np.setdiff1d(cells, query)
+        cells = np.sort(np.r_[query, run.rng.choice(others, network.plan.subset_size - len(query), replace=False)])
+    rows = torch.from_numpy(np.searchsorted(cells, query))
+    network.net.eval()
+    sets = torch.from_numpy(h[cells])[None].to(next(network.net.parameters()).device)
+    candidates = candidate_mask(sets, network.n_neighbors)
+    scores = dense_gate(network.gate, sets, candidates)
+    out = network.net(sets, candidates, scores, return_attention=True)
+    if out.attention is None:  # pragma: no cover - asked for above
+        raise RuntimeError
+    weights = out.attention[:, 0, :, rows].permute(2, 0, 1, 3)  # (R, H, q, m) → (q, R, H, m)
+    return Attention(query, cells, weights.cpu().numpy(), candidates[0, rows].cpu().numpy())

@@ -1,0 +1,205 @@
+"""Local structure of a layout, sharpened by the cells' own expression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ipar._run import Run
+from ipar.geometry import gauge_fix
+from ipar.graph import fuzzy_neighbors
+from ipar.model.encoder import Features
+from ipar.model.features import unit_rows
+from ipar.model.io import State
+
+_PULL = 1.5  # of an edge against the push of a pair
+_PUSH_FLOOR = 0.01  # in squared reaches: bounds the push of coincident cells
+_HOLD = 100.0
+_PAIRS_PER_CELL, _MAX_PAIRS = 5, 100_000
+_LR, _LR_END = 0.02, 0.001
+
+
+@dataclass(frozen=True)
+class Sharpening:
+    r"""How cells alike in expression are drawn together while the layout as a whole is held.
+
+    A layout that was learned from distances blurs what is near: the embedding of a cell, and its expression even more so,
+    hold more of its true neighbours than two dimensions of it show. From the layout :math:`x^0`, minimise
+
+    .. math:: \frac1n \sum_{(i,j) \in E} \tfrac32 w_{ij} \log\Big(1 + \frac{d_{ij}^2}{a^2}\Big)
+              + \frac{\rho}n \sum_{(i,j) \in P} \log\Big(1 + \frac{1}{d_{ij}^2 / a^2 + 0.01}\Big)
+              + 100\,\lambda \operatorname*{mean}_{(i,j) \in P} (d_{ij} - d_{ij}^0)^2
+
+    over the edges E of :func:`ipar.graph.fuzzy_neighbors` and random pairs P, 5n or 100,000 (and then weighted up to
+    5n), new in every step, with
+
+    .. math:: d_{ij}^0 = (1 - \tau) \lVert x_i^0 - x_j^0 \rVert + \tau s \lVert z_i - z_j \rVert
+
+    where z is what was taught distances across the tissue and s brings both to one mean. The first two terms are UMAP's
+    attraction and repulsion up to constants; the third is what UMAP lacks, and keeps the map. Distances of z count as
+    they are: two principal components of z, which the layout is made of, leave out what the others say.
+
+    The push is strong because a section is about equally dense everywhere: where it is weak, cells gather in clumps, which
+    walks across the tissue do not cross. With it much may be pulled: it is what allows a loose hold.
+
+    Edges join neighbours in the embedding and in the slide's own principal components: their distance is
+    :math:`(1 - \omega)` of the first cosine distance and :math:`\omega` of the second. The components of a cell were averaged
+    with those of the cells most like it (:meth:`GeometryEncoder.slide_pcs`).
+
+    The result repeats, also for rows in another order. But a difference in the last digits of the input (another version
+    of a library, counts normalised elsewhere) may move single cells by some hundredths of an RMS radius.
+
+    Attributes
+    ----------
+    reach
+        a, in mean distances between cells: √(2π/n) RMS radii on a round tissue. Cells nearer than that are pulled
+        no further.
+    push
+        ρ. UMAP's would be 1: the same true neighbours then cost E_geo much more (``benchmarks/levers.py``). A far stronger
+        one spreads neighbours again.
+    hold
+        λ, how firmly distances of the layout are held. On spots, a looser hold costs rank correlation and E_geo; on single
+        cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` loosens it as a left-out training slide allows, or
+        makes it firmer where the default is too dear.
+    taught
+        τ: with some, development folds had the same or better ranks of distances and more true neighbours than with none.
+    own
+        ω, the share of the slide PCs in what makes neighbours; chosen on a held-out training slide. They know no anatomy,
+        but hold what supervision throws away.
+    n_neighbors
+        k of the edges.
+    n_steps
+        Of Adam.
+
+    References
+    ----------
+    McInnes et al., UMAP, arXiv:1802.03426 (2018), for the local terms.
+    """
+
+    reach: float = 1.6
+    push: float = 10.0
+    hold: float = 1.0
+    taught: float = 0.6
+    own: float = 0.0
+    n_neighbors: int = 8
+    n_steps: int = 300
+
+    def state(self) -> State:
+        """Settings; it has no arrays."""
+        return asdict(self), {}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Sharpening:
+        """The object of :meth:`state`."""
+        return cls(**config)
+
+
+def fused_features(
+    embedding: NDArray[np.float32], slide_pcs: NDArray[np.float32] | None, share: float
+) -> NDArray[np.float32]:
+    """What neighbours are found in: cosine distances in it are the weighted means of those of both.
+
+    Parameters
+    ----------
+    embedding
+        Embedding of one slide, ``(n, d)``.
+    slide_pcs
+        Its own principal components, ``(n, p)``; the embedding alone, if None.
+    share
+        Share of the slide PCs.
+    """
+    if slide_pcs is None or share == 0:
+        return embedding
+    both = ((1 - share, embedding), (share, slide_pcs))
+    weighted = [math.sqrt(weight) * unit_rows(x) for weight, x in both if weight > 0]
+    fused: NDArray[np.float32] = np.concatenate(weighted, axis=1).astype(np.float32)
+    return fused
+
+
+def sharpen_layout(
+    layout: NDArray[np.float32],
+    features: Features,
+    sharpening: Sharpening,
+    slide_pcs: NDArray[np.float32] | None = None,
+    run: Run | None = None,
+) -> NDArray[np.float32]:
+    """Draw neighbours together; time and memory are linear in cells.
+
+    Parameters
+    ----------
+    layout
+        Coordinates, ``(n, 2)``.
+    features
+        Embedding, and global features (z), of the same cells.
+    sharpening
+        How.
+    slide_pcs
+        The slide's own principal components, ``(n, p)``; neighbours are those of the embedding alone, if None.
+    run
+        Seed of the pairs, and whether to show a bar.
+
+    Returns
+    -------
+    NDArray
+        Gauge-fixed coordinates, float32, ``(n, 2)``.
+    """
+    run = run or Run()
+    near = fused_features(features.embedding, slide_pcs, sharpening.own)
+    edges, weights = (torch.from_numpy(x) for x in fuzzy_neighbors(near, sharpening.n_neighbors))
+    start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
+    n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))
+    x = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([x], lr=_LR)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, sharpening.n_steps, eta_min=_LR_END)
+    pairs = _random_pairs(n, run.generator)
+    across = torch.from_numpy(np.ascontiguousarray(features.global_features, dtype=np.float32))
+    held = _held_distances(start, across, sharpening.taught, next(pairs))
+    for _ in tqdm(range(sharpening.n_steps), desc="sharpen", disable=not run.progress):
+        first, second = next(pairs)
+        pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
+        square = _square(x, first, second)
+        push = torch.log1p(1 / (square / reach**2 + _PUSH_FLOOR)).sum() * (_PAIRS_PER_CELL * n / len(first))
+        # the square is floored before the root, whose gradient at zero is infinite
+        gap = square.clamp_min(1e-12).sqrt() - held(first, second)
+        loss = (_PULL * pull + sharpening.push * push) / n + _HOLD * sharpening.hold * gap.square().mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    sharp: NDArray[np.float32] = gauge_fix(x.detach()).numpy()
+    return sharp
+
+
+def _held_distances(
+    start: Tensor, far: Tensor, share: float, pairs: tuple[Tensor, Tensor]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Distances to hold: the mean of those of the layout and of what was taught them, on the scale of the first."""
+    mean, mean_taught = (_square(x, *pairs).sqrt().mean() for x in (start, far))
+    scale = torch.where(mean_taught > 0, mean / mean_taught, 0.0)
+
+    def held(first: Tensor, second: Tensor) -> Tensor:
+        layout, taught = (_square(x, first, second).sqrt() for x in (start, far))
+        return (1 - share) * layout + share * scale * taught
+
+    return held
+
+
+def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Squared distances of pairs, ``(m,)``."""
+    return (x.index_select(0, first) - x.index_select(0, second)).square().sum(-1)
+
+
+def _random_pairs(n: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of distinct cells, five times as many as cells or 100,000, new every time."""
+    while True:
+        first = torch.randint(n, (min(_PAIRS_PER_CELL * n, _MAX_PAIRS),), generator=generator)
+        # an offset between 1 and n − 1 never leads back to the cell itself
+        yield first, (first + torch.randint(1, n, first.shape, generator=generator)) % n

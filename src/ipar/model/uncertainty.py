@@ -1,0 +1,194 @@
+"""How far a cell may lie from where it was placed: an expected error, from what is known without the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
+
+from ipar._run import Run
+from ipar.graph import neighbor_distances
+from ipar.model.blend import global_map
+from ipar.model.encoder import Features
+from ipar.model.flow import Flow
+from ipar.model.io import Arrays, State
+
+FloatArray = NDArray[np.float64]
+
+_HEAD_NUMBERS = ("intercept", "gamma", "n_samples", "n_steps", "most_drawn")
+_HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots", "joint")
+_N_NEIGHBORS = 15
+_CHUNK = 20_000  # cells whose kernel is held at once
+
+
+@dataclass(frozen=True)
+class UncertaintyHead:
+    r"""Expected error of a cell by a smooth function of where it stands in the embedding and how well that fits a plane.
+
+    .. math:: u_i = m\Big(b + \sum_l w_l \exp(-\gamma \lVert z_i - z^l \rVert^2)\Big)
+
+    z holds the signs of trouble (:func:`trouble_signs`) and the first principal components of the embedding: regions of a
+    tissue that are often mistaken for each other are so on every section. The weights are those of a kernel ridge
+    regression on landmarks (Nyström), the monotone map m turns its value into an error. Both are fitted on the training
+    slides as encoders embed them that never saw their coordinates; see :func:`ipar.tl.fit_ipalite`.
+
+    A model with a flow knows more: where samples of it put a cell in many places, its place is in doubt, whatever other
+    slides say. The value then counts by its rank, as much as that of their spread (:func:`joint_sign`), and a map of its
+    own turns both together into an error, fitted on the slide that the flow has not seen.
+
+    Attributes
+    ----------
+    centre, axes
+        Mean of the embedding ``(d,)`` and its principal axes, scaled, ``(d, p)``.
+    landmarks, weights
+        ``(m, 8 + p)`` and ``(m,)``.
+    intercept, gamma
+        b and γ.
+    knots
+        Values and the errors that belong to them, both rising, ``(2, q)``: m runs straight between them.
+    joint
+        The same of value and spread together; None without a flow.
+    n_samples, n_steps
+        Samples of the flow and steps of each; half as many samples rank errors less well.
+    most_drawn
+        Cells that samples are drawn for; of all cells they would take longer than all else of a prediction.
+
+    References
+    ----------
+    Williams & Seeger, Using the Nyström method to speed up kernel machines, NIPS 13 (2000).
+    """
+
+    centre: FloatArray
+    axes: FloatArray
+    landmarks: FloatArray
+    weights: FloatArray
+    intercept: float
+    gamma: float
+    knots: FloatArray
+    joint: FloatArray | None = None
+    n_samples: int = 16
+    n_steps: int = 5
+    most_drawn: int = 1_500
+
+    def expected_error(self, features: Features, spread: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Expected distance from the true place, after alignment, in RMS radii of the tissue, ``(n,)``.
+
+        Parameters
+        ----------
+        features
+            Of the cells of one slide.
+        spread
+            Of samples of the flow (:func:`spread_of`), ``(n,)``; not read by a head that was fitted without.
+        """
+        value = self.value(features)
+        if spread is None or self.joint is None:
+            return np.interp(value, *self.knots).astype(np.float32)
+        return np.interp(joint_sign(value, spread), *self.joint).astype(np.float32)
+
+    def value(self, features: Features) -> FloatArray:
+        """What m is applied to, ``(n,)``."""
+        z = head_input(features, self.centre, self.axes)
+        parts = [z[start : start + _CHUNK] for start in range(0, len(z), _CHUNK)]
+        return self.intercept + np.concatenate(
+            [rbf_kernel(part, self.landmarks, gamma=self.gamma) @ self.weights for part in parts]
+        )
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        names = [name for name in _HEAD_ARRAYS if getattr(self, name) is not None]
+        arrays: Arrays = {name: np.asarray(getattr(self, name)) for name in names}
+        return {name: getattr(self, name) for name in _HEAD_NUMBERS}, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> UncertaintyHead:
+        """The head of :meth:`state`."""
+        own: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
+        return cls(**config, **own)
+
+
+def spread_of(flow: Flow, embedding: NDArray[np.float32], head: UncertaintyHead, run: Run) -> NDArray[np.float32]:
+    """Root mean squared distance of each cell's places, in samples of a few steps, from their mean, ``(n,)``.
+
+    Noise is drawn by the order of the embedding: that of the rows does not matter. Of more cells than the head's
+    `most_drawn` samples are drawn for a random part, and the others take the spread of those nearest in the embedding.
+    """
+    order, most_drawn = np.lexsort(embedding.T[:2]), head.most_drawn
+    if len(embedding) > most_drawn:
+        order = run.rng.choice(order, most_drawn, replace=False)
+    drawn = flow.sample(embedding[order], head.n_samples, n_steps=head.n_steps, run=run)
+    if len(embedding) <= most_drawn:
+        return drawn.uncertainty[np.argsort(order)]
+    k = min(_N_NEIGHBORS, most_drawn)
+    near = KNeighborsRegressor(k, weights="distance", algorithm="brute").fit(embedding[order], drawn.uncertainty)
+    spread: NDArray[np.float32] = near.predict(embedding).astype(np.float32)
+    return spread
+
+
+def joint_sign(value: FloatArray, spread: NDArray[np.floating]) -> FloatArray:
+    """Sum of the normal scores, within the slide, of a head's value and of the spread of samples, ``(n,)``."""
+    return _normal_scores(value) + _normal_scores(spread)
+
+
+def _normal_scores(sign: NDArray[np.floating]) -> FloatArray:
+    scores: FloatArray = norm.ppf((rankdata(sign) - 0.5) / len(sign))
+    return scores
+
+
+def head_input(features: Features, centre: FloatArray, axes: FloatArray) -> FloatArray:
+    """Signs of trouble beside principal components, ``(n, 8 + p)``."""
+    return np.concatenate([trouble_signs(features), (features.embedding - centre) @ axes], axis=1)
+
+
+def trouble_signs(features: Features) -> FloatArray:
+    """What tells, without the truth, that a cell may be misplaced; each as normal scores within the slide.
+
+    Parameters
+    ----------
+    features
+        Of the cells of one slide, at least four.
+
+    Returns
+    -------
+    NDArray
+        ``(n, 8)``: spread of a cell's 15 nearest in the embedding over the global map, distance of their mean from
+        the cell, cosine distance to the nearest and to the last of them, share of them that are neighbours in the layout
+        too, radius in the layout, norm of the global features, and share of it in the plane. Ranks,
+        because slides that an encoder has not seen differ in size and density.
+    """
+    h, far = features
+    n = len(h)
+    k = min(_N_NEIGHBORS, n - 1)
+    layout = global_map(far).numpy().astype(np.float64)
+    graph = neighbor_distances(h, None, k)
+    near, distance = graph.indices.reshape(n, k), graph.data.reshape(n, k)
+    around = layout[near]  # (n, k, 2)
+    middle = around.mean(axis=1)
+    close = NearestNeighbors(n_neighbors=k).fit(layout).kneighbors(return_distance=False)
+    shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, close, strict=True)]
+    centred = far - far.mean(axis=0)
+    length = np.linalg.norm(centred, axis=1)
+    plane = np.linalg.norm(centred @ _principal_axes(centred, 2), axis=1)
+    signs = [
+        np.square(around - middle[:, None]).sum(axis=-1).mean(axis=1),
+        np.square(middle - layout).sum(axis=1),
+        distance.min(axis=1),
+        distance.max(axis=1),
+        np.array(shared),
+        np.linalg.norm(layout, axis=1),
+        length,
+        plane / np.maximum(length, np.finfo(np.float32).tiny),
+    ]
+    return np.stack([_normal_scores(sign) for sign in signs], axis=1)
+
+
+def _principal_axes(centred: NDArray[np.float32], n_axes: int) -> FloatArray:
+    """First principal axes of centred rows, ``(d, n_axes)``."""
+    wide = centred.astype(np.float64)
+    axes: FloatArray = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :n_axes]
+    return axes

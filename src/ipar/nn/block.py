@@ -1,0 +1,176 @@
+"""Masked attention as pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ipar.geometry import gauge_fix
+from ipar.nn.config import IPALiteConfig
+from ipar.nn.graph import CandidateGraph
+from ipar.nn.terms import geometry_term
+
+
+def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtype: torch.dtype) -> Tensor:
+    """Candidate mask and gate as one additive term of the logits.
+
+    Parameters
+    ----------
+    mask
+        Allowed pairs, bool ``(B, n, m)``.
+    gate
+        Gate scores, ``(B, n, m)``, or ``(B, H, n, m)`` for a gate with an output a head; zero, if None.
+    beta
+        Weight of the gate.
+    dtype
+        Precision of the logits.
+
+    Returns
+    -------
+    Tensor
+        ``β·g`` on candidates, a very low finite number elsewhere, ``(B, 1 or H, n, m)``. Finite, since a row of −∞ is NaN
+        after the softmax and, masked or not, NaN in the gradient.
+    """
+    lowest = torch.full((), torch.finfo(dtype).min / 4, dtype=dtype, device=mask.device)
+    if gate is None:
+        scores = torch.zeros((), dtype=dtype, device=mask.device)
+    else:
+        scores = beta * (gate if gate.ndim == 4 else gate[:, None])
+    return torch.where(mask[:, None], scores, lowest)
+
+
+def masked_attention(query: Tensor, key: Tensor, bias: Tensor, graph: CandidateGraph) -> Tensor:
+    """Attention weights over the allowed pairs.
+
+    Parameters
+    ----------
+    query, key
+        ``(B, H, n, d)``, the query scaled.
+    bias
+        From :func:`attention_bias`, with the other terms where there are any; ``(B, 1 or H, n, m)``.
+    graph
+        The candidates.
+
+    Returns
+    -------
+    Tensor
+        Weights ``(B, H, n, m)``: rows sum to 1, or are all zero where a cell has no candidate.
+    """
+    return (graph.dot(query, key) + bias).softmax(-1) * graph.mask.any(-1)[:, None, :, None]
+
+
+PAIR_OUTPUT = 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all recycles of a pass read.
+
+    Attributes
+    ----------
+    graph, mask
+        Candidates, and which cells are real.
+    gate
+        Gate scores or None.
+    pair
+        Pair features ``(B, n, m, 32)`` or None.
+    """
+
+    graph: CandidateGraph
+    mask: Tensor | None
+    gate: Tensor | None
+    pair: Tensor | None
+
+
+class IPALiteBlock(nn.Module):
+    r"""One recycle.
+
+    .. math::
+        a^h_{ij} &= \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij} \;[+\,\text{geometry}]\;[+\,\text{pair}]\big) \\
+        \Delta x_i &= \textstyle\sum_h \sum_j a^h_{ij} W^h_x (x_j - x_i) \\
+        s_i &\leftarrow s_i + \mathrm{MLP}\big(\mathrm{LayerNorm}(s_i), \textstyle\sum_j a^h_{ij} v_j\big) \\
+        X &\leftarrow \mathrm{gauge\_fix}(X + \Delta x)
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    recycle
+        The recycle that the block is for; None for one that all share.
+    """
+
+    def __init__(self, config: IPALiteConfig, recycle: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        c, inner = config.d_state, config.n_heads * config.d_head
+        self.query = nn.Linear(c, inner, bias=False) if config.qk else None
+        self.key = nn.Linear(c, inner, bias=False) if config.qk else None
+        self.value = nn.Linear(c, inner, bias=False)
+        self.step = nn.Parameter(torch.zeros(config.n_heads, 2, 2))
+        if config.qk and config.qk_norm and not config.per_recycle:
+            self.logit_scale = nn.Parameter(torch.tensor(0.5 * math.log(config.d_head)))
+        # a shared block owns γ even where the term is off
+        self.geometry = geometry_term(config) if recycle is None or config.has_geometry(recycle) else None
+        self.pair = nn.Linear(PAIR_OUTPUT, config.n_heads, bias=False) if config.pair_bias else None
+        self.norm = nn.LayerNorm(c)
+        self.update = nn.Sequential(nn.Linear(c + inner, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
+        for parameter in self.update[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        batch, n, _ = x.shape
+        return x.view(batch, n, self.config.n_heads, self.config.d_head).transpose(1, 2)  # (B, H, n, d)
+
+    def _query_key(self, s: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Query, scaled, and key; of no width, so that their products are zero, where the term is left out."""
+        if self.query is None or self.key is None:
+            empty = s.new_zeros(s.shape[0], self.config.n_heads, s.shape[1], 0)
+            return empty, empty
+        query, key, width = self._heads(self.query(s)), self._heads(self.key(s)), self.config.d_head
+        if not self.config.qk_norm:
+            return query / math.sqrt(width), key
+        scale = self.logit_scale.exp() if tau is None else tau
+        # normed rows have length √d: over d their product is a cosine
+        return functional.layer_norm(query, (width,)) * (scale / width), functional.layer_norm(key, (width,))
+
+    def extra_terms(self, s: Tensor, x: Tensor, inputs: Inputs, *, geometry: bool) -> dict[str, Tensor]:
+        """Terms of the logits beside query and key and the gate, ``(B, H, n, m)`` each."""
+        terms = {}
+        if geometry and self.geometry is not None:
+            terms["geometry"] = self.geometry(s, x, inputs.graph)
+        if self.pair is not None and inputs.pair is not None:
+            terms["pair"] = self.pair(inputs.pair).permute(0, 3, 1, 2)
+        return terms
+
+    def attend(
+        self, s: Tensor, x: Tensor, inputs: Inputs, bias: Tensor, tau: Tensor | None, *, geometry: bool
+    ) -> Tensor:
+        """Attention weights, ``(B, H, n, m)``."""
+        for term in self.extra_terms(s, x, inputs, geometry=geometry).values():
+            bias = bias + term
+        return masked_attention(*self._query_key(s, tau), bias, inputs.graph)
+
+    def logit_terms(
+        self, s: Tensor, x: Tensor, inputs: Inputs, tau: Tensor | None, *, geometry: bool
+    ) -> dict[str, Tensor]:
+        """All terms of the logits but the gate's, by name."""
+        terms = {"qk": inputs.graph.dot(*self._query_key(s, tau))} if self.config.qk else {}
+        return terms | self.extra_terms(s, x, inputs, geometry=geometry)
+
+    def move(
+        self, s: Tensor, x: Tensor, attention: Tensor, inputs: Inputs, eta: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """New states ``(B, n, c)`` and the new gauge-fixed layout ``(B, n, 2)``."""
+        value = self._heads(self.value(s))
+        # one product serves messages and displacements; Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
+        position = x[:, None].expand(-1, self.config.n_heads, -1, -1)
+        gathered = inputs.graph.weighted_sum(attention, torch.cat([value, position], dim=-1))
+        pull = gathered[..., -2:] - position * inputs.graph.mask.any(-1)[:, None, :, None]
+        shift = torch.einsum("hab,zhnb->zna", self.step, pull)
+        message = gathered[..., :-2].transpose(1, 2).flatten(2)
+        s = s + self.update(torch.cat([self.norm(s), message], dim=-1))
+        return s, gauge_fix(x + (shift if eta is None else eta * shift), inputs.mask)

@@ -1,0 +1,177 @@
+"""Attention between cells by how much their Gaussians overlap."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ipar.geometry import OffsetGaussianRigid, gaussian_overlap, n_angles, pack_symmetric, rotation_exp
+from ipar.nn.block import masked_attention
+from ipar.nn.graph import CandidateGraph
+from ipar.nn.iga_config import IGAConfig
+
+_WEIGHT_INIT = -4.0  # softplus(−4) = 0.018: geometry starts as a hint
+_OVERLAP_SCALE = 0.5  # half the energy is minus the logarithm of the integral of the two Gaussians' product
+_SATURATED = 0.99
+
+
+@dataclass(frozen=True)
+class AttentionSignals:
+    """Whether geometry swamps attention, one number each.
+
+    Attributes
+    ----------
+    geo_scaled_absmax
+        Largest absolute geometry term of a logit: tens mean that nothing else counts.
+    wmax_sat_frac
+        Share of rows whose largest weight is above 0.99.
+    log_det_min
+        Smallest log-determinant of a sum of covariances; −20 is the clamp.
+    """
+
+    geo_scaled_absmax: Tensor
+    wmax_sat_frac: Tensor
+    log_det_min: Tensor
+
+
+class GaussianAttention(nn.Module):
+    r"""One attention over candidates.
+
+    .. math:: a^h_{ij} = \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij}
+              - \tfrac12 \mathrm{softplus}(w_h)\, E_{ij}\big)
+
+    with :math:`E_{ij}` of :func:`ipar.geometry.gaussian_overlap`. No rotation, reflection or shift of the whole layout
+    changes a weight.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
+
+    def __init__(self, config: IGAConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.n_heads * config.d_head
+        self.query, self.key, self.value = (nn.Linear(config.d_state, width, bias=False) for _ in range(3))
+        self.weight = nn.Parameter(torch.full((config.n_heads,), _WEIGHT_INIT))
+
+    def overlap_term(self, rigid: OffsetGaussianRigid, graph: CandidateGraph) -> tuple[Tensor, Tensor, Tensor]:
+        """Geometry term of the logits ``(B, H, n, m)``, log-determinants ``(B, n, m)`` and means ``(B, n, d)``."""
+        mean, covariance = rigid.to_global(scale_min=self.config.scale_min, scale_max=self.config.scale_max)
+        both = torch.cat([mean, pack_symmetric(covariance)], dim=-1)
+        own, other = both[:, :, None], graph.targets(both)
+        d = self.config.n_dims
+        energy, log_det = gaussian_overlap(own[..., :d] - other[..., :d], own[..., d:] + other[..., d:])
+        strength = _OVERLAP_SCALE * functional.softplus(self.weight)[:, None, None]
+        return -strength * energy[:, None], log_det, mean
+
+    def forward(
+        self, s: Tensor, rigid: OffsetGaussianRigid, graph: CandidateGraph, bias: Tensor
+    ) -> tuple[Tensor, Tensor, AttentionSignals]:
+        """Gather from candidates.
+
+        Parameters
+        ----------
+        s
+            Node states, ``(B, n, c)``.
+        rigid
+            The geometry that attention reads, ``(B, n)``.
+        graph
+            Candidates.
+        bias
+            From :func:`~ipar.nn.attention_bias`: mask and gate.
+
+        Returns
+        -------
+        tuple
+            Attended values ``(B, n, H·d_head)``, attended means relative to the cell's origin ``(B, n, H, d)``, signals.
+        """
+        term, log_det, mean = self.overlap_term(rigid, graph)
+        query = self._heads(self.query(s)) / math.sqrt(self.config.d_head)
+        weights = masked_attention(query, self._heads(self.key(s)), bias + term, graph)
+        places = mean[:, None].expand(-1, self.config.n_heads, -1, -1)
+        gathered = graph.weighted_sum(weights, torch.cat([self._heads(self.value(s)), places], dim=-1))
+        message, attended = torch.split(gathered, [self.config.d_head, self.config.n_dims], dim=-1)
+        # a cell without candidates attends to nothing, which must not read as the origin
+        seen = graph.mask.any(-1)[:, :, None, None]
+        vectors = (attended.transpose(1, 2) - rigid.translation[:, :, None]) * seen
+        return message.transpose(1, 2).flatten(2), vectors, _signals(term, log_det, weights, graph.mask)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        batch, n, _ = x.shape
+        return x.view(batch, n, self.config.n_heads, self.config.d_head).transpose(1, 2)  # (B, H, n, d)
+
+
+@torch.no_grad()
+def _signals(term: Tensor, log_det: Tensor, weights: Tensor, mask: Tensor) -> AttentionSignals:
+    rows = mask.any(-1)[:, None].expand(weights.shape[:-1])
+    saturated = (weights.amax(-1) > _SATURATED) & rows if weights.shape[-1] else torch.zeros_like(rows)
+    absmax = (term.abs() * mask[:, None]).amax() if term.numel() else term.new_zeros(())
+    lowest = log_det.masked_fill(~mask, float("inf")).amin() if log_det.numel() else log_det.new_zeros(())
+    return AttentionSignals(absmax, saturated.sum() / rows.sum().clamp_min(1), lowest)
+
+
+class GaussianUpdateBlock(nn.Module):
+    """From node states, an update of rotation, translation, local mean and log-scale.
+
+    Turns and shifts are given in the frame of the layout rather than the cell's own: an ellipsoid's axes have no sign,
+    so that "along my axis" is not a direction. Every weight starts at zero, which leaves poses as they are.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    n_vectors
+        Vectors a cell may move along, beside the shift from its state.
+    """
+
+    def __init__(self, config: IGAConfig, n_vectors: int) -> None:
+        super().__init__()
+        self.config = config
+        d = config.n_dims
+        self.sizes = [n_angles(d), d, d, d, n_vectors]
+        self.linear = nn.Linear(config.d_state, sum(self.sizes))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(
+        self, s: Tensor, rigid: OffsetGaussianRigid, vectors: Tensor, update_mask: Tensor | None = None
+    ) -> OffsetGaussianRigid:
+        """Update poses.
+
+        Parameters
+        ----------
+        s
+            Node states, ``(B, n, c)``.
+        rigid
+            Current poses, ``(B, n)``.
+        vectors
+            ``(B, n, V, d)``.
+        update_mask
+            Which cells may change (node mask and diffusion mask), bool ``(B, n)``; all, if None.
+        """
+        out = self.linear(s)
+        if update_mask is not None:
+            out = out * update_mask[..., None]
+        turn, shift, offset, scaling, share = torch.split(out, self.sizes, dim=-1)
+        moved = OffsetGaussianRigid(
+            rotation_exp(turn) @ rigid.rotation,
+            rigid.translation + shift + (share[..., None] * vectors).sum(-2),
+            rigid.scaling_log,
+            rigid.local_mean,
+        )
+        if not self.config.corrupt_gaussians:
+            return moved
+        units = self.config.units
+        local = (rigid.rotation.mT @ offset[..., None]).squeeze(-1)
+        return OffsetGaussianRigid(
+            moved.rotation,
+            moved.translation,
+            rigid.scaling_log + units.scaling_spread * scaling,
+            rigid.local_mean + units.offset * local,
+        )

@@ -1,0 +1,241 @@
+"""IGA: attention by overlapping Gaussians, which denoises poses.
+
+Every cell has a pose and a Gaussian. Given corrupted ones at time t and the cells' embeddings, the network gives the
+clean ones; a flow from noise to layouts follows from that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ipar.geometry import OffsetGaussianRigid, procrustes_transform
+from ipar.nn.block import attention_bias
+from ipar.nn.gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
+from ipar.nn.graph import CandidateGraph, as_graph
+from ipar.nn.iga_config import N_FREQUENCIES, IGAConfig, n_own_features, own_features, time_features
+
+
+@dataclass(frozen=True)
+class IGACondition:
+    """What depends on expression alone and stays the same along a whole flow.
+
+    Attributes
+    ----------
+    graph, bias
+        Candidates, and mask and gate as a term of the logits.
+    state
+        First node states, ``(B, n, c)``.
+    anchor
+        A guess of the layout from each cell's own embedding, centred, ``(B, n, d)``: it gives the flow a frame.
+    mask
+        Which cells are real, bool ``(B, n)``, or None.
+    """
+
+    graph: CandidateGraph
+    bias: Tensor
+    state: Tensor
+    anchor: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class IGAOutput:
+    """What a pass of the network gives.
+
+    Attributes
+    ----------
+    rigid
+        The clean poses and Gaussians as predicted, ``(B, n)``.
+    anchor
+        The guess from the embedding alone, ``(B, n, d)``.
+    signals
+        Of attention, the worst of all blocks.
+    """
+
+    rigid: OffsetGaussianRigid
+    anchor: Tensor
+    signals: AttentionSignals
+
+
+def centre(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Points ``(B, n, d)`` less their mean; padding stays at zero."""
+    if mask is None:
+        return x - x.mean(-2, keepdim=True)
+    weight = mask[..., None].to(x.dtype)
+    return (x - (x * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp_min(1.0)) * weight
+
+
+class IGABlock(nn.Module):
+    """Attention, an update of the node states, and one of poses and Gaussians."""
+
+    def __init__(self, config: IGAConfig) -> None:
+        super().__init__()
+        d, c = config.n_dims, config.d_state
+        n_vectors = config.n_heads + 2
+        self.read = nn.Linear(n_own_features(d), c)
+        self.norm = nn.LayerNorm(c)
+        self.attention = GaussianAttention(config)
+        message = config.n_heads * config.d_head + n_vectors * d
+        self.update = nn.Sequential(nn.Linear(c + message, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
+        self.pose_norm = nn.LayerNorm(c)
+        self.pose = GaussianUpdateBlock(config, n_vectors)
+
+    def forward(
+        self,
+        s: Tensor,
+        rigid: OffsetGaussianRigid,
+        clean: OffsetGaussianRigid | None,
+        clean_weight: Tensor | None,
+        condition: IGACondition,
+        update_mask: Tensor | None,
+    ) -> tuple[Tensor, OffsetGaussianRigid, AttentionSignals]:
+        """New states and poses.
+
+        Parameters
+        ----------
+        s
+            Node states, ``(B, n, c)``.
+        rigid
+            The geometry that is denoised, ``(B, n)``.
+        clean
+            Gaussians that attention reads instead of those of ``rigid``, if not None; poses are always those of ``rigid``.
+        clean_weight
+            Share of the former in what attention reads, ``(B, 1)``; all, if None.
+        condition
+            What comes from expression.
+        update_mask
+            Which cells may change.
+        """
+        seen = rigid if clean is None else rigid.with_gaussian(clean, clean_weight)
+        s = s + self.read(own_features(rigid, condition.anchor))
+        message, vectors, signals = self.attention(self.norm(s), seen, condition.graph, condition.bias)
+        own = torch.stack([condition.anchor - rigid.translation, rigid.translation], dim=-2)
+        vectors = torch.cat([vectors, own], dim=-2)  # (B, n, H + 2, d)
+        s = s + self.update(torch.cat([self.norm(s), message, vectors.flatten(2)], dim=-1))
+        return s, self.pose(self.pose_norm(s), rigid, vectors, update_mask), signals
+
+
+class IGANet(nn.Module):
+    """Embeddings, candidates, corrupted poses and a time in; clean poses out.
+
+    A layout has no gauge. The corrupted layout is therefore turned (or mirrored) onto the anchor, a guess from the
+    embeddings alone, worked on in that frame, and turned back: whatever rotation or reflection the input has, the output
+    has too, exactly.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
+
+    def __init__(self, config: IGAConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or IGAConfig()
+        d, c = config.d_input, config.d_state
+        self.anchor = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, config.n_dims))
+        self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
+        self.time_input = nn.Sequential(nn.Linear(2 * N_FREQUENCIES, c), nn.GELU(), nn.Linear(c, c))
+        self.blocks = nn.ModuleList(IGABlock(config) for _ in range(config.n_blocks))
+
+    def condition(
+        self,
+        h: Tensor,
+        candidates: Tensor | CandidateGraph,
+        gate: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        beta: float | None = None,
+    ) -> IGACondition:
+        """What a whole flow shares.
+
+        Parameters
+        ----------
+        h
+            Embeddings, ``(B, n, d_input)``.
+        candidates
+            Which cells each may attend to: bool ``(B, n, n)``, or a graph of ``m`` slots a cell.
+        gate
+            Gate scores, ``(B, n, m)``; zero, if None.
+        mask
+            Which cells are real, bool ``(B, n)``; all, if None.
+        beta
+            Weight of the gate; the config's, if None.
+        """
+        graph = as_graph(candidates)
+        bias = attention_bias(graph.mask, gate, self.config.beta if beta is None else beta, h.dtype)
+        return IGACondition(graph, bias, self.state_input(h), centre(self.anchor(h), mask), mask)
+
+    def denoise(
+        self,
+        condition: IGACondition,
+        rigid: OffsetGaussianRigid,
+        time: Tensor,
+        *,
+        clean: OffsetGaussianRigid | None = None,
+        clean_weight: Tensor | None = None,
+        diffuse_mask: Tensor | None = None,
+    ) -> IGAOutput:
+        """Predict clean poses from corrupted ones.
+
+        Parameters
+        ----------
+        condition
+            From :meth:`condition`.
+        rigid
+            Corrupted poses at ``time``, ``(B, n)``.
+        time
+            0 is noise, 1 is clean, ``(B,)``.
+        clean
+            True Gaussians for attention to read instead of the denoised ones, in the same axes as those of ``rigid``; the
+            denoised ones, if None.
+        clean_weight
+            Share of the former, ``(B,)``; 1, if None.
+        diffuse_mask
+            Which cells are corrupted, bool ``(B, n)``: the others stay where they are. All, if None.
+        """
+        mask = condition.mask
+        turn = self._frame(condition.anchor, centre(rigid.translation, mask))
+        shift = rigid.translation - centre(rigid.translation, mask)
+        current = rigid.move(turn[:, None], -(turn[:, None] @ shift[..., None]).squeeze(-1))
+        shown = None if clean is None else clean.move(turn[:, None])
+        weight = None if clean_weight is None else clean_weight[:, None]
+        update_mask = mask if diffuse_mask is None else diffuse_mask if mask is None else mask & diffuse_mask
+        s = condition.state + self.time_input(time_features(time))[:, None]
+        signals = []
+        for block in self.blocks:
+            s, current, found = block(s, current, shown, weight, condition, update_mask)
+            signals.append(found)
+        back = turn.mT[:, None]
+        return IGAOutput(current.move(back, shift), condition.anchor, _worst(signals))
+
+    def forward(
+        self,
+        h: Tensor,
+        candidates: Tensor | CandidateGraph,
+        rigid: OffsetGaussianRigid,
+        time: Tensor,
+        gate: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        beta: float | None = None,
+        clean: OffsetGaussianRigid | None = None,
+        clean_weight: Tensor | None = None,
+        diffuse_mask: Tensor | None = None,
+    ) -> IGAOutput:
+        """Both in one: see :meth:`condition` and :meth:`denoise`."""
+        condition = self.condition(h, candidates, gate, mask=mask, beta=beta)
+        return self.denoise(condition, rigid, time, clean=clean, clean_weight=clean_weight, diffuse_mask=diffuse_mask)
+
+    @torch.no_grad()
+    def _frame(self, anchor: Tensor, x: Tensor) -> Tensor:
+        """Rotation or reflection ``(B, d, d)`` that turns layouts onto their anchors; nothing is learned through it."""
+        return procrustes_transform(x, anchor)[1].mT
+
+
+def _worst(signals: list[AttentionSignals]) -> AttentionSignals:
+    largest = torch.stack([one.geo_scaled_absmax for one in signals]).amax()
+    saturated = torch.stack([one.wmax_sat_frac for one in signals]).amax()
+    return AttentionSignals(largest, saturated, torch.stack([one.log_det_min for one in signals]).amin())

@@ -1,0 +1,88 @@
+"""The flow from noise to poses: where it starts, and how it is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ipar.geometry import OffsetGaussianRigid, random_rotation
+from ipar.nn.iga import IGACondition, IGANet, centre
+from ipar.nn.iga_config import IGAConfig
+
+
+def noise_poses(
+    shape: tuple[int, int], config: IGAConfig, generator: torch.Generator, mask: Tensor | None = None
+) -> OffsetGaussianRigid:
+    """Poses at time 0.
+
+    Parameters
+    ----------
+    shape
+        Sets and cells, ``(B, n)``.
+    config
+        Dimensions and units of the Gaussians.
+    generator
+        Draws them.
+    mask
+        Which cells are real, bool ``(B, n)``; the others are left at the origin. All, if None.
+
+    Returns
+    -------
+    OffsetGaussianRigid
+        Translations normal, centred, with an expected RMS radius of 1 as clean layouts have; rotations uniform; Gaussians
+        normal in the units of the training cells, or those units' centre where they are not denoised.
+    """
+    d, units = config.n_dims, config.units
+    translation, local_mean, scaling = torch.randn(3, *shape, d, generator=generator).unbind(0)
+    spread = units.scaling_spread if config.corrupt_gaussians else 0.0
+    offset = units.offset if config.corrupt_gaussians else 0.0
+    return OffsetGaussianRigid(
+        random_rotation(shape, d, generator),
+        centre(translation / d**0.5, mask),
+        units.scaling_centre + spread * scaling,
+        offset * local_mean,
+    )
+
+
+@torch.no_grad()
+def follow_flow(
+    net: IGANet,
+    condition: IGACondition,
+    start: OffsetGaussianRigid,
+    n_steps: int,
+    *,
+    clean: OffsetGaussianRigid | None = None,
+    callback: Callable[[], object] | None = None,
+) -> OffsetGaussianRigid:
+    r"""Integrate the flow from time 0 to 1 with Euler steps of equal length.
+
+    The network gives the clean end :math:`\hat x_1`, and with it the velocity :math:`(\hat x_1 - x_t) / (1 - t)`: a step
+    of length :math:`\Delta t` goes the share :math:`\Delta t / (1 - t)` of the way to that end, along the geodesic for
+    rotations. No step leaves the manifold, which general ODE solvers do not warrant.
+
+    Parameters
+    ----------
+    net
+        The network.
+    condition
+        What comes from expression.
+    start
+        Noise, from :func:`noise_poses`.
+    n_steps
+        Steps.
+    clean
+        True Gaussians, where they are known, for attention to read.
+    callback
+        Called after every step.
+    """
+    current, batch = start, start.shape[0]
+    for step in range(n_steps):
+        time = start.translation.new_full((batch,), step / n_steps)
+        end = net.denoise(condition, current, time, clean=clean).rigid
+        share = start.translation.new_full((batch, 1), 1 / (n_steps - step))
+        current = current.interpolate(end, share)
+        if callback is not None:
+            callback()
+    return current

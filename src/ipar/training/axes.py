@@ -1,0 +1,143 @@
+"""Axes of expression, along which cells differ much and along which neighbours are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
+
+from ipar._steps import FEW_FEATURES
+from ipar.graph import morans_i, spatial_average
+
+_SUBSPACE = (
+    500  # principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more
+)
+_NEGLIGIBLE = 1e-4  # of the largest singular value
+
+
+def component_axes(
+    slides: Sequence[NDArray[np.float32]],
+    coords: Sequence[NDArray[np.float32]],
+    n_axes: int,
+    *,
+    spatial_share: float = 0.5,
+    power: float = 0.0,
+    random_state: int = 0,
+) -> NDArray[np.float32]:
+    r"""Principal axes of training slides, and beside them the axes of largest spatial covariance.
+
+    Principal axes hold what differs most between cells, whether it has a place or not. Spatial axes are the :math:`a` that
+    maximise
+
+    .. math:: \sum_s (X_s a)^\top W_s X_s a, \quad \lVert a \rVert = 1,
+
+    one perpendicular to the other, where :math:`W_s` averages over the 8 cells that are nearest in the tissue: a component's
+    variance times its Moran's I. Of a slide never seen, more of the cells next to each other along them are true neighbours;
+    of both together, encoders place left-out sections better than of either (``benchmarks/levers.md``).
+
+    Parameters
+    ----------
+    slides
+        Expression centred within every training slide, ``(n_s, n_genes)``.
+    coords
+        Coordinates, ``(n_s, 2)`` or ``(n_s, 3)``.
+    n_axes
+        How many in all; fewer, where slides have fewer cells or genes.
+    spatial_share
+        Share of the axes that are spatial; with 0, all are principal.
+    power
+        Every component is divided by this power of its standard deviation. Far below 1: whitening would blow up the noise of
+        the last components.
+    random_state
+        Seed of the decomposition.
+
+    Returns
+    -------
+    NDArray
+        ``(n_genes, n_axes)``, principal ones first, scaled so that the components of each kind have unit variance overall.
+
+    References
+    ----------
+    Dray, Saïd & Débias, Spatial ordination of vegetation data using a generalization of Wartenberg's multivariate spatial
+    correlation (MULTISPATI), Journal of Vegetation Science 19 (2008).
+    """
+    stacked = np.concatenate(slides)
+    rank = min(d - 1 for d in stacked.shape)
+    n_axes = min(n_axes, rank)
+    n_spatial = int(n_axes * spatial_share)
+    size = min(_SUBSPACE, rank) if n_spatial else n_axes
+    _, singular, found = randomized_svd(stacked, size, random_state=random_state)
+    principal = found.T
+    kinds: list[NDArray[np.float32]] = [principal[:, : n_axes - n_spatial]]
+    if n_spatial:
+        kept = principal[:, singular > _NEGLIGIBLE * singular[0]]  # in the rest, any axis would do
+        kinds.append(_spatial_axes(slides, coords, kept, n_spatial))
+    return np.concatenate([_scaled(axes, stacked, power) for axes in kinds if axes.size], axis=1)
+
+
+def _spatial_axes(
+    slides: Sequence[NDArray[np.float32]],
+    coords: Sequence[NDArray[np.float32]],
+    subspace: NDArray[np.float32],
+    n_axes: int,
+) -> NDArray[np.float32]:
+    covariance = np.zeros((subspace.shape[1],) * 2, dtype=np.float64)
+    for x, places in zip(slides, coords, strict=True):
+        components = x @ subspace
+        covariance += components.T @ (spatial_average(places) @ components)
+    _, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    axes: NDArray[np.float32] = subspace @ vectors[:, ::-1][:, :n_axes].astype(np.float32)
+    return axes
+
+
+def _scaled(axes: NDArray[np.float32], stacked: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    components = stacked @ axes
+    divisor = np.maximum(components.std(axis=0), 1e-12) ** power
+    scale = max(float((components / divisor).std()), 1e-12)
+    scaled: NDArray[np.float32] = (axes / (divisor * scale)).astype(np.float32)
+    return scaled
+
+
+_POWER = 0.5  # a quarter and three quarters place a left-out section less well (benchmarks/levers.md)
+_LEAST_I = 1e-3  # where nothing is spatial, all genes count alike
+_LEAST_SPREAD = 0.1  # of the overall one: rare transcripts are not blown up
+
+
+def gene_weights(
+    slides: Sequence[NDArray[np.float32]], coords: Sequence[NDArray[np.float32]], by_place: bool | None = None
+) -> NDArray[np.float32]:
+    r"""What centred genes are multiplied by before anything is computed from them.
+
+    .. math:: w_g \propto \sqrt{\max(I_g, 0.001)} / \max(s_g, 0.1 s)
+
+    with Moran's :math:`I_g`, mean over the slides, :math:`s_g` the standard deviation of the gene within slides, and
+    :math:`s` that of all genes. Most genes of a transcriptome vary from cell to cell without regard to place, and together
+    they drown those that have territories; weighted so, the principal components of a slide that no one has seen the
+    places of hold more of its true neighbours, and encoders place sections that were left out better (``benchmarks/levers.md``).
+    The genes of a panel of fewer than 1,000 were chosen because they tell cells apart: they count as they are.
+
+    Parameters
+    ----------
+    slides
+        Expression centred within every training slide, ``(n_s, n_genes)``.
+    coords
+        Coordinates, ``(n_s, 2)`` or ``(n_s, 3)``.
+    by_place
+        Whether genes are weighted so, or all alike; where there are 1,000 or more, if None.
+
+    Returns
+    -------
+    NDArray
+        ``(n_genes,)``, so that weighted genes have a mean square of 1 over all cells and genes.
+    """
+    square = sum(np.square(x).sum(axis=0) for x in slides) / sum(map(len, slides))
+    weights = np.ones(slides[0].shape[1], dtype=np.float32)
+    if len(weights) >= FEW_FEATURES if by_place is None else by_place:
+        structure = np.mean([morans_i(x, places) for x, places in zip(slides, coords, strict=True)], axis=0)
+        spread = np.maximum(np.sqrt(square), _LEAST_SPREAD * np.sqrt(square.mean()))
+        weights = np.maximum(structure, _LEAST_I) ** _POWER / np.maximum(spread, np.finfo(np.float32).tiny)
+    overall = float(np.sqrt(np.mean(np.square(weights) * square)))
+    scaled: NDArray[np.float32] = (weights / max(overall, 1e-12)).astype(np.float32)
+    return scaled

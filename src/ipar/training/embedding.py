@@ -1,0 +1,175 @@
+"""Cross-fitted embeddings: every training slide as an encoder sees it that never saw its coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
+from tqdm.auto import tqdm
+
+from ipar._run import Run
+from ipar.model import Features, GeometryEncoder
+from ipar.model.encoder import Inputs
+from ipar.model.features import equalise_blocks
+from ipar.nn import SharedEncoder
+from ipar.training.encoder import EncoderRecipe, fit_encoder
+from ipar.training.folds import Folds
+from ipar.training.localise import FoldScore, Localisability, score_fold, score_of
+from ipar.training.set_encoder import choose_weight, score_weights, weighted
+from ipar.training.slides import Slide, SlideSet
+
+Form = tuple[Inputs, int]  # what the encoder reads, and how many components
+
+
+@dataclass(frozen=True)
+class EmbeddingFit:
+    """A fitted encoder and what leaving slides out says about it.
+
+    Attributes
+    ----------
+    encoder
+        Trained on all slides; embeds new ones.
+    cross_fitted
+        Embedding of every training slide by encoders that never saw its coordinates, in the space of ``encoder``.
+        Networks that take embeddings of new slides must be trained on these: an encoder separates the slides it was
+        trained on far better than any other.
+    cross_fitted_global
+        Global features of every training slide by encoders that never saw its coordinates, ``(n_s, d)``, each in a space
+        of its own. Empty for coordinates in three dimensions.
+    localisability
+        Scores of the slides left out, and the verdict.
+    choice
+        Score of every kind of input and number of components, mean over slides left out.
+    weight_choice
+        Rank correlation of distances and E_geo at every weight of the set encoder, mean over slides left out:
+        ``weight, luna_spearman, e_geo``. Empty for coordinates in three dimensions: the weight is 1 then.
+    """
+
+    encoder: GeometryEncoder
+    cross_fitted: list[NDArray[np.float32]]
+    cross_fitted_global: list[NDArray[np.float32]]
+    localisability: Localisability
+    choice: pd.DataFrame
+    weight_choice: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """A slide that was left out, and an encoder that never saw its coordinates."""
+
+    index: int
+    encoder: GeometryEncoder
+    score: FoldScore
+
+
+def fit_embedding(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -> EmbeddingFit:
+    """Choose the encoder's input by leaving slides out, fit it on all, embed every slide out of fold.
+
+    Components and genes err differently, and an encoder of both is taken unless one of them alone has a clearly better score
+    (rank correlation of distances plus recall of neighbours). The number of components is chosen with it, where the recipe
+    has several.
+
+    Parameters
+    ----------
+    slides
+        Training slides, at least two.
+    folds
+        Groups of slides that are left out in turn; each costs as much as the final encoder.
+    recipe
+        Shapes and training of the encoder.
+    run
+        Seed, device, and whether to show a bar over folds.
+    """
+    forms = _forms(recipe, len(slides.genes))
+    voting = folds.groups if slides.n_dims == 2 else ()  # as layouts are
+    by_form: dict[Form, list[_LeftOut]] = {form: [] for form in forms}
+    n_fits = len(folds.groups) + len(voting) + 1
+    with tqdm(total=n_fits, desc="encoder", unit="fold", disable=not run.progress) as bar:
+        for group in folds.groups:
+            for form, encoder in _fit_forms(slides.without(group), forms, recipe, run).items():
+                by_form[form] += [_LeftOut(i, encoder, _score(encoder, slides[i], run)) for i in group]
+            bar.update()
+        means = {form: score_of([one.score for one in found]) for form, found in by_form.items()}
+        lead = recipe.lead_over_both
+        best = max(forms, key=lambda form: means[form] + (lead if form[0] == "both" else 0.0))
+        found = sorted(by_form[best], key=lambda one: one.index)
+        final = replace(recipe, n_pcs=best[1])
+        global_features: dict[int, NDArray[np.float32]] = {}
+        votes = []
+        for group in voting:
+            whole = _with_set_encoder(slides.without(group), found[group[0]].encoder, final, run)
+            for i in group:
+                own = global_features[i] = embed_slide(whole, slides[i]).global_features
+                cells = folds.cells[i]
+                weights = recipe.set_encoder_weights
+                votes.append(score_weights(whole, own[cells], slides[i].coords[cells], weights, run, recipe.n_minisets))
+            bar.update()
+        weight, weight_choice = choose_weight(votes, recipe.energy_cost)
+        encoder = fit_encoder(slides, (best[0],), final, run, set_encoder=True)[best[0]]
+        encoder = replace(encoder, set_encoder_weight=weight)
+        bar.update()
+    rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
+    return EmbeddingFit(
+        encoder=encoder,
+        cross_fitted=[_cross_fit(one, encoder, slides, folds) for one in found],
+        cross_fitted_global=[weighted(encoder, own, weight) for _, own in sorted(global_features.items())],
+        localisability=Localisability(tuple(one.score for one in found)),
+        choice=pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"]),
+        weight_choice=weight_choice,
+    )
+
+
+def _forms(recipe: EncoderRecipe, n_genes: int) -> list[Form]:
+    """Every input with every number of components; genes alone need none, but the set encoder beside them does."""
+    inputs: tuple[Inputs, ...] = ("pca", "genes", "both") if recipe.inputs is None else (recipe.inputs,)
+    sizes = list(dict.fromkeys(min(n, n_genes - 1) for n in recipe.sizes))  # few genes have no more components
+    return [(name, n) for n in sizes for name in inputs if name != "genes" or n == sizes[0]]
+
+
+def _fit_forms(slides: SlideSet, forms: Sequence[Form], recipe: EncoderRecipe, run: Run) -> dict[Form, GeometryEncoder]:
+    """An encoder per form; the network on genes is trained once."""
+    fitted: dict[Form, GeometryEncoder] = {}
+    trained: dict[str, SharedEncoder] = {}
+    for n_pcs in dict.fromkeys(n for _, n in forms):
+        names = [name for name, n in forms if n == n_pcs]
+        one = replace(recipe, n_pcs=n_pcs)
+        for name, encoder in fit_encoder(slides, names, one, run, trained=trained).items():
+            fitted[name, n_pcs] = encoder
+            trained |= {part.source: part.net for part in encoder.parts if part.source == "genes"}
+    return fitted
+
+
+def _with_set_encoder(slides: SlideSet, encoder: GeometryEncoder, recipe: EncoderRecipe, run: Run) -> GeometryEncoder:
+    """An encoder with a set encoder, trained on the same slides, beside it."""
+    name: Inputs = encoder.record["inputs"]
+    trained: dict[str, SharedEncoder] = {part.source: part.net for part in encoder.parts}
+    return fit_encoder(slides, (name,), recipe, run, set_encoder=True, trained=trained)[name]
+
+
+def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index | None = None) -> Features:
+    """Features of one slide; its genes are the encoder's, if None."""
+    return encoder.features(slide.expression, encoder.genes if genes is None else genes, slide.labels)
+
+
+def _score(encoder: GeometryEncoder, slide: Slide, run: Run) -> FoldScore:
+    h = embed_slide(encoder, slide).embedding
+    return score_fold(slide.name, h, slide.coords, far=h[:, encoder.global_columns], random_state=run.seed)
+
+
+def _cross_fit(one: _LeftOut, encoder: GeometryEncoder, slides: SlideSet, folds: Folds) -> NDArray[np.float32]:
+    """The slide's embedding, rotated from the fold's space into the final one on the slides that both were trained on."""
+    known = slides.without(folds.group_of(one.index))
+    source = np.concatenate([embed_slide(one.encoder, slide).embedding for slide in known])
+    target = np.concatenate([embed_slide(encoder, slide).embedding for slide in known])
+    own = embed_slide(one.encoder, slides[one.index]).embedding
+    blocks = []
+    for columns in np.array_split(np.arange(source.shape[1]), encoder.n_blocks):
+        a, b = source[:, columns], target[:, columns]
+        rotation, _ = orthogonal_procrustes(a - a.mean(0), b - b.mean(0))
+        blocks.append((own[:, columns] - a.mean(0)) @ rotation + b.mean(0))
+    joined: NDArray[np.float32] = np.concatenate(blocks, axis=1).astype(np.float32)
+    return equalise_blocks(joined, np.zeros(len(joined), dtype=np.int64), encoder.n_blocks)

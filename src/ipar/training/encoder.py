@@ -1,0 +1,224 @@
+"""Fitting the encoder on slides: inputs, principal components, the two networks, leave-one-slide-out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ipar._run import Run
+from ipar._steps import input_dropout
+from ipar.geometry import gauge_fix
+from ipar.graph import averaged_features, neighbor_average
+from ipar.model.encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
+from ipar.model.features import centre_by_slide, centred_genes, project
+from ipar.nn import SharedEncoder
+from ipar.training.axes import component_axes, gene_weights
+from ipar.training.encoder_training import EncoderTraining, train_encoder
+from ipar.training.set_encoder import SetEncoderTraining, fit_set_encoder
+from ipar.training.slides import Slide, SlideSet
+
+_PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local", "global"], ...]], ...]] = {
+    "pca": (("pca", ("local", "global")),),
+    "genes": (("genes", ("local", "global")),),
+    "both": (("pca", ("local", "global")), ("genes", ("global",))),
+}
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """Shapes and training of the encoder's networks.
+
+    The defaults come from leave-one-slide-out trials on brain sections: principal components need far less
+    regularisation than genes, whose first layer has millions of weights for about a thousand spots a slide.
+
+    Attributes
+    ----------
+    inputs
+        What the encoder reads: ``"pca"``, ``"genes"`` or ``"both"``; if None, both, unless one of them is clearly better on
+        held-out slides.
+    n_folds
+        Groups of slides that are left out in turn.
+    n_pcs
+        Components, fitted on the training slides; of several numbers, the one that left-out slides like best: few on two
+        sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
+    spatial_share
+        Share of them that are axes of largest spatial covariance instead of largest variance, see
+        :func:`~ipar.training.component_axes`.
+    pc_power
+        Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
+    weigh_genes
+        Whether genes count by how well they tell places apart, see :func:`~ipar.training.gene_weights`; where there are
+        1,000 or more, if None.
+    averaging
+        Neighbours in expression that a cell is read together with.
+    n_output
+        Width of each network's output, half for each term.
+    pca_hidden, pca_dropout
+        Of the network fed with principal components.
+    genes_hidden, genes_dropout
+        Of the network fed with genes.
+    genes_input_dropout
+        Share of the genes that it does not see in a step; a half, or a fifth of fewer than 1,000 genes, if None.
+    pca_training, genes_training
+        Their training.
+    set_encoder_training
+        Training of the set encoder, which reads what the network on components reads.
+    set_encoder_weights, energy_cost
+        Weights of the set encoder that are tried on held-out slides, and the share of E_geo that better ranks of distances
+        may cost there.
+    lead_over_both
+        Score by which one kind of input must be better than both on held-out slides: taught by fewer slides, they find some
+        more neighbours by components alone, while all slides place a new one better by both.
+    n_minisets
+        Minisets that E_geo is the mean of, in those choices.
+    """
+
+    inputs: Inputs | None = None
+    n_folds: int = 3
+    n_pcs: int | tuple[int, ...] = (60, 100)
+    spatial_share: float = 0.5
+    pc_power: float = 0.25
+    weigh_genes: bool | None = None
+    averaging: Averaging = Averaging()
+    n_output: int = 128
+    pca_hidden: tuple[int, ...] = (256,)
+    pca_dropout: float = 0.3
+    genes_hidden: tuple[int, ...] = (512, 256)
+    genes_dropout: float = 0.3
+    genes_input_dropout: float | None = None
+    pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
+    genes_training: EncoderTraining = EncoderTraining(n_steps=800, batch_size=384)
+    set_encoder_training: SetEncoderTraining = SetEncoderTraining()
+    set_encoder_weights: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    energy_cost: float = 0.05
+    lead_over_both: float = 0.05
+    n_minisets: int = 20
+
+    def __post_init__(self) -> None:
+        known = get_args(Inputs)
+        if self.inputs not in (None, *known):
+            msg = f"inputs must be one of {known}, or None to choose on held-out slides; found {self.inputs!r}."
+            raise ValueError(msg)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All numbers of components to try."""
+        return (self.n_pcs,) if isinstance(self.n_pcs, int) else self.n_pcs
+
+    def input_dropout_for(self, n_genes: int) -> float:
+        """Share of so many genes that the network fed with them does not see in a step."""
+        return input_dropout(n_genes) if self.genes_input_dropout is None else self.genes_input_dropout
+
+
+def _read_genes(slides: SlideSet, recipe: EncoderRecipe, run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights of the genes, and the axes of weighted genes, which hold the weights too."""
+    centred = [slide.expression.toarray() for slide in slides]
+    for x in centred:
+        x -= x.mean(axis=0)
+    coords = slides.coords
+    weights = gene_weights(centred, coords, recipe.weigh_genes)
+    for x in centred:
+        x *= weights
+    share, power = recipe.spatial_share, recipe.pc_power
+    axes = component_axes(centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=run.seed)
+    return weights, axes * weights[:, None]
+
+
+def _features(
+    slide: Slide, loadings: NDArray[np.float32], averaging: Averaging, sources: set[str]
+) -> dict[str, NDArray[np.float32]]:
+    """What the networks read of one slide, as :meth:`GeometryEncoder.transform` makes it; genes are not yet scaled."""
+    single = slide.labels
+    means, codes = centre_by_slide(slide.expression, single)
+    components = project(slide.expression, means, codes, loadings)
+    average = neighbor_average(components, single, averaging.n_neighbors)
+    found = {}
+    if "pca" in sources:
+        found["pca"] = averaged_features(components, average, codes, averaging.n_hops)
+    if "genes" in sources:
+        found["genes"] = centred_genes(slide.expression, means, codes, slice(None))
+    return found
+
+
+def fit_encoder(
+    slides: SlideSet,
+    inputs: Sequence[Inputs],
+    recipe: EncoderRecipe,
+    run: Run,
+    *,
+    set_encoder: bool = False,
+    trained: Mapping[str, SharedEncoder] | None = None,
+) -> dict[Inputs, GeometryEncoder]:
+    """Train the networks that the asked inputs need, each once, and put the encoders together.
+
+    Parameters
+    ----------
+    slides
+        Training slides.
+    inputs
+        Which encoders are wanted.
+    recipe
+        Shapes and training; of several numbers of components, the first is taken.
+    run
+        Seed and device.
+    set_encoder
+        Train the set encoder too.
+    trained
+        Networks by what they read, to be taken as they are.
+
+    Returns
+    -------
+    dict
+        An encoder for each of ``inputs``.
+    """
+    gene_scale, loadings = _read_genes(slides, recipe, run)
+    sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
+    needed = sources | ({"pca"} if set_encoder else set())
+    read = [_features(slide, loadings, recipe.averaging, needed) for slide in slides]
+    for x in read:
+        if "genes" in x:
+            x["genes"] *= gene_scale
+    coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
+    nets = dict(trained or {})
+    for source in sorted(sources - set(nets)):
+        nets[source] = _train_net(source, [x[source] for x in read], coords, recipe, run)
+    whole = None
+    if set_encoder:
+        whole = fit_set_encoder([torch.from_numpy(x["pca"]) for x in read], coords, recipe.set_encoder_training, run)
+    encoders = {}
+    for name in inputs:
+        parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
+        record = {"inputs": name, "n_pcs": loadings.shape[1], "random_state": run.seed}
+        if name != "pca":
+            record["genes_input_dropout"] = recipe.input_dropout_for(len(slides.genes))
+        encoders[name] = GeometryEncoder(
+            slides.genes, loadings, parts, record, recipe.averaging, gene_scale, set_encoder=whole
+        )
+    return encoders
+
+
+def _train_net(
+    source: str,
+    features: Sequence[NDArray[np.float32]],
+    coords: Sequence[torch.Tensor],
+    recipe: EncoderRecipe,
+    run: Run,
+) -> SharedEncoder:
+    n_input, wide = features[0].shape[1], source == "genes"
+    with run.seeded():
+        net = SharedEncoder(
+            n_input,
+            hidden=recipe.genes_hidden if wide else recipe.pca_hidden,
+            n_output=recipe.n_output,
+            dropout=recipe.genes_dropout if wide else recipe.pca_dropout,
+            input_dropout=recipe.input_dropout_for(n_input) if wide else 0.0,
+        )
+    net.to(run.device)
+    training = recipe.genes_training if wide else recipe.pca_training
+    train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, random_state=run.seed)
+    return net

@@ -1,0 +1,202 @@
+"""A fit, from slides to a model, on one page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipar._run import Run
+from ipar.model import IGA, Blend, Features, Flow, GeometryEncoder, IPALite, NetworkLayout
+from ipar.model.uncertainty import UncertaintyHead, spread_of
+from ipar.training.finish import Finish, choose_sharpening
+from ipar.training.flow import fit_flow
+from ipar.training.folds import Folds
+from ipar.training.held_out import StageFit
+from ipar.training.network import fit_network
+from ipar.training.recipe import Recipe
+from ipar.training.slides import SlideSet
+from ipar.training.uncertainty import beside_samples, fit_uncertainty, scaled_to
+
+logger = logging.getLogger("ipar")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Training slides as encoders see them that never saw their coordinates.
+
+    Attributes
+    ----------
+    encoder
+        Trained on all slides; for slides to come.
+    features
+        Cross-fitted features of every training slide.
+    """
+
+    encoder: GeometryEncoder
+    features: list[Features]
+
+
+Model = TypeVar("Model", IPALite, IGA)
+
+
+@dataclass(frozen=True)
+class ModelFit(Generic[Model]):
+    """A fitted model and what was found on the way.
+
+    Attributes
+    ----------
+    model
+        The model.
+    held_out
+        Name of the held-out slide.
+    stage
+        The fit of the layout network, or of the flow where there is no network: history and best epoch.
+    finish
+        How the sharpening was chosen; None in three dimensions.
+    ranks
+        How well expected errors rank true ones.
+    """
+
+    model: Model
+    held_out: str
+    stage: StageFit[Any]
+    finish: Finish | None
+    ranks: dict[str, float]
+
+
+def fit_ipalite(
+    slides: SlideSet, embedded: Embedded, ellipses: Sequence[NDArray[np.float32]], recipe: Recipe, run: Run
+) -> ModelFit[IPALite]:
+    """Fit the layouts on cross-fitted features, and choose on the held-out slide how they are finished.
+
+    Parameters
+    ----------
+    slides
+        Training slides with coordinates in two dimensions.
+    embedded
+        Their cross-fitted features, from :func:`ipar.training.fit_embedding`.
+    ellipses
+        Ellipses of their cells, ``(n_s, 5)``; for the flow.
+    recipe, run
+        All knobs; seed, device and progress.
+    """
+    folds = Folds.of(slides.sizes, run, most_cells=recipe.most_cells)
+    embeddings = [one.embedding for one in embedded.features]
+    network = fit_network(embeddings, slides.coords, folds, recipe.network, run)
+    flow = _flow_or_none(slides, embeddings, ellipses, folds, recipe, run)
+    blend = recipe.finish.blend if flow else recipe.finish.blend_without_flow
+    held_out = HeldOut.of(slides, embedded, folds)
+    layout = held_out.blended(network.held_out, flow.held_out if flow else None, blend, run)
+    finish = choose_sharpening(layout, *held_out.known, held_out.slide_pcs, recipe.finish, run)
+    head, ranks = _expected_error(slides, embedded, folds, flow.held_out if flow else None, finish, recipe, run)
+    model = IPALite(embedded.encoder, network.stage, flow.stage if flow else None, blend, finish.sharpening, head)
+    return ModelFit(model, slides[folds.held_out].name, network, finish, ranks)
+
+
+def fit_iga(
+    slides: SlideSet, embedded: Embedded, ellipses: Sequence[NDArray[np.float32]], recipe: Recipe, run: Run
+) -> ModelFit[IGA]:
+    """Fit the flow alone; in two dimensions, choose on the held-out slide how the mean of its samples is sharpened.
+
+    Parameters
+    ----------
+    slides, embedded, ellipses, recipe, run
+        As in :func:`fit_ipalite`; coordinates may have three dimensions.
+    """
+    if recipe.flow is None:
+        msg = "A generative model needs recipe.flow, found None: give a FlowRecipe."
+        raise ValueError(msg)
+    folds = Folds.of(slides.sizes, run, most_cells=recipe.most_cells)
+    embeddings = [one.embedding for one in embedded.features]
+    flow = fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
+    model = IGA(embedded.encoder, flow.stage)
+    if slides.n_dims == 3:  # sharpening is made for sections
+        return ModelFit(model, slides[folds.held_out].name, flow, None, {})
+    held_out = HeldOut.of(slides, embedded, folds)
+    n_tried, n_steps = recipe.flow.n_tried, recipe.flow.n_steps_tried
+    drawn = flow.held_out.sample(held_out.features.embedding, n_tried, n_steps=n_steps, run=run)
+    finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, recipe.finish, run)
+    model = replace(model, sharpening=finish.sharpening)
+    return ModelFit(model, slides[folds.held_out].name, flow, finish, {})
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The cells of the held-out slide that choices are made on.
+
+    Attributes
+    ----------
+    features
+        Cross-fitted.
+    coords
+        The truth, ``(n, 2)``.
+    slide_pcs
+        Principal components of the slide by itself.
+    """
+
+    features: Features
+    coords: NDArray[np.float32]
+    slide_pcs: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, slides: SlideSet, embedded: Embedded, folds: Folds) -> HeldOut:
+        """Those of a fold."""
+        slide, cells = slides[folds.held_out], folds.cells[folds.held_out]
+        slide_pcs = embedded.encoder.slide_pcs(slide.expression, slides.genes, slide.labels)
+        return cls(embedded.features[folds.held_out].rows(cells), slide.coords[cells], slide_pcs[cells])
+
+    @property
+    def known(self) -> tuple[Features, NDArray[np.float32]]:
+        """Features and the truth."""
+        return self.features, self.coords
+
+    def blended(self, network: NetworkLayout, flow: Flow | None, blend: Blend, run: Run) -> NDArray[np.float32]:
+        """The layout before sharpening, by stages that were trained without the slide."""
+        order = np.lexsort(self.features.embedding.T[:2])  # as prediction orders cells
+        features = self.features.rows(order)
+        expected = None if flow is None else flow.expected_layout(features.embedding, run)
+        layout = blend.apply(network.apply(features.embedding, run)[-1], features.global_features, expected)
+        return np.asarray(layout.numpy()[np.argsort(order)])
+
+
+def _flow_or_none(
+    slides: SlideSet,
+    embeddings: Sequence[NDArray[np.float32]],
+    ellipses: Sequence[NDArray[np.float32]],
+    folds: Folds,
+    recipe: Recipe,
+    run: Run,
+) -> StageFit[Flow] | None:
+    """The flow, where the recipe has one; an interruption before its first epoch leaves it out."""
+    if recipe.flow is None:
+        return None
+    try:
+        return fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
+    except KeyboardInterrupt:  # the network is worth keeping
+        logger.warning("Interrupted before the end of the flow's first epoch: the model is without one.")
+        return None
+
+
+def _expected_error(
+    slides: SlideSet,
+    embedded: Embedded,
+    folds: Folds,
+    flow: Flow | None,
+    finish: Finish,
+    recipe: Recipe,
+    run: Run,
+) -> tuple[UncertaintyHead, dict[str, float]]:
+    """Expected errors, to the scale of the finished held-out slide, and how well they rank true ones."""
+    features = [one.rows(cells) for one, cells in zip(embedded.features, folds.cells, strict=True)]
+    coords = [slide.coords[cells] for slide, cells in zip(slides, folds.cells, strict=True)]
+    fit, left = fit_uncertainty(features, coords, recipe.uncertainty, run), folds.held_out
+    head = scaled_to(fit.head, features[left], finish.layout, coords[left])
+    if flow is None:
+        return head, {"uncertainty_spearman": fit.spearman, "certain_half_error": fit.certain_half}
+    spread = spread_of(flow, features[left].embedding, head, run.quiet())
+    return beside_samples(head, fit.values[left], spread, finish.layout, coords[left], recipe.uncertainty)

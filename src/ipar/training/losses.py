@@ -1,0 +1,130 @@
+"""The losses of IPA-Lite on padded batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ipar.geometry import log_edge_distance, log_stress, log_walk, walk_kl
+from ipar.nn.config import GateSupervision
+from ipar.training.minisets import MinisetBatch
+
+_STRESS_WEIGHT = 0.1
+_TAU = 0.01  # of the repulsion, in squared RMS radii
+_N_REPULSION_PAIRS = 256
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the training loss; the walk's is ramped by the training loop."""
+
+    walk: float = 0.3
+    stress: float = _STRESS_WEIGHT
+    repulsion: float = 0.01
+    entropy: float = 0.01
+    gate: float = 0.05
+
+
+@dataclass(frozen=True)
+class LayoutLosses:
+    """Terms of one batch, each the mean over its sets."""
+
+    walk: Tensor
+    stress: Tensor
+    repulsion: Tensor
+    entropy: Tensor
+
+
+def repulsion(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of exp(−‖x_i − x_j‖²/τ) over 256 random pairs of distinct cells a set: keeps points from collapsing."""
+    weight = mask.float()
+    first = torch.multinomial(weight, _N_REPULSION_PAIRS, replacement=True)
+    second = torch.multinomial(weight, _N_REPULSION_PAIRS, replacement=True)
+    take = torch.stack([first, second], 1)[..., None].expand(-1, -1, -1, 2)  # (B, 2, pairs, 2)
+    ends = x[:, None].expand(-1, 2, -1, -1).gather(2, take)
+    closeness = (-(ends[:, 0] - ends[:, 1]).square().sum(-1) / _TAU).exp()
+    distinct = (first != second).to(x.dtype)
+    return (closeness * distinct).sum(-1).div(distinct.sum(-1).clamp_min(1.0)).mean()
+
+
+def entropy_regulariser(log_predicted: Tensor, mask: Tensor) -> Tensor:
+    """Negative mean row entropy of the predicted one-step walk, in nats."""
+    on_edge = log_predicted > float("-inf")
+    rows = (log_predicted.exp() * log_predicted.masked_fill(~on_edge, 0.0)).sum(-1)
+    return ((rows * mask).sum(-1) / mask.sum(-1).clamp_min(1)).mean()
+
+
+def layout_losses(x: Tensor, batch: MinisetBatch) -> LayoutLosses:
+    """All terms of a gauge-fixed layout ``(B, n, 2)``."""
+    log_predicted = log_walk(x, batch.adjacency, batch.sigma)
+    walk, stress = _energies(x, log_predicted, batch)
+    return LayoutLosses(
+        walk=walk,
+        stress=stress,
+        repulsion=repulsion(x, batch.mask),
+        entropy=entropy_regulariser(log_predicted, batch.mask),
+    )
+
+
+def e_geo(x: Tensor, batch: MinisetBatch) -> Tensor:
+    """The reported energy of a gauge-fixed layout, 1.0·L_RW + 0.1·L_stress: the 1.0 is not the training weight.
+
+    It draws no random numbers, so that looking at it changes nothing in a training run.
+    """
+    walk, stress = _energies(x, log_walk(x, batch.adjacency, batch.sigma), batch)
+    return walk + _STRESS_WEIGHT * stress
+
+
+def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Tensor, Tensor]:
+    walk = walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask)
+    stress = log_stress(log_edge_distance(x, batch.edges), batch.log_true, batch.edge_mask)
+    return walk.mean(), stress.mean()
+
+
+def gate_reference(log_reference: Tensor, supervision: GateSupervision) -> Tensor:
+    """What the gate is taught: log of the target walk of one step, of two, or of the mean of both.
+
+    Parameters
+    ----------
+    log_reference
+        Log of the one-step target walk P, ``(B, n, n)``.
+    supervision
+        ``"T1"`` is log P, ``"T2"`` log P², ``"mix"`` log of (P + P²)/2; see
+        :class:`ipar.nn.IPALiteConfig`.
+    """
+    if supervision == "T1":
+        return log_reference
+    one = log_reference.exp()
+    two = one @ one
+    return (two if supervision == "T2" else (one + two) / 2).log()
+
+
+def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor:
+    r"""KL of the target walk restricted to the candidates against the gate's softmax over them.
+
+    Parameters
+    ----------
+    gate
+        Scores, ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with an output a head.
+    candidates
+        Candidate mask, ``(B, n, n)``.
+    log_reference
+        Log of the target walk, ``(B, n, n)``, as from :func:`gate_reference`.
+
+    Returns
+    -------
+    Tensor
+        Mean over the cells that have a true neighbour among their candidates (and over heads), in nats.
+    """
+    if gate.ndim == 4:
+        candidates, log_reference = (x[:, None].expand_as(gate) for x in (candidates, log_reference))
+    shared = candidates & (log_reference > float("-inf"))
+    rows = shared.any(-1)
+    lowest = torch.finfo(gate.dtype).min / 2
+    target = log_reference.masked_fill(~shared, lowest).log_softmax(-1)
+    predicted = gate.masked_fill(~candidates, lowest).log_softmax(-1)
+    gap = (target - predicted).masked_fill(~shared, 0.0)
+    kl = (target.exp().masked_fill(~shared, 0.0) * gap).sum(-1)
+    return (kl * rows).sum() / rows.sum().clamp_min(1)
