@@ -1,5 +1,6 @@
 """Slides, recipes, fits of every stage, and the localisability check; nothing here knows AnnData."""
 
+from ipar._run import Run
 from ipar.training.axes import component_axes, gene_weights
 from ipar.training.diagnostics import ProbeSet, diagnose, probe_set
 from ipar.training.embedding import EmbeddingFit, fit_embedding
