@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from ipar.nn import DenseGraph, attention_bias, masked_attention
+from ipar.nn.block import attention_bias, masked_attention
+from ipar.nn.graph import DenseGraph
 
 B, H, N, D = 2, 3, 11, 4
 

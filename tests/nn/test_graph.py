@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ipar.graph import cosine_candidates
-from ipar.nn import EdgeGate, EdgeGraph, IPALiteConfig, IPALiteNet, dense_gate, graph_of
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
+from ipar.nn.graph import EdgeGraph
 
 SMALL = {"d_input": 8, "d_state": 12, "d_head": 6}
 V2_RAW = pytest.mark.filterwarnings("ignore:Blocks that are not shared")

@@ -7,20 +7,13 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from ipar.geometry import OffsetGaussianRigid, random_rotation, rotation_log
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.rotation import random_rotation, rotation_log
 from ipar.graph import cosine_candidates
-from ipar.nn import (
-    EdgeGate,
-    GaussianAttention,
-    GaussianUpdateBlock,
-    IGAConfig,
-    IGANet,
-    attention_bias,
-    dense_gate,
-    follow_flow,
-    graph_of,
-    noise_poses,
-)
+from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, graph_of
+from ipar.nn.block import attention_bias
+from ipar.nn.gaussian_attention import GaussianAttention, GaussianUpdateBlock
+from ipar.nn.pose_flow import follow_flow, noise_poses
 
 B, N, K, D_INPUT = 2, 30, 9, 12
 SMALL = {"d_input": D_INPUT, "d_state": 16, "n_heads": 2, "d_head": 8}

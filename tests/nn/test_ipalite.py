@@ -9,9 +9,10 @@ import torch
 from scipy.special import erf, softmax
 
 from ipar.geometry import gauge_fix
-from ipar.nn import DenseGraph, IPALiteConfig, IPALiteNet
+from ipar.nn import IPALiteConfig, IPALiteNet
 from ipar.nn import block as _block
 from ipar.nn import ipalite as _ipalite
+from ipar.nn.graph import DenseGraph
 
 SMALL = IPALiteConfig(d_input=7, d_state=10, n_heads=3, d_head=5, n_recycles=3)
 N = 17

@@ -10,7 +10,8 @@ import torch
 import ipar
 from ipar._run import Run
 from ipar.model.flow import aligned_samples
-from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, follow_flow, noise_poses
+from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate
+from ipar.nn.pose_flow import follow_flow, noise_poses
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.training import (
     FlowRecipe,
@@ -151,7 +152,7 @@ def test_a_flow_learns_where_cells_lie(d):
 def drawn(made, cells, n_samples, n_steps=15):
     """Layouts of unseen cells, turned onto the first, ``(S, n, d)``."""
     h = torch.from_numpy(cells[0])[None]
-    index = ipar.graph.candidate_mask(h, 20)
+    index = ipar.graph.candidates.candidate_mask(h, 20)
     scores = dense_gate(made.gate, h, index)
     with torch.no_grad():
         condition = made.net.condition(*(part.expand(n_samples, -1, -1) for part in (h, index, scores)))

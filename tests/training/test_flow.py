@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ipar.geometry import OffsetGaussianRigid, random_rotation, rotation_exp, rotation_log
-from ipar.nn import AttentionSignals, EllipseUnits, IGAConfig, IGAOutput, noise_poses
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.rotation import random_rotation, rotation_exp, rotation_log
+from ipar.nn import EllipseUnits, IGAConfig
+from ipar.nn.gaussian_attention import AttentionSignals
+from ipar.nn.iga import IGAOutput
+from ipar.nn.pose_flow import noise_poses
 from ipar.training import FlowWeights, corrupt, couple, flow_losses
 
 B, N = 3, 25

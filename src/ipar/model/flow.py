@@ -15,9 +15,12 @@ from tqdm.auto import tqdm
 
 from ipar._run import Run
 from ipar.geometry import OffsetGaussianRigid, ellipses_of_rigid, gauge_fix, procrustes_transform
-from ipar.graph import cosine_candidates, thinned_candidates
+from ipar.graph import cosine_candidates
+from ipar.graph.candidates import thinned_candidates
 from ipar.model.io import State, load_module, module_arrays
-from ipar.nn import EdgeGate, IGACondition, IGAConfig, IGANet, dense_gate, follow_flow, graph_of, noise_poses
+from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, graph_of
+from ipar.nn.iga import IGACondition
+from ipar.nn.pose_flow import follow_flow, noise_poses
 
 Point = Literal["medoid", "mean"]
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._run import Run
-from ipar.graph import candidate_mask, cosine_candidates
+from ipar.graph import cosine_candidates
+from ipar.graph.candidates import candidate_mask
 from ipar.model.consensus import ConsensusPlan, consensus_layout
 from ipar.model.io import State, load_module, module_arrays
 from ipar.model.outputs import Attention
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, IPALiteOutput, dense_gate, graph_of
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
+from ipar.nn.ipalite import IPALiteOutput
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar.geometry import gauge_fix, walk_target
-from ipar.graph import candidate_mask
-from ipar.nn import EdgeGate, IPALiteNet, IPALiteOutput, dense_gate
+from ipar.geometry import gauge_fix
+from ipar.geometry.targets import walk_target
+from ipar.graph.candidates import candidate_mask
+from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.nn.ipalite import IPALiteOutput
 from ipar.nn.terms import PointTerm
 from ipar.training import measures as measures
 

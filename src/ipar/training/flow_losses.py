@@ -13,8 +13,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ipar.geometry import OffsetGaussianRigid, procrustes_transform, rotation_log, squared_distances
-from ipar.nn import IGAConfig, IGAOutput
+from ipar.geometry import OffsetGaussianRigid, procrustes_transform
+from ipar.geometry.rotation import rotation_log
+from ipar.geometry.targets import squared_distances
+from ipar.nn import IGAConfig
+from ipar.nn.iga import IGAOutput
 
 _REST_MIN = 0.1  # the velocity divides by the time that is left
 _AUXILIARY_FROM = 0.25  # before, distances are a mean over everything that the noise may become
@@ -85,7 +88,7 @@ def corrupt(
     clean
         True poses and Gaussians, ``(B, n)``.
     noise
-        From :func:`ipar.nn.noise_poses`.
+        From :func:`~ipar.nn.pose_flow.noise_poses`.
     time
         ``(B,)``.
     config

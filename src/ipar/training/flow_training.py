@@ -1,4 +1,4 @@
-"""The training loop of IGA."""
+"""Training of the denoising network and its gate."""
 
 from __future__ import annotations
 
@@ -6,125 +6,88 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ipar.nn import AttentionSignals, EdgeGate, IGANet, dense_gate, noise_poses
-from ipar.training.epochs import EpochTrainer, Trained, add_up
+from ipar._run import Run
+from ipar.nn.gate import EdgeGate, dense_gate
+from ipar.nn.gaussian_attention import AttentionSignals
+from ipar.nn.iga import IGANet
+from ipar.nn.pose_flow import noise_poses
+from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, add_up
 from ipar.training.flow_losses import FlowWeights, corrupt, flow_losses
-from ipar.training.gate import augment, pretrain_gate, step
+from ipar.training.gate import augment
 from ipar.training.losses import gate_loss
+from ipar.training.minisets import Miniset
 from ipar.training.pose_sets import PoseBatch, PoseSet, collate_poses
 
 POSE_TERMS = ("translation", "rotation", "auxiliary")
 ELLIPSOID_TERMS = ("local_mean", "scaling")
 SIGNALS = ("geo_scaled_absmax", "wmax_sat_frac", "log_det_min")
-FLOW_HISTORY = [
-    *("epoch", "lr", "clean_weight", "total", *POSE_TERMS, *ELLIPSOID_TERMS, "gate", *SIGNALS),
-    *(f"val_{name}" for name in (*POSE_TERMS, *ELLIPSOID_TERMS)),
-    *("val_pose", "val_pose_clean"),
-]
-_VALIDATION_TIMES = (0.1, 0.4, 0.7, 0.9)
 
 
 @dataclass(frozen=True)
-class FlowTraining:
-    """How an :class:`~ipar.nn.IGANet` is trained.
+class FlowTraining(EpochTraining):
+    """How an :class:`~ipar.nn.IGANet` and its gate are trained.
+
+    Each set of a step has one time and one noise. Twice as many steps of half the sets learn more in the same time.
 
     Attributes
     ----------
-    max_epochs
-        Passes over the sets.
-    batch_size
-        Sets a step: each has one time and one noise. Twice as many steps of half the sets learn more in the same time.
-    lr, lr_min, weight_decay, clip
-        AdamW, its cosine end, and the gradient norm that is allowed.
     average
         Decay of the moving average of the weights, which is what is kept: losses at random times are noisy. It starts
         lower, so that first, random weights are forgotten.
     curriculum_share
-        Share of the training after which ``attention_geometry="curriculum"`` reads the denoised Gaussians alone; until
+        Share of the training after which ``attention_geometry="curriculum"`` reads the denoised Gaussians alone. Until
         then the share of the true ones falls in a straight line.
-    gate_steps
-        Steps of pretraining of the gate alone.
-    h_noise, h_dropout, edge_drop
-        Augmentation, as for IPA-Lite.
+    validation_times
+        Times at which the losses on the held-out slide are measured.
     weights
         Weights of the losses.
     """
 
     max_epochs: int = 30
-    batch_size: int = 2
     lr: float = 2e-3
     lr_min: float = 2e-5
     weight_decay: float = 1e-3
-    clip: float = 1.0
+    gate_steps: int = 300
     average: float = 0.98
     curriculum_share: float = 0.6
-    gate_steps: int = 300
-    h_noise: float = 0.3
-    h_dropout: float = 0.1
-    edge_drop: float = 0.2
+    validation_times: tuple[float, ...] = (0.1, 0.4, 0.7, 0.9)
     weights: FlowWeights = field(default_factory=FlowWeights)
 
 
 class FlowTrainer(EpochTrainer[PoseSet]):
-    """Trains a denoising network and its gate on pose sets.
+    """Trains a denoising network and its gate on pose sets."""
 
-    Parameters
-    ----------
-    net, gate
-        What is trained, in place.
-    config
-        The recipe.
-    random_state
-        Seed; the global random state is left as it was.
-    """
+    columns = [
+        *("epoch", "lr", "clean_weight", "total", *POSE_TERMS, *ELLIPSOID_TERMS, "gate", *SIGNALS),
+        *(f"val_{name}" for name in ("translation", "rotation", "auxiliary", "local_mean", "scaling")),
+        *("val_pose", "val_pose_clean"),
+    ]
+    watched, shown = "val_pose", ("translation",)
 
-    columns, watched = FLOW_HISTORY, "val_pose"
-
-    def __init__(self, net: IGANet, gate: EdgeGate, config: FlowTraining, *, random_state: int = 0) -> None:
-        super().__init__(net, gate, config, random_state=random_state)
-        self.net, self.config = net, config
-        self.generator = torch.Generator().manual_seed(random_state)
+    def __init__(self, net: IGANet, gate: EdgeGate, config: FlowTraining, run: Run | None = None) -> None:
+        super().__init__(net, gate, config, run)
+        self.net, self.config, self.generator = net, config, self.run.generator
         self.average = self._fresh_average()
 
     def _fresh_average(self) -> AveragedModel:
         return AveragedModel(self.net, multi_avg_fn=moving_average(self.config.average))
 
     def fit(
-        self,
-        train: Sequence[PoseSet],
-        validation: Sequence[PoseSet] = (),
-        *,
-        n_epochs: int | None = None,
-        progress: bool = False,
+        self, train: Sequence[PoseSet], validation: Sequence[PoseSet] = (), *, n_epochs: int | None = None
     ) -> Trained:
-        """Pretrain the gate, then train both.
-
-        Parameters
-        ----------
-        train
-            Sets to learn from.
-        validation
-            Sets of a left-out slide: the epoch with the lowest pose losses on them is kept, among those in which attention
-            reads what it reads at the end. Without any, the last epoch is.
-        n_epochs
-            Length of the schedule; that of the recipe, if None.
-        progress
-            Show a bar with the losses.
-        """
-        n_epochs = n_epochs or self.config.max_epochs
+        """Train as :meth:`EpochTrainer.fit`; the network is left with its averaged weights."""
         self.average = self._fresh_average()  # a second call starts from the weights of the first, not from its average
-        trained = self._run(train, validation, n_epochs, n_epochs, progress=progress)
+        trained = super().fit(train, validation, n_epochs=n_epochs)
         self.net.load_state_dict(self.average.module.state_dict())
         return trained
 
-    def prepare(self, train: Sequence[PoseSet], rng: np.random.Generator) -> None:
-        """Train the gate alone on its KL."""
-        pretrain_gate(self.gate, [one.miniset for one in train], self.config, rng)
+    def minisets(self, sets: Sequence[PoseSet]) -> Sequence[Miniset]:
+        """The sets without their poses."""
+        return [one.miniset for one in sets]
 
     def weights_of(self, epoch: int, n_epochs: int) -> dict[str, float]:
         """What changes from epoch to epoch: :meth:`clean_weight`."""
@@ -137,10 +100,8 @@ class FlowTrainer(EpochTrainer[PoseSet]):
             return float(mode == "clean")
         return max(0.0, 1 - epoch / max(self.config.curriculum_share * n_epochs, 1e-9))
 
-    def train_step(
-        self, sets: Sequence[PoseSet], weights: dict[str, float], optimiser: torch.optim.Optimizer
-    ) -> dict[str, float]:
-        """One step at one time and one noise a set, and one of the average."""
+    def losses(self, sets: Sequence[PoseSet], weights: dict[str, float]) -> dict[str, Tensor]:
+        """Losses at one time and one noise per set, and attention's signals."""
         batch = collate_poses(sets, self.device)
         minisets = augment(batch.minisets, self.config)
         scores = dense_gate(self.gate, minisets.h, minisets.candidates, self.dtype)
@@ -149,14 +110,17 @@ class FlowTrainer(EpochTrainer[PoseSet]):
         terms, signals = flow_terms(self.net, noisy, scores, time, self.generator, clean_weight, self.config.weights)
         terms["gate"] = gate_loss(scores, minisets.candidates, minisets.log_reference)
         terms["total"] = terms["total"] + self.config.weights.gate * terms["gate"]
-        step(terms["total"], optimiser, self.config.clip)
+        return terms | {name: getattr(signals, name) for name in SIGNALS}
+
+    def stepped(self) -> None:
+        """Move the average."""
         self.average.update_parameters(self.net)
-        found = {name: value.item() for name, value in terms.items()}
-        return found | {name: getattr(signals, name).item() for name in SIGNALS}
 
     def validate(self, sets: Sequence[PoseSet]) -> dict[str, float]:
         """Losses of the averaged network."""
-        return validate_flow(cast(IGANet, self.average.module), self.gate, sets) if sets else {}
+        if not sets:
+            return {}
+        return validate_flow(cast(IGANet, self.average.module), self.gate, sets, times=self.config.validation_times)
 
     def counts(self, epoch: int, n_epochs: int) -> bool:
         """Whether attention reads what it reads at the end."""
@@ -165,10 +129,6 @@ class FlowTrainer(EpochTrainer[PoseSet]):
     def kept(self) -> Sequence[nn.Module]:
         """The averaged network and the gate."""
         return self.average.module, self.gate
-
-    def shown(self, losses: dict[str, float]) -> dict[str, str]:
-        """The translation loss."""
-        return {"translation": f"{losses['translation']:.3f}"}
 
 
 def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -214,8 +174,15 @@ def flow_terms(
 
 
 @torch.no_grad()
-def validate_flow(net: IGANet, gate: EdgeGate, sets: Sequence[PoseSet], *, random_state: int = 0) -> dict[str, float]:
-    """Losses on held-out sets at four times, with the same noise at every call.
+def validate_flow(
+    net: IGANet,
+    gate: EdgeGate,
+    sets: Sequence[PoseSet],
+    *,
+    times: Sequence[float] = FlowTraining.validation_times,
+    random_state: int = 0,
+) -> dict[str, float]:
+    """Losses on held-out sets at several times, with the same noise at every call.
 
     Returns
     -------
@@ -227,8 +194,8 @@ def validate_flow(net: IGANet, gate: EdgeGate, sets: Sequence[PoseSet], *, rando
     device = next(net.parameters()).device
     found: dict[str, float] = {}
     for one in sets:
-        batch = collate_poses([one] * len(_VALIDATION_TIMES), device)
-        time = torch.tensor(_VALIDATION_TIMES, device=device)
+        batch = collate_poses([one] * len(times), device)
+        time = torch.tensor(times, device=device)
         scores = dense_gate(gate, batch.minisets.h, batch.minisets.candidates)
         for clean in (0.0, 1.0):
             generator = torch.Generator().manual_seed(random_state)

@@ -40,7 +40,7 @@ def attention_recall(attention: Tensor, candidates: Tensor, neighbors: Tensor, n
     Parameters
     ----------
     attention
-        Weights, ``(..., n, m)``, such as the ``(R, B, H, n, m)`` of :class:`ipar.nn.IPALiteOutput`.
+        Weights, ``(..., n, m)``, such as the ``(R, B, H, n, m)`` of :class:`~ipar.nn.ipalite.IPALiteOutput`.
     candidates
         Candidate mask, bool ``(n, m)`` or with leading axes that broadcast.
     neighbors
