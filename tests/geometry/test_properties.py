@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform, rotation_exp, rotation_log
+from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
+from ipar.geometry.rotation import rotation_exp, rotation_log
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 scales = st.floats(1e-3, 1e3)

@@ -6,14 +6,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from scipy.stats import multivariate_normal
 
-from ipar.geometry import (
-    OffsetGaussianRigid,
-    gaussian_overlap,
-    pack_symmetric,
-    random_rotation,
-    rotation_exp,
-    rotation_log,
-)
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.overlap import gaussian_overlap, pack_symmetric
+from ipar.geometry.rotation import random_rotation, rotation_exp, rotation_log
 
 DIMS = [2, 3]
 

@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
-from ipar.geometry import gauge_fix, landmark_count, log_edge_distance, log_stress, multiscale_edges, neighbour_count
+from ipar.geometry import gauge_fix
+from ipar.geometry.targets import landmark_count, log_edge_distance, log_stress, multiscale_edges, neighbour_count
 from ipar.metrics import _e_geo, e_geo
 
 

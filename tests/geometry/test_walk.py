@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ipar.geometry import (
-    gauge_fix,
+from ipar.geometry import gauge_fix
+from ipar.geometry.targets import (
     log_walk,
     neighbour_count,
     predicted_walk,

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipar.graph import averaged_features, neighbor_average
+from ipar.graph import neighbor_average
+from ipar.graph.averages import averaged_features
 
 SIZES = {"a": 60, "b": 45, "c": 8}
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.graph import candidate_mask, cosine_candidates
+from ipar.graph import cosine_candidates
+from ipar.graph.candidates import candidate_mask
 
 
 def by_sklearn(h, k):

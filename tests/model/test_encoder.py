@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from ipar.graph import averaged_features, neighbor_average
+from ipar.graph import neighbor_average
+from ipar.graph.averages import averaged_features
 from ipar.model import GeometryEncoder
 from ipar.model import encoder as module
 from ipar.model import features as _features

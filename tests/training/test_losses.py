@@ -9,7 +9,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from ipar import metrics
-from ipar.geometry import gauge_fix, log_walk, walk_target
+from ipar.geometry import gauge_fix
+from ipar.geometry.targets import log_walk, walk_target
 from ipar.metrics import _e_geo
 from ipar.training.losses import (
     LossWeights,

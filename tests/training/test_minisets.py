@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipar.geometry import gauge_fix, log_walk, walk_target
-from ipar.graph import candidate_mask
+from ipar.geometry import gauge_fix
+from ipar.geometry.targets import log_walk, walk_target
+from ipar.graph.candidates import candidate_mask
 from ipar.training.minisets import batch_order, collate, make_miniset, sample_minisets
 
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar.graph import averaged_features, neighbor_average
+from ipar.graph import neighbor_average
+from ipar.graph.averages import averaged_features
 from ipar.model.features import (
     canonical_order,
     centre_by_slide,

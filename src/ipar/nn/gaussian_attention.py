@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipar.geometry import OffsetGaussianRigid, gaussian_overlap, n_angles, pack_symmetric, rotation_exp
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.overlap import gaussian_overlap, pack_symmetric
+from ipar.geometry.rotation import n_angles, rotation_exp
 from ipar.nn.block import masked_attention
 from ipar.nn.graph import CandidateGraph
 from ipar.nn.iga_config import IGAConfig
@@ -44,7 +46,7 @@ class GaussianAttention(nn.Module):
     .. math:: a^h_{ij} = \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij}
               - \tfrac12 \mathrm{softplus}(w_h)\, E_{ij}\big)
 
-    with :math:`E_{ij}` of :func:`ipar.geometry.gaussian_overlap`. No rotation, reflection or shift of the whole layout
+    with :math:`E_{ij}` of :func:`ipar.geometry.overlap.gaussian_overlap`. No rotation, reflection or shift of the whole layout
     changes a weight.
 
     Parameters

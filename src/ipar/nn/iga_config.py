@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ipar.geometry import OffsetGaussianRigid, pack_symmetric
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.overlap import pack_symmetric
 
 AttentionGeometry = Literal["current", "clean", "curriculum"]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ipar.geometry import OffsetGaussianRigid, random_rotation
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.rotation import random_rotation
 from ipar.nn.iga import IGACondition, IGANet, centre
 from ipar.nn.iga_config import IGAConfig
 

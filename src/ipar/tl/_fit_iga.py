@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords
 from ipar._run import Run
-from ipar.graph import cells_by_slide
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA
 from ipar.nn import IGAConfig
 from ipar.tl._training import read_training, slide_ellipses, verdict, write_fit

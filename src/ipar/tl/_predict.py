@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record, uncertainty_key
 from ipar._expression import Expression, get_expression, warn_empty_cells
 from ipar._run import Run, on_device
-from ipar.graph import cells_by_slide
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._candidates import write_candidates
 from ipar.tl._attention_record import quadrant_attention

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, get_slides, record, uncertainty_key
 from ipar._expression import get_expression, warn_empty_cells
 from ipar._run import Run, on_device
-from ipar.graph import cells_by_slide
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.flow import Point
 from ipar.tl._stored import stored_model, warn_unlocalisable

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, RECORD, Source, get_slides, record
-from ipar.graph import cells_by_slide
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder

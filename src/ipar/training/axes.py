@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
 from ipar._steps import FEW_FEATURES
-from ipar.graph import morans_i, spatial_average
+from ipar.graph import morans_i
+from ipar.graph.averages import spatial_average
 
 _SUBSPACE = (
     500  # principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ipar._run import Run
 from ipar._steps import input_dropout
 from ipar.geometry import gauge_fix
-from ipar.graph import averaged_features, neighbor_average
+from ipar.graph import neighbor_average
+from ipar.graph.averages import averaged_features
 from ipar.model.encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
 from ipar.model.features import centre_by_slide, centred_genes, project
 from ipar.nn import SharedEncoder

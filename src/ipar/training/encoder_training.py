@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ipar._descent import fast_dtype
-from ipar.geometry import squared_distances
+from ipar.geometry.targets import squared_distances
 from ipar.nn import SharedEncoder
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ipar.graph import candidate_mask
+from ipar.graph.candidates import candidate_mask
 from ipar.nn import EdgeGate, IPALiteNet, dense_gate
 from ipar.training.losses import e_geo
 from ipar.training.minisets import Miniset, MinisetBatch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ipar.geometry import log_edge_distance, log_stress, log_walk, walk_kl
+from ipar.geometry.targets import log_edge_distance, log_stress, log_walk, walk_kl
 from ipar.nn.config import GateSupervision
 from ipar.training.minisets import MinisetBatch
 

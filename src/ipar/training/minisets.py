@@ -9,14 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipar.geometry import (
-    WalkTarget,
-    gauge_fix,
-    log_walk,
-    multiscale_edges,
-    neighbour_count,
-    walk_target,
-)
+from ipar.geometry import gauge_fix
+from ipar.geometry.targets import WalkTarget, log_walk, multiscale_edges, neighbour_count, walk_target
 from ipar.graph import cosine_candidates
 
 _DISTANCE_MIN = 1e-6

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar.graph import cells_by_slide
+from ipar.graph.neighbors import cells_by_slide
 
 
 @dataclass(frozen=True)
