@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn.neighbors import kneighbors_graph
 
-from ipar.graph import averages as _autocorrelation
 from ipar.graph import morans_i
 
 
@@ -42,11 +41,10 @@ def test_territories_stand_out_whatever_their_units(slide):
     assert found[4] == pytest.approx(found[0], abs=1e-4)
 
 
-def test_pieces_and_tiny_slides(slide, monkeypatch):
+def test_pieces_and_tiny_slides(slide):
     x, coords = slide
     whole = morans_i(x, coords)
-    monkeypatch.setattr(_autocorrelation, "_CHUNK", 2)
-    np.testing.assert_allclose(morans_i(x, coords), whole, atol=1e-6)
+    np.testing.assert_allclose(morans_i(x, coords, chunk=2), whole, atol=1e-6)
     # all others are neighbours of each of five cells: -1 / (n - 1), whatever the gene
     np.testing.assert_allclose(morans_i(x[:5, [0, 1, 3]], coords[:5]), -0.25, atol=1e-4)
 

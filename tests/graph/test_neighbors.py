@@ -95,17 +95,16 @@ def test_far_neighbours_keep_a_weight():
 
 
 @pytest.mark.slow
-def test_large_slides_are_searched_approximately(cells, monkeypatch, global_random_state):
+def test_large_slides_are_searched_approximately(cells, global_random_state):
     h, slides = cells
     exact = neighbor_distances(h, slides, 10)
-    monkeypatch.setattr(_neighbors, "EXACT_MAX", 70)
-    found = neighbor_distances(h, slides, 10)
+    found = neighbor_distances(h, slides, 10, exact_max=70)
     big = slides == "a"
     assert (np.diff(found.indptr)[big] == 10).all()
     kept = [len(a & b) for a, b in zip(row_sets(exact), row_sets(found), strict=True)]
     assert np.mean(np.array(kept)[big]) > 9
     assert (found[~big] != exact[~big]).nnz == 0
-    assert (neighbor_distances(h, slides, 10) != found).nnz == 0
+    assert (neighbor_distances(h, slides, 10, exact_max=70) != found).nnz == 0
     # more than the eight cells of the smallest slide: those it does not find are left out
     search = _neighbors.GraphAlone(PyNNDescentTransformer(n_neighbors=9, metric="cosine", random_state=0))
     with pytest.warns(UserWarning, match="Failed to correctly find n_neighbors"):
@@ -115,8 +114,8 @@ def test_large_slides_are_searched_approximately(cells, monkeypatch, global_rand
 
 
 def test_the_search_is_exact_up_to_a_size():
-    assert isinstance(_neighbors.default_transformer(40_000, 10, "cosine", 0), KNeighborsTransformer)
-    approximate = _neighbors.default_transformer(40_001, 10, "cosine", 3)
+    assert isinstance(_neighbors.default_transformer(70, 10, "cosine", 0, 70), KNeighborsTransformer)
+    approximate = _neighbors.default_transformer(71, 10, "cosine", 3, 70)
     assert isinstance(approximate, _neighbors.GraphAlone)
     assert isinstance(approximate.search, PyNNDescentTransformer)
     settings = approximate.search.get_params()

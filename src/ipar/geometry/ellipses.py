@@ -17,22 +17,10 @@ Floats = NDArray[np.float64]
 
 
 def ring_moments(ring: Floats) -> tuple[float, Floats, Floats]:
-    """Area, first and second moments of the inside of a ring.
+    """Area, first moments ``(2,)`` and second moments ``(2, 2)`` about the origin of the inside of a ring.
 
-    Parameters
-    ----------
-    ring
-        Vertices in order, ``(v, 2)``, open or closed.
-
-    Returns
-    -------
-    tuple
-        Area (positive in either direction of the ring), first moments ``(2,)`` and second moments ``(2, 2)`` about the
-        origin.
-
-    Notes
-    -----
-    The integrals over the area are computed along the ring by Green's theorem.
+    The ring consists of vertices ``(v, 2)`` in either direction, open or closed. Integrals over the area are computed
+    along the ring by Green's theorem.
     """
     x, y = ring.T
     x2, y2 = np.roll(ring, -1, axis=0).T
@@ -47,22 +35,9 @@ def ring_moments(ring: Floats) -> tuple[float, Floats, Floats]:
 
 
 def area_moments(parts: Iterable[tuple[Floats, float]]) -> tuple[Floats, Floats]:
-    """Centroid and covariance of an area made of rings.
+    """Centroid ``(2,)`` and covariance ``(2, 2)`` of an area made of rings.
 
-    Parameters
-    ----------
-    parts
-        Rings ``(v, 2)``, each with its sign: 1 for an outline, −1 for a hole.
-
-    Returns
-    -------
-    tuple
-        Centroid ``(2,)`` and covariance ``(2, 2)``.
-
-    Raises
-    ------
-    ValueError
-        If the area is zero.
+    Each ring ``(v, 2)`` has a sign: 1 for an outline, −1 for a hole. An area of zero raises ValueError.
     """
     rings = [(np.asarray(ring, dtype=np.float64), sign) for ring, sign in parts]
     origin = rings[0][0][0]  # moments about a distant origin lose all digits

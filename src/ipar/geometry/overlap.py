@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LOG_DET_MAX = 20.0
-
 _PACKED = {2: ((0, 0), (0, 1), (1, 1)), 3: ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))}
-_DIMS = {3: 2, 6: 3}
 
 
 def pack_symmetric(matrix: Tensor) -> Tensor:
@@ -35,9 +32,9 @@ def gaussian_overlap(gap: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     tuple of Tensor
         Energy and log-determinant (clamped to ±20), each ``(...)``.
     """
-    determinant, solved = (_solve_2d if _DIMS[covariance.shape[-1]] == 2 else _solve_3d)(gap, covariance)
+    determinant, solved = (_solve_2d if covariance.shape[-1] == 3 else _solve_3d)(gap, covariance)
     determinant = determinant.clamp_min(torch.finfo(gap.dtype).tiny)
-    log_det = determinant.log().clamp(-LOG_DET_MAX, LOG_DET_MAX)
+    log_det = determinant.log().clamp(-20.0, 20.0)
     return solved / determinant + log_det, log_det
 
 

@@ -48,16 +48,10 @@ class OffsetGaussianRigid:
 
     @classmethod
     def from_vector(cls, vector: Tensor) -> OffsetGaussianRigid:
-        """Poses from ``(..., 7)`` or ``(..., 12)`` numbers, as :meth:`to_vector` returns them.
-
-        Raises
-        ------
-        ValueError
-            If the last axis has neither 7 nor 12 entries.
-        """
+        """Poses from ``(..., 7)`` or ``(..., 12)`` numbers, as :meth:`to_vector` returns them."""
         dims = {7: 2, 12: 3}
         if vector.shape[-1] not in dims:
-            msg = f"A cell has 7 numbers in two dimensions or 12 in three, found {vector.shape[-1]}."
+            msg = f"A pose has 7 numbers in two dimensions or 12 in three, found {vector.shape[-1]}."
             raise ValueError(msg)
         d = dims[vector.shape[-1]]
         turn, translation, scaling_log, local_mean = torch.split(vector, [n_angles(d), d, d, d], dim=-1)
@@ -138,12 +132,7 @@ class OffsetGaussianRigid:
     def interpolate(self, end: OffsetGaussianRigid, share: Tensor) -> OffsetGaussianRigid:
         """Interpolate towards ``end``: rotations along the geodesic, everything else linearly.
 
-        Parameters
-        ----------
-        end
-            Poses at share 1.
-        share
-            Share of the way, 0 to 1, broadcast against the leading shape.
+        ``share`` is the share of the way, 0 to 1, and is broadcast against the leading shape.
         """
         weight = share[..., None]
         turn = rotation_exp(weight * rotation_log(self.rotation.mT @ end.rotation))

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-_SERIES_BELOW = 1e-6  # squared angle under which sin θ / θ and the like are replaced by their series
-
 
 def n_angles(n_dims: int) -> int:
     """Number of parameters of a rotation: 1 in two dimensions, 3 in three."""
@@ -21,23 +19,14 @@ def rotation_exp(vector: Tensor) -> Tensor:
     .. math:: \exp [\omega]_\times = I + \frac{\sin\theta}{\theta} [\omega]_\times
               + \frac{1 - \cos\theta}{\theta^2} [\omega]_\times^2, \quad \theta = \lVert \omega \rVert
 
-    (Rodrigues). In two dimensions the vector is the angle.
-
-    Parameters
-    ----------
-    vector
-        Rotation vectors in radians, ``(..., 1)`` or ``(..., 3)``.
-
-    Returns
-    -------
-    Tensor
-        Rotation matrices, ``(..., 2, 2)`` or ``(..., 3, 3)``.
+    (Rodrigues). Vectors are in radians, ``(..., 3)``, and matrices ``(..., 3, 3)``. In two dimensions, the vector
+    ``(..., 1)`` is the angle.
     """
     if vector.shape[-1] == 1:
         cos, sin = vector[..., 0].cos(), vector[..., 0].sin()
         return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
     square = vector.square().sum(-1)
-    small = square < _SERIES_BELOW
+    small = _is_small(square)
     # the gradient of the root is infinite at zero, and masked values must be finite too
     angle = torch.where(small, torch.ones_like(square), square).sqrt()
     first = torch.where(small, 1 - square / 6, angle.sin() / angle)
@@ -50,19 +39,9 @@ def rotation_exp(vector: Tensor) -> Tensor:
 def rotation_log(rotation: Tensor) -> Tensor:
     """Rotation vector of a rotation matrix, of length at most π: the inverse of :func:`rotation_exp`.
 
-    Parameters
-    ----------
-    rotation
-        Rotation matrices, ``(..., 2, 2)`` or ``(..., 3, 3)``.
-
-    Returns
-    -------
-    Tensor
-        Rotation vectors in radians, ``(..., 1)`` or ``(..., 3)``.
-
     Notes
     -----
-    In three dimensions the vector is computed from a quaternion, by its largest component (Shepperd 1978). This is
+    In three dimensions, the vector is computed from a quaternion by its largest component (Shepperd 1978). This is
     accurate near π too, where the antisymmetric part of the matrix vanishes.
     """
     if rotation.shape[-1] == 2:
@@ -71,11 +50,16 @@ def rotation_log(rotation: Tensor) -> Tensor:
         return torch.atan2(sin, cos)[..., None]
     real, imaginary = _quaternion(rotation)
     square = imaginary.square().sum(-1)
-    small = square < _SERIES_BELOW
+    small = _is_small(square)
     norm = torch.where(small, torch.ones_like(square), square).sqrt()
     safe_real = torch.where(small, real, torch.ones_like(real))
     factor = torch.where(small, 2 / safe_real, 2 * torch.atan2(norm, real) / norm)
     return factor[..., None] * imaginary
+
+
+def _is_small(square: Tensor) -> Tensor:
+    """Squared angles for which sin θ / θ and the like are replaced by their series."""
+    return square < 1e-6
 
 
 def _quaternion(rotation: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_EPS = 1e-8
-
 
 def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Centre a layout and scale it to unit RMS radius.
@@ -37,7 +35,8 @@ def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
         mean_square = centred.square().sum((-1, -2)) / count
     # an extent within the rounding error of the mean is zero: coincident points must not be scaled up to noise
     rounding = (4 * torch.finfo(x.dtype).eps) ** 2 * mean.square().sum((-1, -2))
-    fixed = centred / mean_square.clamp_min(_EPS**2).sqrt()[..., None, None]
+    # smaller radii would overflow
+    fixed = centred / mean_square.clamp_min(1e-8**2).sqrt()[..., None, None]
     return torch.where((mean_square > rounding)[..., None, None], fixed, torch.zeros_like(fixed))
 
 
@@ -62,9 +61,8 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
     source, target = source - source_mean, target - target_mean
     left, singular, right = torch.linalg.svd(source.mT @ target)
     norm = source.square().sum((-1, -2))
-    scale = torch.where(
-        norm > 0, singular.sum(-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny), torch.ones_like(norm)
-    )
+    ratio = singular.sum(-1) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    scale = torch.where(norm > 0, ratio, torch.ones_like(norm))
     return source_mean, left @ right, scale[..., None, None], target_mean
 
 

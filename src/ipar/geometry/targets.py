@@ -7,17 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_SIGMA_MIN = 1e-6  # a zero bandwidth, from coincident points, would divide by zero
-_PROB_MIN = 1e-8  # floor inside logarithms, far below any transition probability that matters
-
 
 def squared_distances(x: Tensor) -> Tensor:
     """Pairwise squared Euclidean distances ``(..., n, n)`` of points ``(..., n, d)``.
 
     Notes
     -----
-    Differences are formed explicitly. In two dimensions this is as fast as the expanded product, and accurate for close
-    points.
+    Differences are formed explicitly, which is accurate for close points.
     """
     return (x[..., :, None, :] - x[..., None, :, :]).square().sum(-1)
 
@@ -52,19 +48,9 @@ class WalkTarget:
 
 
 def walk_target(x: Tensor, n_neighbors: int | None = None) -> WalkTarget:
-    """Target of the walk loss.
+    """Target of the walk loss from a true layout ``(n, 2)``, gauge-fixed.
 
-    Parameters
-    ----------
-    x
-        True layout, gauge-fixed, ``(n, 2)``.
-    n_neighbors
-        Neighbours per cell (default: :func:`neighbour_count`).
-
-    Returns
-    -------
-    WalkTarget
-        Edges, bandwidths and walk length.
+    By default, each cell has :func:`neighbour_count` neighbours.
     """
     n = x.shape[0]
     k = neighbour_count(n) if n_neighbors is None else n_neighbors
@@ -73,7 +59,7 @@ def walk_target(x: Tensor, n_neighbors: int | None = None) -> WalkTarget:
     nearest = distance2.topk(k, largest=False)
     adjacency = torch.zeros(n, n, dtype=torch.bool, device=x.device)
     adjacency.scatter_(1, nearest.indices, value=True)
-    sigma = nearest.values[:, -1].sqrt().clamp_min(_SIGMA_MIN)
+    sigma = nearest.values[:, -1].sqrt().clamp_min(1e-6)  # not zero where points coincide
     return WalkTarget(adjacency | adjacency.T, sigma, walk_steps(n))
 
 
@@ -135,16 +121,13 @@ def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: T
     gap = log_reference.masked_fill(~on_edge, 0.0) - log_predicted.masked_fill(~on_edge, 0.0)
     total = ((one_ref * gap).sum(-1) * weight).sum(-1) / count
     ref, pred = one_ref, one_pred
+    floor = 1e-8  # far below any transition probability that matters
     for step in range(2, int(steps.max()) + 1):
         ref, pred = ref @ one_ref, pred @ one_pred
-        gap = ref.clamp_min(_PROB_MIN).log() - pred.clamp_min(_PROB_MIN).log()
+        gap = ref.clamp_min(floor).log() - pred.clamp_min(floor).log()
         kl = ((ref * gap).sum(-1) * weight).sum(-1) / count
         total = total + 0.5 ** (step - 1) * kl * (steps >= step)
     return total
-
-
-_N_RING = 10  # mid-range edges per cell: enough to tie neighbourhoods together, few compared with kNN edges
-_DISTANCE_MIN = 1e-6
 
 
 def landmark_count(n: int) -> int:
@@ -152,7 +135,7 @@ def landmark_count(n: int) -> int:
     return min(max(8, n // 16), n)
 
 
-def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator) -> Tensor:
+def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator, *, n_ring: int = 10) -> Tensor:
     """Undirected edges at three scales: neighbours, a mid-range ring, and pairs of landmarks.
 
     Parameters
@@ -163,6 +146,8 @@ def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Genera
         Neighbours k per cell. The ring is drawn from ranks k + 1 to 3k.
     generator
         Random generator for ring edges and landmarks.
+    n_ring
+        Ring edges per cell, which tie neighbourhoods together; at most ``n_neighbors``.
 
     Returns
     -------
@@ -172,7 +157,7 @@ def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Genera
     n = distance.shape[0]
     order = distance.clone().fill_diagonal_(-1.0).argsort(dim=1)[:, 1:]
     ring = order[:, n_neighbors : 3 * n_neighbors]
-    n_ring = min(_N_RING, n_neighbors, ring.shape[1])
+    n_ring = min(n_ring, n_neighbors, ring.shape[1])
     pick = torch.rand(ring.shape, generator=generator).argsort(1)[:, :n_ring]
     landmarks = torch.randperm(n, generator=generator)[: landmark_count(n)]
     linked = torch.zeros(n, n, dtype=torch.bool)
@@ -210,22 +195,8 @@ def log_stress(log_predicted: Tensor, log_true: Tensor, mask: Tensor | None = No
 
 
 def log_edge_distance(x: Tensor, edges: Tensor) -> Tensor:
-    """Log distances along edges.
-
-    Parameters
-    ----------
-    x
-        Layouts, ``(B, n, 2)``.
-    edges
-        Pairs of cells, ``(B, 2, m)``.
-
-    Returns
-    -------
-    Tensor
-        Log distances, ``(B, m)``.
-    """
+    """Log distances ``(B, m)`` in layouts ``(B, n, 2)`` along edges, pairs of cells ``(B, 2, m)``."""
     take = edges[..., None].expand(*edges.shape, x.shape[-1])
-    start = x.gather(-2, take[:, 0])
-    end = x.gather(-2, take[:, 1])
+    start, end = x.gather(-2, take[:, 0]), x.gather(-2, take[:, 1])
     # the square is floored, not the root: the gradient of the root is infinite at zero
-    return 0.5 * (start - end).square().sum(-1).clamp_min(_DISTANCE_MIN**2).log()
+    return 0.5 * (start - end).square().sum(-1).clamp_min(1e-6**2).log()

@@ -1,4 +1,4 @@
-"""Averages over cells of like expression: what one cell's counts are too noisy to show, its neighbours show together."""
+"""Averages over similar cells, and over neighbours in the tissue."""
 
 from __future__ import annotations
 
@@ -12,38 +12,36 @@ from sklearn.neighbors import kneighbors_graph
 
 from ipar.graph.neighbors import cells_by_slide, neighbor_distances
 
-_CELLS_PER_NEIGHBOR = 10  # a small slide averages over a tenth of itself: over all of it no cell would differ
-
 
 def neighbor_average(
     components: NDArray[np.float32], slides: pd.Categorical[Any] | None, n_neighbors: int, *, random_state: int = 0
 ) -> sparse.csr_matrix:
-    """The matrix that takes every cell to the average over itself and the cells most like it on its own slide.
+    """Matrix that averages values over each cell and the cells most similar to it on its own slide.
 
-    Neighbours are found by cosine distance. A neighbour on both sides weighs 1, one on one side ½, the cell itself 1.
+    Neighbours are found by cosine distance. Mutual neighbours have weight 1, others ½, the cell itself 1.
 
     Parameters
     ----------
     components
         Principal components of expression centred within slides, ``(n, n_pcs)``.
     slides
-        Slide of every cell; None, if all are of one.
+        Slide of each cell, or None for a single slide.
     n_neighbors
-        Neighbours a cell; fewer on slides of fewer than ten times as many cells.
+        Neighbours per cell, at most a tenth of the slide.
     random_state
         Seed of the approximate search on large slides.
 
     Returns
     -------
     csr_matrix
-        ``(n, n)``, rows sum to 1, float32.
+        ``(n, n)``, float32. Rows sum to 1.
     """
     n = len(components)
     parts = []
     for cells in cells_by_slide(slides, n):
         if len(cells) == 0:
             continue
-        k = max(1, min(n_neighbors, len(cells) // _CELLS_PER_NEIGHBOR))
+        k = max(1, min(n_neighbors, len(cells) // 10))  # averages over a whole small slide would not differ
         found = neighbor_distances(components[cells], None, k, random_state=random_state).tocoo()
         parts.append((cells[found.row], cells[found.col]))
     rows, columns = (np.concatenate(ends) for ends in zip(*parts, strict=True))
@@ -59,8 +57,8 @@ def averaged_features(
 ) -> NDArray[np.float32]:
     """Components beside their averages over one to ``n_hops`` steps of the neighbour graph.
 
-    Averages shrink, the less so the more alike neighbours are; every block is scaled back to the size that the
-    components have on the slide.
+    Averaging shrinks values, more so if neighbours differ. Each block is therefore scaled to the RMS of the components on
+    the slide.
 
     Parameters
     ----------
@@ -69,9 +67,9 @@ def averaged_features(
     average
         From :func:`neighbor_average`.
     codes
-        Slide index of every cell, ``(n,)``.
+        Slide index of each cell, ``(n,)``.
     n_hops
-        Steps; 0 leaves the components alone.
+        Number of steps. 0 returns the components alone.
 
     Returns
     -------
@@ -87,8 +85,7 @@ def averaged_features(
     for _ in range(n_hops):
         current = (average @ current).astype(np.float32)
         blocks.append(current * (size / np.maximum(_slide_rms(current, codes), 1e-6))[codes][:, None])
-    joined: NDArray[np.float32] = np.concatenate(blocks, axis=1).astype(np.float32)
-    return joined
+    return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
 def _slide_rms(x: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.float32]:
@@ -97,30 +94,21 @@ def _slide_rms(x: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.fl
     return np.sqrt(mean_square).astype(np.float32)
 
 
-_CHUNK = 512  # genes whose neighbour averages are held at a time
-
-
 def spatial_average(coords: NDArray[np.float32], n_neighbors: int = 8) -> sparse.csr_matrix:
-    """What averages any values of cells over those nearest to each in the tissue, ``(n, n)``; rows sum to 1.
-
-    Parameters
-    ----------
-    coords
-        Coordinates, ``(n, 2)`` or ``(n, 3)``.
-    n_neighbors
-        Nearest cells that count, all alike; all others, where there are no more.
-    """
+    """Matrix ``(n, n)`` that averages values over the nearest cells in the tissue, with equal weights."""
     k = min(n_neighbors, len(coords) - 1)
     return sparse.csr_matrix(kneighbors_graph(coords, k).astype(np.float32) / np.float32(k))
 
 
-def morans_i(x: NDArray[np.float32], coords: NDArray[np.float32], n_neighbors: int = 8) -> NDArray[np.float32]:
+def morans_i(
+    x: NDArray[np.float32], coords: NDArray[np.float32], n_neighbors: int = 8, *, chunk: int = 512
+) -> NDArray[np.float32]:
     r"""Moran's I of genes on one slide.
 
     .. math:: I = \sum_i z_i \bar z_i \Big/ \sum_i z_i^2,
 
-    with :math:`z` a gene centred on the slide and :math:`\bar z_i` its mean over the cells nearest to cell i: near 1 for a
-    gene with large territories, near 0 for one that says nothing of place.
+    where :math:`z` is a gene centred on the slide, and :math:`\bar z_i` its mean over the cells nearest to cell i. It is
+    near 1 for a gene with large territories, and near 0 for one without spatial pattern.
 
     Parameters
     ----------
@@ -129,12 +117,14 @@ def morans_i(x: NDArray[np.float32], coords: NDArray[np.float32], n_neighbors: i
     coords
         Coordinates, ``(n, 2)`` or ``(n, 3)``.
     n_neighbors
-        Nearest cells that count, all alike; all others, where there are no more.
+        Number of nearest cells, which have equal weights.
+    chunk
+        Genes whose averages are held in memory at a time.
 
     Returns
     -------
     NDArray
-        ``(n_genes,)``; 0 for genes that do not vary.
+        ``(n_genes,)``. 0 for constant genes.
 
     References
     ----------
@@ -142,8 +132,8 @@ def morans_i(x: NDArray[np.float32], coords: NDArray[np.float32], n_neighbors: i
     """
     average = spatial_average(coords, n_neighbors)
     found = np.zeros(x.shape[1], dtype=np.float32)
-    for start in range(0, x.shape[1], _CHUNK):
-        some = slice(start, start + _CHUNK)
+    for start in range(0, x.shape[1], chunk):
+        some = slice(start, start + chunk)
         z = x[:, some] - x[:, some].mean(axis=0)
         square = np.square(z).sum(axis=0)
         found[some] = np.divide((z * (average @ z)).sum(axis=0), square, out=found[some], where=square > 0)

@@ -11,18 +11,16 @@ from torch.nn import functional
 
 from ipar.graph.neighbors import neighbor_distances
 
-_ROWS = 256  # cells whose neighbours are looked for at once
-
 
 def cosine_candidates(h: Tensor, n_neighbors: int) -> Tensor:
-    """Exact cosine nearest neighbours within small sets.
+    """Nearest neighbours by cosine distance within small sets, by exact search.
 
     Parameters
     ----------
     h
         Embeddings, ``(..., n, d)``.
     n_neighbors
-        Neighbours a cell, itself excluded; at most ``n - 1`` are given.
+        Neighbours per cell, without the cell itself.
 
     Returns
     -------
@@ -36,39 +34,39 @@ def cosine_candidates(h: Tensor, n_neighbors: int) -> Tensor:
 
 
 def candidate_mask(h: Tensor, n_neighbors: int) -> Tensor:
-    """The same as a mask, bool ``(..., n, n)``, true where j is a candidate of i."""
+    """:func:`cosine_candidates` as a mask, bool ``(..., n, n)``, true where j is a candidate of i."""
     mask = torch.zeros(*h.shape[:-1], h.shape[-2], dtype=torch.bool, device=h.device)
     return mask.scatter_(-1, cosine_candidates(h, n_neighbors), value=True)
 
 
 def thinned_candidates(h: Tensor, n_neighbors: int, n_context: int, generator: torch.Generator) -> Tensor:
-    """Cosine nearest neighbours of every cell within a random subset of a large set, another one for every cell.
+    """Nearest neighbours of each cell by cosine distance within a random subset, a different one for each cell.
 
-    A network trained on small sets has seen candidates that are a large share of a set. In a large set its nearest cells
-    are far nearer; among a random subset of the trained size they are as far as they were.
+    In a large set, nearest cells are much closer than in the small sets of training. Within a random subset of the size of
+    those sets, they are as far as in training.
 
     Parameters
     ----------
     h
         Embeddings, ``(n, d)``.
     n_neighbors
-        Neighbours a cell.
+        Neighbours per cell.
     n_context
-        Cells of the subset, itself excluded; at most ``n - 1``.
+        Cells per subset, without the cell itself.
     generator
-        Draws the subsets.
+        Random generator for the subsets.
 
     Returns
     -------
     Tensor
-        Indices, ``(n, min(n_neighbors, n_context, n - 1))``, nearest first; time and memory are linear in cells.
+        Indices, ``(n, min(n_neighbors, n_context, n - 1))``, nearest first.
     """
     n = len(h)
     unit = functional.normalize(h, dim=-1)
     size = min(n_context, n - 1)
     found = []
-    for rows in torch.split(torch.arange(n, device=h.device), _ROWS):
-        # distinct shifts of every row's own index are distinct cells, and never the cell itself
+    for rows in torch.split(torch.arange(n, device=h.device), 256):  # cells at a time
+        # distinct shifts of a row's own index are distinct cells, and never the cell itself
         shifts = 1 + torch.randperm(n - 1, generator=generator)[:size].to(h.device)
         context = (rows[:, None] + shifts) % n
         similarity = (unit[context] @ unit[rows][:, :, None]).squeeze(-1)
@@ -79,20 +77,20 @@ def thinned_candidates(h: Tensor, n_neighbors: int, n_context: int, generator: t
 def fuzzy_neighbors(
     h: NDArray[np.float32], n_neighbors: int = 8, *, random_state: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    r"""UMAP's graph of one slide by cosine distance: each cell's nearest neighbours count fully, farther ones less.
+    r"""UMAP's graph of one slide by cosine distance: nearest neighbours have weight 1, farther ones less.
 
     .. math:: w_{ij} = v_{ij} + v_{ji} - v_{ij} v_{ji}, \quad
               v_{ij} = \exp\big(-\max(0, d_{ij} - \rho_i) / \sigma_i\big), \quad j \in N_i
 
-    with :math:`\rho_i` the distance of the nearest neighbour and :math:`\sigma_i` such that the weights of a cell sum to
-    :math:`\log_2 (k + 1)`. So every cell has an edge, and all cells have about equally many.
+    where :math:`\rho_i` is the distance of the nearest neighbour and :math:`\sigma_i` makes the weights of a cell sum to
+    :math:`\log_2 (k + 1)`. Each cell has an edge, and all cells have about equally many.
 
     Parameters
     ----------
     h
         Embeddings of one slide, ``(n, d)``.
     n_neighbors
-        k, capped at ``n - 1``.
+        k, at most ``n - 1``.
     random_state
         Seed of the approximate search on large slides.
 
@@ -103,17 +101,17 @@ def fuzzy_neighbors(
 
     References
     ----------
-    McInnes et al., UMAP, arXiv:1802.03426 (2018), section 3.1; computed by umap-learn.
+    McInnes et al., UMAP, arXiv:1802.03426 (2018), section 3.1.
     """
-    from umap.umap_ import fuzzy_simplicial_set  # compiles for seconds
+    from umap.umap_ import fuzzy_simplicial_set  # takes seconds to compile
 
     n, k = len(h), min(n_neighbors, len(h) - 1)
     near = neighbor_distances(h, None, k, random_state=random_state)
     rows = np.repeat(np.arange(n), np.diff(near.indptr))
     order = np.lexsort((near.data, rows))
     rank = np.arange(len(order)) - near.indptr[:-1][rows]
-    # An approximate search may find fewer than k. umap-learn leaves a neighbour of index −1 out, but takes means of its
-    # distance: that of the farthest one found.
+    # An approximate search may find fewer than k. umap-learn ignores index −1, but averages over its distance, which is
+    # therefore that of the farthest neighbour found.
     indices = np.full((n, k + 1), -1, dtype=np.int32)
     distances = np.repeat(near.max(axis=1).toarray(), k + 1, axis=1).astype(np.float32)
     indices[:, 0], distances[:, 0] = np.arange(n), 0.0  # umap-learn counts the cell itself

@@ -1,4 +1,4 @@
-"""The candidate graph of a whole AnnData: nearest neighbours within each slide."""
+"""Nearest neighbours within each slide."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer
 
-EXACT_MAX = 40_000  # beyond it brute force takes minutes and approximate search finds the same neighbours
-
 
 class Transformer(Protocol):
     """A scikit-learn transformer that gives a sparse neighbour graph of distances."""
 
     def fit_transform(self, X: Any) -> Any:
-        """Distances of every row to its neighbours, CSR."""
-        ...
+        """Distances of each row to its neighbours, CSR."""
 
 
 @dataclass(frozen=True)
 class GraphAlone:
-    """PyNNDescent up to its graph: its own ``fit_transform`` goes on to an index for other cells, compiled for a minute."""
+    """PyNNDescent without its index for new cells, which takes a minute to compile."""
 
     search: Any
 
     def fit_transform(self, X: Any) -> Any:
-        """Distances of every row to its neighbours, CSR."""
+        """Distances of each row to its neighbours, CSR."""
         return self.search.fit(X, compress_index=False).transform(None)
 
 
-def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_state: int) -> Transformer:
-    """Exact search up to 40,000 cells, PyNNDescent beyond."""
-    if n_cells <= EXACT_MAX:
+def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_state: int, exact_max: int) -> Transformer:
+    """Exact search up to `exact_max` cells, PyNNDescent beyond, where exact search takes minutes."""
+    if n_cells <= exact_max:
         exact: Transformer = KNeighborsTransformer(n_neighbors=n_neighbors, metric=metric, algorithm="auto")
         return exact
     from pynndescent import PyNNDescentTransformer
@@ -45,7 +42,7 @@ def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_stat
 
 
 def cells_by_slide(slides: pd.Categorical[Any] | None, n_cells: int) -> list[NDArray[np.int64]]:
-    """Indices of the cells of every slide; of all cells, where they are of one and ``slides`` is None."""
+    """Indices of the cells of each slide, or of all cells if ``slides`` is None."""
     if slides is None:
         return [np.arange(n_cells)]
     return [np.flatnonzero(slides == name) for name in slides.categories]
@@ -59,28 +56,31 @@ def neighbor_distances(
     metric: str = "cosine",
     transformer: Transformer | None = None,
     random_state: int = 0,
+    exact_max: int = 40_000,
 ) -> sparse.csr_matrix:
-    """Distances of every cell to its nearest neighbours in its own slide.
+    """Distances of each cell to its nearest neighbours on its own slide.
 
     Parameters
     ----------
     h
         Embeddings, ``(n, d)``.
     slides
-        Slide of every cell; None, if all are of one.
+        Slide of each cell, or None for a single slide.
     n_neighbors
-        Neighbours a cell, itself excluded; a slide of fewer cells gives all others.
+        Neighbours per cell, without the cell itself. On a smaller slide, all other cells.
     metric
-        Distance; ignored where a transformer is given.
+        Distance metric. Ignored if a transformer is given.
     transformer
-        Any scikit-learn neighbour transformer; its own settings hold.
+        Any scikit-learn neighbour transformer, used with its own settings.
     random_state
         Seed of the approximate search.
+    exact_max
+        Largest slide, in cells, that is searched exactly. Larger ones are searched by PyNNDescent.
 
     Returns
     -------
     csr_matrix
-        ``(n, n)``, zero diagonal, at most ``n_neighbors`` entries a row.
+        ``(n, n)``, with a zero diagonal and at most ``n_neighbors`` entries per row.
     """
     none = np.empty(0, dtype=np.int64)
     rows, columns, values = [none], [none], [np.empty(0, dtype=np.float32)]
@@ -88,12 +88,12 @@ def neighbor_distances(
         k = min(n_neighbors, len(cells) - 1)
         if k < 1:
             continue
-        search = transformer or default_transformer(len(cells), k, metric, random_state)
+        search = transformer or default_transformer(len(cells), k, metric, random_state, exact_max)
         row, column, distance = _nearest(sparse.csr_matrix(search.fit_transform(h[cells])), k)
         rows.append(cells[row])
         columns.append(cells[column])
         values.append(distance)
-    # an exact zero (two cells with one embedding) would count as "no edge"
+    # two cells with the same embedding: an exact zero would count as no edge
     data = np.maximum(np.concatenate(values), np.finfo(np.float32).tiny).astype(np.float32)
     shape = (len(h), len(h))
     return sparse.csr_matrix((data, (np.concatenate(rows), np.concatenate(columns))), shape=shape)
@@ -115,15 +115,11 @@ def connectivities(distances: sparse.csr_matrix) -> sparse.csr_matrix:
 
     .. math:: w_{ij} = \exp(-d_{ij}^2 / (\sigma_i \sigma_j)), \quad \sigma_i = \text{median}_j\, d_{ij}
 
-    on the union of both directions: the kernel of the walk targets, with a bandwidth of each cell's own.
+    on the union of both directions. Each cell has its own bandwidth.
     """
     n = distances.shape[0]
-    sigma = np.array(
-        [
-            np.median(distances.data[a:b]) if b > a else 1.0
-            for a, b in zip(distances.indptr[:-1], distances.indptr[1:], strict=True)
-        ]
-    )
+    rows = np.split(distances.data, distances.indptr[1:-1])
+    sigma = np.array([np.median(row) if len(row) else 1.0 for row in rows])
     edges = sparse.coo_matrix(distances.maximum(distances.T))
     scale = np.maximum(sigma[edges.row] * sigma[edges.col], np.finfo(np.float32).tiny)
     weights = np.exp(-np.minimum(edges.data.astype(np.float64) ** 2 / scale, 50.0)).astype(np.float32)
