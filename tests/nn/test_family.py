@@ -187,8 +187,8 @@ def test_neighbours_gathered_block_by_block_are_the_same(name, rows, monkeypatch
     h = torch.randn(2, 30, 8, dtype=torch.float64)
     graph = graph_of(cosine_candidates(h, 6), form="edges")
     whole = net(h, graph, dense_gate(gate, h, graph)).layouts
-    monkeypatch.setattr("ipar.nn.graph._ROWS", rows)
-    monkeypatch.setattr("ipar.nn.gate._PIECE", 5 * rows)
+    monkeypatch.setattr("ipar.nn.graph.EdgeGraph.ROWS", rows)
+    monkeypatch.setattr("ipar.nn.gate.EdgeMLP.PIECE", (5 * rows, 5 * rows))
     assert torch.allclose(net(h, graph, dense_gate(gate, h, graph)).layouts, whole, atol=1e-10)
 
 
@@ -320,8 +320,8 @@ def test_beta_scales_the_gate_of_every_recycle():
         ({"n_recycles": 0}, "n_recycles must be at least 1"),
         ({"gate_heads": 2}, "gate_heads must be 1 or n_heads=4, found 2"),
         ({"geometry": "clamped", "geometry_recycles": (5,)}, r"geometry_recycles must lie in -5 … 4, found \[5\]"),
-        ({"per_recycle": True}, "it needs qk_norm=True"),
-        ({"per_recycle": True, "qk_norm": True, "beta": 0.0}, "must be positive, found 0.0"),
+        ({"per_recycle": True}, "needs qk_norm=True, found"),
+        ({"per_recycle": True, "qk_norm": True, "beta": 0.0}, "needs a positive beta, found 0.0"),
     ],
 )
 def test_switches_that_make_no_sense(options, message):

@@ -6,7 +6,6 @@ import torch
 from scipy.special import erf
 
 from ipar.nn import EdgeGate, dense_gate
-from ipar.nn import gate as _gate
 
 D, N, M = 10, 30, 200
 
@@ -111,7 +110,7 @@ def test_edges_read_in_pieces_have_the_scores_and_gradients_of_all_at_once(monke
     whole = gate(h.flatten(0, 1), source, target)[:, 0]
     inputs = [h, *gate.parameters()]
     expected = torch.autograd.grad((whole * weight[candidates]).sum(), inputs)
-    monkeypatch.setattr(_gate, "_PIECE", 17)  # the last is shorter
+    monkeypatch.setattr(EdgeGate, "PIECE", (17, 17))  # the last is shorter
     dense = dense_gate(gate, h, candidates)
     assert torch.allclose(dense[candidates], whole, atol=1e-12)
     found = torch.autograd.grad((dense * weight).sum(), inputs)

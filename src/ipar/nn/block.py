@@ -1,4 +1,4 @@
-"""Masked attention as pure functions."""
+"""Masked attention, and one recycle of IPA-Lite."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from ipar.nn.graph import CandidateGraph
 from ipar.nn.terms import geometry_term
 
 
+def by_head(gate: Tensor) -> Tensor:
+    """Gate scores with an axis for heads, ``(B, 1 or H, n, m)``."""
+    return gate if gate.ndim == 4 else gate[:, None]
+
+
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """Features of every head, ``(B, n, H·d)`` to ``(B, H, n, d)``."""
+    return x.view(*x.shape[:-1], n_heads, x.shape[-1] // n_heads).transpose(1, 2)
+
+
 def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtype: torch.dtype) -> Tensor:
     """Candidate mask and gate as one additive term of the logits.
 
@@ -23,7 +33,7 @@ def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtyp
     mask
         Allowed pairs, bool ``(B, n, m)``.
     gate
-        Gate scores, ``(B, n, m)``, or ``(B, H, n, m)`` for a gate with an output a head; zero, if None.
+        Gate scores, ``(B, n, m)``, or ``(B, H, n, m)`` with one output per head (default: zero).
     beta
         Weight of the gate.
     dtype
@@ -32,14 +42,11 @@ def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtyp
     Returns
     -------
     Tensor
-        ``β·g`` on candidates, a very low finite number elsewhere, ``(B, 1 or H, n, m)``. Finite, since a row of −∞ is NaN
-        after the softmax and, masked or not, NaN in the gradient.
+        ``β·g`` on candidates and a very low number elsewhere, ``(B, 1 or H, n, m)``. It is finite, since a row of −∞
+        gives NaN after the softmax and in the gradient.
     """
     lowest = torch.full((), torch.finfo(dtype).min / 4, dtype=dtype, device=mask.device)
-    if gate is None:
-        scores = torch.zeros((), dtype=dtype, device=mask.device)
-    else:
-        scores = beta * (gate if gate.ndim == 4 else gate[:, None])
+    scores = torch.zeros((), dtype=dtype, device=mask.device) if gate is None else beta * by_head(gate)
     return torch.where(mask[:, None], scores, lowest)
 
 
@@ -51,19 +58,16 @@ def masked_attention(query: Tensor, key: Tensor, bias: Tensor, graph: CandidateG
     query, key
         ``(B, H, n, d)``, the query scaled.
     bias
-        From :func:`attention_bias`, with the other terms where there are any; ``(B, 1 or H, n, m)``.
+        From :func:`attention_bias`, plus any other terms, ``(B, 1 or H, n, m)``.
     graph
         The candidates.
 
     Returns
     -------
     Tensor
-        Weights ``(B, H, n, m)``: rows sum to 1, or are all zero where a cell has no candidate.
+        Weights, ``(B, H, n, m)``. Rows sum to 1, or to 0 for a cell without candidates.
     """
     return (graph.dot(query, key) + bias).softmax(-1) * graph.mask.any(-1)[:, None, :, None]
-
-
-PAIR_OUTPUT = 32
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,14 @@ class Inputs:
 
     Attributes
     ----------
-    graph, mask
-        Candidates, and which cells are real.
+    graph
+        Candidates.
+    mask
+        Which cells are real, or None for all.
     gate
-        Gate scores or None.
+        Gate scores, or None.
     pair
-        Pair features ``(B, n, m, 32)`` or None.
+        Pair features ``(B, n, m, d_pair)``, or None.
     """
 
     graph: CandidateGraph
@@ -100,7 +106,7 @@ class IPALiteBlock(nn.Module):
     config
         Shape of the network.
     recycle
-        The recycle that the block is for; None for one that all share.
+        The recycle that the block is for (default: shared by all).
     """
 
     def __init__(self, config: IPALiteConfig, recycle: int | None = None) -> None:
@@ -113,32 +119,29 @@ class IPALiteBlock(nn.Module):
         self.step = nn.Parameter(torch.zeros(config.n_heads, 2, 2))
         if config.qk and config.qk_norm and not config.per_recycle:
             self.logit_scale = nn.Parameter(torch.tensor(0.5 * math.log(config.d_head)))
-        # a shared block owns γ even where the term is off
+        # a shared block has γ even without the term
         self.geometry = geometry_term(config) if recycle is None or config.has_geometry(recycle) else None
-        self.pair = nn.Linear(PAIR_OUTPUT, config.n_heads, bias=False) if config.pair_bias else None
+        self.pair = nn.Linear(config.d_pair, config.n_heads, bias=False) if config.pair_bias else None
         self.norm = nn.LayerNorm(c)
         self.update = nn.Sequential(nn.Linear(c + inner, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
         for parameter in self.update[-1].parameters():
             nn.init.zeros_(parameter)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        batch, n, _ = x.shape
-        return x.view(batch, n, self.config.n_heads, self.config.d_head).transpose(1, 2)  # (B, H, n, d)
-
     def _query_key(self, s: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Query, scaled, and key; of no width, so that their products are zero, where the term is left out."""
+        """Scaled query and key; without the term they have no width, so that their products are zero."""
         if self.query is None or self.key is None:
             empty = s.new_zeros(s.shape[0], self.config.n_heads, s.shape[1], 0)
             return empty, empty
-        query, key, width = self._heads(self.query(s)), self._heads(self.key(s)), self.config.d_head
+        query, key = (split_heads(layer(s), self.config.n_heads) for layer in (self.query, self.key))
+        width = self.config.d_head
         if not self.config.qk_norm:
             return query / math.sqrt(width), key
         scale = self.logit_scale.exp() if tau is None else tau
-        # normed rows have length √d: over d their product is a cosine
+        # normalised rows have length √d: their product over d is a cosine
         return functional.layer_norm(query, (width,)) * (scale / width), functional.layer_norm(key, (width,))
 
     def extra_terms(self, s: Tensor, x: Tensor, inputs: Inputs, *, geometry: bool) -> dict[str, Tensor]:
-        """Terms of the logits beside query and key and the gate, ``(B, H, n, m)`` each."""
+        """Geometry and pair terms of the logits, ``(B, H, n, m)`` each."""
         terms = {}
         if geometry and self.geometry is not None:
             terms["geometry"] = self.geometry(s, x, inputs.graph)
@@ -157,7 +160,7 @@ class IPALiteBlock(nn.Module):
     def logit_terms(
         self, s: Tensor, x: Tensor, inputs: Inputs, tau: Tensor | None, *, geometry: bool
     ) -> dict[str, Tensor]:
-        """All terms of the logits but the gate's, by name."""
+        """All terms of the logits except the gate, by name."""
         terms = {"qk": inputs.graph.dot(*self._query_key(s, tau))} if self.config.qk else {}
         return terms | self.extra_terms(s, x, inputs, geometry=geometry)
 
@@ -165,8 +168,8 @@ class IPALiteBlock(nn.Module):
         self, s: Tensor, x: Tensor, attention: Tensor, inputs: Inputs, eta: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """New states ``(B, n, c)`` and the new gauge-fixed layout ``(B, n, 2)``."""
-        value = self._heads(self.value(s))
-        # one product serves messages and displacements; Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
+        value = split_heads(self.value(s), self.config.n_heads)
+        # one product gives messages and displacements: Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
         position = x[:, None].expand(-1, self.config.n_heads, -1, -1)
         gathered = inputs.graph.weighted_sum(attention, torch.cat([value, position], dim=-1))
         pull = gathered[..., -2:] - position * inputs.graph.mask.any(-1)[:, None, :, None]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ipar.nn.graph import CandidateGraph, as_graph
-
-_HIDDEN = 64
-# edges read at once: on a CPU, pieces that fit the cache take half the time of all of them, with gradients too
-_PIECE, _PIECE_ELSEWHERE = 4096, 2**18
 
 
 class EdgeMLP(nn.Module):
@@ -23,8 +21,11 @@ class EdgeMLP(nn.Module):
     hidden
         Widths of the hidden layers.
     n_output
-        Outputs an edge.
+        Outputs per edge.
     """
+
+    PIECE: ClassVar[tuple[int, int]] = (4096, 2**18)
+    """Edges read at once, on a CPU and elsewhere: pieces that fit a CPU's cache take half the time."""
 
     def __init__(self, d_input: int, hidden: tuple[int, ...], n_output: int) -> None:
         super().__init__()
@@ -45,19 +46,19 @@ class EdgeMLP(nn.Module):
         source, target
             Indices i and j of the edges, ``(m,)`` each.
         dtype
-            Precision of the work on edges, which is nearly all of it; that of ``h``, if None.
+            Precision of the work on edges (default: that of the embeddings).
 
         Returns
         -------
         Tensor
-            Outputs, ``(m, n_output)``, in the precision of ``h``.
+            Outputs, ``(m, n_output)``, in the precision of the embeddings.
         """
         work = dtype or h.dtype
-        # The first layer is linear in its four blocks: the two that depend on one cell are computed once a cell.
+        # the first layer is linear in its four blocks: the two that depend on one cell are computed once per cell
         w_i, w_j, w_diff, w_prod = torch.split(self.first.weight, h.shape[-1], dim=1)
         from_i, from_j = (h @ w_i.T + self.first.bias).to(work), (h @ w_j.T).to(work)
         cells, w_diff, w_prod = h.to(work), w_diff.T.to(work), w_prod.T.to(work)
-        piece = _PIECE if h.device.type == "cpu" else _PIECE_ELSEWHERE
+        piece = self.PIECE[h.device.type != "cpu"]
         found = []
         for i, j in zip(torch.split(source, piece), torch.split(target, piece), strict=True):
             h_i, h_j = cells.index_select(0, i), cells.index_select(0, j)
@@ -75,62 +76,53 @@ class EdgeMLP(nn.Module):
 
 
 class EdgeGate(EdgeMLP):
-    """Score of a candidate edge: a bias on attention logits, never a pruning.
+    """Score of a candidate edge, added to the attention logits.
 
     Parameters
     ----------
     d_input
-        Width of the embedding h.
+        Width of the embedding.
     n_heads
-        Outputs: 1 is shared by all attention heads.
+        Outputs: one per attention head, or 1 shared by all.
+    hidden
+        Widths of the hidden layers.
     """
 
-    def __init__(self, d_input: int, n_heads: int = 1) -> None:
-        super().__init__(d_input, (_HIDDEN, _HIDDEN), n_heads)
+    def __init__(self, d_input: int, n_heads: int = 1, hidden: tuple[int, ...] = (64, 64)) -> None:
+        super().__init__(d_input, hidden, n_heads)
 
 
 def edge_outputs(
-    network: EdgeMLP, h: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
+    network: EdgeMLP, embedding: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Outputs of a network on the candidate edges of sets, and zero in all other slots.
-
-    Parameters
-    ----------
-    network
-        The network.
-    h
-        Embeddings, ``(B, n, d)``.
-    candidates
-        Candidate mask ``(B, n, n)``, or a graph of ``m`` slots a cell.
-    dtype
-        Precision of the work on edges.
-
-    Returns
-    -------
-    Tensor
-        ``(B, n, m, n_output)``.
-    """
+    """Outputs of a network on candidate edges, ``(B, n, m, n_output)``, and zero in all other slots."""
     graph = as_graph(candidates)
     source, target, slots = graph.edges()
-    found = network(h.reshape(-1, h.shape[-1]), source, target, dtype=dtype)
-    out = torch.zeros(*graph.mask.shape, found.shape[-1], dtype=h.dtype, device=h.device)
+    found = network(embedding.reshape(-1, embedding.shape[-1]), source, target, dtype=dtype)
+    out = torch.zeros(*graph.mask.shape, found.shape[-1], dtype=embedding.dtype, device=embedding.device)
     return out.index_put(slots, found)
 
 
 def dense_gate(
-    gate: EdgeGate, h: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
+    gate: EdgeGate, embedding: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Gate scores of sets, computed on candidate edges only and zero elsewhere.
+    """Gate scores of sets of cells: computed on candidate edges, zero elsewhere.
 
     Parameters
     ----------
-    gate, h, candidates, dtype
-        As in :func:`edge_outputs`.
+    gate
+        The gate.
+    embedding
+        Embeddings, ``(B, n, d)``.
+    candidates
+        Candidate mask ``(B, n, n)``, or a graph with ``m`` slots per cell.
+    dtype
+        Precision of the work on edges (default: that of the embeddings).
 
     Returns
     -------
     Tensor
-        Scores ``(B, n, m)``, or ``(B, H, n, m)`` of a gate with an output a head.
+        Scores ``(B, n, m)``, or ``(B, H, n, m)`` for a gate with one output per head.
     """
-    scores = edge_outputs(gate, h, candidates, dtype)
+    scores = edge_outputs(gate, embedding, candidates, dtype)
     return scores[..., 0] if scores.shape[-1] == 1 else scores.permute(0, 3, 1, 2)

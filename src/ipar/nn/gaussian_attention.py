@@ -1,4 +1,4 @@
-"""Attention between cells by how much their Gaussians overlap."""
+"""Attention between cells by the overlap of their Gaussians."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ from torch.nn import functional
 from ipar.geometry import OffsetGaussianRigid
 from ipar.geometry.overlap import gaussian_overlap, pack_symmetric
 from ipar.geometry.rotation import n_angles, rotation_exp
-from ipar.nn.block import masked_attention
+from ipar.nn.block import masked_attention, split_heads
 from ipar.nn.graph import CandidateGraph
 from ipar.nn.iga_config import IGAConfig
-
-_WEIGHT_INIT = -4.0  # softplus(−4) = 0.018: geometry starts as a hint
-_OVERLAP_SCALE = 0.5  # half the energy is minus the logarithm of the integral of the two Gaussians' product
-_SATURATED = 0.99
 
 
 @dataclass(frozen=True)
 class AttentionSignals:
-    """Whether geometry swamps attention, one number each.
+    """Signals that geometry overwhelms attention, one number each.
 
     Attributes
     ----------
     geo_scaled_absmax
-        Largest absolute geometry term of a logit: tens mean that nothing else counts.
+        Largest absolute geometry term of a logit; above 10, hardly anything else counts.
     wmax_sat_frac
-        Share of rows whose largest weight is above 0.99.
+        Share of rows with a weight above 0.99.
     log_det_min
-        Smallest log-determinant of a sum of covariances; −20 is the clamp.
+        Smallest log-determinant of a sum of covariances, limited to −20.
     """
 
     geo_scaled_absmax: Tensor
@@ -46,8 +42,8 @@ class GaussianAttention(nn.Module):
     .. math:: a^h_{ij} = \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij}
               - \tfrac12 \mathrm{softplus}(w_h)\, E_{ij}\big)
 
-    with :math:`E_{ij}` of :func:`ipar.geometry.overlap.gaussian_overlap`. No rotation, reflection or shift of the whole layout
-    changes a weight.
+    with :math:`E_{ij}` from :func:`ipar.geometry.overlap.gaussian_overlap`. Weights do not change when the whole layout is
+    rotated, reflected or shifted.
 
     Parameters
     ----------
@@ -60,7 +56,7 @@ class GaussianAttention(nn.Module):
         self.config = config
         width = config.n_heads * config.d_head
         self.query, self.key, self.value = (nn.Linear(config.d_state, width, bias=False) for _ in range(3))
-        self.weight = nn.Parameter(torch.full((config.n_heads,), _WEIGHT_INIT))
+        self.weight = nn.Parameter(torch.full((config.n_heads,), -4.0))  # softplus(−4) = 0.018: geometry starts weak
 
     def overlap_term(self, rigid: OffsetGaussianRigid, graph: CandidateGraph) -> tuple[Tensor, Tensor, Tensor]:
         """Geometry term of the logits ``(B, H, n, m)``, log-determinants ``(B, n, m)`` and means ``(B, n, d)``."""
@@ -69,7 +65,8 @@ class GaussianAttention(nn.Module):
         own, other = both[:, :, None], graph.targets(both)
         d = self.config.n_dims
         energy, log_det = gaussian_overlap(own[..., :d] - other[..., :d], own[..., d:] + other[..., d:])
-        strength = _OVERLAP_SCALE * functional.softplus(self.weight)[:, None, None]
+        # half the energy is minus the logarithm of the integral of the two Gaussians' product
+        strength = 0.5 * functional.softplus(self.weight)[:, None, None]
         return -strength * energy[:, None], log_det, mean
 
     def forward(
@@ -86,50 +83,46 @@ class GaussianAttention(nn.Module):
         graph
             Candidates.
         bias
-            From :func:`~ipar.nn.attention_bias`: mask and gate.
+            Mask and gate, from :func:`~ipar.nn.block.attention_bias`.
 
         Returns
         -------
         tuple
-            Attended values ``(B, n, H·d_head)``, attended means relative to the cell's origin ``(B, n, H, d)``, signals.
+            Attended values ``(B, n, H·d_head)``, attended means relative to the cell ``(B, n, H, d)``, and signals.
         """
         term, log_det, mean = self.overlap_term(rigid, graph)
-        query = self._heads(self.query(s)) / math.sqrt(self.config.d_head)
-        weights = masked_attention(query, self._heads(self.key(s)), bias + term, graph)
+        query, key, value = (split_heads(f(s), self.config.n_heads) for f in (self.query, self.key, self.value))
+        weights = masked_attention(query / math.sqrt(self.config.d_head), key, bias + term, graph)
         places = mean[:, None].expand(-1, self.config.n_heads, -1, -1)
-        gathered = graph.weighted_sum(weights, torch.cat([self._heads(self.value(s)), places], dim=-1))
+        gathered = graph.weighted_sum(weights, torch.cat([value, places], dim=-1))
         message, attended = torch.split(gathered, [self.config.d_head, self.config.n_dims], dim=-1)
-        # a cell without candidates attends to nothing, which must not read as the origin
+        # a cell without candidates attends to nothing, not to the origin
         seen = graph.mask.any(-1)[:, :, None, None]
         vectors = (attended.transpose(1, 2) - rigid.translation[:, :, None]) * seen
         return message.transpose(1, 2).flatten(2), vectors, _signals(term, log_det, weights, graph.mask)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        batch, n, _ = x.shape
-        return x.view(batch, n, self.config.n_heads, self.config.d_head).transpose(1, 2)  # (B, H, n, d)
 
 
 @torch.no_grad()
 def _signals(term: Tensor, log_det: Tensor, weights: Tensor, mask: Tensor) -> AttentionSignals:
     rows = mask.any(-1)[:, None].expand(weights.shape[:-1])
-    saturated = (weights.amax(-1) > _SATURATED) & rows if weights.shape[-1] else torch.zeros_like(rows)
+    saturated = (weights.amax(-1) > 0.99) & rows if weights.shape[-1] else torch.zeros_like(rows)
     absmax = (term.abs() * mask[:, None]).amax() if term.numel() else term.new_zeros(())
     lowest = log_det.masked_fill(~mask, float("inf")).amin() if log_det.numel() else log_det.new_zeros(())
     return AttentionSignals(absmax, saturated.sum() / rows.sum().clamp_min(1), lowest)
 
 
 class GaussianUpdateBlock(nn.Module):
-    """From node states, an update of rotation, translation, local mean and log-scale.
+    """Update of rotation, translation, local mean and log-scale from node states.
 
-    Turns and shifts are given in the frame of the layout rather than the cell's own: an ellipsoid's axes have no sign,
-    so that "along my axis" is not a direction. Every weight starts at zero, which leaves poses as they are.
+    Turns and shifts are in the frame of the layout, since the axes of an ellipsoid have no sign and give no direction.
+    Every weight starts at zero, which leaves poses unchanged.
 
     Parameters
     ----------
     config
         Shape of the network.
     n_vectors
-        Vectors a cell may move along, beside the shift from its state.
+        Vectors that a cell may move along, besides the shift from its state.
     """
 
     def __init__(self, config: IGAConfig, n_vectors: int) -> None:
@@ -153,9 +146,9 @@ class GaussianUpdateBlock(nn.Module):
         rigid
             Current poses, ``(B, n)``.
         vectors
-            ``(B, n, V, d)``.
+            Vectors to move along, ``(B, n, V, d)``.
         update_mask
-            Which cells may change (node mask and diffusion mask), bool ``(B, n)``; all, if None.
+            Which cells may change, bool ``(B, n)`` (default: all).
         """
         out = self.linear(s)
         if update_mask is not None:

@@ -1,32 +1,23 @@
-"""The candidate graph in two forms with one set of operations: a matrix for small sets, lists of neighbours for large.
+"""The candidate graph in two forms: a matrix for small sets of cells, lists of neighbours for large ones.
 
-Everything that runs over pairs of cells is written once, against these operations; its last axis holds the ``m`` slots
-of a cell: all ``n`` cells in the dense form, ``k`` neighbours in the edge form.
+Both forms have the same operations. The last axis of their results holds the ``m`` slots of a cell: all ``n`` cells in
+the dense form, ``k`` neighbours in the edge form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 Form = Literal["auto", "dense", "edges"]
 
-_ROWS = 2_048  # cells whose neighbours are gathered at once: what is gathered stays in the cache, and memory small
-DENSE_MAX = 500  # cells; beyond, a matrix of all pairs costs more than gathering neighbours
-
 
 class CandidateGraph(Protocol):
-    """Which cells each may attend to.
-
-    Attributes
-    ----------
-    mask
-        Which slots are candidates, bool ``(B, n, m)``.
-    """
+    """Which cells each cell may attend to."""
 
     @property
     def mask(self) -> Tensor:
@@ -42,7 +33,7 @@ class CandidateGraph(Protocol):
         ...
 
     def targets(self, values: Tensor) -> Tensor:
-        """Values ``(B, n, d)`` of the cells in every slot, ``(B, n, m, d)``, or ``(B, 1, m, d)`` where all have the same."""
+        """Values ``(B, n, d)`` of the cells in every slot, ``(B, n, m, d)`` or, if alike for all, ``(B, 1, m, d)``."""
         ...
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
@@ -50,7 +41,7 @@ class CandidateGraph(Protocol):
         ...
 
     def edges(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Source and target of every candidate edge, counted over the batch, and the slots they fill in ``mask``."""
+        """Source and target of every candidate edge, counted over the batch, and their slots in ``mask``."""
         ...
 
 
@@ -65,7 +56,7 @@ class DenseGraph:
         return a @ b.mT
 
     def distance2(self, a: Tensor, b: Tensor) -> Tensor:
-        """Squared distances of a_i and b_j, from explicit differences: no cancellation for close points."""
+        """Squared distances of a_i and b_j, from explicit differences, which are exact for close points."""
         return (a[..., :, None, :] - b[..., None, :, :]).square().sum(-1)
 
     def targets(self, values: Tensor) -> Tensor:
@@ -86,15 +77,18 @@ class DenseGraph:
 
 @dataclass(frozen=True)
 class EdgeGraph:
-    """A list of ``k`` neighbours a cell: memory grows with n·k, not n².
+    """A list of ``k`` neighbours per cell: memory grows with n·k, not n².
 
     Attributes
     ----------
     index
-        Neighbours of every cell, int64 ``(B, n, k)``; a cell of fewer has any index in the slots that ``mask`` closes.
+        Neighbours of every cell, int64 ``(B, n, k)``, with any index in slots outside the mask.
     mask
         Which slots are candidates, bool ``(B, n, k)``.
     """
+
+    ROWS: ClassVar[int] = 2_048
+    """Cells whose neighbours are gathered at once, which bounds memory and fits the cache."""
 
     index: Tensor
     mask: Tensor
@@ -103,15 +97,15 @@ class EdgeGraph:
         """Values of the neighbours: ``(B, H, n, d)`` to ``(B, H, n, k, d)``."""
         batch, heads, cells, width = values.shape
         _, n, k = self.index.shape
-        # whole rows by number: a fifth of the time of `gather`, which looks up every entry by itself
+        # whole rows by number, five times as fast as `gather`, which looks up every entry
         starts = cells * torch.arange(batch * heads, device=values.device).view(batch, heads, 1, 1)
         rows = (self.index[:, None] + starts).flatten()
         return values.reshape(batch * heads * cells, width).index_select(0, rows).view(batch, heads, n, k, width)
 
     def _blocks(self) -> Iterator[tuple[slice, EdgeGraph]]:
-        """Some cells at a time, and their part of the lists; neighbours are counted as before."""
-        for start in range(0, max(self.index.shape[1], 1), _ROWS):
-            rows = slice(start, start + _ROWS)
+        """Some cells at a time, with their lists."""
+        for start in range(0, max(self.index.shape[1], 1), self.ROWS):
+            rows = slice(start, start + self.ROWS)
             yield rows, EdgeGraph(self.index[:, rows], self.mask[:, rows])
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
@@ -148,19 +142,21 @@ class EdgeGraph:
 
 
 def as_graph(candidates: Tensor | CandidateGraph) -> CandidateGraph:
-    """A graph as it is, or the dense graph of a mask ``(B, n, n)``."""
+    """Candidates as a graph: a mask ``(B, n, n)`` becomes a dense one."""
     return DenseGraph(candidates) if isinstance(candidates, Tensor) else candidates
 
 
-def graph_of(index: Tensor, *, form: Form = "auto") -> CandidateGraph:
-    """The graph of neighbour lists in the form that suits its size.
+def graph_of(index: Tensor, *, form: Form = "auto", dense_max: int = 500) -> CandidateGraph:
+    """Make the candidate graph of neighbour lists.
 
     Parameters
     ----------
     index
         Neighbours of every cell, int64 ``(B, n, k)``, without repeats.
     form
-        ``"dense"``, ``"edges"``, or ``"auto"``: dense up to 500 cells.
+        ``"dense"`` (a matrix), ``"edges"`` (lists), or ``"auto"``: a matrix up to `dense_max` cells.
+    dense_max
+        Number of cells beyond which lists are faster.
 
     Raises
     ------
@@ -171,5 +167,5 @@ def graph_of(index: Tensor, *, form: Form = "auto") -> CandidateGraph:
         msg = f"form must be 'auto', 'dense' or 'edges', found {form!r}."
         raise ValueError(msg)
     graph = EdgeGraph(index, torch.ones_like(index, dtype=torch.bool))
-    dense = form == "dense" or (form == "auto" and index.shape[1] <= DENSE_MAX)
+    dense = form == "dense" or (form == "auto" and index.shape[1] <= dense_max)
     return graph.dense() if dense else graph

@@ -1,7 +1,7 @@
-"""IGA: attention by overlapping Gaussians, which denoises poses.
+"""IGA: a network that denoises poses by attention between overlapping Gaussians.
 
-Every cell has a pose and a Gaussian. Given corrupted ones at time t and the cells' embeddings, the network gives the
-clean ones; a flow from noise to layouts follows from that.
+Every cell has a pose and a Gaussian. The network predicts the clean ones from corrupted ones at time t and the cells'
+embeddings, which defines a flow from noise to layouts.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from ipar.geometry import OffsetGaussianRigid, procrustes_transform
 from ipar.nn.block import attention_bias
 from ipar.nn.gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
 from ipar.nn.graph import CandidateGraph, as_graph
-from ipar.nn.iga_config import N_FREQUENCIES, IGAConfig, n_own_features, own_features, time_features
+from ipar.nn.iga_config import IGAConfig, n_own_features, own_features, time_features
 
 
 @dataclass(frozen=True)
 class IGACondition:
-    """What depends on expression alone and stays the same along a whole flow.
+    """Inputs from expression, which stay the same along a flow.
 
     Attributes
     ----------
-    graph, bias
-        Candidates, and mask and gate as a term of the logits.
+    graph
+        Candidates.
+    bias
+        Mask and gate as a term of the logits.
     state
         First node states, ``(B, n, c)``.
     anchor
-        A guess of the layout from each cell's own embedding, centred, ``(B, n, d)``: it gives the flow a frame.
+        First guess of the layout from each cell's own embedding, centred, ``(B, n, d)``. It gives the flow a frame.
     mask
-        Which cells are real, bool ``(B, n)``, or None.
+        Which cells are real, bool ``(B, n)``, or None for all.
     """
 
     graph: CandidateGraph
@@ -43,16 +45,16 @@ class IGACondition:
 
 @dataclass(frozen=True)
 class IGAOutput:
-    """What a pass of the network gives.
+    """Result of a pass of the network.
 
     Attributes
     ----------
     rigid
-        The clean poses and Gaussians as predicted, ``(B, n)``.
+        Predicted clean poses and Gaussians, ``(B, n)``.
     anchor
-        The guess from the embedding alone, ``(B, n, d)``.
+        First guess from the embedding alone, ``(B, n, d)``.
     signals
-        Of attention, the worst of all blocks.
+        Signals of attention, the worst over blocks.
     """
 
     rigid: OffsetGaussianRigid
@@ -61,7 +63,7 @@ class IGAOutput:
 
 
 def centre(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Points ``(B, n, d)`` less their mean; padding stays at zero."""
+    """Centred points, ``(B, n, d)``; padding stays at zero."""
     if mask is None:
         return x - x.mean(-2, keepdim=True)
     weight = mask[..., None].to(x.dtype)
@@ -69,7 +71,7 @@ def centre(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class IGABlock(nn.Module):
-    """Attention, an update of the node states, and one of poses and Gaussians."""
+    """Attention, then an update of node states, poses and Gaussians."""
 
     def __init__(self, config: IGAConfig) -> None:
         super().__init__()
@@ -101,11 +103,11 @@ class IGABlock(nn.Module):
         rigid
             The geometry that is denoised, ``(B, n)``.
         clean
-            Gaussians that attention reads instead of those of ``rigid``, if not None; poses are always those of ``rigid``.
+            Gaussians for attention to read instead of those that are denoised.
         clean_weight
-            Share of the former in what attention reads, ``(B, 1)``; all, if None.
+            Share of the clean Gaussians in what attention reads, ``(B, 1)`` (default: 1).
         condition
-            What comes from expression.
+            Inputs from expression.
         update_mask
             Which cells may change.
         """
@@ -119,11 +121,10 @@ class IGABlock(nn.Module):
 
 
 class IGANet(nn.Module):
-    """Embeddings, candidates, corrupted poses and a time in; clean poses out.
+    """Network from embeddings, candidates, corrupted poses and a time to clean poses.
 
-    A layout has no gauge. The corrupted layout is therefore turned (or mirrored) onto the anchor, a guess from the
-    embeddings alone, worked on in that frame, and turned back: whatever rotation or reflection the input has, the output
-    has too, exactly.
+    The corrupted layout is rotated or reflected onto a first guess from the embeddings, denoised in that frame, and turned
+    back. The output therefore has the rotation and reflection of the input.
 
     Parameters
     ----------
@@ -137,36 +138,36 @@ class IGANet(nn.Module):
         d, c = config.d_input, config.d_state
         self.anchor = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, config.n_dims))
         self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
-        self.time_input = nn.Sequential(nn.Linear(2 * N_FREQUENCIES, c), nn.GELU(), nn.Linear(c, c))
+        self.time_input = nn.Sequential(nn.Linear(2 * config.n_frequencies, c), nn.GELU(), nn.Linear(c, c))
         self.blocks = nn.ModuleList(IGABlock(config) for _ in range(config.n_blocks))
 
     def condition(
         self,
-        h: Tensor,
+        embedding: Tensor,
         candidates: Tensor | CandidateGraph,
         gate: Tensor | None = None,
         *,
         mask: Tensor | None = None,
         beta: float | None = None,
     ) -> IGACondition:
-        """What a whole flow shares.
+        """Prepare the inputs from expression, which a whole flow shares.
 
         Parameters
         ----------
-        h
+        embedding
             Embeddings, ``(B, n, d_input)``.
         candidates
-            Which cells each may attend to: bool ``(B, n, n)``, or a graph of ``m`` slots a cell.
+            Which cells each cell may attend to: bool ``(B, n, n)``, or a graph with ``m`` slots per cell.
         gate
-            Gate scores, ``(B, n, m)``; zero, if None.
+            Gate scores, ``(B, n, m)`` (default: zero).
         mask
-            Which cells are real, bool ``(B, n)``; all, if None.
+            Which cells are real, bool ``(B, n)`` (default: all).
         beta
-            Weight of the gate; the config's, if None.
+            Weight of the gate (default: the config's).
         """
         graph = as_graph(candidates)
-        bias = attention_bias(graph.mask, gate, self.config.beta if beta is None else beta, h.dtype)
-        return IGACondition(graph, bias, self.state_input(h), centre(self.anchor(h), mask), mask)
+        bias = attention_bias(graph.mask, gate, self.config.beta if beta is None else beta, embedding.dtype)
+        return IGACondition(graph, bias, self.state_input(embedding), centre(self.anchor(embedding), mask), mask)
 
     def denoise(
         self,
@@ -187,14 +188,13 @@ class IGANet(nn.Module):
         rigid
             Corrupted poses at ``time``, ``(B, n)``.
         time
-            0 is noise, 1 is clean, ``(B,)``.
+            Time, from 0 (noise) to 1 (clean), ``(B,)``.
         clean
-            True Gaussians for attention to read instead of the denoised ones, in the same axes as those of ``rigid``; the
-            denoised ones, if None.
+            True Gaussians for attention to read, in the same axes as the corrupted poses (default: the denoised ones).
         clean_weight
-            Share of the former, ``(B,)``; 1, if None.
+            Share of the true Gaussians, ``(B,)`` (default: 1).
         diffuse_mask
-            Which cells are corrupted, bool ``(B, n)``: the others stay where they are. All, if None.
+            Which cells are corrupted, bool ``(B, n)`` (default: all). The others stay where they are.
         """
         mask = condition.mask
         turn = self._frame(condition.anchor, centre(rigid.translation, mask))
@@ -203,7 +203,7 @@ class IGANet(nn.Module):
         shown = None if clean is None else clean.move(turn[:, None])
         weight = None if clean_weight is None else clean_weight[:, None]
         update_mask = mask if diffuse_mask is None else diffuse_mask if mask is None else mask & diffuse_mask
-        s = condition.state + self.time_input(time_features(time))[:, None]
+        s = condition.state + self.time_input(time_features(time, self.config.n_frequencies))[:, None]
         signals = []
         for block in self.blocks:
             s, current, found = block(s, current, shown, weight, condition, update_mask)
@@ -213,7 +213,7 @@ class IGANet(nn.Module):
 
     def forward(
         self,
-        h: Tensor,
+        embedding: Tensor,
         candidates: Tensor | CandidateGraph,
         rigid: OffsetGaussianRigid,
         time: Tensor,
@@ -225,13 +225,13 @@ class IGANet(nn.Module):
         clean_weight: Tensor | None = None,
         diffuse_mask: Tensor | None = None,
     ) -> IGAOutput:
-        """Both in one: see :meth:`condition` and :meth:`denoise`."""
-        condition = self.condition(h, candidates, gate, mask=mask, beta=beta)
+        """Prepare the inputs and denoise: see :meth:`condition` and :meth:`denoise`."""
+        condition = self.condition(embedding, candidates, gate, mask=mask, beta=beta)
         return self.denoise(condition, rigid, time, clean=clean, clean_weight=clean_weight, diffuse_mask=diffuse_mask)
 
     @torch.no_grad()
     def _frame(self, anchor: Tensor, x: Tensor) -> Tensor:
-        """Rotation or reflection ``(B, d, d)`` that turns layouts onto their anchors; nothing is learned through it."""
+        """Rotation or reflection ``(B, d, d)`` of layouts onto their anchors, without gradient."""
         return procrustes_transform(x, anchor)[1].mT
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ AttentionGeometry = Literal["current", "clean", "curriculum"]
 
 @dataclass(frozen=True)
 class EllipseUnits:
-    """Centre and spread of the training cells' Gaussians, in RMS radii of the layout: the units of their noise.
+    """Centre and spread of the training cells' Gaussians, in RMS radii of the layout.
 
     Attributes
     ----------
@@ -43,30 +43,34 @@ class IGAConfig:
     d_input, d_state
         Width of the embedding and of the node states.
     n_heads, d_head
-        Attention heads and their width: smaller than IPA-Lite's, since a sample takes some fifty passes.
+        Attention heads and their width.
     n_blocks
         Blocks of attention and update, each with its own weights.
     beta
-        Weight of the gate.
+        Weight of the gate in the logits.
     corrupt_gaussians
-        Denoise poses and Gaussians (7 or 12 numbers a cell); otherwise poses alone (3 or 6), with round Gaussians of the
-        training cells' mean scale for attention.
+        Denoise poses and Gaussians. Otherwise only poses, and attention reads round Gaussians of the mean scale.
     attention_geometry
-        Whose Gaussians attention reads in training: the denoised ones (``"current"``), the true ones (``"clean"``), or a
-        blend that goes from the true to the denoised ones (``"curriculum"``). Without true ones, as at inference, it is
-        the denoised ones.
+        Gaussians that attention reads in training: the denoised ones (``"current"``), the true ones (``"clean"``), or a
+        blend from true to denoised (``"curriculum"``). Prediction reads the denoised ones.
     scale_min, scale_max
-        Limits of standard deviations in the overlap, in RMS radii. The lower one is a third of the distance between the
-        nearest of 256 cells: far smaller Gaussians would never overlap, and their energies would drown everything else.
-        The upper one is far beyond the tissue.
+        Limits of standard deviations in the overlap, in RMS radii.
     units
-        Units of the Gaussians.
+        Units of the noise on Gaussians.
 
     Raises
     ------
     ValueError
-        If a setting is not known or not possible.
+        If a setting has no such value.
+
+    Notes
+    -----
+    `scale_min` is a third of the distance between neighbours among 256 cells. Much smaller Gaussians never overlap, and
+    their energies hide every other term.
     """
+
+    n_frequencies: ClassVar[int] = 8
+    """Frequencies by which the network reads the time."""
 
     n_dims: int = 2
     d_input: int = 128
@@ -96,31 +100,30 @@ class IGAConfig:
             raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings as plain values."""
+        """Settings as plain values, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> IGAConfig:
-        """The config of :meth:`to_dict`."""
+        """The config that :meth:`to_dict` describes."""
         return cls(**{**values, "units": EllipseUnits(**values["units"])})
 
 
-N_FREQUENCIES = 8
-
-
 def n_own_features(d: int) -> int:
-    return 3 * d + d + d * (d * (d + 1) // 2)
+    """Number of features that :func:`own_features` gives in d dimensions."""
+    return 4 * d + d * (d * (d + 1) // 2)
 
 
 def own_features(rigid: OffsetGaussianRigid, anchor: Tensor) -> Tensor:
-    """What a cell knows of its own geometry, the same whatever the signs of its axes, ``(B, n, f)``."""
+    """Features of a cell's own geometry that do not depend on the signs of its axes, ``(B, n, f)``."""
     axes = rigid.rotation.mT  # rows are axes
     planes = pack_symmetric(axes[..., :, None] * axes[..., None, :]).flatten(-2)
     parts = [rigid.translation, anchor, rigid.offset(), rigid.scaling_log, planes]
     return torch.cat(parts, dim=-1)
 
 
-def time_features(time: Tensor) -> Tensor:
-    frequencies = 2.0 ** torch.arange(N_FREQUENCIES, dtype=time.dtype, device=time.device)
+def time_features(time: Tensor, n_frequencies: int) -> Tensor:
+    """Sines and cosines of the time, ``(B, 2 · n_frequencies)``."""
+    frequencies = 2.0 ** torch.arange(n_frequencies, dtype=time.dtype, device=time.device)
     angles = 0.5 * math.pi * time[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,7 +1,7 @@
-"""IPA-Lite: invariant point attention cut down to two dimensions.
+"""IPA-Lite: invariant point attention reduced to two dimensions, without frames.
 
-Raw coordinates, no frames: a few recycles of attention over a candidate graph built from expression, each moving
-every cell by a linear map of the attended displacements.
+Each recycle attends over a candidate graph from expression, and moves every cell by a linear map of the attended
+displacements.
 """
 
 from __future__ import annotations
@@ -13,30 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from ipar.geometry import gauge_fix
-from ipar.nn.block import PAIR_OUTPUT, Inputs, IPALiteBlock, attention_bias
+from ipar.nn.block import Inputs, IPALiteBlock, attention_bias, by_head
 from ipar.nn.config import IPALiteConfig
 from ipar.nn.gate import EdgeMLP, edge_outputs
 from ipar.nn.graph import CandidateGraph, as_graph
 from ipar.nn.terms import RecycleSchedule
 
-_PAIR_HIDDEN = 64
-
 
 @dataclass(frozen=True)
 class IPALiteOutput:
-    """What a pass of the network gives.
+    """Result of a pass of the network.
 
     Attributes
     ----------
     layouts
         The first guess and the layout after every recycle, gauge-fixed, ``(R + 1, B, n, 2)``.
     attention
-        Weights of every recycle, ``(R, B, H, n, m)``, where asked for.
+        Weights of every recycle, ``(R, B, H, n, m)``, if asked for.
     terms
-        Terms of the logits of every recycle by name (``"qk"``, ``"geometry"``, ``"pair"``, ``"gate"``; those that the
-        network has), ``(B, 1 or H, n, m)`` each, where asked for.
+        Terms of the logits of every recycle, ``(B, 1 or H, n, m)`` each, if asked for. Their names are those of
+        :attr:`IPALiteConfig.terms`.
     states
-        Node states that every recycle read, ``(R, B, n, d_state)``, where terms were asked for.
+        Node states that every recycle read, ``(R, B, n, d_state)``, if terms were asked for.
     """
 
     layouts: Tensor
@@ -51,12 +49,12 @@ class IPALiteOutput:
 
 
 class IPALiteNet(nn.Module):
-    """Embeddings and a candidate graph in, coordinates out.
+    """Network from embeddings and a candidate graph to coordinates.
 
     Parameters
     ----------
     config
-        Shape of the network; V1 by default.
+        Shape of the network (default: V1).
     """
 
     def __init__(self, config: IPALiteConfig | None = None) -> None:
@@ -67,12 +65,12 @@ class IPALiteNet(nn.Module):
         self.coord_input = nn.Sequential(nn.Linear(d, c), nn.GELU(), nn.Linear(c, 2))
         recycles: list[int | None] = [None] if config.shared else [*range(config.n_recycles)]
         self.blocks = nn.ModuleList(IPALiteBlock(config, recycle) for recycle in recycles)
-        self.pair = EdgeMLP(d, (_PAIR_HIDDEN,), PAIR_OUTPUT) if config.pair_bias else None
+        self.pair = EdgeMLP(d, (2 * config.d_pair,), config.d_pair) if config.pair_bias else None
         self.schedule = RecycleSchedule(config) if config.per_recycle else None
 
     def forward(
         self,
-        h: Tensor,
+        embedding: Tensor,
         candidates: Tensor | CandidateGraph,
         gate: Tensor | None = None,
         *,
@@ -85,35 +83,25 @@ class IPALiteNet(nn.Module):
 
         Parameters
         ----------
-        h
+        embedding
             Embeddings, ``(B, n, d_input)``.
         candidates
-            Which cells each may attend to: bool ``(B, n, n)``, or a graph of ``m`` slots a cell.
+            Which cells each cell may attend to: bool ``(B, n, n)``, or a graph with ``m`` slots per cell.
         gate
-            Gate scores, ``(B, n, m)`` or ``(B, H, n, m)``; zero, if None.
+            Gate scores, ``(B, n, m)`` or ``(B, H, n, m)`` (default: zero).
         mask
-            Which cells are real, bool ``(B, n)``; all, if None.
+            Which cells are real, bool ``(B, n)`` (default: all).
         beta
-            Weight of the gate; the config's, if None. Where every recycle has its own, they are scaled by ``beta`` over
-            the config's.
+            Weight of the gate (default: the config's). Weights per recycle are scaled in proportion.
         return_attention, return_terms
-            Keep the attention weights, and the terms of the logits with the node states; weights and a term take
-            ``R·B·H·n·m`` floats each.
-
-        Returns
-        -------
-        IPALiteOutput
-            Layouts and, where asked for, attention weights and terms.
+            Also return attention weights, and terms of the logits with node states. Weights, like each term, take
+            ``R·B·H·n·m`` floats.
         """
         graph, weight = as_graph(candidates), self.config.beta if beta is None else beta
-        gate = gate if self.config.gate else None
-        pair = None if self.pair is None else edge_outputs(self.pair, h, graph)
-        inputs = Inputs(graph, mask, gate, pair)
-        s, x = self.state_input(h), self.coord_input(h)
-        if self.training and self.config.coord_noise:
-            x = x + self.config.coord_noise * torch.randn_like(x)
-        x = gauge_fix(x, mask)
-        fixed = attention_bias(graph.mask, gate, weight, h.dtype)
+        pair = None if self.pair is None else edge_outputs(self.pair, embedding, graph)
+        inputs = Inputs(graph, mask, gate if self.config.gate else None, pair)
+        fixed = attention_bias(graph.mask, inputs.gate, weight, embedding.dtype)
+        s, x = self.state_input(embedding), self._first_guess(embedding, mask)
         layouts, attentions, terms, states = [x], [], [], []
         for recycle in range(self.config.n_recycles):
             block = cast(IPALiteBlock, self.blocks[0 if self.config.shared else recycle])
@@ -122,7 +110,7 @@ class IPALiteNet(nn.Module):
             attention = block.attend(s, x, inputs, bias, tau, geometry=geometry)
             if return_terms:
                 found = block.logit_terms(s, x, inputs, tau, geometry=geometry)
-                terms.append(found if gate is None else found | {"gate": beta_r * _by_head(gate)})
+                terms.append(found if inputs.gate is None else found | {"gate": beta_r * by_head(inputs.gate)})
                 states.append(s)
             if return_attention:
                 attentions.append(attention)
@@ -135,6 +123,13 @@ class IPALiteNet(nn.Module):
             torch.stack(states) if return_terms else None,
         )
 
+    def _first_guess(self, embedding: Tensor, mask: Tensor | None) -> Tensor:
+        """The layout that each cell's own embedding gives, with noise in training."""
+        x = self.coord_input(embedding)
+        if self.training and self.config.coord_noise:
+            x = x + self.config.coord_noise * torch.randn_like(x)
+        return gauge_fix(x, mask)
+
     def _of_recycle(
         self, recycle: int, inputs: Inputs, fixed: Tensor, weight: float
     ) -> tuple[Tensor, Tensor | None, Tensor | None, float | Tensor]:
@@ -144,7 +139,3 @@ class IPALiteNet(nn.Module):
         tau, beta, eta = self.schedule(recycle)
         beta = beta * (weight / self.config.beta)
         return attention_bias(inputs.graph.mask, inputs.gate, beta, fixed.dtype), tau, eta, beta
-
-
-def _by_head(gate: Tensor) -> Tensor:
-    return gate if gate.ndim == 4 else gate[:, None]

@@ -1,4 +1,4 @@
-"""The flow from noise to poses: where it starts, and how it is followed."""
+"""The flow from noise to poses: its start, and its integration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from ipar.nn.iga_config import IGAConfig
 def noise_poses(
     shape: tuple[int, int], config: IGAConfig, generator: torch.Generator, mask: Tensor | None = None
 ) -> OffsetGaussianRigid:
-    """Poses at time 0.
+    """Draw poses at time 0.
+
+    Translations are normal and centred, with an expected RMS radius of 1, and rotations are uniform. Gaussians are normal
+    in the units of the training cells, or all alike if the network does not denoise them.
 
     Parameters
     ----------
@@ -25,15 +28,9 @@ def noise_poses(
     config
         Dimensions and units of the Gaussians.
     generator
-        Draws them.
+        Random generator.
     mask
-        Which cells are real, bool ``(B, n)``; the others are left at the origin. All, if None.
-
-    Returns
-    -------
-    OffsetGaussianRigid
-        Translations normal, centred, with an expected RMS radius of 1 as clean layouts have; rotations uniform; Gaussians
-        normal in the units of the training cells, or those units' centre where they are not denoised.
+        Which cells are real, bool ``(B, n)`` (default: all). The others stay at the origin.
     """
     d, units = config.n_dims, config.units
     translation, local_mean, scaling = torch.randn(3, *shape, d, generator=generator).unbind(0)
@@ -59,22 +56,21 @@ def follow_flow(
 ) -> OffsetGaussianRigid:
     r"""Integrate the flow from time 0 to 1 with Euler steps of equal length.
 
-    The network gives the clean end :math:`\hat x_1`, and with it the velocity :math:`(\hat x_1 - x_t) / (1 - t)`: a step
-    of length :math:`\Delta t` goes the share :math:`\Delta t / (1 - t)` of the way to that end, along the geodesic for
-    rotations. No step leaves the manifold, which general ODE solvers do not warrant.
+    The network predicts the clean end :math:`\hat x_1`. A step of length :math:`\Delta t` covers the share
+    :math:`\Delta t / (1 - t)` of the way there, for rotations along the geodesic, so that it stays on the manifold.
 
     Parameters
     ----------
     net
         The network.
     condition
-        What comes from expression.
+        Inputs from expression, see :meth:`~ipar.nn.IGANet.condition`.
     start
         Noise, from :func:`noise_poses`.
     n_steps
-        Steps.
+        Number of steps.
     clean
-        True Gaussians, where they are known, for attention to read.
+        True Gaussians for attention to read, if known.
     callback
         Called after every step.
     """

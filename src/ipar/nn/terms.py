@@ -1,4 +1,4 @@
-"""Terms of the attention logits that look at the layout or at pairs, and what changes from recycle to recycle."""
+"""Terms of the attention logits that read the layout, and weights that change from recycle to recycle."""
 
 from __future__ import annotations
 
@@ -12,58 +12,52 @@ from torch.nn import functional
 from ipar.nn.config import IPALiteConfig
 from ipar.nn.graph import CandidateGraph
 
-_LOWEST = -10.0  # e^-10 is nothing, and beyond it lies saturation
-_GAMMA_INIT = math.log(math.e - 1.0)  # softplus(γ) = 1
-_N_CENTRES, _CENTRE_MAX, _RBF_MAX = 16, 2.0, 5.0
-_TAU, _BETA = (1.0, 10.0), (0.0, 2.5)
-_BETA_INIT, _ETA_INIT = (0.5, 1.5, 2.0), 0.2
-
 
 class DistanceTerm(nn.Module):
-    r"""−softplus(γ_h)·‖x_i − x_j‖², clamped to [−10, 0] or not."""
+    r"""−softplus(γ_h)·‖x_i − x_j‖², by default at least −10, beyond which attention saturates."""
 
-    def __init__(self, config: IPALiteConfig, *, clamp: bool) -> None:
+    def __init__(self, config: IPALiteConfig, *, lowest: float | None = -10.0) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((config.n_heads,), _GAMMA_INIT))
-        self.clamp = clamp
+        self.gamma = nn.Parameter(torch.full((config.n_heads,), math.log(math.e - 1.0)))  # softplus(γ) = 1
+        self.lowest = lowest
 
     def forward(self, s: Tensor, x: Tensor, graph: CandidateGraph) -> Tensor:
         """Term of the logits, ``(B, H, n, m)``."""
         strength = functional.softplus(self.gamma)[:, None, None]
         term = -strength * graph.distance2(x[:, None], x[:, None])
-        return term.clamp_min(_LOWEST) if self.clamp else term
+        return term if self.lowest is None else term.clamp_min(self.lowest)
 
 
 class RBFTerm(nn.Module):
-    r"""Σ_c w_hc exp(−(d̄_ij − μ_c)²/2ω²), d̄ the distance over the median distance of candidates, clipped to ±5."""
+    r"""Σ_c w_hc exp(−(d̄_ij − μ_c)²/2ω²), clipped, with d̄ the distance over the median distance of candidates."""
 
     centres: Tensor
 
-    def __init__(self, config: IPALiteConfig) -> None:
+    def __init__(self, config: IPALiteConfig, n_centres: int = 16, furthest: float = 2.0, clip: float = 5.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(config.n_heads, _N_CENTRES))
-        self.register_buffer("centres", torch.linspace(0, _CENTRE_MAX, _N_CENTRES), persistent=False)
+        self.width, self.clip = furthest / (n_centres - 1), clip
+        self.weight = nn.Parameter(torch.zeros(config.n_heads, n_centres))
+        self.register_buffer("centres", torch.linspace(0, furthest, n_centres), persistent=False)
 
     def forward(self, s: Tensor, x: Tensor, graph: CandidateGraph) -> Tensor:
         """Term of the logits, ``(B, H, n, m)``."""
-        # the floor keeps the gradient of the root finite for coincident cells
+        # the minimum keeps the gradient of the root finite for cells in one place
         distance = graph.distance2(x[:, None], x[:, None])[:, 0].clamp_min(1e-12).sqrt()
         known = distance.detach().masked_fill(~graph.mask, float("nan")).flatten(1)
-        # a set without candidates has no median, one without slots not even an empty row of them
+        # a set without candidates has no median; one without slots needs a column to take it of
         scale = (
             functional.pad(known, (0, 1), value=float("nan")).nanmedian(dim=1).values.nan_to_num(1.0).clamp_min(1e-6)
         )
-        width = _CENTRE_MAX / (_N_CENTRES - 1)
-        basis = (-((distance / scale[:, None, None])[..., None] - self.centres).square() / (2 * width**2)).exp()
-        return (basis @ self.weight.T).permute(0, 3, 1, 2).clamp(-_RBF_MAX, _RBF_MAX)
+        basis = (-((distance / scale[:, None, None])[..., None] - self.centres).square() / (2 * self.width**2)).exp()
+        return (basis @ self.weight.T).permute(0, 3, 1, 2).clamp(-self.clip, self.clip)
 
 
 class PointTerm(nn.Module):
     r"""clip(−‖(x_i + W_Q s_i) − (x_j + W_K s_j)‖²/σ_h², −10, 0); offsets start at zero."""
 
-    def __init__(self, config: IPALiteConfig) -> None:
+    def __init__(self, config: IPALiteConfig, *, lowest: float = -10.0) -> None:
         super().__init__()
-        self.n_heads = config.n_heads
+        self.n_heads, self.lowest = config.n_heads, lowest
         self.query_offset = nn.Linear(config.d_state, 2 * config.n_heads, bias=False)
         self.key_offset = nn.Linear(config.d_state, 2 * config.n_heads, bias=False)
         for layer in (self.query_offset, self.key_offset):
@@ -71,7 +65,7 @@ class PointTerm(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(config.n_heads))
 
     def offsets(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets u_i and v_j in RMS radii, ``(B, H, n, 2)`` each; norms far above 1 are a warning sign."""
+        """Offsets u_i and v_j in RMS radii, ``(B, H, n, 2)`` each. Norms far above 1 are a warning sign."""
         both = (layer(s).unflatten(-1, (self.n_heads, 2)) for layer in (self.query_offset, self.key_offset))
         u, v = (offset.transpose(1, 2) for offset in both)
         return u, v
@@ -80,16 +74,16 @@ class PointTerm(nn.Module):
         """Term of the logits, ``(B, H, n, m)``."""
         u, v = self.offsets(s)
         distance2 = graph.distance2(x[:, None] + u, x[:, None] + v)
-        return (-distance2 * (-2 * self.log_sigma).exp()[:, None, None]).clamp_min(_LOWEST)
+        return (-distance2 * (-2 * self.log_sigma).exp()[:, None, None]).clamp_min(self.lowest)
 
 
 def geometry_term(config: IPALiteConfig) -> nn.Module:
-    """The term of a config; γ of the clamped one where it has none."""
+    """The geometry term of a config; a config without one has the weights of the clamped term."""
     if config.geometry == "rbf":
         return RBFTerm(config)
     if config.geometry == "point":
         return PointTerm(config)
-    return DistanceTerm(config, clamp=config.geometry != "monotone")
+    return DistanceTerm(config, lowest=None) if config.geometry == "monotone" else DistanceTerm(config)
 
 
 class RecycleSchedule(nn.Module):
@@ -98,11 +92,11 @@ class RecycleSchedule(nn.Module):
     def __init__(self, config: IPALiteConfig) -> None:
         super().__init__()
         r = config.n_recycles
-        inits = np.interp(np.linspace(0, 1, r), np.linspace(0, 1, len(_BETA_INIT)), _BETA_INIT)
+        beta = np.interp(np.linspace(0, 1, r), [0.0, 0.5, 1.0], [0.5, 1.5, 2.0])
         self.tau = nn.Parameter(torch.full((r,), math.sqrt(config.d_head)))
-        self.beta = nn.Parameter(torch.tensor(inits, dtype=torch.float32))
-        self.theta = nn.Parameter(torch.full((r,), math.log(_ETA_INIT / (1 - _ETA_INIT))))
+        self.beta = nn.Parameter(torch.tensor(beta, dtype=torch.float32))
+        self.theta = nn.Parameter(torch.full((r,), math.log(0.2 / (1 - 0.2))))  # η = 0.2
 
     def forward(self, recycle: int) -> tuple[Tensor, Tensor, Tensor]:
         """τ, β and η of a recycle."""
-        return self.tau[recycle].clamp(*_TAU), self.beta[recycle].clamp(*_BETA), self.theta[recycle].sigmoid()
+        return self.tau[recycle].clamp(1.0, 10.0), self.beta[recycle].clamp(0.0, 2.5), self.theta[recycle].sigmoid()
