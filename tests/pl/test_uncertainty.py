@@ -76,7 +76,7 @@ def test_cells_without_a_value_are_left_out(predicted, artist):
 
 
 def test_errors(predicted):
-    with pytest.raises(KeyError, match=r"no 'doubt': predict with uncertainty first.*obs has \['slide'"):
+    with pytest.raises(KeyError, match=r"no 'doubt', found \['slide', .*: predict with uncertainty first"):
         uncertainty(predicted, "doubt")
     with pytest.raises(ValueError, match="must hold numbers, found dtype category"):
         uncertainty(predicted, "slide")

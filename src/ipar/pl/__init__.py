@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ipar.pl._attention import attention_focus
-from ipar.pl._coords import coords
 from ipar.pl._diagnostics import diagnostics
 from ipar.pl._ellipses import ellipses
 from ipar.pl._gap import gap
 from ipar.pl._history import history
+from ipar.pl._layouts import coord_progression, coords
 from ipar.pl._localisability import localisability
-from ipar.pl._progression import coord_progression
 from ipar.pl._samples import samples
 from ipar.pl._shepard import shepard
 from ipar.pl._uncertainty import uncertainty

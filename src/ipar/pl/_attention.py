@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.lines import Line2D
 
-from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, given_axes, new_axes, panel_height
+from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, get_panels, panel_height, shared_docs
 from ipar.pl._focus import Focus, choose_numbers, choose_queries, read_focus
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ipar.pl._figure import AxesLike
 
 _RED, _PALE = "#E31A1C", "#CCCCCC"
-_MAX_LINE_WIDTH = 2.5
 # without its palest tenth, YlOrRd is visible on white
 _COLORMAP = ListedColormap(colormaps["YlOrRd"](np.linspace(0.1, 1.0, 256)), name="YlOrRd")
 
 
+@shared_docs
 def attention_focus(
     adata: AnnData,
     query: int | str | Sequence[int | str] | None = None,
@@ -71,8 +71,7 @@ def attention_focus(
     ax
         Axes to draw one query on instead of a new figure, one per recycle and head, row by row. Legend, colour bar and
         title are then left out.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
+    %(show)s
     return_fig
         Return the figures.
 
@@ -80,52 +79,43 @@ def attention_focus(
     -------
     list of matplotlib.figure.Figure or None
         One figure per query, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If ``uns["ipar"]["attention"]`` or the coordinates are missing.
-    ValueError
-        If a query, recycle or head is not stored, the record does not fit `adata`, or the number of axes is wrong.
     """
     foci = choose_queries(adata, read_focus(adata, spatial_key, n_neighbors), query)
     if ax is not None and len(foci) != 1:
-        msg = f"ax has the panels of one query, but {len(foci)} were requested: pass query=, or leave ax=None."
+        msg = f"ax takes the panels of one query, found {len(foci)} queries: pass query=, or leave ax=None."
         raise ValueError(msg)
     n_recycles, n_heads = foci[0].weights.shape[:2]
     rows = choose_numbers(recycles, n_recycles, "recycles")
     columns = choose_numbers(heads, n_heads, "heads")
     figures = [_draw_query(focus, rows, columns, n_top, focus.view if crop else focus.xy, ax) for focus in foci]
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figures if return_fig else None
+    return finish(figures, ax=ax, show=show, return_fig=return_fig)
 
 
 def _draw_query(
     focus: Focus, rows: list[int], columns: list[int], n_top: int, view: NDArray[np.float64], ax: AxesLike | None
 ) -> Figure:
-    names = [f"recycle {row + 1}, head {column + 1}" for row in rows for column in columns]
-    if ax is None:
-        axes = new_axes(names, n_cols=len(columns), panel=(2.4, panel_height(view, 2.4)), margin=1.0)
-    else:
-        axes = given_axes(ax, names)
+    panels = [(row, column) for row in rows for column in columns]
+    names = [f"recycle {row + 1}, head {column + 1}" for row, column in panels]
+    axes = get_panels(ax, names, (2.4, panel_height(view, 2.4)), n_cols=len(columns), margin=1.0)
     shown = np.where(focus.candidates, focus.weights, 0.0)[np.ix_(rows, columns)]
     # the highest weights saturate: otherwise one peak makes all other candidates pale
     top = np.quantile(shown[..., focus.candidates], 0.995) if focus.candidates.any() else 0.0
     norm = Normalize(0.0, float(top) or 1.0)
     widest = float(shown.max()) or 1.0
-    panels = [(row, column) for row in rows for column in columns]
     for panel, (row, column) in zip(axes, panels, strict=True):
         as_map(panel, view)
         _draw_panel(panel, focus, row, column, n_top, norm, widest)
-    _label_grid(axes, rows, columns)
+    for panel, column in zip(axes, columns, strict=False):
+        panel.set_title(f"head {column + 1}", fontsize=9)
+    for panel, row in zip(axes[:: len(columns)], rows, strict=True):
+        panel.set_ylabel(f"recycle {row + 1}", fontsize=9)
     if ax is None:
         _furnish(axes, focus, n_top, norm)
     return figure_of(axes)
 
 
 def _draw_panel(ax: Axes, focus: Focus, recycle: int, head: int, n_top: int, norm: Normalize, widest: float) -> None:
-    (left, right), (bottom, top_edge) = ax.get_xlim(), ax.get_ylim()
-    low, high = np.array([left, bottom]), np.array([right, top_edge])
+    low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
     size = dot_size(ax, int(((focus.xy >= low) & (focus.xy <= high)).all(axis=1).sum()))
     weights = focus.weights[recycle, head]
     others = ~focus.candidates
@@ -142,7 +132,7 @@ def _draw_panel(ax: Axes, focus: Focus, recycle: int, head: int, n_top: int, nor
     lines = LineCollection(
         [np.stack([here, focus.xy[place]]) for place in top],
         colors=_RED,
-        linewidths=[_MAX_LINE_WIDTH * weights[place] / widest for place in top],
+        linewidths=[2.5 * weights[place] / widest for place in top],
         capstyle="round",
         zorder=3,
         label="top",
@@ -150,13 +140,6 @@ def _draw_panel(ax: Axes, focus: Focus, recycle: int, head: int, n_top: int, nor
     ax.add_collection(lines, autolim=False)
     star: dict[str, Any] = {"marker": "*", "color": _RED, "edgecolors": "white", "linewidths": 0.6, "zorder": 5}
     dots(ax, here[None, :], s=float(np.clip(12 * size, 45.0, 110.0)), label="query", **star)
-
-
-def _label_grid(axes: list[Axes], rows: list[int], columns: list[int]) -> None:
-    for panel, column in zip(axes, columns, strict=False):
-        panel.set_title(f"head {column + 1}", fontsize=9)
-    for panel, row in zip(axes[:: len(columns)], rows, strict=True):
-        panel.set_ylabel(f"recycle {row + 1}", fontsize=9)
 
 
 def _furnish(axes: list[Axes], focus: Focus, n_top: int, norm: Normalize) -> None:

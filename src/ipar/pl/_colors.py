@@ -11,12 +11,13 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba, to_rgba_array
 
+from ipar.pl._figure import figure_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 # bottom left, bottom right, top left, top right: blue to orange along one axis, dark to light along the other. Both contrasts
@@ -57,9 +58,7 @@ def position_colors(xy: NDArray[np.float64]) -> NDArray[np.float64]:
 def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors:
     """Colour `rows` by ``obs[color]``: numbers by viridis, other values by category."""
     if color not in adata.obs:
-        msg = (
-            f"adata.obs has no column {color!r}: pass one of {list(adata.obs)} as color, or None to colour by position."
-        )
+        msg = f"adata.obs has no column {color!r}, found {list(adata.obs)}: pass one as color, or None to colour by position."
         raise KeyError(msg)
     column = adata.obs[color]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
@@ -86,10 +85,16 @@ def _palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
     return np.asarray(colormaps["turbo"](np.linspace(0, 1, n)))
 
 
-def add_key(figure: Figure, axes: Sequence[Axes], colors: CellColors) -> None:
-    """Add the legend or colour bar of `colors`, if any, beside `axes`."""
+def cell_colors(adata: AnnData, color: str | None, rows: NDArray[np.intp], xy: NDArray[np.float64]) -> CellColors:
+    """Colour `rows` by ``obs[color]``, or by position in `xy` for None."""
+    return CellColors(position_colors(xy)) if color is None else obs_colors(adata, color, rows)
+
+
+def add_key(axes: Sequence[Axes], colors: CellColors, title: str | None) -> None:
+    """Add the title of a figure, and the legend or colour bar of `colors`, if any."""
     from matplotlib.lines import Line2D
 
+    figure = figure_of(axes)
     if colors.scale is not None:
         figure.colorbar(colors.scale, ax=list(axes), label=colors.title, shrink=0.7, aspect=25)
     elif colors.named is not None:
@@ -97,7 +102,7 @@ def add_key(figure: Figure, axes: Sequence[Axes], colors: CellColors) -> None:
             Line2D([], [], linestyle="", marker="o", markersize=5, color=color, label=name)
             for name, color in colors.named.items()
         ]
-        columns = -(-len(handles) // 24)
-        figure.legend(
-            handles=handles, title=colors.title, loc="outside right center", ncols=columns, frameon=False, fontsize=8
-        )
+        place: dict[str, Any] = {"loc": "outside right center", "ncols": -(-len(handles) // 24)}
+        figure.legend(handles=handles, title=colors.title, frameon=False, fontsize=8, **place)
+    if title is not None:
+        figure.suptitle(title, fontsize=11)

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from ipar.pl._figure import INK, VERMILLION, figure_of, finish, given_axes
-from ipar.pl._read import run_record
+from ipar.pl._figure import INK, VERMILLION, figure_of, finish, get_axes, shared_docs
+from ipar.pl._read import part_of_slide, run_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ipar.pl._figure import AxesLike
 
 _REMEDY = "ipar.tl.attention_diagnostics"
-_SLACK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ _SINGLE = {
 }
 
 
+@shared_docs
 def diagnostics(
     adata: AnnData,
     measures: Sequence[str] | None = None,
@@ -90,22 +90,8 @@ def diagnostics(
         Heat maps per row.
     ax
         Axes to draw on instead of a new figure, one per measure. The figure title is then left out.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If ``uns["ipar"]["diagnostics"]``, the measure or the slide is missing.
-    ValueError
-        If the number of axes is wrong.
+    %(show)s
+    %(figure)s
 
     Notes
     -----
@@ -113,52 +99,25 @@ def diagnostics(
     from 4 (below, attention is flat) to 8 (above, it is near one-hot), an entropy of about 2.9 nats for some 80 candidates,
     steps that shrink from recycle to recycle, and offsets below 2 RMS radii. For the gate, 0.78 and 0.63 are good.
     """
-    table = _of_slide(pd.DataFrame(run_record(adata, "diagnostics", _REMEDY)), slide)
+    stored = part_of_slide(pd.DataFrame(run_record(adata, "diagnostics", _REMEDY)), slide, "the table of diagnostics")
+    table = stored.groupby(["measure", "recycle", "head"], observed=True)["value"].mean().reset_index()
     found = [name for name in _PANELS if name in set(table["measure"])]
     names = found if measures is None else list(measures)
     if not names or (missing := [name for name in names if name not in found]):
         msg = f"there is no heat map of {missing if names else 'nothing'}: pass measures from {found}, or run {_REMEDY} again."
         raise KeyError(msg)
-    grids = {name: _grid(table, name) for name in names}
-    axes = _new_axes(grids, n_cols) if ax is None else given_axes(ax, names)
-    for panel, (name, grid) in zip(axes, grids.items(), strict=True):
+    own = [table[table["measure"] == name] for name in names]
+    grids = [part.pivot(index="recycle", columns="head", values="value") for part in own]
+    n_cols = min(n_cols, len(grids))
+    height = 0.9 + 0.24 * max(len(grid) for grid in grids)
+    width = 0.9 + 0.36 * max(grid.shape[1] for grid in grids)
+    axes = get_axes(ax, names, (n_cols * width, -(-len(grids) // n_cols) * height + 0.4), n_cols=n_cols)
+    for panel, name, grid in zip(axes, names, grids, strict=True):
         _draw(panel, grid, _PANELS[name])
     figure = figure_of(axes)
     if ax is None:
         figure.suptitle(_summary(table, slide), fontsize=10)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure if return_fig else None
-
-
-def _of_slide(table: pd.DataFrame, slide: str | None) -> pd.DataFrame:
-    """Mean values of one slide, or of all: ``measure, recycle, head, value``."""
-    slides = list(dict.fromkeys(table["slide"].astype(str)))
-    if slide is not None and str(slide) not in slides:
-        msg = f"the diagnostics have no slide {slide!r}: pass one of {slides} as slide."
-        raise KeyError(msg)
-    own = table if slide is None else table[table["slide"].astype(str) == str(slide)]
-    return own.groupby(["measure", "recycle", "head"], observed=True)["value"].mean().reset_index()
-
-
-def _grid(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Values of a measure, one row per recycle and one column per head."""
-    own = table[table["measure"] == measure]
-    return own.pivot(index="recycle", columns="head", values="value")
-
-
-def _new_axes(grids: dict[str, pd.DataFrame], n_cols: int) -> list[Axes]:
-    import matplotlib.pyplot as plt
-
-    n_cols = min(n_cols, len(grids))
-    n_rows = -(-len(grids) // n_cols)
-    height = 0.9 + 0.24 * max(len(grid) for grid in grids.values())
-    width = 0.9 + 0.36 * max(grid.shape[1] for grid in grids.values())
-    figure, axes = plt.subplots(
-        n_rows, n_cols, figsize=(n_cols * width, n_rows * height + 0.4), squeeze=False, layout="constrained"
-    )
-    for spare in axes.ravel()[len(grids) :]:
-        spare.remove()
-    return list(axes.ravel()[: len(grids)])
+    return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 
 def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
@@ -168,7 +127,7 @@ def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
         values,
         cmap=panel.colormap,
         vmin=low,
-        vmax=max(float(np.nanmax(values)), low + _SLACK) if high is None else high,
+        vmax=max(float(np.nanmax(values)), low + 1e-9) if high is None else high,
         aspect="auto",
         label=panel.title,
     )
@@ -215,7 +174,7 @@ def unhealthy(values: NDArray[np.float64], panel: _Panel) -> NDArray[np.bool_]:
     """Values outside the healthy range, or rising where they should fall."""
     if panel.decays:
         rises = np.zeros(values.shape, dtype=bool)
-        rises[1:] = np.diff(values, axis=0) > _SLACK
+        rises[1:] = np.diff(values, axis=0) > 1e-9
         return rises
     if panel.healthy is None:
         return np.zeros(values.shape, dtype=bool)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
-from ipar.pl._colors import CellColors, add_key, obs_colors, position_colors
-from ipar.pl._figure import RASTER_ABOVE, as_map, figure_of, finish, given_axes, new_axes, panel_height
+from ipar.pl._colors import add_key, cell_colors
+from ipar.pl._figure import as_map, figure_of, finish, get_panels, panel_height, shared_docs
 from ipar.pl._read import cells_of_slide, finite_rows
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _REMEDIES = {"spatial": "store the coordinates there", "X_ipar": "run ipar.tl.sample_coords first"}
 
 
+@shared_docs
 def ellipses(
     adata: AnnData,
     color: str | None = None,
@@ -48,51 +49,27 @@ def ellipses(
         Key in ``obsm`` of the coordinates (n, 2).
     n_sd
         Semi-axes in standard deviations. 2 is the outline of a filled cell.
-    library_key
-        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
-    slide
-        Slide to draw. By default the first by name.
+    %(slide)s
     ax
         Axes to draw on instead of a new figure.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If the ellipses, the coordinates, the slide column, or the column to colour by is missing.
-    ValueError
-        If an array has the wrong shape (as ellipsoids have), the slide is unknown, or the number of axes is wrong.
+    %(show)s
+    %(figure)s
     """
     table = _columns(adata, ellipse_key, len(ELLIPSE_COLUMNS[2]), "run ipar.pp.cell_ellipses first")
     places = _columns(adata, use_rep, 2, _REMEDIES.get(use_rep, "pass the key of the coordinates as use_rep"))
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, places, table)
     centres = places[rows] + table[rows, :2]
-    colors = CellColors(position_colors(places[rows])) if color is None else obs_colors(adata, color, rows)
+    colors = cell_colors(adata, color, rows, places[rows])
+    size = (4.2, panel_height(centres, 4.2))
+    axes = get_panels(ax, ["ellipses"], size, margin=0.1 if colors.bare else 1.2)
+    _draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba)
     if ax is None:
-        panel = (4.2, panel_height(centres, 4.2))
-        axes = new_axes(["ellipses"], n_cols=1, panel=panel, margin=0.1 if colors.bare else 1.2)
-    else:
-        axes = given_axes(ax, ["ellipses"])
-    draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba)
-    figure = figure_of(axes)
-    if ax is None:
-        add_key(figure, axes, colors)
-        if name is not None:
-            figure.suptitle(name, fontsize=11)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure if return_fig else None
+        add_key(axes, colors, name)
+    return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
-def draw_ellipses(
+def _draw_ellipses(
     panel: Axes,
     centres: NDArray[np.float64],
     semi_axes: NDArray[np.float64],
@@ -117,7 +94,7 @@ def draw_ellipses(
             edgecolors=rgba,
             linewidths=0.6,
             label="ellipses",
-            rasterized=len(centres) > RASTER_ABOVE,
+            rasterized=len(centres) > 500,
         )
     )
 

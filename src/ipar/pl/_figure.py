@@ -1,9 +1,10 @@
-"""Figures, axes and dots, shared by all plots."""
+"""Figures, axes, dots and docstrings, shared by all plots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,13 +14,37 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 AxesLike: TypeAlias = "Axes | Sequence[Axes] | NDArray[Any]"
+Plot = TypeVar("Plot", bound=Callable[..., Any])
+Drawn = TypeVar("Drawn")
 
 # Okabe-Ito, a palette that is safe for all common colour vision deficiencies
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 GREY, INK = "#BDBDBD", "#333333"
 
-RASTER_ABOVE = 500
-"""Number of dots above which they are rasterised in vector files."""
+_SHARED_TEXTS = {
+    "%(slide)s": """library_key
+    Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
+slide
+    Slide to draw. By default the first by name.""",
+    "%(show)s": """show
+    Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.""",
+    "%(figure)s": """return_fig
+    Return the figure.
+
+Returns
+-------
+matplotlib.figure.Figure or None
+    The figure, if `return_fig`.""",
+}
+
+
+def shared_docs(plot: Plot) -> Plot:
+    """Fill in the texts that the docstrings of all plots share."""
+    text = inspect.cleandoc(plot.__doc__ or "")
+    for key, shared in _SHARED_TEXTS.items():
+        text = text.replace(key, shared)
+    plot.__doc__ = text
+    return plot
 
 
 def panel_height(xy: NDArray[np.float64], width: float) -> float:
@@ -45,20 +70,33 @@ def given_axes(ax: AxesLike, names: Sequence[str]) -> list[Axes]:
     return axes
 
 
-def new_axes(names: Sequence[str], *, n_cols: int, panel: tuple[float, float], margin: float = 0.1) -> list[Axes]:
-    """Make a figure with a grid of panels for `names`.
-
-    Each panel is ``panel`` = (width, height) inches. ``margin`` inches on the right are for a legend or a colour bar.
-    """
+def get_axes(
+    ax: AxesLike | None,
+    names: Sequence[str],
+    size: tuple[float, float],
+    *,
+    n_cols: int = 1,
+    layout: str = "constrained",
+) -> list[Axes]:
+    """Return the axes that were given, or those of a new figure of ``size`` inches with a grid of panels for `names`."""
     import matplotlib.pyplot as plt  # late: pyplot picks a backend when it is imported
 
+    if ax is not None:
+        return given_axes(ax, names)
     n_cols = min(n_cols, len(names))
-    n_rows = -(-len(names) // n_cols)
-    size = (n_cols * panel[0] + margin, n_rows * (panel[1] + 0.25) + 0.3)
-    figure, grid = plt.subplots(n_rows, n_cols, figsize=size, squeeze=False, layout="compressed")
+    _, grid = plt.subplots(-(-len(names) // n_cols), n_cols, figsize=size, squeeze=False, layout=layout)
     for spare in grid.ravel()[len(names) :]:
         spare.remove()
     return list(grid.ravel()[: len(names)])
+
+
+def get_panels(
+    ax: AxesLike | None, names: Sequence[str], panel: tuple[float, float], *, n_cols: int = 1, margin: float = 0.1
+) -> list[Axes]:
+    """`get_axes` with panels of (width, height) inches, and a margin on the right for a legend or a colour bar."""
+    n_cols = min(n_cols, len(names))
+    size = (n_cols * panel[0] + margin, -(-len(names) // n_cols) * (panel[1] + 0.25) + 0.3)
+    return get_axes(ax, names, size, n_cols=n_cols, layout="compressed")
 
 
 def dot_size(ax: Axes, n: int) -> float:
@@ -72,8 +110,13 @@ def dot_size(ax: Axes, n: int) -> float:
 
 def dots(ax: Axes, xy: NDArray[np.float64], **style: Any) -> Any:
     """Scatter `xy` (n, 2) on `ax` without edges, with :func:`dot_size`, rasterised if there are many."""
-    options = {"s": dot_size(ax, len(xy)), "linewidths": 0, "rasterized": len(xy) > RASTER_ABOVE} | style
+    options = {"s": dot_size(ax, len(xy)), "linewidths": 0, "rasterized": len(xy) > 500} | style
     return ax.scatter(xy[:, 0], xy[:, 1], **options)
+
+
+def beside(ax: Axes, text: str, place: tuple[float, float], gap: float, fontsize: float) -> None:
+    """Write `text` ``gap`` points to the right of a place."""
+    ax.annotate(text, place, xytext=(gap, 0), textcoords="offset points", va="center", fontsize=fontsize, color=INK)
 
 
 def as_map(ax: Axes, xy: NDArray[np.float64]) -> None:
@@ -92,9 +135,10 @@ def as_chart(ax: Axes) -> None:
     ax.tick_params(labelsize=8)
 
 
-def finish(*, ax: AxesLike | None, show: bool | None, return_fig: bool) -> None:
-    """Show the figure; by default only if the caller neither passed axes nor requests it."""
+def finish(drawn: Drawn, *, ax: AxesLike | None, show: bool | None, return_fig: bool) -> Drawn | None:
+    """Show what was drawn, by default only if the caller neither passed axes nor requests it; return it on request."""
     import matplotlib.pyplot as plt
 
     if (ax is None and not return_fig) if show is None else show:
         plt.show()
+    return drawn if return_fig else None

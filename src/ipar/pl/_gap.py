@@ -5,15 +5,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ipar.pl._figure import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, as_chart, figure_of, finish, given_axes
-from ipar.pl._read import run_record
+from ipar.pl._figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILLION,
+    as_chart,
+    beside,
+    figure_of,
+    finish,
+    get_axes,
+    shared_docs,
+)
+from ipar.pl._read import part_of_slide, run_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_REMEDY = "ipar.tl.decompose_gap"
 _BARS = {
     "first guess": ("first guess,\nno graph", "#56B4E9"),
     "target edges": ("true graph", GREEN),
@@ -24,6 +36,7 @@ _BARS = {
 }
 
 
+@shared_docs
 def gap(
     adata: AnnData,
     *,
@@ -45,48 +58,21 @@ def gap(
         Slide to draw. By default all slides.
     ax
         Axes to draw on instead of a new figure.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If ``uns["ipar"]["gap"]`` or the slide is missing.
-    ValueError
-        If the number of axes is wrong.
+    %(show)s
+    %(figure)s
 
     Notes
     -----
     The true graph loses the edges that are no candidates ("candidates that are true neighbours"). "All candidates" adds
     the wrong ones, and the gate reduces their weight.
     """
-    table = pd.DataFrame(run_record(adata, "gap", _REMEDY))
-    slides = list(dict.fromkeys(table["slide"].astype(str)))
-    if slide is not None:
-        if str(slide) not in slides:
-            msg = f"the decomposition has no slide {slide!r}: pass one of {slides} as slide."
-            raise KeyError(msg)
-        table = table[table["slide"].astype(str) == str(slide)]
-    (axes,) = _new_axes() if ax is None else given_axes(ax, ["gap"])
+    table = pd.DataFrame(run_record(adata, "gap", "ipar.tl.decompose_gap"))
+    table = part_of_slide(table, slide, "the decomposition of the gap")
+    (axes,) = get_axes(ax, ["gap"], (5.6, 3.3))
     _draw(axes, table)
     if slide is not None:
         axes.set_title(str(slide), fontsize=10)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure_of([axes]) if return_fig else None
-
-
-def _new_axes() -> list[Axes]:
-    import matplotlib.pyplot as plt
-
-    _, axes = plt.subplots(figsize=(5.6, 3.3), layout="constrained")
-    return [axes]
+    return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)
 
 
 def _draw(ax: Axes, table: pd.DataFrame) -> None:
@@ -98,10 +84,7 @@ def _draw(ax: Axes, table: pd.DataFrame) -> None:
         shift = np.linspace(-0.22, 0.22, len(energies)) if len(energies) > 1 else [0.0]
         ax.scatter(energies, place + np.asarray(shift), s=7, color=INK, alpha=0.45, linewidths=0, zorder=2)
         ax.errorbar(mean, place, xerr=spread, color=INK, linewidth=1.2, capsize=3, zorder=3)
-        right = max(float(energies.max()), mean + spread)
-        ax.annotate(
-            f"{mean:.2f}", (right, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9, color=INK
-        )
+        beside(ax, f"{mean:.2f}", (max(float(energies.max()), mean + spread), place), 6, 9)
     as_chart(ax)
     ax.set_yticks(range(len(names)), [_BARS[name][0] for name in names], fontsize=8.5)
     ax.tick_params(axis="y", length=0)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ipar._anndata import RECORD
-from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes
+from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes, shared_docs
 from ipar.pl._read import run_record
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _CURVES = {
 _VALIDATION = {"val_gated": "E_geo on validation minisets", "val_pose": "pose losses on validation sets"}
 
 
+@shared_docs
 def history(
     adata: AnnData,
     *,
@@ -70,22 +71,8 @@ def history(
         Columns of ``uns["ipar"]["history"]`` to draw in small panels. By default the losses; pass an empty list for none.
     ax
         Axes to draw on instead of a new figure: one for the validation curves, then one per term.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If the history or a term is missing.
-    ValueError
-        If the history has no epochs, or the number of axes is wrong.
+    %(show)s
+    %(figure)s
 
     Notes
     -----
@@ -106,8 +93,7 @@ def history(
     for panel, term in zip(axes[1:], terms, strict=True):
         panel.plot(table["epoch"], table[term], color=INK, linewidth=1.4, label=term, marker="o", markersize=2.5)
         _dress(panel, table, _TITLES.get(term, term))
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure_of(axes) if return_fig else None
+    return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
 def _mosaic(n_terms: int) -> list[Axes]:
@@ -147,7 +133,6 @@ def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None, chosen_by:
         value = float(values[chosen_by].loc[best])
         ax.axvline(best, color=INK, linewidth=0.8, linestyle=":", zorder=1)
         label = f"best: epoch {best}" + (f", {value:.2f}" if np.isfinite(value) else "")
-        ax.plot(
-            [best], [value], linestyle="", marker="*", markersize=13, color=BLUE, markeredgecolor="white", label=label
-        )
+        star: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 13, "markeredgecolor": "white"}
+        ax.plot([best], [value], color=BLUE, label=label, **star)
     ax.legend(fontsize=8, framealpha=1.0, edgecolor="none")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ipar.pl._figure import BLUE, INK, VERMILLION, as_chart, figure_of, finish, given_axes
+from ipar.pl._figure import BLUE, INK, VERMILLION, as_chart, beside, figure_of, finish, get_axes, shared_docs
 from ipar.pl._read import run_record
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _PANELS = {
 }
 
 
+@shared_docs
 def localisability(
     adata: AnnData,
     *,
@@ -41,48 +42,25 @@ def localisability(
         Training cells after :func:`ipar.pp.embed` or :func:`ipar.tl.fit_ipalite`.
     ax
         Two axes to draw on instead of a new figure. The verdict is then the title of the first.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If ``uns["ipar"]["localisability"]`` is missing.
-    ValueError
-        If the number of axes is wrong.
+    %(show)s
+    %(figure)s
     """
     record = run_record(adata, "localisability", "ipar.tl.fit_ipalite")
     folds = pd.DataFrame(record["folds"])
-    axes = _new_axes(len(folds)) if ax is None else given_axes(ax, list(_PANELS))
+    axes = get_axes(ax, list(_PANELS), (7.4, 1.7 + 0.28 * len(folds)), n_cols=2)
     good = bool(record["localisable"])
+    color = BLUE if good else VERMILLION
     for panel, (label, (measured, control, control_name)) in zip(axes, _PANELS.items(), strict=True):
-        _draw_folds(
-            panel, folds[measured].to_numpy(), folds[control].to_numpy(), control_name, BLUE if good else VERMILLION
-        )
+        _draw_folds(panel, folds[measured].to_numpy(), folds[control].to_numpy(), control_name, color)
         panel.set_xlabel(label, fontsize=9)
     _name_folds(axes, folds)
     verdict = _verdict(record, good)
-    style: dict[str, Any] = {"fontsize": 11, "color": BLUE if good else VERMILLION}
+    style: dict[str, Any] = {"fontsize": 11, "color": color}
     if ax is None:
         figure_of(axes).suptitle(verdict, **style)
     else:
         axes[0].set_title(verdict, **style)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure_of(axes) if return_fig else None
-
-
-def _new_axes(n_folds: int) -> list[Axes]:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(7.4, 1.7 + 0.28 * n_folds), layout="constrained")
-    return list(axes)
+    return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
 def _verdict(record: dict[str, Any], good: bool) -> str:
@@ -105,16 +83,10 @@ def _draw_folds(ax: Axes, measured: NDArray[np.float64], control: NDArray[np.flo
 
 
 def _name_folds(axes: list[Axes], folds: pd.DataFrame) -> None:
-    places = np.arange(len(folds))
-    axes[0].set_yticks(places, folds["slide"].astype(str))
+    axes[0].set_yticks(range(len(folds)), folds["slide"].astype(str))
     axes[1].set_yticks([])
-    notes = (
-        [f"{ratio:.1f}×" for ratio in folds["recall_ratio"]],
-        [f"{value:.2f}" for value in folds["distance_spearman"]],
-    )
+    notes = ([f"{ratio:.1f}×" for ratio in folds["recall_ratio"]], [f"{rho:.2f}" for rho in folds["distance_spearman"]])
     for panel, texts, (measured, control, _) in zip(axes, notes, _PANELS.values(), strict=True):
         right = np.fmax(folds[measured], folds[control])
-        for place, text, edge in zip(places, texts, right, strict=True):
-            panel.annotate(
-                text, (edge, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8, color=INK
-            )
+        for place, (text, edge) in enumerate(zip(texts, right, strict=True)):
+            beside(panel, text, (edge, place), 7, 8)

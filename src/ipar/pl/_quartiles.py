@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
+
+from ipar.pl._figure import VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 
 def quartiles(
@@ -15,3 +22,10 @@ def quartiles(
     centre = np.array([np.median(x[part]) for part in bins])
     low, middle, high = np.array([np.quantile(y[part], (0.25, 0.5, 0.75)) for part in bins]).T
     return centre, low, middle, high
+
+
+def draw_quartiles(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], *, n_bins: int = 25, alpha: float) -> None:
+    """Draw the running median of y as a line, and the interquartile range as a band."""
+    centre, low, middle, high = quartiles(x, y, n_bins=n_bins)
+    ax.fill_between(centre, low, high, color=VERMILLION, alpha=alpha, linewidth=0, label="middle half")
+    ax.plot(centre, middle, color=VERMILLION, linewidth=1.8, label="median")

@@ -9,6 +9,7 @@ import numpy as np
 from ipar._anndata import RECORD
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -49,25 +50,43 @@ def true_positions(adata: AnnData, spatial_key: str | None) -> NDArray[np.float6
 
 
 def cells_of_slide(adata: AnnData, library_key: str | None, slide: str | None) -> tuple[NDArray[np.intp], str | None]:
-    """Return the rows of the slide to draw, and its name if there are several.
-
-    One slide is drawn at a time, because slides share no frame.
-    """
+    """Return the rows of the slide to draw, and its name if there are several."""
     if library_key is None and "slide" in adata.obs:
         library_key = "slide"
     if library_key is None and slide is None:
         return np.arange(adata.n_obs), None
     if library_key not in adata.obs:
-        msg = f"adata.obs has no slide column {library_key!r}: pass its name as library_key (it has {list(adata.obs)})."
+        msg = f"adata.obs has no slide column {library_key!r}, found {list(adata.obs)}: pass its name as library_key."
         raise KeyError(msg)
     labels = adata.obs[library_key].astype(str).to_numpy()
     names = list(dict.fromkeys(sorted(labels)))
-    if slide is None:
-        slide = names[0]
+    slide = names[0] if slide is None else slide
     if str(slide) not in names:
         msg = f"adata.obs[{library_key!r}] has no slide {slide!r}: pass one of {names} as slide."
         raise ValueError(msg)
     return np.flatnonzero(labels == str(slide)), str(slide) if len(names) > 1 else None
+
+
+def read_slide(
+    adata: AnnData, *layouts: NDArray[np.float64], spatial_key: str | None, library_key: str | None, slide: str | None
+) -> tuple[NDArray[np.intp], str | None, NDArray[np.float64] | None]:
+    """Return the rows of a slide with finite coordinates, its name, and the true positions, None if unknown."""
+    rows, name = cells_of_slide(adata, library_key, slide)
+    truth = true_positions(adata, spatial_key)
+    if truth is not None and not np.isfinite(truth[rows]).all(axis=1).any():
+        truth = None  # a slide of dissociated cells among others
+    return finite_rows(rows, truth, *layouts), name, truth
+
+
+def part_of_slide(table: pd.DataFrame, slide: str | None, what: str) -> pd.DataFrame:
+    """Return the rows of a stored table that belong to a slide, all for None."""
+    if slide is None:
+        return table
+    labels = table["slide"].astype(str)
+    if str(slide) not in set(labels):
+        msg = f"{what} has no slide {slide!r}: pass one of {list(dict.fromkeys(labels))} as slide."
+        raise KeyError(msg)
+    return table[labels == str(slide)]
 
 
 def finite_rows(rows: NDArray[np.intp], *layouts: NDArray[np.float64] | None) -> NDArray[np.intp]:

@@ -21,9 +21,9 @@ from ipar.pl._figure import (
     dots,
     figure_of,
     finish,
-    given_axes,
-    new_axes,
+    get_panels,
     panel_height,
+    shared_docs,
 )
 from ipar.pl._read import cells_of_slide, finite_rows, true_positions
 
@@ -39,6 +39,7 @@ _REMEDY = "ipar.tl.sample_coords"
 _CELL_COLORS = (BLUE, ORANGE, GREEN, VERMILLION)
 
 
+@shared_docs
 def samples(
     adata: AnnData,
     cells: Sequence[str] | None = None,
@@ -71,29 +72,11 @@ def samples(
     spatial_key
         Key in ``obsm`` of the true positions, for alignment and colours. If it is missing or None, the layout
         is used.
-    library_key
-        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
-    slide
-        Slide to draw. By default the first by name.
+    %(slide)s
     ax
         Axes to draw on instead of a new figure: uncertainty, samples of cells, and one per single sample.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If samples are missing, or a cell is not on the slide.
-    ValueError
-        If there are more than four cells or fewer samples than `n_shown`, the slide is unknown, or the number of axes
-        is wrong.
+    %(show)s
+    %(figure)s
     """
     point, drawn, spread = _read(adata, use_rep)
     rows, name = cells_of_slide(adata, library_key, slide)
@@ -106,26 +89,22 @@ def samples(
     chosen = _chosen(adata, rows, cells, spread[rows])
     names = ["uncertainty", "samples of cells", *(f"sample {i + 1}" for i in range(n_shown))]
     everything = np.concatenate([point, *drawn.transpose(1, 0, 2)[:n_shown], drawn[chosen].reshape(-1, 2)])
-    if ax is None:
-        axes = new_axes(names, n_cols=4, panel=(3.0, panel_height(everything, 3.0)), margin=0.6)
-    else:
-        axes = given_axes(ax, names)
+    axes = get_panels(ax, names, (3.0, panel_height(everything, 3.0)), n_cols=4, margin=0.6)
     for panel, title in zip(axes, names, strict=True):
         as_map(panel, everything)
         panel.set_title(title, fontsize=10)
     scale = ScalarMappable(Normalize(0.0, max(float(np.nanmax(spread[rows])), 1e-12)), "viridis")
     dots(axes[0], point, c=scale.to_rgba(spread[rows]), label="uncertainty")
+    figure = figure_of(axes)
     if ax is None:
-        figure_of(axes).colorbar(scale, ax=axes[0], label="RMS radii", location="bottom", shrink=0.7, aspect=25)
+        figure.colorbar(scale, ax=axes[0], label="RMS radii", location="bottom", shrink=0.7, aspect=25)
     _clouds(axes[1], point, drawn, chosen)
     colors = position_colors(point if truth is None else truth[rows])
     for i, panel in enumerate(axes[2:]):
         dots(panel, drawn[:, i], c=colors, label=f"sample {i + 1}")
-    figure = figure_of(axes)
     if ax is None and name is not None:
         figure.suptitle(name, fontsize=11)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure if return_fig else None
+    return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 
 def _read(adata: AnnData, use_rep: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -174,7 +153,7 @@ def _chosen(
     found = adata.obs_names[rows].get_indexer(list(cells))
     if (found < 0).any():
         missing = [cell for cell, place in zip(cells, found, strict=True) if place < 0]
-        msg = f"The slide that is drawn has no cells {missing}: pass names from adata.obs_names, or another slide."
+        msg = f"the slide has no cells {missing}: pass names from adata.obs_names, or another slide."
         raise KeyError(msg)
     return np.asarray(found, dtype=np.intp)
 

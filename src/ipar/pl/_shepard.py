@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from ipar.metrics._checks import gauge_fix
-from ipar.pl._figure import INK, VERMILLION, as_chart, finish, given_axes, new_axes
-from ipar.pl._quartiles import quartiles
+from ipar.pl._figure import INK, as_chart, figure_of, finish, get_panels, shared_docs
+from ipar.pl._quartiles import draw_quartiles
 from ipar.pl._read import cells_of_slide, finite_rows, layout, true_positions
 
 if TYPE_CHECKING:
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_MAX_CELLS = 1500  # a million pairs are enough
-_GRID = 60
 
-
+@shared_docs
 def shepard(
     adata: AnnData,
     *,
@@ -28,6 +26,7 @@ def shepard(
     spatial_key: str = "spatial",
     library_key: str | None = None,
     slide: str | None = None,
+    max_cells: int = 1500,
     random_state: int = 0,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -47,30 +46,15 @@ def shepard(
         Key in ``obsm`` of the predicted coordinates (n, 2).
     spatial_key
         Key in ``obsm`` of the true coordinates (n, 2).
-    library_key
-        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
-    slide
-        Slide to draw. By default the first by name.
+    %(slide)s
+    max_cells
+        Larger slides are drawn by a random subset of this many cells.
     random_state
-        Seed of the 1,500 cells drawn from a larger slide.
+        Seed of the subset.
     ax
         Axes to draw on instead of a new figure.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If predicted or true coordinates, or the slide column are missing.
-    ValueError
-        If the slide is unknown, coordinates have the wrong shape, or fewer than three cells have finite ones.
+    %(show)s
+    %(figure)s
 
     References
     ----------
@@ -86,24 +70,19 @@ def shepard(
     if len(rows) < 3:
         msg = f"a Shepard diagram needs at least three cells with finite coordinates, found {len(rows)}."
         raise ValueError(msg)
-    if len(rows) > _MAX_CELLS:
-        rows = np.random.default_rng(random_state).choice(rows, _MAX_CELLS, replace=False)
-    (axes,) = new_axes(["shepard"], n_cols=1, panel=(4.2, 3.6)) if ax is None else given_axes(ax, ["shepard"])
+    if len(rows) > max_cells:
+        rows = np.random.default_rng(random_state).choice(rows, max_cells, replace=False)
+    (axes,) = get_panels(ax, ["shepard"], (4.2, 3.6))
     _draw(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    figure: Figure = axes.figure.figure
-    return figure if return_fig else None
+    return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)
 
 
 def _draw(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], name: str | None) -> None:
     limit = float(max(true.max(), np.quantile(predicted, 0.999))) * 1.02
-    ax.hexbin(
-        true, predicted, gridsize=_GRID, extent=(0, limit, 0, limit), bins="log", cmap="Greys", linewidths=0, alpha=0.5
-    )
+    shades: dict[str, Any] = {"bins": "log", "cmap": "Greys", "linewidths": 0, "alpha": 0.5}
+    ax.hexbin(true, predicted, gridsize=60, extent=(0, limit, 0, limit), **shades)
     ax.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
-    centre, low, middle, high = quartiles(true, predicted)
-    ax.fill_between(centre, low, high, color=VERMILLION, alpha=0.4, linewidth=0, label="middle half")
-    ax.plot(centre, middle, color=VERMILLION, linewidth=1.8, label="median")
+    draw_quartiles(ax, true, predicted, alpha=0.4)
     as_chart(ax)
     varies = true.min() < true.max() and predicted.min() < predicted.max()
     rho = f"{spearmanr(true, predicted).statistic:.2f}" if varies else "undefined"

@@ -8,9 +8,9 @@ from matplotlib.colors import Normalize
 
 from ipar._anndata import uncertainty_key
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
-from ipar.pl._figure import INK, VERMILLION, as_chart, as_map, dots, figure_of, finish, given_axes, panel_height
-from ipar.pl._quartiles import quartiles
-from ipar.pl._read import cells_of_slide, finite_rows, layout, true_positions
+from ipar.pl._figure import INK, as_chart, as_map, dots, figure_of, finish, get_axes, panel_height, shared_docs
+from ipar.pl._quartiles import draw_quartiles
+from ipar.pl._read import layout, read_slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
     from ipar.pl._figure import AxesLike
 
-_WIDTH = 3.7
-_COLORMAP = "viridis"
 
-
+@shared_docs
 def uncertainty(
     adata: AnnData,
     key: str | None = None,
@@ -54,41 +52,21 @@ def uncertainty(
         Key in ``obsm`` of the predicted coordinates (n, 2).
     spatial_key
         Key in ``obsm`` of the true coordinates (n, 2). If it is missing or None, only the layout is drawn.
-    library_key
-        Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
-    slide
-        Slide to draw. By default the first by name.
+    %(slide)s
     ax
         Two axes to draw on instead of a new figure, or one if the truth is unknown. The colour bar is then left out.
-    show
-        Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.
-    return_fig
-        Return the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        The figure, if `return_fig`.
-
-    Raises
-    ------
-    KeyError
-        If ``obs[key]``, ``obsm[use_rep]`` or the slide column is missing.
-    ValueError
-        If the slide is unknown, uncertainties are not numbers, coordinates have the wrong shape, or the number of axes
-        is wrong.
+    %(show)s
+    %(figure)s
     """
     key = uncertainty_key(use_rep) if key is None else key
     doubt = _doubt(adata, key)
     predicted = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
-    rows, name = cells_of_slide(adata, library_key, slide)
-    truth = true_positions(adata, spatial_key)
-    if truth is not None and not np.isfinite(truth[rows]).all(axis=1).any():
-        truth = None
-    rows = finite_rows(rows, truth, predicted, doubt[:, None])
+    keys = {"spatial_key": spatial_key, "library_key": library_key, "slide": slide}
+    rows, name, truth = read_slide(adata, predicted, doubt[:, None], **keys)
     xy = predicted[rows] if truth is None else procrustes_align(truth[rows], predicted[rows])
     names = ["layout"] if truth is None else ["layout", "error"]
-    axes = _new_axes(xy, len(names)) if ax is None else given_axes(ax, names)
+    size = (3.7 * len(names) + 1.0, max(panel_height(xy, 3.7), 2.8) + 0.4)
+    axes = get_axes(ax, names, size, n_cols=2)
     scale = _draw_layout(axes[0], xy, doubt[rows], name)
     if truth is not None:
         _draw_error(axes[1], doubt[rows], cell_errors(truth[rows], predicted[rows]), key)
@@ -97,13 +75,12 @@ def uncertainty(
         bar = figure.colorbar(scale, ax=axes[0], label=key, shrink=0.8, aspect=25)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8)
-    finish(ax=ax, show=show, return_fig=return_fig)
-    return figure if return_fig else None
+    return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 
 def _doubt(adata: AnnData, key: str) -> NDArray[np.float64]:
     if key not in adata.obs:
-        msg = f"adata.obs has no {key!r}: predict with uncertainty first, or pass its column as key (obs has {list(adata.obs)})."
+        msg = f"adata.obs has no {key!r}, found {list(adata.obs)}: predict with uncertainty first, or pass its column as key."
         raise KeyError(msg)
     try:
         values: NDArray[np.float64] = adata.obs[key].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -113,18 +90,10 @@ def _doubt(adata: AnnData, key: str) -> NDArray[np.float64]:
     return values
 
 
-def _new_axes(xy: NDArray[np.float64], n: int) -> list[Axes]:
-    import matplotlib.pyplot as plt
-
-    height = max(panel_height(xy, _WIDTH), 2.8)
-    figure, axes = plt.subplots(1, n, figsize=(n * _WIDTH + 1.0, height + 0.4), squeeze=False, layout="constrained")
-    return list(axes[0])
-
-
 def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], name: str | None) -> ScalarMappable:
     # clip extreme values, which would leave all other cells in one colour
     low, high = np.percentile(doubt, [1, 99])
-    scale = ScalarMappable(Normalize(float(low), float(max(high, low + 1e-12))), _COLORMAP)
+    scale = ScalarMappable(Normalize(float(low), float(max(high, low + 1e-12))), "viridis")
     order = np.argsort(-doubt, kind="stable")
     as_map(ax, xy)
     dots(ax, xy[order], c=scale.to_rgba(doubt[order]), label="prediction")
@@ -134,9 +103,7 @@ def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], 
 
 def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64], key: str) -> None:
     dots(ax, np.column_stack([doubt, error]), s=6, color=INK, alpha=0.35, label="cells")
-    centre, low, middle, high = quartiles(doubt, error, n_bins=int(np.clip(len(doubt) // 20, 3, 12)))
-    ax.fill_between(centre, low, high, color=VERMILLION, alpha=0.3, linewidth=0, label="middle half")
-    ax.plot(centre, middle, color=VERMILLION, linewidth=1.8, label="median")
+    draw_quartiles(ax, doubt, error, n_bins=int(np.clip(len(doubt) // 20, 3, 12)), alpha=0.3)
     as_chart(ax)
     ax.set_ylim(0, None)
     ax.set_xlabel(key, fontsize=9)
