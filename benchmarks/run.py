@@ -1,11 +1,11 @@
 r"""ipar beside every control on the real tasks: two markdown pages and JSON lines.
 
-    python benchmarks/run.py --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md \
+    python -m benchmarks.run --data ../shared/data --seeds 0 1 2 --jobs 2 --markdown docs/benchmarks.md \
         --tables benchmarks/tables.md
 
 Every (task, method, seed) runs in a process of its own, which measures its time and peak memory, and is kept as a line
-of ``benchmarks.jsonl`` under ``--out``: an interrupted run goes on where it stopped. ``--fresh`` measures again. The page shows published
-peers too, where ``peers/run.py`` has measured them.
+of ``benchmarks.jsonl``: an interrupted run goes on where it stopped. The pages show published peers too, where
+``benchmarks.peers.run`` has measured them.
 """
 
 from __future__ import annotations
@@ -17,38 +17,31 @@ import resource
 import subprocess
 import sys
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from pages import questions, tables
-from pages.comparisons import PEERS
-from records import RESULTS, kept, read
+import ipar
+from benchmarks.methods import controls
+from benchmarks.methods.labels import LABELS, PEERS
+from benchmarks.methods.ours import PLACE
+from benchmarks.pages import questions, tables
+from benchmarks.pages.comparisons import Results
+from benchmarks.tasks import tasks
+from benchmarks.tasks.options import command_of, parser_of, write_page
+from benchmarks.tasks.records import Record, kept, read
+from benchmarks.tasks.scores import ranked
 
-TASKS = ["brain2", "brain7", "brain7b", "embryo", "embryo_b", "ob", "liver"]
-METHODS = [
-    *("ipar", "ipar_no_flow", "iga", "distance_embedding", "common_frame_mlp", "set_transformer", "ridge"),
-    *("pca_knn", "pca_umap", "ipar_plain", "ipar_no_flow_plain", "iga_plain"),
-    *("distance_embedding_uncentred", "common_frame_mlp_uncentred", "set_transformer_uncentred", "ridge_uncentred"),
-    *("cell_type_centroids", "permuted", "within_slide_mlp"),
-]
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = list(LABELS)
 
 
-def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
+def run_one(task_name: str, method: str, seed: int, data: Path) -> Record:
     """Run one method on one task in this process."""
-    import controls
-    import ipar
-    import tasks
-
     slides = tasks.load(tasks.TASKS[task_name], data)
-    extra: dict[str, Any] = {}
+    uncertainty, extra = None, {}
     start = time.perf_counter()
     try:
         if method in PLACE:
@@ -62,102 +55,29 @@ def run_one(task_name: str, method: str, seed: int, data: Path) -> dict[str, Any
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     scores = ipar.metrics.evaluate(slides.truth, coords, random_state=0)
-    if method in PLACE:
-        errors = ipar.metrics.cell_errors(slides.truth, coords)
-        scores["uncertainty_spearman"] = ipar.metrics.uncertainty_spearman(errors, uncertainty)
-        scores["certain_half_error"] = ipar.metrics.certain_half_error(errors, uncertainty)
-        scores["certain_half_median"] = certain_half_median(errors, uncertainty)
-        scores["certain_half_median_bound"] = certain_half_median(errors, errors)  # no order of the cells has less
+    if uncertainty is not None:
+        scores |= ranked(ipar.metrics.cell_errors(slides.truth, coords), uncertainty)
     return {"scores": scores, "seconds": seconds, "peak_gib": peak, **extra}
 
 
-def certain_half_median(errors: NDArray[np.float64], uncertainty: NDArray[np.float64]) -> float:
-    """Median error of the half of the cells that is more certain, over the median error of all."""
-    certain = uncertainty <= np.median(uncertainty)
-    return float(np.median(errors[certain]) / np.median(errors))
-
-
-def place_with_ipar(
-    train: Any, query: Any, seed: int, *, flow: bool = True, plain: bool = False
-) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default, without a flow, or of plain components: fit, predict; coordinates, expected errors, and choices."""
-    import ipar
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # reported as a figure instead
-        if plain:
-            embed_plain(train, seed)
-        model = ipar.tl.fit_ipalite(train, library_key="slide", flow=flow, random_state=seed, progress=False)
-        ipar.tl.predict_coords(query, model, random_state=seed, progress=False)
-    verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
-    chosen = {"beta": model.beta, "epochs": int(model.record["best_epoch"]) + 1, **model.encoder.record}
-    chosen |= {
-        "overview_weight": model.encoder.overview_weight,
-        "sketch": model.encoder.sketch is not None,
-        "global_weight": model.global_weight,
-        "sharpening": model.sharpening and asdict(model.sharpening),
-        "finish": json.loads(train.uns["ipar"]["fit"]["finish"].to_json(orient="records", double_precision=4)),
-    }
-    uncertainty = query.obs["ipar_uncertainty"].to_numpy()
-    return query.obsm["X_ipar"], uncertainty, {"localisability": verdict, "chosen": chosen}
-
-
-def embed_plain(train: Any, seed: int) -> None:
-    """The embedding of principal components alone, all genes alike, for a fit to find."""
-    import ipar
-    from ipar.training import EncoderRecipe
-
-    recipe = EncoderRecipe(n_pcs=(30, 100), spatial_share=0.0, weigh_genes=False)
-    ipar.pp.embed(train, "slide", recipe=recipe, random_state=seed, progress=False)
-
-
-def place_with_iga(train: Any, query: Any, seed: int, *, plain: bool = False) -> tuple[Any, Any, dict[str, Any]]:
-    """The documented default, or of plain components: fit, sample; the mean of the samples, and their spread."""
-    import ipar
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)
-        if plain:
-            embed_plain(train, seed)
-        model = ipar.tl.fit_iga(train, library_key="slide", random_state=seed, progress=False)
-        ipar.tl.sample_coords(query, model, random_state=seed, progress=False)
-    chosen = {
-        "epochs": int(model.record["best_epoch"]) + 1,
-        **model.encoder.record,
-        "sharpening": model.sharpening and asdict(model.sharpening),
-        "finish": json.loads(train.uns["ipar"]["fit"]["finish"].to_json(orient="records", double_precision=4)),
-    }
-    return query.obsm["X_ipar"], query.obs["ipar_uncertainty"].to_numpy(), {"chosen": chosen}
-
-
-PLACE = {
-    "ipar": place_with_ipar,
-    "ipar_no_flow": partial(place_with_ipar, flow=False),
-    "iga": place_with_iga,
-    "ipar_plain": partial(place_with_ipar, plain=True),
-    "ipar_no_flow_plain": partial(place_with_ipar, flow=False, plain=True),
-    "iga_plain": partial(place_with_iga, plain=True),
-}
-
-
-def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def cached(task: str, method: str, seed: int, options: argparse.Namespace) -> Record:
     """The result of one run, from what was kept where it is there."""
     identity = {"task": task, "method": method, "seed": seed}
-    return kept(
-        "benchmarks", identity, lambda: in_process(task, method, seed, options), options.out, fresh=options.fresh
-    )
+    make = partial(in_process, task, method, seed, options)
+    return kept("benchmarks", identity, make, options.out, fresh=options.fresh)
 
 
-def in_process(task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def in_process(task: str, method: str, seed: int, options: argparse.Namespace) -> Record:
     """The result of one run in a process of its own."""
-    command = [sys.executable, __file__, "--data", str(options.data), "--one", task, method, str(seed)]
+    data = str(options.data.resolve())
+    command = [sys.executable, "-m", "benchmarks.run", "--data", data, "--one", task, method, str(seed)]
     threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads, cwd=ROOT)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
         msg = f"{method} on {task}, seed {seed}, failed:\n{done.stderr[-3000:]}"
         raise RuntimeError(msg)
-    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    result: Record = json.loads(lines[-1].removeprefix("RESULT "))
     return result | {"threads": options.threads, "jobs": options.jobs}
 
 
@@ -174,10 +94,10 @@ def run_all(options: argparse.Namespace) -> None:
         list(pool.map(work, jobs))  # raises what a job raised
 
 
-def stored(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """What has been measured so far, as ``[task][method] → one a seed``: methods may lack seeds; peers stand last."""
+def stored(options: argparse.Namespace) -> Results:
+    """What has been measured so far, ``[task][method] → one per seed``: methods may lack seeds; peers stand last."""
     by_run = {(run["task"], run["method"], run["seed"]): run for run in read("benchmarks", options.out)}
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: Results = {}
     for task in options.tasks:
         for method in [*options.methods, *PEERS]:
             runs = [run for seed in options.seeds if (run := by_run.get((task, method, seed)))]
@@ -187,19 +107,13 @@ def stored(options: argparse.Namespace) -> dict[str, dict[str, list[dict[str, An
 
 
 def main() -> None:
-    """Run, or continue, and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    """Run, or continue, and write the pages."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(tasks.TASKS))
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1, help="of one run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
-    parser.add_argument("--markdown", type=Path, default=None, help="page to write; printed, if not given")
     parser.add_argument("--tables", type=Path, default=None, help="page of all tables to write")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
-    parser.add_argument("--report-only", action="store_true", help="write the page from what has been measured so far")
     parser.add_argument("--one", nargs=3, default=None, metavar=("TASK", "METHOD", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -208,13 +122,12 @@ def main() -> None:
         return
     if not options.report_only:
         run_all(options)
-    found = stored(options)
+    found, command = stored(options), command_of("benchmarks.run")
     if options.tables:
-        options.tables.write_text(tables.page(found, options))
+        write_page(tables.page(found, options, command), options.tables)
     if options.markdown:
-        questions.write(found, options.markdown)
-    else:
-        print(questions.page(found))
+        questions.draw(found, options.markdown.parent / "images" / questions.FIGURE)
+    write_page(questions.page(found, command), options.markdown)
 
 
 if __name__ == "__main__":

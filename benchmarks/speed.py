@@ -1,6 +1,6 @@
 """Time and peak memory of what users run, each in a process of its own.
 
-    python benchmarks/speed.py --data ../shared/data --markdown docs/speed.md
+    python -m benchmarks.speed --data ../shared/data --markdown docs/speed.md
 
 Every figure comes with its limit on two CPU cores, where there is one. What was measured is kept as a line of
 ``speed.jsonl``, and not measured again without ``--fresh``. Times on shared machines are noisy; the machine should have nothing
@@ -21,13 +21,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from records import RESULTS, kept, read
+from benchmarks.tasks.options import command_of, parser_of, write_page
+from benchmarks.tasks.records import Record, kept, read
 
+if TYPE_CHECKING:
+    import anndata as ad
+
+_MODEL = "speed"
+ROOT = Path(__file__).resolve().parents[1]
 _PAGE = """# Time and memory
 
-What users wait for, each in a process of its own on {cpus} CPU cores without a GPU, and the limits that ipar keeps to. Made
+Each row runs in a process of its own on {cpus} CPU cores without a GPU. Beside it stand the limits that ipar keeps to. Made
 with
 
 ```bash
@@ -36,12 +42,11 @@ with
 
 {table}
 
-Training takes steps of sets of some hundred cells, whose number grows only slowly with that of the cells; what grows with the
-cells is reading, embedding and scoring them. All genes that are given are read, so that a transcriptome of tens of thousands
-of genes costs memory: `mask_var="highly_variable"` reads those that vary most. Prediction is linear in cells. The row with the
-flow is of before expected errors drew samples of it, eighty passes of its network over 1,500 cells of a slide at most; the
-flow's layout, which is in it, takes four over all of them. Of the methods of {{doc}}`benchmarks` every row has its time and
-memory on the same slides there.
+Training takes a fixed number of steps per epoch on small sets, so its time grows slowly with the number of cells. Reading,
+embedding and scoring grow with it. All given genes are read, so a whole transcriptome costs memory:
+`mask_var="highly_variable"` reads those that vary most. Prediction is linear in cells. The rows of `predict_coords` were
+measured with an earlier version, whose expected errors drew no samples of the flow. {{doc}}`benchmarks` shows what every method
+costs on real slides.
 """
 
 
@@ -57,61 +62,62 @@ def run_import(_: argparse.Namespace) -> None:
 
 def run_demo(_: argparse.Namespace) -> None:
     """The demonstration, from start to end."""
-    from ipar._cli import main
-
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        main(["demo", "--quiet", "-o", folder])
+        subprocess.run([sys.executable, "-m", "ipar", "demo", "--quiet", "-o", folder], check=True)
         _report(time.perf_counter() - start, {})
 
 
-def _brain2(data: str) -> tuple[object, object]:
+def brain(data: Path, slides: list[str]) -> ad.AnnData:
+    """Counts of some sections."""
     import anndata as ad
+
+    found = ad.read_h5ad(data / "mouse_brain_st.h5ad")
+    return found[found.obs["slide"].isin(slides)].copy()
+
+
+def _normalise(adata: ad.AnnData) -> None:
     import scanpy as sc
 
-    brain = ad.read_h5ad(Path(data) / "mouse_brain_st.h5ad")
-    sc.pp.normalize_total(brain, target_sum=1e4)
-    sc.pp.log1p(brain)
-    train = brain[brain.obs["slide"].isin(["Hippo1", "Hippo2"])].copy()
-    return train, brain[brain.obs["slide"] == "Hippo3"].copy()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
 
 
 def run_fit(options: argparse.Namespace) -> None:
     """Training on two real sections; the model is kept for the prediction."""
     import ipar
 
-    train, _ = _brain2(options.data)
+    train = brain(options.data, ["Hippo1", "Hippo2"])
+    _normalise(train)
     start = time.perf_counter()
     model = ipar.tl.fit_ipalite(train, "slide", progress=False)
     seconds = time.perf_counter() - start
-    model.save(options.model)
+    model.save(options.cache / _MODEL)
     history = train.uns["ipar"]["history"]
     _report(seconds, {"epochs": len(history), "best_epoch": int(train.uns["ipar"]["history_best"])})
 
 
 def run_predict(options: argparse.Namespace, *, flow: bool = True) -> None:
     """Placing 100,000 cells: a real section's spots, drawn with replacement and thinned."""
-    if not Path(options.model).is_dir():
-        msg = f"No model in {options.model}: measure `fit` first, with --only fit --fresh."
+    if not (options.cache / _MODEL).is_dir():
+        msg = f"No model in {options.cache}: measure `fit` first, with --only fit --fresh."
         raise FileNotFoundError(msg)
     import anndata as ad
     import numpy as np
-    import scanpy as sc
     from scipy import sparse
 
     import ipar
 
-    brain = ad.read_h5ad(Path(options.data) / "mouse_brain_st.h5ad")
-    counts = sparse.csr_matrix(brain[brain.obs["slide"] == "Hippo3"].X)
+    section = brain(options.data, ["Hippo3"])
+    counts = sparse.csr_matrix(section.X)
     rng = np.random.default_rng(0)
     many = counts[rng.integers(counts.shape[0], size=100_000)]
     many.data = rng.binomial(many.data.astype(np.int64), 0.7).astype(np.float32)
     many.eliminate_zeros()
-    cells = ad.AnnData(many, var=brain.var)
+    cells = ad.AnnData(many, var=section.var)
     cells.obs_names_make_unique()
-    sc.pp.normalize_total(cells, target_sum=1e4)
-    sc.pp.log1p(cells)
-    model = ipar.load(options.model)
+    _normalise(cells)
+    model = ipar.load(options.cache / _MODEL)
     if not flow:
         model = replace(model, flow=None)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -131,23 +137,22 @@ def run_fit_many(_: argparse.Namespace) -> None:
 
 
 def run_sample(_: argparse.Namespace) -> None:
-    """Sampling from an IGA, of cells at random: its time depends neither on weights nor on what is embedded."""
+    """Sampling from a flow, of cells at random: its time depends neither on weights nor on what is embedded."""
     import numpy as np
 
-    from ipar.model import IGA
+    from ipar.model import Flow
     from ipar.nn import EdgeGate, IGAConfig, IGANet
 
-    encoder: Any = None  # samples are drawn from an embedding
-    model = IGA(encoder, net=IGANet(IGAConfig(d_input=128)), gate=EdgeGate(128), n_neighbors=48)
+    flow = Flow(IGANet(IGAConfig(d_input=128)), EdgeGate(128))
     h = np.random.default_rng(0).normal(size=(5_000, 128)).astype(np.float32)
     start, used = time.perf_counter(), time.process_time()
-    model.sample(h, 20, n_steps=50)
+    flow.sample(h, 20, n_steps=50)
     _report(time.perf_counter() - start, {"cpu_seconds": round(time.process_time() - used, 1)})
 
 
 def _report(seconds: float, extra: dict[str, object]) -> None:
     extra |= {"cpus": len(os.sched_getaffinity(0))}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
     print("RESULT " + json.dumps({"seconds": round(seconds, 3), "peak_gib": round(peak, 2), **extra}))
 
 
@@ -178,10 +183,12 @@ RUNS = {
 }
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, options: argparse.Namespace) -> Record:
     """Run one measurement in a fresh process."""
-    command = [sys.executable, __file__, "--data", options.data, "--model", options.model, "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    folders = {"--data": options.data, "--cache": options.cache}
+    given = [part for flag, folder in folders.items() for part in (flag, str(Path(folder).resolve()))]
+    command = [sys.executable, "-m", "benchmarks.speed", *given, "--one", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
         msg = f"{name} failed:\n{done.stderr[-2000:]}"
@@ -189,8 +196,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(lines[-1].removeprefix("RESULT ")))
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """A row a measurement, beside its limits."""
+def table(results: dict[str, Record]) -> str:
+    """A row per measurement, beside its limits."""
     lines = ["| what | seconds | at most | peak GiB | at most |", "|---|---|---|---|---|"]
     for name, result in results.items():
         one = RUNS[name]
@@ -200,7 +207,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def page(results: dict[str, dict[str, Any]], command: str) -> str:
+def page(results: dict[str, Record], command: str) -> str:
     """The page of the documentation."""
     cpus = {result["cpus"] for result in results.values()}
     return _PAGE.format(cpus=", ".join(map(str, sorted(cpus))), table=table(results), command=command)
@@ -208,30 +215,18 @@ def page(results: dict[str, dict[str, Any]], command: str) -> str:
 
 def main() -> None:
     """Measure what is not yet measured, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data")
-    parser.add_argument(
-        "--only", nargs="+", choices=RUNS, default=list(RUNS), help="what to measure; all, if not given"
-    )
-    parser.add_argument("--fresh", action="store_true", help="measure again")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
-    parser.add_argument(
-        "--model", default="benchmarks/results/cache/speed", help="folder of the model that `fit` saves"
-    )
-    parser.add_argument("--markdown", type=Path, default=None, help="page to write, of all that is measured")
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="what to measure")
     parser.add_argument("--one", default=None, choices=RUNS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         RUNS[options.one].run(options)
         return
-    for name in options.only:
+    for name in options.only if not options.report_only else ():
         kept("speed", {"name": name}, partial(measure, name, options), options.out, fresh=options.fresh)
     found = {record["name"]: record for record in read("speed", options.out)}
     results = {name: found[name] for name in RUNS if name in found}
-    print(table(results))
-    if options.markdown:
-        command = f"python benchmarks/speed.py --data {options.data} --markdown {options.markdown}"
-        options.markdown.write_text(page(results, command))
+    write_page(page(results, command_of("benchmarks.speed")), options.markdown)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,58 @@
-"""A smoke test of the benchmark scripts; their own tests are in benchmarks/tests."""
+"""A smoke test of the benchmarks; their own tests are in benchmarks/tests."""
 
 from __future__ import annotations
 
+import ast
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-BEHIND = {  # measured by an earlier ipar, whose private functions they call; their results and pages stay
-    "embedded",
-    "family",
-    "family_report",
-    "ladder",
-    "lever_adaptation",
-    "lever_axes",
-    "lever_doubts",
-    "lever_flow",
-    "lever_layouts",
-    "lever_networks",
-    "lever_panels",
-    "lever_shares",
-    "lever_spots",
-    "lever_training",
-    "lever_weights",
-    "levers",
-    "own_neighbors",
-    "polish",
-    "rungs",
-}
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benchmarks"
+SCRIPTS = sorted(FOLDER.rglob("*.py"))
 MODULES = [
-    pytest.param(path.stem, marks=pytest.mark.xfail(raises=ImportError)) if path.stem in BEHIND else path.stem
-    for path in sorted(FOLDER.glob("*.py"))
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in SCRIPTS
+    if "tests" not in path.parts and not path.name.startswith(("place_", "__"))  # peers have environments of their own
 ]
 
 
 @pytest.fixture(autouse=True)
-def _scripts(monkeypatch):
-    """Scripts import each other by name."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
-            del sys.modules[name]
+def _from_the_root(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_scripts_import(name):
+def test_modules_import(name):
     importlib.import_module(name)
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_nothing_private_of_ipar_is_imported(path):
+    found = {
+        name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in imported(node)
+        if name.split(".")[0] == "ipar" and any(part.startswith("_") for part in name.split("."))
+    }
+    assert not found
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Full names of what a node imports, or reads as an attribute of ipar."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Attribute):
+        return [ast.unparse(node)]
+    return []
+
+
 def test_a_task_runs_without_what_no_method_may_read(make_slides, tmp_path, monkeypatch):
-    import run
-    import tasks
+    from benchmarks import run
+    from benchmarks.tasks import tasks
 
     task = tasks.Task("toy", "toy.h5ad", "c", ("a", "b"), "simulated", counts=False)
     slides = make_slides()
@@ -67,7 +65,7 @@ def test_a_task_runs_without_what_no_method_may_read(make_slides, tmp_path, monk
 
 
 def test_results_are_readable_and_identified():
-    from records import KEYS, read
+    from benchmarks.tasks.records import KEYS, read
 
     assert {path.stem for path in (FOLDER / "results").glob("*.jsonl")} == set(KEYS)
     for page, names in KEYS.items():

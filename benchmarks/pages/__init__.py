@@ -1,1 +1,1 @@
-"""The pages of results, made from the JSON lines alone."""
+"""Pages from records."""

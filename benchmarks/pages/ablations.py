@@ -1,4 +1,4 @@
-"""What every lever brought on left-out training slides, as one table: ``levers.py`` has measured it."""
+"""What each step brought on held-out training slides, as one table: ``benchmarks.ablations.run`` has measured it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pages.comparisons import COLUMNS, GOAL, Margin
-from records import Record
+from benchmarks.pages.comparisons import COLUMNS, GOAL, Margin
+from benchmarks.tasks.records import Record
 
 Layouts = dict[str, dict[str, float]]  # scores of every layout of one fold and seed
 
@@ -16,14 +16,14 @@ INTRO = """## What every step brings
 By these folds the defaults were chosen; no slide that is scored above has a part in it. Each row is a step less what it was
 added to, in the same fold with the same seed and among the defaults of its time, mean ± sd over folds and seeds; in bold where
 it is better. A step that is better here and yet not kept lost elsewhere, cost more time than it was worth, or has too few runs
-to tell: `benchmarks/levers.md` says which, and has the folds, the layouts themselves, what failed without a row, and what a fit
+to tell: `benchmarks/ablations.md` says which, and has the folds, the layouts themselves, what failed without a row, and what a fit
 chooses by itself on a left-out training slide, such as how firmly the sharpening holds.
 
 """
 
 
 @dataclass(frozen=True)
-class Lever:
+class Ablation:
     """A step, the layout with it, the layout without it, and what became of it.
 
     Names of layouts may lack what stands before their last colon; ``of`` says how the whole name begins, where not all
@@ -39,6 +39,7 @@ class Lever:
 
 ADDED = "default"
 FAILED = "not kept"
+REMOVED = "removed since; measured with an earlier version"
 CHOSEN = "as a fit chooses"
 SETS, SHARP = "… and the set encoder", "… sharpened (the default, as chosen on a left-out training slide)"
 AGAIN = "… the encoder again, its set encoder of weight 1"
@@ -55,52 +56,52 @@ NETWORK = "finished: as it is"
 SPOTS, HALF = "spots teach, sharpened", "a half dropped, sharpened"
 SECTIONS, EMBRYO = ("2 sections teach", "5 sections teach"), ("half of an embryo",)
 
-LEVERS = (
-    Lever("embedding: averages over like cells read beside components", "… read with the average over like cells", "embedding of components alone", ADDED),
-    Lever("embedding: genes beside components", "embedding of both", "… read with the average over like cells", ADDED),
-    Lever("embedding: a set encoder", SETS, "embedding of both", ADDED),
-    Lever("embedding: genes weighted by place, sections", PLACED, ALIKE, ADDED, SECTIONS),
-    Lever("embedding: genes weighted by place, a panel", PLACED, ALIKE, FAILED, EMBRYO),
-    Lever("embedding: half of the axes spatial, sections", SPATIAL, PLACED, ADDED, SECTIONS),
-    Lever("embedding: half of the axes spatial, a panel", SPATIAL, ALIKE, ADDED, EMBRYO),
-    Lever("embedding: a fifth of a panel's genes dropped, not a half", "a fifth dropped, sharpened", HALF, ADDED, EMBRYO),
-    Lever("embedding: a sketch, five sections teach", SKETCH, OVERVIEW, ADDED, ("5 sections teach",)),
-    Lever("embedding: a sketch, two sections teach", SKETCH, OVERVIEW, FAILED, ("2 sections teach",)),
-    Lever("embedding: four encoders instead of one", "… four of them, of four seeds", SETS, FAILED),
-    Lever("embedding: mean with a set transformer's layout", "… in the mean with a set transformer's layout", SETS, FAILED),
-    Lever("embedding: no dropout of genes", "… trained without dropout of genes", AGAIN, FAILED),
-    Lever("embedding: slides with half of their counts too", "… trained on slides with half of their counts too", AGAIN, FAILED),
-    Lever("scale: slides of the olfactory bulb too", "… trained on slides of another tissue too (olfactory bulb)", AGAIN, FAILED),
-    Lever("scale: slides of a liver too", "… trained on slides of another tissue too (liver)", AGAIN, FAILED),
-    Lever("scale: pretrained on other tissues", "… its network on genes pretrained on other tissues (olfactory bulb, liver)", SETS, FAILED),
-    Lever("adapting: covariance of components (CORAL)", "… its components brought to the covariance of the training slides (CORAL)", SETS, FAILED),
-    Lever("adapting: variance of genes", "… its genes brought to the variance of the training slides", SETS, FAILED),
-    Lever("adapting: optimal transport", "… its components transported onto those of the training slides (optimal transport)", AGAIN, FAILED),
-    Lever("adapting: a discriminator", "… its perceptrons adapted to the query against a discriminator (adversarial)", SETS, FAILED),
-    Lever("adapting: the query as one more slide", "… trained again, the query where it was placed as one more slide", SETS, FAILED),
-    Lever("adapting: CORAL, spots teach single cells", "… components brought to those of the spots (CORAL), sharpened", SPOTS, FAILED),
-    Lever("adapting: pseudo-slide of five cells each, spots teach single cells", "… the cells as a pseudo-slide, each with 4 like it, sharpened", SPOTS, FAILED),
-    Lever("set: minisets of 384 to 900 cells", "finished: minisets of 384 to 900 cells, 100 candidates", MINISETS, FAILED),
-    Lever("set: minisets of 96 to 900 cells", "finished: minisets of 96 to 900 cells, 100 candidates", MINISETS, FAILED),
-    Lever("set: 50 candidates instead of 100", "finished: minisets of 96 to 384 cells, 50 candidates", MINISETS, FAILED),
-    Lever("set: 200 candidates instead of 100", "finished: minisets of 96 to 384 cells, 200 candidates", MINISETS, FAILED),
-    Lever("set: landmarks", "finished: 24 landmarks among the candidates", NETWORK, FAILED),
-    Lever("set: losses of every recycle", "finished: losses of every recycle", NETWORK, FAILED),
-    Lever("set: a contact loss", "finished: a contact loss", NETWORK, FAILED),
-    Lever("local: candidates by own components too", "finished: candidates by the embedding and by own components", NETWORK, FAILED),
-    Lever("local: gate reads likeness, ranks, mutual and shared neighbours", "finished: its gate reads likeness, ranks, mutual and shared neighbours too", NETWORK, FAILED),
-    Lever("layout: the network beside the overview", "mean of network and overview", SETS, ADDED),
-    Lever("layout: sharpened", SHARP, "mean of network and overview", ADDED),
-    Lever("layout: … by own components alone", "… sharpened by neighbours in the slide's own components alone (ω = 1)", SHARP, CHOSEN),
-    Lever("layout: … by the embedding alone", "… sharpened by neighbours in the embedding alone (ω = 0)", SHARP, CHOSEN),
-    Lever("layout: a flow", WITH_FLOW, NO_FLOW, ADDED, EMBRYO + SECTIONS),
+ABLATIONS = (
+    Ablation("embedding: averages over like cells read beside components", "… read with the average over like cells", "embedding of components alone", ADDED),
+    Ablation("embedding: genes beside components", "embedding of both", "… read with the average over like cells", ADDED),
+    Ablation("embedding: a set encoder", SETS, "embedding of both", ADDED),
+    Ablation("embedding: genes weighted by place, sections", PLACED, ALIKE, ADDED, SECTIONS),
+    Ablation("embedding: genes weighted by place, a panel", PLACED, ALIKE, FAILED, EMBRYO),
+    Ablation("embedding: half of the axes spatial, sections", SPATIAL, PLACED, ADDED, SECTIONS),
+    Ablation("embedding: half of the axes spatial, a panel", SPATIAL, ALIKE, ADDED, EMBRYO),
+    Ablation("embedding: a fifth of a panel's genes dropped, not a half", "a fifth dropped, sharpened", HALF, ADDED, EMBRYO),
+    Ablation("embedding: a sketch, five sections teach", SKETCH, OVERVIEW, REMOVED, ("5 sections teach",)),
+    Ablation("embedding: a sketch, two sections teach", SKETCH, OVERVIEW, REMOVED, ("2 sections teach",)),
+    Ablation("embedding: four encoders instead of one", "… four of them, of four seeds", SETS, FAILED),
+    Ablation("embedding: mean with a set transformer's layout", "… in the mean with a set transformer's layout", SETS, FAILED),
+    Ablation("embedding: no dropout of genes", "… trained without dropout of genes", AGAIN, FAILED),
+    Ablation("embedding: slides with half of their counts too", "… trained on slides with half of their counts too", AGAIN, FAILED),
+    Ablation("scale: slides of the olfactory bulb too", "… trained on slides of another tissue too (olfactory bulb)", AGAIN, FAILED),
+    Ablation("scale: slides of a liver too", "… trained on slides of another tissue too (liver)", AGAIN, FAILED),
+    Ablation("scale: pretrained on other tissues", "… its network on genes pretrained on other tissues (olfactory bulb, liver)", SETS, FAILED),
+    Ablation("adapting: covariance of components (CORAL)", "… its components brought to the covariance of the training slides (CORAL)", SETS, FAILED),
+    Ablation("adapting: variance of genes", "… its genes brought to the variance of the training slides", SETS, FAILED),
+    Ablation("adapting: optimal transport", "… its components transported onto those of the training slides (optimal transport)", AGAIN, FAILED),
+    Ablation("adapting: a discriminator", "… its perceptrons adapted to the query against a discriminator (adversarial)", SETS, FAILED),
+    Ablation("adapting: the query as one more slide", "… trained again, the query where it was placed as one more slide", SETS, FAILED),
+    Ablation("adapting: CORAL, spots teach single cells", "… components brought to those of the spots (CORAL), sharpened", SPOTS, FAILED),
+    Ablation("adapting: pseudo-slide of five cells each, spots teach single cells", "… the cells as a pseudo-slide, each with 4 like it, sharpened", SPOTS, FAILED),
+    Ablation("set: minisets of 384 to 900 cells", "finished: minisets of 384 to 900 cells, 100 candidates", MINISETS, FAILED),
+    Ablation("set: minisets of 96 to 900 cells", "finished: minisets of 96 to 900 cells, 100 candidates", MINISETS, FAILED),
+    Ablation("set: 50 candidates instead of 100", "finished: minisets of 96 to 384 cells, 50 candidates", MINISETS, FAILED),
+    Ablation("set: 200 candidates instead of 100", "finished: minisets of 96 to 384 cells, 200 candidates", MINISETS, FAILED),
+    Ablation("set: landmarks", "finished: 24 landmarks among the candidates", NETWORK, FAILED),
+    Ablation("set: losses of every recycle", "finished: losses of every recycle", NETWORK, FAILED),
+    Ablation("set: a contact loss", "finished: a contact loss", NETWORK, FAILED),
+    Ablation("local: candidates by own components too", "finished: candidates by the embedding and by own components", NETWORK, FAILED),
+    Ablation("local: gate reads likeness, ranks, mutual and shared neighbours", "finished: its gate reads likeness, ranks, mutual and shared neighbours too", NETWORK, FAILED),
+    Ablation("layout: the network beside the overview", "mean of network and overview", SETS, ADDED),
+    Ablation("layout: sharpened", SHARP, "mean of network and overview", ADDED),
+    Ablation("layout: … by own components alone", "… sharpened by neighbours in the slide's own components alone (ω = 1)", SHARP, CHOSEN),
+    Ablation("layout: … by the embedding alone", "… sharpened by neighbours in the embedding alone (ω = 0)", SHARP, CHOSEN),
+    Ablation("layout: a flow", WITH_FLOW, NO_FLOW, ADDED, EMBRYO + SECTIONS),
 )  # fmt: skip
 
 
 def section(records: list[Record]) -> str:
-    """The section of the page; nothing, where no lever has been measured."""
+    """The section of the page; nothing, where no ablation has been measured."""
     runs = layouts_of_runs(records)
-    rows = [row for lever in LEVERS if (row := _row(lever, runs))]
+    rows = [row for ablation in ABLATIONS if (row := _row(ablation, runs))]
     if not rows:
         return ""
     titles = [COLUMNS[key][0] for key in GOAL]
@@ -108,22 +109,22 @@ def section(records: list[Record]) -> str:
     return INTRO + "\n".join([*head, *rows]) + "\n"
 
 
-def gaps(lever: Lever, runs: list[Layouts]) -> list[dict[str, float]]:
+def gaps(ablation: Ablation, runs: list[Layouts]) -> list[dict[str, float]]:
     """Scores with the step less those without it, of every run that has both."""
     found = []
     for layouts in runs:
-        after, before = (_named(layouts, name, lever.of) for name in (lever.after, lever.before))
+        after, before = (_named(layouts, name, ablation.of) for name in (ablation.after, ablation.before))
         if after and before:
             found.append({key: after[key] - before[key] for key in GOAL})
     return found
 
 
-def _row(lever: Lever, runs: list[Layouts]) -> str | None:
-    found = gaps(lever, runs)
+def _row(ablation: Ablation, runs: list[Layouts]) -> str | None:
+    found = gaps(ablation, runs)
     if not found:
         return None
     cells = [Margin("", np.array([one[key] for one in found]), COLUMNS[key][1]).cell() for key in GOAL]
-    return f"| {lever.title} | {' | '.join(cells)} | {len(found)} | {lever.verdict} |"
+    return f"| {ablation.title} | {' | '.join(cells)} | {len(found)} | {ablation.verdict} |"
 
 
 def _named(layouts: Layouts, name: str, of: tuple[str, ...]) -> dict[str, float] | None:
@@ -134,7 +135,7 @@ def _named(layouts: Layouts, name: str, of: tuple[str, ...]) -> dict[str, float]
 
 
 def layouts_of_runs(records: list[Record]) -> list[Layouts]:
-    """All layouts of each fold and seed, whatever group of levers measured them."""
+    """All layouts of each fold and seed, whatever group measured them."""
     found: dict[tuple[str, int], Layouts] = {}
     for record in records:
         if record["group"] not in ("doubts", "neighbors"):  # they are no layouts

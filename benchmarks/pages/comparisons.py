@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.methods.labels import LABELS, PEERS
+
 Results = dict[str, dict[str, list[dict[str, Any]]]]
 
 # key: title, and whether more is better
@@ -28,13 +30,6 @@ GOAL = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", 
 PLAIN = {"ipar_plain", "ipar_no_flow_plain", "iga_plain"}  # of principal components, all genes alike
 OURS = {"ipar", "ipar_no_flow", "iga", *PLAIN}
 REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in bold, never compared
-PEERS = {  # published methods, which peers/run.py runs
-    "celery": "CeLEry (peer)",
-    "tangram": "Tangram (peer)",
-    "novosparc": "novoSpaRc (peer)",
-    "moscot": "moscot (peer)",
-    "stem": "STEM (peer)",
-}
 
 
 def glance(results: Results) -> str:
@@ -195,8 +190,6 @@ def margin_of(shown: dict[str, list[dict[str, Any]]], key: str, ours: str = "ipa
 
 def label(method: str) -> str:
     """What a method is called on the page."""
-    from controls import LABELS
-
     return (LABELS | PEERS).get(method, method)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pages.comparisons import (
+from benchmarks.methods.labels import PEERS
+from benchmarks.pages.comparisons import (
     CERTAIN,
     COLUMNS,
     GOAL,
     OURS,
-    PEERS,
     PLAIN,
     REFERENCES,
     Margin,
@@ -30,8 +28,8 @@ from pages.comparisons import (
     values,
     with_ipar,
 )
-from pages.tables import time_ratio
-from tasks import TASKS
+from benchmarks.pages.tables import time_ratio
+from benchmarks.tasks.tasks import TASKS
 
 FIGURE = "benchmarks.png"
 SPEARMAN = GOAL[0]
@@ -100,19 +98,11 @@ The runs were made on different machines and days. Runs of ipar on one task diff
 differences mean anything. {{doc}}`speed` has single steps and memory."""
 
 
-def write(results: Results, path: Path) -> None:
-    """Write the page and its figure."""
-    images = path.parent / "images"
-    images.mkdir(exist_ok=True)
-    draw(results, images / FIGURE)
-    path.write_text(page(results))
-
-
-def page(results: Results) -> str:
+def page(results: Results, command: str) -> str:
     """The whole page."""
     shown = with_ipar(results)
     seeds = max(len(methods["ipar"]) for methods in shown.values())
-    parts = [INTRO.format(seeds=seeds, command=shlex.join(["python", *sys.argv]))]
+    parts = [INTRO.format(seeds=seeds, command=command)]
     parts += [placed(shown), outcome(shown)]
     parts += [REFERENCE, f"![LUNA Spearman of ipar, the best other method and the reference](images/{FIGURE})\n"]
     parts += [beside_reference(shown), OTHERS, others(shown)]
@@ -300,6 +290,7 @@ def draw(results: Results, path: Path) -> None:
     ax.set_ylabel(COLUMNS[SPEARMAN][0])
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from typing import Any
 
 import numpy as np
 
-from pages.ablations import section as ablations
-from pages.comparisons import (
+from benchmarks.methods.labels import LABELS
+from benchmarks.pages.ablations import section as ablations
+from benchmarks.pages.comparisons import (
     COLUMNS,
     PLAIN,
     REFERENCES,
@@ -24,7 +23,8 @@ from pages.comparisons import (
     paired,
     values,
 )
-from records import read
+from benchmarks.tasks.records import read
+from benchmarks.tasks.tasks import TASKS
 
 INTRO = """# Tables of the benchmarks
 
@@ -35,7 +35,7 @@ marked otherwise read them, for reference). Scores do not depend on rotation, re
 seeds given (of {seeds}; one run alone has no sd); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
 minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
 Stress-1 and E_geo. The row **ipar** is `ipar.tl.fit_ipalite(train, library_key="slide")` and `ipar.tl.predict_coords(test, model)`,
-with nothing set but the seed. Peers are published methods, run from their packages by `benchmarks/peers/run.py`. Rows of plain
+with nothing set but the seed. Peers are published methods, run from their packages by `benchmarks.peers.run`. Rows of plain
 components are ipar as it was when it read principal components alone, all genes alike
 (`EncoderRecipe(n_pcs=(30, 100), spatial_share=0, weigh_genes=False)`). Made with
 
@@ -45,9 +45,8 @@ components are ipar as it was when it read principal components alone, all genes
 """
 
 
-def page(results: Results, options: argparse.Namespace) -> str:
+def page(results: Results, options: argparse.Namespace, command: str) -> str:
     """All tables."""
-    command = shlex.join(["python", *sys.argv])
     parts = [INTRO.format(seeds=", ".join(map(str, options.seeds)), command=command)]
     parts += [glance(results), aims(results), glance_at_iga(results)]
     for task, by_method in results.items():
@@ -58,9 +57,6 @@ def page(results: Results, options: argparse.Namespace) -> str:
 
 def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     """One task: its verdict, the table of scores, the paired differences."""
-    from controls import LABELS
-    from tasks import TASKS
-
     spec = TASKS[task]
     train = "all other slides" if spec.train is None else " + ".join(spec.train)
     n_seeds = len(next(iter(by_method.values())))
@@ -159,10 +155,11 @@ def footer(results: Results, options: argparse.Namespace) -> str:
         for i, run in enumerate(by_method.get("ipar", [])):
             chosen = run.get("chosen", {})
             sharp = chosen.get("sharpening") or {"hold": "not sharpened", "own": "–"}
+            own = sharp.get("slide_pc_share", sharp.get("own"))
             values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs")]
             drawn = "yes" if chosen.get("sketch") else "no"
-            values += [chosen.get("overview_weight", 1.0), drawn, chosen.get("global_weight", "–")]
-            row = [task, run.get("seed", i), *values, sharp["hold"], sharp["own"]]
+            values += [chosen.get("set_encoder_weight", chosen.get("overview_weight", 1.0)), drawn, chosen.get("global_weight", "–")]
+            row = [task, run.get("seed", i), *values, sharp["hold"], own]
             lines.append("| " + " | ".join(map(str, row)) + " |")
     lines += [
         "",

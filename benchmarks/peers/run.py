@@ -1,10 +1,10 @@
 """Published peer methods, from their PyPI packages, on the benchmark's tasks.
 
-    python benchmarks/peers/run.py --data ../shared/data --peers tangram moscot --environments ../peer-environments
+    python -m benchmarks.peers.run --data ../shared/data --peers tangram moscot --environments ../peer-environments
 
 Every peer has an environment of its own, made from ``<peer>.txt`` where it is missing, and a script ``place_<peer>.py``
 that runs there, without ipar. A script reads the training slides and the query's expression from a temporary file and
-knows nothing else; results stand beside those of ``benchmarks/run.py``, whose page shows them (``--report-only``).
+knows nothing else; results stand beside those of ``benchmarks.run``, whose pages show them (``--report-only``).
 """
 
 from __future__ import annotations
@@ -12,31 +12,25 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import venv
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmark is a folder of scripts, not a package
-sys.path.append(str(Path(__file__).resolve().parent))
-
-import frames
-import tasks
-from exchange import Exchange
+from benchmarks.methods import arrays, frames
+from benchmarks.methods.labels import PEERS
+from benchmarks.peers.exchange import Exchange
+from benchmarks.tasks import tasks
+from benchmarks.tasks.options import parser_of
+from benchmarks.tasks.records import Record, kept
 from ipar import metrics
-from ipar.baselines._checks import as_expression, as_reference
-from ipar.baselines._features import principal_components
-from records import RESULTS, kept
 
 HERE = Path(__file__).resolve().parent
-PEERS = ["celery", "tangram", "novosparc", "moscot", "stem"]
 _N_GENES = 2000
 _N_COMPONENTS = 50
 _FRAME_SEED = 0
@@ -49,9 +43,9 @@ def exchanged(train: ad.AnnData, query: ad.AnnData) -> Exchange:
     get the one that the common-frame control uses; to peers that map onto one slide, a frame makes no difference.
     """
     slides = train.obs["slide"].astype(str).to_numpy().astype(np.str_)
-    x, unseen = as_expression(train.X, "train"), as_expression(query.X, "query")
-    data = as_reference(x, train.obsm["spatial"], slides, unseen)
-    components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=_FRAME_SEED, power=0.0)
+    x, unseen = arrays.dense(train), arrays.dense(query)
+    data = arrays.reference_of(train, query)
+    components, _ = arrays.principal_components(data.x, data.query, _N_COMPONENTS, seed=_FRAME_SEED, power=0.0)
     coords = frames.common_frame(components, data.coords, data.rows)
     spread = np.mean([x[slides == name].var(axis=0) for name in np.unique(slides)], axis=0)
     genes = np.sort(np.argsort(-spread, kind="stable")[:_N_GENES])
@@ -100,7 +94,7 @@ def _variables(threads: int) -> dict[str, str]:
     return kept_ones | limits | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"}
 
 
-def run_one(task: str, peer: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def run_one(task: str, peer: str, seed: int, options: argparse.Namespace) -> Record:
     """Run one peer on one task and score it."""
     given, truth = prepared(task, options.data)
     coords, cost = placed(peer, given, seed, environment(peer, options.environments), options.threads)
@@ -110,15 +104,11 @@ def run_one(task: str, peer: str, seed: int, options: argparse.Namespace) -> dic
 
 def main() -> None:
     """Run, or continue."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser = parser_of(__doc__, page=False)
     parser.add_argument("--tasks", nargs="+", default=list(tasks.TASKS), choices=list(tasks.TASKS))
-    parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--threads", type=int, default=1, help="of one run")
     parser.add_argument("--environments", type=Path, default=Path("../peer-environments"), help="folder of them")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON lines")
-    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
     options = parser.parse_args()
     options.environments = options.environments.resolve()
     for seed in options.seeds:

@@ -1,17 +1,60 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
-# the benchmark is a folder of scripts, not a package
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are run from the root
+
+from benchmarks.tasks import tasks
+from ipar.model import IPALite, Sharpening
+from ipar.nn import IGAConfig, IPALiteConfig
+from ipar.training import (
+    EncoderRecipe,
+    EncoderTraining,
+    FinishRecipe,
+    FlowRecipe,
+    FlowTraining,
+    IPALiteTraining,
+    MinisetPlan,
+    NetworkRecipe,
+    Recipe,
+    SetEncoderTraining,
+    Slide,
+    SlideSet,
+)
 
 N_CELLS, N_GENES = 80, 40
+FEW = EncoderTraining(n_steps=5, batch_size=32)
+HASTY = EncoderRecipe(
+    n_pcs=6,
+    n_output=8,
+    pca_hidden=(8,),
+    genes_hidden=(8,),
+    pca_training=FEW,
+    genes_training=FEW,
+    set_encoder_training=SetEncoderTraining(n_steps=2, batch_size=1, size=(16, 32)),
+)
+SMALL = Recipe(
+    embed=HASTY,
+    network=NetworkRecipe(
+        config=IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),
+        training=IPALiteTraining(gate_steps=5, lr=2e-3, max_epochs=2, ramp_epochs=1),
+        plan=MinisetPlan(n_minisets=4, size=(40, 60), n_neighbors=20),
+    ),
+    flow=FlowRecipe(
+        config=IGAConfig(d_state=16, n_heads=2, d_head=8, n_blocks=2),
+        training=FlowTraining(gate_steps=5, max_epochs=2),
+        plan=MinisetPlan(n_minisets=4, size=(40, 60), n_neighbors=16),
+    ),
+    finish=FinishRecipe(sharpening=Sharpening(n_steps=40), n_minisets=2),
+)
 
 
 def make_slides(*, seed: int = 0) -> ad.AnnData:
@@ -42,24 +85,52 @@ def adata() -> ad.AnnData:
 
 
 @pytest.fixture(scope="session")
-def slides(adata):
-    import tasks
-
+def slides(adata) -> tasks.Slides:
     return tasks.split(adata, tasks.TASKS["ob"])
 
 
 @pytest.fixture(scope="session")
-def hasty_recipe():
+def hasty_recipe() -> EncoderRecipe:
     """An encoder of few weights that is hardly trained."""
-    from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
+    return HASTY
 
-    few = EncoderTraining(n_steps=5, batch_size=32)
-    return EncoderRecipe(
-        n_pcs=6,
-        n_output=8,
-        pca_hidden=(8,),
-        genes_hidden=(8,),
-        pca_training=few,
-        genes_training=few,
-        overview_training=OverviewTraining(n_steps=2, batch_size=1, size=(16, 32)),
-    )
+
+@pytest.fixture(scope="session")
+def small_recipe() -> Recipe:
+    """All stages, hardly trained."""
+    return SMALL
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model and the slide to place; tests change neither."""
+
+    slides: tasks.Slides
+    model: IPALite
+
+
+@pytest.fixture(scope="session")
+def fitted(slides) -> Fitted:
+    """A model of all stages, hardly trained."""
+    from benchmarks.ablations.fits import fit_model
+
+    return Fitted(slides, fit_model(slides, 0, SMALL))
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """Slides of thirty genes that tell the place."""
+
+    def make(seed: int, n: int = 80, name: str = "s") -> Slide:
+        rng = np.random.default_rng(seed)
+        x = rng.random((n, 2)).astype(np.float32)
+        values = np.maximum(np.cos(x @ rng.normal(size=(2, 30)) * 4) + rng.normal(size=(n, 30)) / 4, 0)
+        return Slide(sparse.csr_matrix(values.astype(np.float32)), x, f"{name}{seed}")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def slide_set(cells) -> SlideSet:
+    """Two of them."""
+    return SlideSet((cells(0), cells(1)), pd.Index([f"g{i}" for i in range(30)]))

@@ -10,10 +10,9 @@ from scipy import sparse
 from scipy.spatial.distance import pdist
 from sklearn.model_selection import KFold
 
-import controls
-import frames
-import networks
-import run
+from benchmarks import run
+from benchmarks.methods import controls, frames, networks
+from benchmarks.methods.labels import LABELS
 from ipar import baselines
 from ipar.metrics import luna_spearman
 
@@ -78,7 +77,7 @@ def test_centroids_need_labels(slides):
 
 
 def test_every_control_has_a_label():
-    assert set(controls.LABELS) == {*run.PLACE, *controls.CONTROLS, *controls.WITH_TRUTH}
+    assert set(LABELS) == {*run.PLACE, *controls.CONTROLS, *controls.WITH_TRUTH}
 
 
 @pytest.fixture

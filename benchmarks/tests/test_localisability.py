@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-import localisability
+from benchmarks import localisability
 
 
 def runs(seed, *verdicts):

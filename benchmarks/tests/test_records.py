@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from records import keep, kept, read
+from benchmarks.tasks.records import keep, kept, read
 
 RUN = {"task": "a", "seed": 0}
 

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
-import run
-from pages import comparisons, questions, tables
-from records import keep, read
+from benchmarks import run
+from benchmarks.methods import controls, ours
+from benchmarks.pages import comparisons, questions, tables
+from benchmarks.tasks import scores
+from benchmarks.tasks.records import keep, read
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,6 @@ def test_one_run_scores_the_prediction(folder):
 
 
 def test_methods_get_no_coordinate_of_the_scored_slide(folder, monkeypatch):
-    import controls
-
     seen = []
 
     def spy(train, query, random_state):
@@ -56,11 +56,11 @@ def test_what_does_not_apply_is_skipped_with_its_reason(adata, tmp_path):
 def test_no_uncertainty_orders_cells_better_than_their_errors():
     rng = np.random.default_rng(0)
     errors = rng.rayleigh(size=2001)
-    bound = run.certain_half_median(errors, errors)
+    bound = scores.certain_half_median(errors, errors)
     quartile_over_median = np.sqrt(np.log(4 / 3) / np.log(2))  # of a Rayleigh law
     assert bound == pytest.approx(quartile_over_median, abs=0.03)
-    assert bound < run.certain_half_median(errors, errors + rng.normal(size=2001)) < 1.0
-    assert run.certain_half_median(errors, rng.random(2001)) == pytest.approx(1.0, abs=0.1)
+    assert bound < scores.certain_half_median(errors, errors + rng.normal(size=2001)) < 1.0
+    assert scores.certain_half_median(errors, rng.random(2001)) == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_result_is_kept_and_not_made_again(folder, tmp_path):
@@ -103,7 +103,7 @@ def results():
 
 
 def write_tables(results, options):
-    options.markdown.write_text(tables.page(results, options))
+    options.markdown.write_text(tables.page(results, options, "some command"))
 
 
 def row(page, start):
@@ -240,12 +240,12 @@ def test_published_peers_are_shown_where_they_have_been_measured(results, folder
 def test_components_are_plain_where_a_row_says_so(monkeypatch):
     given = {}
     monkeypatch.setattr("ipar.pp.embed", lambda train, key, recipe, **_: given.update(key=key, recipe=recipe))
-    run.embed_plain(object(), 0)
+    ours.embed_plain(object(), 0)
     recipe = given["recipe"]
     assert given["key"] == "slide"
     assert (recipe.weigh_genes, recipe.spatial_share) == (False, 0)
     assert {
-        name for name, place in run.PLACE.items() if getattr(place, "keywords", {}).get("plain")
+        name for name, place in ours.PLACE.items() if getattr(place, "keywords", {}).get("plain")
     } == comparisons.PLAIN
 
 
@@ -268,7 +268,7 @@ def complete(results):
 
 
 def test_the_page_of_questions_says_where_ipar_is_level_or_behind(results):
-    page = questions.page(complete(results))
+    page = questions.page(complete(results), "some command")
     assert "On ob, ipar is level with the set transformer in LUNA Spearman, and not ahead." in page
     assert "On ob, ipar is level with PCA + kNN regression in" in page
     assert "On ob, ipar is behind PCA + kNN regression in E_geo." in page
@@ -283,9 +283,8 @@ def test_the_page_of_questions_names_what_ipar_refuses(results, tmp_path):
     for run_ in found["ob"]["ipar"]:
         run_["localisability"] = VERDICT | {"localisable": 0.0}
     found["brain7"] = {"ipar": runs([0.9, 0.9], [0.1, 0.1], localisability=VERDICT), "ridge": runs([0.5, 0.6], [1, 1])}
-    (tmp_path / "docs").mkdir()
-    questions.write(found, tmp_path / "docs" / "page.md")
-    page = (tmp_path / "docs" / "page.md").read_text()
+    page = questions.page(found, "some command")
+    questions.draw(found, tmp_path / "images" / questions.FIGURE)
     assert "ipar refuses ob: its check" in page
     assert "**+0.350 ± 0.071**" in row(page, "brain7 |")
-    assert (tmp_path / "docs" / "images" / questions.FIGURE).stat().st_size > 5000
+    assert (tmp_path / "images" / questions.FIGURE).stat().st_size > 5000

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-import speed
+from benchmarks import speed
 
 
 def test_a_row_stands_beside_its_limits() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import tasks
+from benchmarks.tasks import tasks
 
 
 def test_query_carries_expression_and_labels_only(slides):

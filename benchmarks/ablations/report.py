@@ -1,0 +1,102 @@
+"""The page of the ablations, from records."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ablations import doubts, neighbors, texts
+from benchmarks.ablations.components import N_GENES
+from benchmarks.ablations.fits import SCORES
+from benchmarks.ablations.folds import EMBRYO, SECTIONS, spelled
+from benchmarks.ablations.groups import (
+    DOUBT_FOLDS,
+    FLOW_FOLDS,
+    GROUPS,
+    PANEL_FOLDS,
+    SEEDS,
+    SHARE_FOLDS,
+    STEP_FOLDS,
+    TRAINING_FOLDS,
+)
+from benchmarks.tasks.records import Record, read
+from ipar.model.features import slide_pcs
+
+Results = dict[str, list[Record]]
+"""Records of each group, in the order of its runs."""
+
+PARTS: tuple[tuple[str, tuple[str, ...], Sequence[str]], ...] = (
+    (texts.WEIGHTS, FLOW_FOLDS, ("weights", "axes")),
+    (texts.STEPS, STEP_FOLDS, ("encoder", "adaptation", "steps")),
+    (texts.ADAPTATION + "\n" + texts.TRAINING, TRAINING_FOLDS, ("transfer", "minisets", "networks")),
+    (texts.SKETCH, tuple(SECTIONS), ("sketch",)),
+    (texts.FLOW, FLOW_FOLDS, ("flow",)),
+    (texts.SHARES, SHARE_FOLDS, ("shares",)),
+    (texts.SPOTS, (), ("spots",)),
+    (texts.PANELS, PANEL_FOLDS, ("panels",)),
+)
+"""Text, folds that it names, and groups whose rows follow."""
+
+
+def stored(folder: Path) -> Results:
+    """What has been measured, group by group."""
+    found = {(one["group"], one["fold"], one["seed"]): one for one in read("ablations", folder)}
+    return {
+        name: [found[name, *run] for run in group.runs if (name, *run) in found] for name, group in GROUPS.items()
+    }
+
+
+def page(results: Results, command: str) -> str:
+    """The markdown page: a row per layout, means over what has been measured of it."""
+    lines = [texts.INTRO.format(command=command)]
+    named = {"slide": EMBRYO.test, "seeds": ", ".join(map(str, SEEDS)), "n_genes": N_GENES}
+    for text, folds, groups in PARTS:
+        if any(results.get(group) for group in groups):
+            placed = ", ".join(SECTIONS[fold].test for fold in folds)
+            lines += [text.format(folds=_spelled(folds), sections=placed, **named), *table(results, groups)]
+    if shares := {one["fold"]: one["shares"] for one in results.get("neighbors", [])}:
+        lines += table_of_neighbors(shares)
+    if signs := {one["fold"]: one["layouts"] for one in results.get("doubts", [])}:
+        lines += [texts.DOUBTS.format(folds=_spelled(DOUBT_FOLDS), **named), *table_of_signs(signs)]
+    return "\n".join(lines) + "\n" + texts.OUTRO
+
+
+def table(results: Results, groups: Sequence[str]) -> list[str]:
+    """Rows of some groups."""
+    lines = [f"| layout | {' | '.join(SCORES.values())} | runs |", "|---" * (len(SCORES) + 2) + "|"]
+    runs = [one["layouts"] for group in groups for one in results.get(group, [])]
+    for name in dict.fromkeys(name for run in runs for name in run):
+        own = [run[name] for run in runs if name in run]
+        values = [f"{np.mean([one[key] for one in own]):.3f}" for key in SCORES]
+        lines.append(f"| {name} | {' | '.join(values)} | {len(own)} |")
+    return lines
+
+
+def table_of_neighbors(shares: dict[str, dict[str, float]]) -> list[str]:
+    """A row per number of components, a column per slide; a value per number of averages."""
+    default = inspect.signature(slide_pcs).parameters
+    words = {"steps": ", ".join(map(str, neighbors.STEPS))}
+    numbers: dict[str, Any] = {name: default[name].default for name in ("n_components", "n_steps")}
+    lines = [texts.NEIGHBORS.format(**words, **numbers)]
+    lines += [f"| components | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
+    for n in neighbors.COMPONENTS:
+        values = [" → ".join(f"{one[f'{n}, {steps}']:.3f}" for steps in neighbors.STEPS) for one in shares.values()]
+        lines.append(f"| {n} | {' | '.join(values)} |")
+    return lines
+
+
+def table_of_signs(signs: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """A row per sign and fold."""
+    lines = [f"| sign | fold | {' | '.join(doubts.SCORES.values())} |", "|---" * (len(doubts.SCORES) + 2) + "|"]
+    for fold, rows in signs.items():
+        for name, row in rows.items():
+            lines.append(f"| {name} | {fold} | {' | '.join(f'{row[key]:.3f}' for key in doubts.SCORES)} |")
+    return lines
+
+
+def _spelled(folds: Sequence[str]) -> str:
+    return ", ".join(map(spelled, folds))

@@ -1,0 +1,1 @@
+"""All members of the IPA-Lite family, the validation ladder, and polishing."""

@@ -1,0 +1,1 @@
+"""The three attention geometries of IGA."""

@@ -1,0 +1,1 @@
+"""Published methods, each in an environment of its own."""
