@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from ipar.datasets._layered import layered_tissue, layered_tissue_dissociated
-from ipar.datasets._liver import liver_lobules, liver_lobules_dissociated
 from ipar.datasets._smooth import smooth_tissue
+from ipar.datasets._tissues import (
+    layered_tissue,
+    layered_tissue_dissociated,
+    liver_lobules,
+    liver_lobules_dissociated,
+)
 
 __all__ = [
     "layered_tissue",

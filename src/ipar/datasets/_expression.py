@@ -10,15 +10,6 @@ import scipy.sparse as sp
 
 from ipar.datasets._sections import Floats, Piece, Tissue
 
-MARKER_SHARE = 0.25
-N_STATES = 8
-STATE_SD = 0.35
-SPATIAL_STATE_SD = 0.1
-NB_SIZE = 4.0
-BASE_SD = 1.2
-CHUNK = 4096
-TARGET_SUM = 1e4
-
 
 @dataclass(frozen=True)
 class Technology:
@@ -48,7 +39,7 @@ class Technology:
 
 @dataclass(frozen=True)
 class Genes:
-    """Expression programmes of g genes. They depend on the seed and g only, and all slides and technologies share them.
+    """Expression programmes of g genes, shared by all slides and technologies of a seed.
 
     Attributes
     ----------
@@ -59,7 +50,7 @@ class Genes:
     by_space
         (f, g) log-fold change per spatial pattern.
     by_state
-        (8, g) log-fold change per cell state that does not depend on position (activity, stress, cycle).
+        (s, g) log-fold change per cell state that does not depend on position (activity, stress, cycle).
     size
         (g,) size parameter of the negative binomial, variance = mean + mean² / size.
     programme
@@ -76,11 +67,10 @@ class Genes:
 
 def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
     """Draw the programmes of `n_genes` genes: spatial ones, cell-type markers, and the rest."""
-    shares = {name: share for name, (share, _, _) in tissue.programmes.items()} | {"cell type": MARKER_SHARE}
+    shares = {name: share for name, (share, _, _) in tissue.programmes.items()} | {"cell type": tissue.marker_share}
     counts = {name: max(1, round(share * n_genes)) for name, share in shares.items()}
-    ordered = np.repeat(list(counts), list(counts.values()))
-    ordered = np.concatenate([ordered, np.repeat("housekeeping", n_genes - len(ordered))])
-    programme = rng.permutation(ordered)
+    counts["housekeeping"] = n_genes - sum(counts.values())
+    programme = rng.permutation(np.repeat(list(counts), list(counts.values())))
 
     n_types, n_features = len(tissue.cell_types), max(columns.stop for _, columns, _ in tissue.programmes.values())
     by_type = rng.normal(0.0, 0.15, size=(n_types, n_genes))
@@ -94,13 +84,14 @@ def draw_genes(rng: np.random.Generator, tissue: Tissue, n_genes: int) -> Genes:
         chosen = rng.permutation(np.resize(patterns, len(members)))
         sign = np.where(rng.random(len(members)) < 0.75, 1.0, -1.0)
         by_space[chosen, members] = sign * amplitude * rng.lognormal(-0.05, 0.3, size=len(members))
+    spatial = np.isin(programme, list(tissue.programmes))
     return Genes(
-        base=rng.normal(0.0, BASE_SD, size=n_genes),
+        base=rng.normal(0.0, tissue.base_sd, size=n_genes),
         by_type=by_type,
         by_space=by_space,
-        by_state=rng.normal(size=(N_STATES, n_genes))
-        * np.where(np.isin(programme, list(tissue.programmes)), SPATIAL_STATE_SD, STATE_SD),
-        size=rng.lognormal(np.log(NB_SIZE), 0.4, size=n_genes),
+        by_state=rng.normal(size=(tissue.n_states, n_genes))
+        * np.where(spatial, tissue.spatial_state_sd, tissue.state_sd),
+        size=rng.lognormal(np.log(tissue.negative_binomial_size), 0.4, size=n_genes),
         programme=programme,
     )
 
@@ -113,26 +104,19 @@ def batch_effect(rng: np.random.Generator, technology: Technology, n_genes: int)
 
 
 def draw_counts(
-    rng: np.random.Generator, piece: Piece, genes: Genes, tissue: Tissue, technology: Technology
+    rng: np.random.Generator, piece: Piece, genes: Genes, tissue: Tissue, technology: Technology, chunk: int = 4096
 ) -> sp.csr_matrix:
-    """Draw counts of every cell of a piece, as one batch of a technology.
+    """Draw counts (n, g) of the cells of a piece, as one batch of a technology, `chunk` cells at a time.
 
-    Returns
-    -------
-    (n, g) int32 CSR matrix.
-
-    Notes
-    -----
     mean = depth · ((1 − a) · softmax(batch(log level)) + a · average profile), count = NegativeBinomial(mean, size).
     Counts are lost with probability K / (K + mean), the Michaelis–Menten dropout of Andrews & Hemberg (M3Drop, 2019).
-    Cells are drawn 4,096 at a time, which bounds the memory.
     """
     shift, scale = batch_effect(rng, technology, len(genes.base))
     batch_depth = technology.median_counts * np.exp(rng.normal(0.0, 0.1))
     blocks = []
-    for rows in np.array_split(np.arange(len(piece.coords)), -(-len(piece.coords) // CHUNK)):
+    for rows in np.array_split(np.arange(len(piece.coords)), -(-len(piece.coords) // chunk)):
         types = piece.cell_types[rows]
-        states = rng.normal(size=(len(rows), N_STATES))
+        states = rng.normal(size=(len(rows), tissue.n_states))
         response = tissue.coupling[types, None] * (piece.features[rows] @ genes.by_space)
         response += genes.by_type[types] + states @ genes.by_state
         level = np.exp(genes.base + scale * response + shift)
@@ -146,9 +130,9 @@ def draw_counts(
     return sp.vstack(blocks, format="csr")
 
 
-def log_normalise(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Scale each cell to 10,000 counts and take log(1 + x); returns float32 CSR of the same shape."""
+def log_normalise(counts: sp.csr_matrix, target_sum: float = 1e4) -> sp.csr_matrix:
+    """Scale each cell to `target_sum` counts and take log(1 + x), float32."""
     totals = np.asarray(counts.sum(axis=1)).ravel()
-    scaled = sp.csr_matrix(sp.diags(TARGET_SUM / np.maximum(totals, 1)) @ counts)
+    scaled = sp.csr_matrix(sp.diags(target_sum / np.maximum(totals, 1)) @ counts)
     scaled.data = np.log1p(scaled.data)
     return sp.csr_matrix(scaled, dtype=np.float32)

@@ -10,8 +10,6 @@ import pandas as pd
 from ipar.datasets._sections import Floats, Ints, Piece, Tissue, as_categories, draw_codes, outside_bite, scatter
 
 LAYERS = ("L1", "L2-3", "L4", "L5", "L6", "WM", "HPF", "CA")
-WM_UM = 90.0
-MARGIN_UM = 1800.0
 # relative cell density per layer
 DENSITY = np.array([0.35, 0.8, 1.0, 0.7, 0.75, 0.6, 0.35, 1.0])
 
@@ -42,11 +40,28 @@ BAND = slice(10, 13)
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """Shape of one section. `level` is the level of the cut, in standard deviations.
+    """Shape of one section, in micrometres.
 
     A point has a tangential position u in [0, 1] along the arc and a depth below the pia. The arc is wider and the cortex
     thicker at one end, L4 exists in the middle only, and the hippocampus-like ellipse lies off-centre. Hence no rotation or
     reflection maps the tissue onto itself.
+
+    Attributes
+    ----------
+    level
+        Level of the cut, in standard deviations between sections.
+    borders
+        Lower borders of L1, L2-3, L4 at the ends of the arc, and L5, as shares of the cortex.
+    crop
+        Part of the arc that was cut, in tangential positions.
+    roughness
+        Amplitude and phase of the rim.
+    bite
+        Centre x, y and radius of a lost piece.
+    white_matter
+        Thickness of the white matter.
+    reach
+        Half the side of the box that holds the tissue.
     """
 
     level: float = 0.0
@@ -54,6 +69,8 @@ class _Anatomy:
     crop: tuple[float, float] = (0.0, 1.0)
     roughness: tuple[float, float] = (0.0, 0.0)
     bite: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    white_matter: float = 90.0
+    reach: float = 1800.0
 
     def tangential(self, points: Floats) -> Floats:
         angle: Floats = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
@@ -77,7 +94,7 @@ class _Anatomy:
         l4_end = b23 + 0.03 + (b4 - b23) * np.exp(-(((u - 0.5) / 0.3) ** 2))
         borders = np.stack(np.broadcast_arrays(0.0, b1, b23, l4_end, b5, 1.0), axis=1)
         inside = np.clip((fraction[:, None] - borders[:, :-1]) / np.diff(borders, axis=1), 0, 1)
-        laminar: Floats = inside.sum(axis=1) + np.maximum(depth - self.thickness(u), 0) / WM_UM
+        laminar: Floats = inside.sum(axis=1) + np.maximum(depth - self.thickness(u), 0) / self.white_matter
         laminar[fraction < 0] = -1
         return laminar
 
@@ -135,7 +152,7 @@ def _vary(rng: np.random.Generator) -> _Anatomy:
 def _cut(rng: np.random.Generator, n_cells: int, vary: bool) -> Piece:
     anatomy = _vary(rng) if vary else _Anatomy()
     density = np.append(DENSITY, 0.0)
-    box = (-MARGIN_UM, MARGIN_UM, -0.1 * MARGIN_UM, MARGIN_UM)
+    box = (-anatomy.reach, anatomy.reach, -0.1 * anatomy.reach, anatomy.reach)
     coords = scatter(rng, n_cells, box, lambda points: density[anatomy.layer(points)])
     layers = anatomy.layer(coords)
     types = draw_codes(rng, ABUNDANCE.to_numpy().T[layers])

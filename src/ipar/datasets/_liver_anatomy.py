@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from ipar.datasets._sections import Floats, Piece, Tissue, as_categories, draw_codes, outside_bite, scatter
 
-LOBULE_UM = 550.0
-CENTRAL_VEIN_UM = 28.0
-TRIAD_UM = 18.0
-SECTION_RADIUS_UM = 1000.0
-
 ZONES = ("pericentral", "midlobular", "periportal")
-ZONE_BORDERS = (0.38, 0.64)
 
 # rows: cell types; columns: ZONES, then the rim of a portal triad
 ABUNDANCE = pd.DataFrame(
@@ -33,18 +27,41 @@ ABUNDANCE = pd.DataFrame(
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """Part of a lattice of central veins. Portal triads are the corners of their hexagons."""
+    """Part of a lattice of central veins, in micrometres. Portal triads are the corners of their hexagons.
+
+    Attributes
+    ----------
+    shift, angle
+        Place of the section in the lattice.
+    lobe
+        Amplitude, number of waves and phase of the outline.
+    bite
+        Centre x, y and radius of a lost piece.
+    lobule
+        Distance between neighbouring central veins.
+    central_vein, triad
+        Radii of the vessels, which hold no cells.
+    radius
+        Radius of the section.
+    zone_borders
+        Zonation at the borders between pericentral, midlobular and periportal.
+    """
 
     shift: tuple[float, float] = (0.0, 0.0)
     angle: float = 0.0
     lobe: tuple[float, float, float] = (0.0, 2.0, 0.0)
     bite: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    lobule: float = 550.0
+    central_vein: float = 28.0
+    triad: float = 18.0
+    radius: float = 1000.0
+    zone_borders: tuple[float, float] = (0.38, 0.64)
 
     def vessels(self, points: Floats) -> tuple[Floats, Floats]:
         """Return the distances from (n, 2) points to the nearest central vein and portal triad, in micrometres."""
         turn = np.array([[np.cos(self.angle), -np.sin(self.angle)], [np.sin(self.angle), np.cos(self.angle)]])
         local = points @ turn + np.asarray(self.shift)
-        basis = LOBULE_UM * np.array([[1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+        basis = self.lobule * np.array([[1.0, 0.0], [0.5, np.sqrt(3) / 2]])
         centroid = basis.sum(axis=0) / 3
         central = _to_lattice(local, basis)
         portal = np.minimum(_to_lattice(local - centroid, basis), _to_lattice(local - 2 * centroid, basis))
@@ -55,8 +72,8 @@ class _Anatomy:
         central, portal = self.vessels(points)
         amplitude, waves, phase = self.lobe
         direction = np.arctan2(points[:, 1], points[:, 0])
-        rim = SECTION_RADIUS_UM * (1 + amplitude * np.sin(waves * direction + phase))
-        inside = (np.hypot(points[:, 0], points[:, 1]) < rim) & (central > CENTRAL_VEIN_UM) & (portal > TRIAD_UM)
+        rim = self.radius * (1 + amplitude * np.sin(waves * direction + phase))
+        inside = (np.hypot(points[:, 0], points[:, 1]) < rim) & (central > self.central_vein) & (portal > self.triad)
         return (inside & outside_bite(points, np.array(self.bite[:2]), self.bite[2])).astype(float)
 
 
@@ -71,9 +88,11 @@ def _to_lattice(points: Floats, basis: Floats) -> Floats:
 def _vary(rng: np.random.Generator) -> _Anatomy:
     """Draw a section with its own place and angle in the lattice, outline and lost piece."""
     direction = rng.uniform(0, 2 * np.pi)
-    rim = SECTION_RADIUS_UM * np.array([np.cos(direction), np.sin(direction)])
-    return _Anatomy(
-        shift=tuple(rng.uniform(0, 10 * LOBULE_UM, size=2)),
+    plain = _Anatomy()
+    rim = plain.radius * np.array([np.cos(direction), np.sin(direction)])
+    return replace(
+        plain,
+        shift=tuple(rng.uniform(0, 10 * plain.lobule, size=2)),
         angle=rng.uniform(0, 2 * np.pi),
         lobe=(rng.uniform(0.05, 0.18), float(rng.integers(2, 4)), rng.uniform(0, 2 * np.pi)),
         bite=(rim[0], rim[1], rng.uniform(50, 250)),
@@ -96,12 +115,12 @@ def _features(zonation: Floats) -> Floats:
 
 def _cut(rng: np.random.Generator, n_cells: int, vary: bool) -> Piece:
     anatomy = _vary(rng) if vary else _Anatomy()
-    reach = 1.2 * SECTION_RADIUS_UM
+    reach = 1.2 * anatomy.radius
     coords = scatter(rng, n_cells, (-reach, reach, -reach, reach), anatomy.density)
     central, portal = anatomy.vessels(coords)
     zonation = central / (central + portal)
-    zones = np.digitize(zonation, ZONE_BORDERS)
-    niche = np.where(portal < 3 * TRIAD_UM, len(ZONES), zones)
+    zones = np.digitize(zonation, anatomy.zone_borders)
+    niche = np.where(portal < 3 * anatomy.triad, len(ZONES), zones)
     types = draw_codes(rng, ABUNDANCE.to_numpy().T[niche])
     obs = pd.DataFrame({"zone": as_categories(zones, ZONES), "zonation": zonation})
     return Piece(coords, _features(zonation), types, obs)

@@ -12,11 +12,6 @@ import pandas as pd
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
-SHRINKAGE_SD = 0.04
-WARP_AMPLITUDE = 0.03
-STAGE_UM = 10_000.0
-OVERSAMPLING = 3
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -64,6 +59,16 @@ class Tissue:
         (t,) relative chance of each type to survive dissociation.
     cut
         ``cut(rng, n_cells, vary)`` → `Piece`. With `vary`, outline and anatomy differ as between sections.
+    marker_share
+        Share of genes that mark cell types.
+    n_states
+        Number s of cell states that do not depend on position.
+    state_sd, spatial_state_sd
+        Standard deviations of the log-fold changes by states, for other and for spatial genes.
+    base_sd
+        Standard deviation of the baseline log levels of genes.
+    negative_binomial_size
+        Median size parameter of the counts.
     """
 
     name: str
@@ -73,38 +78,25 @@ class Tissue:
     size: Floats
     recovery: Floats
     cut: Callable[[np.random.Generator, int, bool], Piece]
+    marker_share: float = 0.25
+    n_states: int = 8
+    state_sd: float = 0.35
+    spatial_state_sd: float = 0.1
+    base_sd: float = 1.2
+    negative_binomial_size: float = 4.0
 
 
 def scatter(
-    rng: np.random.Generator,
-    n: int,
-    box: tuple[float, float, float, float],
-    density: Callable[[Floats], Floats],
+    rng: np.random.Generator, n: int, box: tuple[float, float, float, float], density: Callable[[Floats], Floats]
 ) -> Floats:
-    """Place `n` cells with the given relative density, spaced more evenly than by chance, in random order.
+    """Place `n` cells with the given relative density in [0, 1] within a box (x0, x1, y0, y1), in random order.
 
-    A jittered square grid is thinned in proportion to the density. Grid and jitter keep cells apart as cell bodies
-    do; independent uniform points would overlap.
-
-    Parameters
-    ----------
-    rng
-        Source of randomness.
-    n
-        Number of cells.
-    box
-        (x0, x1, y0, y1) that holds the tissue, micrometres.
-    density
-        (m, 2) points → (m,) relative density in [0, 1], 0 outside the tissue.
-
-    Returns
-    -------
-    (n, 2) points, micrometres.
+    A jittered square grid is thinned in proportion to the density. Unlike independent points, cells do not overlap.
     """
     x0, x1, y0, y1 = box
     probe = rng.uniform((x0, y0), (x1, y1), size=(4000, 2))
     mean_density = max(float(density(probe).mean()), 1e-3)
-    step = np.sqrt((x1 - x0) * (y1 - y0) * mean_density / (OVERSAMPLING * n))
+    step = np.sqrt((x1 - x0) * (y1 - y0) * mean_density / (3 * n))  # three times as many points as cells
     while True:
         grid = np.stack(np.meshgrid(np.arange(x0, x1, step), np.arange(y0, y1, step)), axis=-1).reshape(-1, 2)
         points = grid + rng.uniform(0.05, 0.95, size=grid.shape) * step
@@ -128,40 +120,35 @@ def as_categories(codes: Ints, names: Sequence[str]) -> pd.Series[str]:
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(list(names))))
 
 
+def slide_column(n_slides: int, n_cells: int) -> pd.Series[str]:
+    """Return the slide of each cell, "slide1", "slide2", …, for slides of equal size one after another."""
+    return as_categories(np.repeat(np.arange(n_slides), n_cells), [f"slide{i + 1}" for i in range(n_slides)])
+
+
 def outside_bite(points: Floats, centre: Floats, radius: float) -> npt.NDArray[np.bool_]:
     """Return which of (n, 2) points lie outside a round defect, shape (n,)."""
     kept: npt.NDArray[np.bool_] = ((points - centre) ** 2).sum(axis=1) > radius**2
     return kept
 
 
-def mount(rng: np.random.Generator, coords: Floats) -> Floats:
-    """Mount a section on a slide: warp, scale, perhaps mirror, rotate and shift it.
+def mount(
+    rng: np.random.Generator, coords: Floats, *, scale_sd: float = 0.04, warp: float = 0.03, stage: float = 10_000.0
+) -> Floats:
+    """Mount a section on a slide: warp, scale, perhaps mirror, rotate and shift its positions (n, 2).
 
-    Parameters
-    ----------
-    rng
-        Source of randomness.
-    coords
-        (n, 2) positions in micrometres, in the frame of the tissue.
-
-    Returns
-    -------
-    (n, 2) positions in micrometres, in the frame of the slide.
-
-    Notes
-    -----
-    Half of the sections are mirrored, the angle is uniform, and lengths change by about 4 %. A smooth warp moves cells by
-    about 3 % of the RMS radius. Its wavelength is longer than the section, so that it never folds.
+    Lengths change by about `scale_sd`, half of the sections are mirrored, and the angle is uniform. A smooth warp moves
+    cells by about `warp` RMS radii. Its wavelength is longer than the section, so that it never folds. The slide has
+    `stage` micrometres on each side.
     """
     centred = coords - coords.mean(axis=0)
     radius = np.sqrt((centred**2).sum(axis=1).mean())
     waves = rng.normal(0.0, 0.9 / radius, size=(2, 3))
     phases = rng.uniform(0.0, 2 * np.pi, size=3)
-    push = rng.normal(0.0, WARP_AMPLITUDE * radius, size=(3, 2))
+    push = rng.normal(0.0, warp * radius, size=(3, 2))
     warped = centred + np.sin(centred @ waves + phases) @ push
     angle = rng.uniform(0.0, 2 * np.pi)
     mirror = 1.0 if rng.random() < 0.5 else -1.0
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    scale = np.exp(rng.normal(0.0, SHRINKAGE_SD))
-    placed: Floats = scale * (warped * [mirror, 1.0]) @ rotation.T + rng.uniform(0.2 * STAGE_UM, 0.8 * STAGE_UM, size=2)
+    scale = np.exp(rng.normal(0.0, scale_sd))
+    placed: Floats = scale * (warped * [mirror, 1.0]) @ rotation.T + rng.uniform(0.2 * stage, 0.8 * stage, size=2)
     return placed

@@ -12,11 +12,7 @@ import scipy.sparse as sp
 
 from ipar._run import as_seed
 from ipar.datasets._expression import Genes, Technology, draw_counts, draw_genes, log_normalise
-from ipar.datasets._sections import Floats, Piece, Tissue, as_categories, mount
-
-MIN_CELLS = 50
-MIN_GENES = 50
-MAX_MISSING = 0.5
+from ipar.datasets._sections import Floats, Piece, Tissue, as_categories, mount, slide_column
 
 # a targeted in situ panel has lower depth, more dropout and more ambient molecules than droplets
 SPATIAL = Technology(median_counts=3000.0, depth_sd=0.45, dropout=0.8, shift_sd=0.25, scale_sd=0.1, ambient=0.08)
@@ -28,7 +24,6 @@ def simulate_slides(
     n_slides: int,
     n_cells: int,
     n_genes: int,
-    *,
     median_counts: float,
     batch_strength: float,
     random_state: int | np.random.Generator | None,
@@ -45,11 +40,10 @@ def simulate_slides(
         pieces.append(piece)
         coords.append(mount(rng, piece.coords))
         counts.append(draw_counts(rng, piece, genes, tissue, technology))
-    names = [f"slide{i + 1}" for i in range(n_slides)]
-    slides = as_categories(np.repeat(np.arange(n_slides), n_cells), names)
+    slides = slide_column(n_slides, n_cells)
     obs = pd.concat([_annotate(tissue, piece) for piece in pieces], ignore_index=True)
     obs.insert(0, "slide", slides)
-    # rows in random order: their order must not be informative
+    # the order of rows must not be informative
     order = _stream(seed, "order").permutation(len(obs))
     adata = _assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], _annotate_genes(genes), "cell")
     adata.obsm["spatial"] = np.concatenate(coords)[order]
@@ -66,18 +60,14 @@ def simulate_dissociated(
     tissue: Tissue,
     n_cells: int,
     n_genes: int,
-    *,
     median_counts: float,
     missing_genes: float,
     random_state: int | np.random.Generator | None,
 ) -> ad.AnnData:
     """Simulate dissociated cells of `tissue`, as `ipar.datasets.layered_tissue_dissociated` returns them."""
     n_cells, n_genes = _check_size(n_cells, n_genes)
-    if not 0 <= missing_genes <= MAX_MISSING:
-        msg = (
-            f"missing_genes is the share of genes that the cells lack and must lie in [0, {MAX_MISSING}], "
-            f"found {missing_genes}. Pass 0 to keep every gene."
-        )
+    if not 0 <= missing_genes <= 0.5:
+        msg = f"missing_genes is a share of the genes and must lie in [0, 0.5], found {missing_genes}."
         raise ValueError(msg)
     technology = _technology(DROPLET, median_counts, 1.0)
     seed = as_seed(random_state)
@@ -142,17 +132,17 @@ def _stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
 
 
 def _check_size(n_cells: int, n_genes: int) -> tuple[int, int]:
-    return _at_least("n_cells", n_cells, MIN_CELLS), _at_least("n_genes", n_genes, MIN_GENES)
+    return _at_least("n_cells", n_cells, 50), _at_least("n_genes", n_genes, 50)
 
 
 def _at_least(name: str, value: int, minimum: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        msg = f"{name} must be an integer, found {value!r} ({type(value).__name__}). Pass an int of at least {minimum}."
+        msg = f"{name} must be an integer of at least {minimum}, found {value!r} ({type(value).__name__})."
         raise TypeError(msg) from None
     if number < minimum:
-        msg = f"{name} must be at least {minimum}, found {number}. Pass {name}={minimum} or more."
+        msg = f"{name} must be at least {minimum}, found {number}."
         raise ValueError(msg)
     return number
 
@@ -160,19 +150,11 @@ def _at_least(name: str, value: int, minimum: int) -> int:
 def _technology(default: Technology, median_counts: float, batch_strength: float) -> Technology:
     if not (np.isfinite(median_counts) and median_counts >= 100):
         msg = (
-            f"median_counts must be a finite number of at least 100 (cells with fewer molecules cannot be analysed), "
-            f"found {median_counts}. Typical data have 1,000 to 10,000."
+            f"median_counts must be finite and at least 100, found {median_counts}. Typical data have 1,000 to 10,000."
         )
         raise ValueError(msg)
     if not (np.isfinite(batch_strength) and batch_strength >= 0):
-        msg = (
-            f"batch_strength must be finite and not negative, found {batch_strength}. Pass 0 for no batch effect, 1 for "
-            "a realistic one."
-        )
+        msg = f"batch_strength must be finite and not negative, found {batch_strength}. 1 is realistic."
         raise ValueError(msg)
-    return replace(
-        default,
-        median_counts=float(median_counts),
-        shift_sd=default.shift_sd * batch_strength,
-        scale_sd=default.scale_sd * batch_strength,
-    )
+    shift, scale = default.shift_sd * batch_strength, default.scale_sd * batch_strength
+    return replace(default, median_counts=float(median_counts), shift_sd=shift, scale_sd=scale)

@@ -9,12 +9,7 @@ import scipy.sparse as sp
 
 from ipar._run import as_seed
 from ipar.datasets._expression import log_normalise
-from ipar.datasets._sections import Floats, as_categories
-
-_HALF_AXES = (1.5, 1.0, 0.8)
-_WAVES = 1.2  # standard deviation of wave vectors: about one period across the tissue
-_MICROMETRES = 400.0
-_MEDIAN_COUNTS = 3000.0
+from ipar.datasets._sections import Floats, as_categories, slide_column
 
 
 def smooth_tissue(
@@ -28,8 +23,8 @@ def smooth_tissue(
 ) -> ad.AnnData:
     """Simulate an elliptic tissue whose genes are plane waves of the position.
 
-    It is a small tissue that can be localised, in two or three dimensions. If mirrored, the two halves express the same,
-    as those of a brain do, and expression does not tell on which side a cell lies.
+    It is a small tissue that can be localised, in two or three dimensions. If mirrored, the two halves have the same
+    expression, like those of a brain, and expression does not tell on which side a cell lies.
 
     Parameters
     ----------
@@ -55,11 +50,6 @@ def smooth_tissue(
     ``.uns["source"]``
         Description and parameters of the simulation.
 
-    Raises
-    ------
-    ValueError
-        If ``n_dims`` is neither 2 nor 3.
-
     Examples
     --------
     >>> import ipar
@@ -71,7 +61,7 @@ def smooth_tissue(
         raise ValueError(msg)
     seed = as_seed(random_state)
     rng = np.random.default_rng(seed)
-    waves = rng.normal(scale=_WAVES, size=(n_dims, n_genes))
+    waves = rng.normal(scale=1.2, size=(n_dims, n_genes))  # about one period across the tissue
     phases, level = rng.uniform(0, 2 * np.pi, n_genes), rng.normal(size=n_genes)
     coords, counts, sides = [], [], []
     for slide in range(n_slides):
@@ -80,13 +70,12 @@ def smooth_tissue(
         sides.append(place[:, 0] > 0)
         source = np.column_stack([np.abs(place[:, 0]), place[:, 1:]]) if mirrored else place
         rates = np.exp(level + np.sin(source @ waves + phases))
-        rates *= own.lognormal(np.log(_MEDIAN_COUNTS), 0.2, size=(n_cells, 1)) / rates.sum(axis=1, keepdims=True)
+        rates *= own.lognormal(np.log(3000.0), 0.2, size=(n_cells, 1)) / rates.sum(axis=1, keepdims=True)
         counts.append(sp.csr_matrix(own.poisson(rates).astype(np.int32)))
-        coords.append(_MICROMETRES * place @ _turn(own, n_dims, mirror=slide % 2 == 1) + 1000.0 * (slide + 1))
+        coords.append(400.0 * place @ _turn(own, n_dims, mirror=slide % 2 == 1) + 1000.0 * (slide + 1))
     order = rng.permutation(n_slides * n_cells)
     raw = sp.vstack(counts, format="csr")[order]
-    slides = as_categories(np.repeat(np.arange(n_slides), n_cells), [f"slide{i + 1}" for i in range(n_slides)])
-    side = as_categories(np.concatenate(sides).astype(int), ["left", "right"])
+    slides, side = slide_column(n_slides, n_cells), as_categories(np.concatenate(sides).astype(int), ["left", "right"])
     obs = pd.DataFrame(
         {"slide": slides.array[order], "side": side.array[order]}, index=[f"cell{i}" for i in range(len(order))]
     )
@@ -107,7 +96,7 @@ def _in_ellipsoid(rng: np.random.Generator, n: int, n_dims: int) -> Floats:
     direction = rng.normal(size=(n, n_dims))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     radius = rng.random((n, 1)) ** (1 / n_dims)
-    inside: Floats = direction * radius * np.array(_HALF_AXES[:n_dims])
+    inside: Floats = direction * radius * np.array([1.5, 1.0, 0.8][:n_dims])
     return inside
 
 
