@@ -5,7 +5,8 @@ import pytest
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.metrics import _distances, continuity, knn_chance, knn_hit, trustworthiness
+from ipar.metrics import continuity, knn_hit, trustworthiness
+from ipar.metrics._neighbours import knn_chance, knn_hits, rank_preservation
 
 
 def neighbour_sets(coords, k):
@@ -79,10 +80,11 @@ def test_tearing_and_folding_are_told_apart():
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_scores_do_not_depend_on_the_block_size(layouts, monkeypatch, rows):
+def test_scores_do_not_depend_on_the_block_size(layouts, rows):
     scores = [f(*layouts, n_neighbors=20) for f in (knn_hit, trustworthiness, continuity)]
-    monkeypatch.setattr(_distances, "_BLOCK_ELEMENTS", rows * 150)
-    assert [f(*layouts, n_neighbors=20) for f in (knn_hit, trustworthiness, continuity)] == pytest.approx(scores)
+    (hit,) = knn_hits(*layouts, [20], block=rows * 150)
+    kept = [rank_preservation(*pair, 20, block=rows * 150) for pair in (layouts, layouts[::-1])]
+    assert [hit, *kept] == pytest.approx(scores)
 
 
 def test_neighbour_counts_out_of_range_are_refused(layouts):

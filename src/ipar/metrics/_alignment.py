@@ -1,3 +1,5 @@
+"""Errors and coverage of a prediction after Procrustes alignment."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -5,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ipar.metrics._checks import FloatArray, as_pair, rms_radius
+from ipar.metrics.checks import FloatArray, as_pair, rms_radius
 
 
 class ProcrustesError(NamedTuple):
@@ -18,7 +20,7 @@ class ProcrustesError(NamedTuple):
 
 
 def _orthogonal(true: FloatArray, pred: FloatArray) -> tuple[FloatArray, float]:
-    # R (2, 2) maximises tr(R' pred' true) over O(2); the second value is that maximum
+    """Rotation or reflection R that maximises tr(R' pred' true), and that maximum."""
     u, singular, vt = np.linalg.svd(pred.T @ true)
     return u @ vt, float(singular.sum())
 
@@ -37,12 +39,6 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     -------
     Aligned prediction, shape (n_cells, 2), float64, in the frame and unit of `true`. A prediction on one point is placed
     at the centroid of the truth.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or are not (n, 2), a value is NaN or infinite, there are fewer than four cells, or all true
-        cells coincide.
 
     Notes
     -----
@@ -70,11 +66,6 @@ def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     Returns
     -------
     Errors, shape (n_cells,), float64, in RMS radii of the true layout, which makes slides of any size comparable.
-
-    Raises
-    ------
-    ValueError
-        As for `procrustes_align`.
     """
     truth, _ = as_pair(true, pred)
     residual = np.linalg.norm(truth - procrustes_align(true, pred), axis=1)
@@ -91,20 +82,13 @@ def procrustes_error(true: ArrayLike, pred: ArrayLike) -> ProcrustesError:
 
     Returns
     -------
-    `ProcrustesError` with ``rmse`` in RMS radii of the truth and ``median`` in tissue widths. An ``rmse`` of 0 is perfect,
-    1 is every cell at the centroid. The tissue width is the longer side of the bounding box of `true`.
-
-    Raises
-    ------
-    ValueError
-        As for `procrustes_align`.
+    Named tuple of ``rmse`` in RMS radii of the truth and ``median`` in tissue widths. An ``rmse`` of 0 is perfect, 1 is
+    every cell at the centroid. The tissue width is the longer side of the bounding box of `true`.
     """
     truth, _ = as_pair(true, pred)
     errors = cell_errors(true, pred)
     width = float(np.ptp(truth, axis=0).max())
-    return ProcrustesError(
-        rmse=float(np.sqrt((errors**2).mean())), median=float(np.median(errors)) * rms_radius(truth) / width
-    )
+    return ProcrustesError(float(np.sqrt((errors**2).mean())), float(np.median(errors)) * rms_radius(truth) / width)
 
 
 def unit_box(coords: FloatArray) -> FloatArray:
@@ -116,7 +100,7 @@ def unit_box(coords: FloatArray) -> FloatArray:
 
 
 def boxed_pair(true: FloatArray, pred: FloatArray, *, align: bool) -> tuple[FloatArray, FloatArray]:
-    """Scale truth and prediction to the unit box, if `align` after aligning the prediction."""
+    """Scale truth and prediction to the unit box. With `align`, the prediction is aligned first."""
     return unit_box(true), unit_box(procrustes_align(true, pred) if align else pred)
 
 
@@ -124,3 +108,97 @@ def orthogonal_residual(true: FloatArray, pred: FloatArray) -> float:
     """Root of the summed squared distances after the best rotation or reflection about the origin."""
     rotation, _ = _orthogonal(true, pred)
     return float(np.linalg.norm(true - pred @ rotation))
+
+
+def coverage(true: ArrayLike, pred: ArrayLike, *, n_bins: int = 20) -> float:
+    """Share of the tissue that the aligned prediction reaches.
+
+    The bounding box of the truth is divided into n_bins × n_bins squares. The score is the share of squares occupied by
+    the truth that the Procrustes-aligned prediction occupies too. It reveals a layout that has shrunk to the centre, which
+    correlations do not.
+
+    Parameters
+    ----------
+    true, pred
+        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
+    n_bins
+        Squares along each axis. With 20, a slide of 1,000 cells has a few cells in each square.
+
+    Returns
+    -------
+    Share in (0, 1]. Predictions outside the box do not count.
+    """
+    truth, _ = as_pair(true, pred)
+    if n_bins < 1:
+        msg = f"`n_bins` must be at least 1, found {n_bins}."
+        raise ValueError(msg)
+    low, extent = truth.min(axis=0), np.ptp(truth, axis=0)
+    extent[extent == 0] = extent.max()
+    occupied = _occupied(truth, low, extent, n_bins)
+    reached = _occupied(procrustes_align(true, pred), low, extent, n_bins)
+    return len(occupied & reached) / len(occupied)
+
+
+def _occupied(coords: FloatArray, low: FloatArray, extent: FloatArray, n_bins: int) -> set[int]:
+    # rounding keeps points on a grid line on the same side
+    place = np.round((coords - low) / extent * n_bins, 9)
+    inside = ((place >= 0) & (place <= n_bins)).all(axis=1)
+    x, y = np.minimum(place[inside], n_bins - 1).astype(np.intp).T
+    return set((x * n_bins + y).tolist())
+
+
+def _framed_pair(true: ArrayLike, pred: ArrayLike, *, normalise: bool) -> tuple[FloatArray, FloatArray]:
+    truth, layout = as_pair(true, pred)
+    return boxed_pair(truth, layout, align=True) if normalise else (truth, layout)
+
+
+def rssd(true: ArrayLike, pred: ArrayLike, *, normalise: bool = True) -> float:
+    r"""Root of the summed squared distances (RSSD) after the best rotation or reflection.
+
+    .. math:: \min_{R \in O(2)} \sqrt{\sum_i \lVert t_i - p_i R \rVert^2}
+
+    Use it only for comparison with LUNA: it rewards shrinking to the centre and grows with the number of cells.
+
+    Parameters
+    ----------
+    true, pred
+        Coordinates of the same cells in the same order, shape (n_cells, 2).
+    normalise
+        Align the prediction with the truth and scale each axis of both to [-1/2, 1/2] first. False takes the
+        coordinates as they are, for files already in LUNA's frame.
+
+    Returns
+    -------
+    RSSD over all cells, in sides of the unit box, or in the unit of the coordinates without `normalise`.
+
+    Notes
+    -----
+    This is the score of LUNA (Yu et al., 2025), which pads a zero third axis and rotates in space. In the plane these
+    rotations include reflections.
+    """
+    return orthogonal_residual(*_framed_pair(true, pred, normalise=normalise))
+
+
+def rssd_by_class(true: ArrayLike, pred: ArrayLike, classes: ArrayLike, *, normalise: bool = True) -> dict[str, float]:
+    """`rssd` of each class of cells, each rotated by itself.
+
+    Parameters
+    ----------
+    true, pred
+        Coordinates of the same cells in the same order, shape (n_cells, 2).
+    classes
+        Class of each cell, for example its cell type, shape (n_cells,).
+    normalise
+        As for `rssd`. The frame is that of all cells.
+
+    Returns
+    -------
+    RSSD by class, in order of the names. LUNA reports their mean and their sum.
+    """
+    truth, layout = _framed_pair(true, pred, normalise=normalise)
+    labels = np.asarray(classes)
+    if labels.shape != (len(truth),):
+        msg = f"`classes` must have shape ({len(truth)},), one label per cell, found {labels.shape}."
+        raise ValueError(msg)
+    labels = labels.astype(str)
+    return {str(name): orthogonal_residual(truth[labels == name], layout[labels == name]) for name in np.unique(labels)}

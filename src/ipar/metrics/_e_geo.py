@@ -1,3 +1,5 @@
+"""Geometric energy: the loss of training, as a score."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -7,13 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
-from ipar.metrics._checks import FloatArray, as_pair, gauge_fix
-
-WALK_WEIGHT, STRESS_WEIGHT = 1.0, 0.1  # of the reported energy; training has weights of its own
-
-_PROB_MIN = 1e-8  # floor inside the logarithms of two or more steps
-_MIN_DISTANCE = 1e-6  # floor of distances and of sigma, in RMS radii
-_RING_EDGES = 10
+from ipar.metrics.checks import FloatArray, as_pair, gauge_fix
 
 
 class EGeo(NamedTuple):
@@ -36,21 +32,19 @@ def _n_steps(n: int) -> int:
 
 
 def _log_step(squared: FloatArray, edges: NDArray[np.bool_], sigma: FloatArray) -> FloatArray:
-    # log P of one step, (n, n), -inf where there is no edge. Normalised in logs, because all weights of a cell that is
-    # predicted far from its neighbours may underflow
+    # log P of one step, -inf where there is no edge. Normalised in logs, because weights far from all neighbours underflow
     energy = np.where(edges, -squared / np.outer(sigma, sigma), -np.inf)
     return np.asarray(log_softmax(energy, axis=1), dtype=np.float64)
 
 
 def _floored_kl(reference: FloatArray, other: FloatArray) -> float:
-    # 0 log 0 = 0: entries without reference probability add nothing
-    ratio = np.log(np.maximum(reference, _PROB_MIN)) - np.log(np.maximum(other, _PROB_MIN))
+    ratio = np.log(np.maximum(reference, 1e-8)) - np.log(np.maximum(other, 1e-8))
     return float((reference * ratio).sum() / len(reference))
 
 
 def _walk(d_true: FloatArray, d_pred: FloatArray, order: NDArray[np.intp], k: int) -> float:
     n = len(d_true)
-    sigma = np.maximum(d_true[np.arange(n), order[:, k - 1]], _MIN_DISTANCE)
+    sigma = np.maximum(d_true[np.arange(n), order[:, k - 1]], 1e-6)
     edges = np.zeros((n, n), dtype=bool)
     edges[np.arange(n)[:, None], order[:, :k]] = True
     edges |= edges.T
@@ -65,7 +59,7 @@ def _walk(d_true: FloatArray, d_pred: FloatArray, order: NDArray[np.intp], k: in
 
 
 def _multiscale_edges(
-    order: NDArray[np.intp], k: int, rng: np.random.Generator
+    order: NDArray[np.intp], k: int, rng: np.random.Generator, n_ring: int = 10
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     # order (n, n - 1): the other cells, by true distance from each cell. Returns each undirected edge once, i < j
     n = len(order)
@@ -73,7 +67,7 @@ def _multiscale_edges(
     edges = np.zeros((n, n), dtype=bool)
     edges[cells, order[:, :k]] = True
     pool = order[:, k : 3 * k]
-    picked = np.argsort(rng.random(pool.shape), axis=1)[:, : min(k, _RING_EDGES)]
+    picked = np.argsort(rng.random(pool.shape), axis=1)[:, : min(k, n_ring)]
     edges[cells, np.take_along_axis(pool, picked, axis=1)] = True
     landmarks = rng.choice(n, size=min(n, max(8, n // 16)), replace=False)
     edges[np.ix_(landmarks, landmarks)] = True
@@ -82,13 +76,12 @@ def _multiscale_edges(
 
 
 def _log_stress(d_true: FloatArray, d_pred: FloatArray) -> float:
-    ratio = np.log(np.maximum(d_pred, _MIN_DISTANCE)) - np.log(np.maximum(d_true, _MIN_DISTANCE))
+    ratio = np.log(np.maximum(d_pred, 1e-6)) - np.log(np.maximum(d_true, 1e-6))
     return float(ratio.var())  # the best offset alpha is minus the mean
 
 
 def _gauge_fixed_prediction(pred: FloatArray) -> FloatArray:
-    # one point has no scale, and equal weights on the true edges would score better than most layouts: it is scored as
-    # noise, always the same
+    # equal weights on the true edges would score better than most layouts: a single point is scored as noise
     layout = gauge_fix(pred)
     return layout if layout.any() else gauge_fix(np.random.default_rng(0).standard_normal(pred.shape))
 
@@ -103,7 +96,7 @@ def _energy(true: FloatArray, pred: FloatArray, rng: np.random.Generator) -> EGe
     walk = _walk(d_true, d_pred, order, k)
     edges = _multiscale_edges(order, k, rng)
     stress = _log_stress(d_true[edges], d_pred[edges])
-    return EGeo(WALK_WEIGHT * walk + STRESS_WEIGHT * stress, walk, stress)
+    return EGeo(1.0 * walk + 0.1 * stress, walk, stress)
 
 
 def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Generator | None = 0) -> EGeo:
@@ -126,12 +119,7 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
 
     Returns
     -------
-    `EGeo` with ``total``, ``walk`` and ``stress``; 0 is perfect.
-
-    Raises
-    ------
-    ValueError
-        As for `procrustes_align`.
+    Named tuple of ``total``, ``walk`` and ``stress``. 0 is perfect.
 
     See Also
     --------
@@ -150,8 +138,8 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
     Further edges join all pairs of max(8, ⌊n/16⌋) random landmarks.
 
     **Floors.** Probabilities of two or more steps are floored at 1e-8, distances and σ at 1e-6 RMS radii. A prediction that
-    puts many cells on few points, such as cell-type centroids, therefore has a stress set by that floor: spread such
-    cells before scoring. A prediction on a single point is scored as Gaussian noise.
+    puts many cells on few points, such as cell-type centroids, therefore has a stress set by that floor. Spread such cells
+    before scoring. A prediction on a single point is scored as Gaussian noise.
 
     Memory grows with n² and time with n³: a few seconds at 2,000 cells.
     """
@@ -182,12 +170,7 @@ def e_geo_minisets(
 
     Returns
     -------
-    `EGeo`, each part averaged over the subsets.
-
-    Raises
-    ------
-    ValueError
-        As for `procrustes_align`, if `n_minisets` is below 1, or if `size` is not an increasing pair from 4 up.
+    Named tuple as from `e_geo`, each part averaged over the subsets.
     """
     truth, layout = as_pair(true, pred)
     low, high = size

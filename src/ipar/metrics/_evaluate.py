@@ -1,3 +1,5 @@
+"""All scores at once."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -5,25 +7,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ipar.metrics._alignment import cell_errors, procrustes_error
-from ipar.metrics._checks import FloatArray, as_cell_vector, as_pair
+from ipar.metrics._alignment import cell_errors, coverage, procrustes_error, rssd
 from ipar.metrics._distances import contact_f1, distance_pearson, row_spearman, stress1
 from ipar.metrics._e_geo import EGeo, e_geo, e_geo_minisets
-from ipar.metrics._layout import coverage, rssd
-from ipar.metrics._neighbours import continuity, knn_chance, knn_hits, trustworthiness
+from ipar.metrics._neighbours import continuity, knn_hits, trustworthiness
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
-
-_RANK_NEIGHBORS = 20
-_NAN = float("nan")
+from ipar.metrics.checks import FloatArray, as_cell_vector, as_pair
 
 
 def _knn_scores(true: FloatArray, pred: FloatArray, n_neighbors: Sequence[int]) -> dict[str, float]:
     n = len(true)
-    possible = [k for k in n_neighbors if k <= n - 1]
+    possible = [k for k in n_neighbors if k < n]
     hits = dict(zip(possible, knn_hits(true, pred, possible), strict=True)) if possible else {}
     scores: dict[str, float] = {}
     for k in n_neighbors:
-        hit, chance = (hits[k], knn_chance(n, k)) if k in hits else (_NAN, _NAN)
+        hit, chance = (hits[k], k / (n - 1)) if k in hits else (np.nan, np.nan)
         scores |= {f"knn_hit_{k}": hit, f"knn_hit_{k}_chance": chance, f"knn_hit_{k}_ratio": hit / chance}
     return scores
 
@@ -31,7 +29,7 @@ def _knn_scores(true: FloatArray, pred: FloatArray, n_neighbors: Sequence[int]) 
 def _shape_scores(true: FloatArray, pred: FloatArray) -> dict[str, float]:
     rows = row_spearman(true, pred, align=True)
     error = procrustes_error(true, pred)
-    ranked = len(true) > 2 * _RANK_NEIGHBORS
+    ranked = len(true) > 40
     return {
         "luna_spearman": float(np.median(rows)),
         "luna_spearman_mean": float(rows.mean()),
@@ -41,8 +39,8 @@ def _shape_scores(true: FloatArray, pred: FloatArray) -> dict[str, float]:
         "procrustes_rmse": error.rmse,
         "procrustes_median": error.median,
         "stress1": stress1(true, pred),
-        f"trustworthiness_{_RANK_NEIGHBORS}": trustworthiness(true, pred) if ranked else _NAN,
-        f"continuity_{_RANK_NEIGHBORS}": continuity(true, pred) if ranked else _NAN,
+        "trustworthiness_20": trustworthiness(true, pred) if ranked else np.nan,
+        "continuity_20": continuity(true, pred) if ranked else np.nan,
         "rssd": rssd(true, pred),
         "coverage": coverage(true, pred),
     }
@@ -52,14 +50,12 @@ def _energy_scores(
     true: FloatArray, pred: FloatArray, rng: np.random.Generator, n_minisets: int, max_whole: int
 ) -> dict[str, float]:
     small = e_geo_minisets(true, pred, n_minisets=n_minisets, random_state=rng)
-    whole = e_geo(true, pred, random_state=rng) if len(true) <= max_whole else EGeo(_NAN, _NAN, _NAN)
+    whole = e_geo(true, pred, random_state=rng) if len(true) <= max_whole else EGeo(np.nan, np.nan, np.nan)
+    parts = ("", "_walk", "_stress")
     return {
-        "e_geo": small.total,
-        "e_geo_walk": small.walk,
-        "e_geo_stress": small.stress,
-        "e_geo_whole": whole.total,
-        "e_geo_whole_walk": whole.walk,
-        "e_geo_whole_stress": whole.stress,
+        f"{name}{part}": value
+        for name, energy in (("e_geo", small), ("e_geo_whole", whole))
+        for part, value in zip(parts, energy, strict=True)
     }
 
 
@@ -102,7 +98,7 @@ def evaluate(
     - ``n_cells``: number of cells that were scored
     - ``luna_spearman``, ``luna_spearman_mean``: `luna_spearman`, median and mean over cells
     - ``contact_f1_1``, ``contact_f1_10``: `contact_f1` at 1 % and 10 %
-    - ``knn_hit_K``, ``knn_hit_K_chance``, ``knn_hit_K_ratio`` for every K: `knn_hit`, `knn_chance`, their ratio
+    - ``knn_hit_K``, ``knn_hit_K_chance``, ``knn_hit_K_ratio`` for each K: `knn_hit`, that of chance, their ratio
     - ``distance_pearson``, ``stress1``, ``coverage``, ``rssd``: the functions of these names
     - ``procrustes_rmse`` in RMS radii, ``procrustes_median`` in tissue widths: `procrustes_error`
     - ``trustworthiness_20``, ``continuity_20``: the functions of these names
@@ -112,17 +108,10 @@ def evaluate(
 
     A score that needs more cells than there are is NaN, and so is ``e_geo_whole`` above `max_whole` cells.
 
-    Raises
-    ------
-    ValueError
-        If the shapes differ or are not (n, 2), a value is NaN or infinite, there are fewer than four cells, all true
-        cells coincide, or an option is out of range.
-
     Notes
     -----
-    Several metrics need all pairs of cells, which takes about 1.5 GiB at 10,000 cells. On a subset of a larger slide,
-    local metrics refer to neighbours within the subset. The time of ``e_geo_whole`` grows with the third power of the
-    number of cells.
+    Several metrics need all pairs of cells, about 1.5 GiB for 10,000 cells. On a subset of a larger slide, local metrics
+    refer to neighbours within the subset. The time of ``e_geo_whole`` grows with the third power of the number of cells.
 
     Examples
     --------
@@ -184,12 +173,6 @@ def evaluate_slides(
     -------
     Scores of `evaluate` by slide, in order of first appearance, and their mean over slides under ``"mean"``. NaN scores are
     left out of the mean.
-
-    Raises
-    ------
-    ValueError
-        As for `evaluate`; or if `slides` does not hold one label per cell, a label is missing, or a slide is called
-        "mean".
     """
     truth, layout = as_pair(true, pred)
     labels = _slide_labels(slides, len(truth))
@@ -235,5 +218,5 @@ def _mean_scores(per_slide: Mapping[str, Mapping[str, float]]) -> dict[str, floa
     means = {}
     for key in next(iter(per_slide.values())):
         values = [scores[key] for scores in per_slide.values() if not np.isnan(scores[key])]
-        means[key] = float(np.mean(values)) if values else _NAN
+        means[key] = float(np.mean(values)) if values else np.nan
     return means

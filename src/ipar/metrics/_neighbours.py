@@ -1,3 +1,5 @@
+"""Agreement of true and predicted neighbours."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -6,10 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
-from ipar.metrics._checks import FloatArray, as_pair, check_n_neighbors
 from ipar.metrics._distances import distance_rows
-
-_TIE = 1e-9  # relative: distances between spots of a regular array are equal up to rounding
+from ipar.metrics.checks import FloatArray, as_pair, check_n_neighbors
 
 
 def _hide_self(block: FloatArray, start: int) -> FloatArray:
@@ -18,8 +18,9 @@ def _hide_self(block: FloatArray, start: int) -> FloatArray:
 
 
 def _neighbour_shares(distances: FloatArray, radius: FloatArray, n_neighbors: int) -> csr_array:
-    # (b, n): 1 for a neighbour, 0 for others; cells tied at the k-th distance share the places left, so rows sum to k
-    inner, outer = radius * (1 - _TIE), radius * (1 + _TIE)
+    # (b, n): 1 for a neighbour, 0 for others; cells tied at the k-th distance share the places left, so rows sum to k.
+    # Distances between spots of a regular array are equal up to rounding
+    inner, outer = radius * (1 - 1e-9), radius * (1 + 1e-9)
     row, column = np.nonzero(distances <= outer[:, None])
     inside = distances[row, column] < inner[row]
     n_inside = np.bincount(row, weights=inside, minlength=len(distances))
@@ -34,10 +35,10 @@ def _kth_distances(block: FloatArray, counts: Sequence[int]) -> FloatArray:
     return kth
 
 
-def knn_hits(true: FloatArray, pred: FloatArray, counts: Sequence[int]) -> list[float]:
-    """Return `knn_hit` for several numbers of neighbours in one pass over the distances."""
+def knn_hits(true: FloatArray, pred: FloatArray, counts: Sequence[int], block: int = 2**22) -> list[float]:
+    """`knn_hit` for several numbers of neighbours in one pass over the distances."""
     hits = np.zeros(len(counts))
-    for start, a, b in distance_rows(true, pred):
+    for start, a, b in distance_rows(true, pred, block):
         a, b = _hide_self(a, start), _hide_self(b, start)
         radius_a, radius_b = _kth_distances(a, counts), _kth_distances(b, counts)
         for c, k in enumerate(counts):
@@ -58,12 +59,7 @@ def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float
 
     Returns
     -------
-    Share in [0, 1]. Compare it with `knn_chance`.
-
-    Raises
-    ------
-    ValueError
-        As for `procrustes_align`, or if `n_neighbors` is not between 1 and n_cells - 1.
+    Share in [0, 1]. A random layout scores `n_neighbors` / (n_cells - 1).
 
     Notes
     -----
@@ -71,30 +67,13 @@ def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float
     tie-breaking, so that the score does not depend on the order of rows. A prediction on one point scores exactly chance.
     """
     truth, layout = as_pair(true, pred)
-    check_n_neighbors(n_neighbors, len(truth), largest=len(truth) - 1)
+    check_n_neighbors(n_neighbors, len(truth), len(truth) - 1)
     return knn_hits(truth, layout, [n_neighbors])[0]
 
 
 def knn_chance(n_cells: int, n_neighbors: int) -> float:
-    """Expected `knn_hit` of a random layout, k / (n - 1).
-
-    Parameters
-    ----------
-    n_cells
-        Number of cells of the slide.
-    n_neighbors
-        Neighbours per cell, without the cell itself.
-
-    Returns
-    -------
-    Share in (0, 1].
-
-    Raises
-    ------
-    ValueError
-        If `n_neighbors` is not between 1 and n_cells - 1.
-    """
-    check_n_neighbors(n_neighbors, n_cells, largest=n_cells - 1)
+    """Expected `knn_hit` of a random layout, k / (n - 1)."""
+    check_n_neighbors(n_neighbors, n_cells, n_cells - 1)
     return n_neighbors / (n_cells - 1)
 
 
@@ -113,16 +92,14 @@ def _intrusion(reference: FloatArray, layout: FloatArray, k: int) -> float:
     return total
 
 
-def _rank_preservation(reference: FloatArray, layout: FloatArray, k: int) -> float:
+def rank_preservation(reference: FloatArray, layout: FloatArray, k: int, block: int = 2**22) -> float:
+    """Trustworthiness, with the reference as truth."""
     n = len(reference)
+    check_n_neighbors(k, n, (n - 1) // 2)  # the normalisation is valid for k < n / 2
     total = 0.0
-    for start, a, b in distance_rows(reference, layout):
+    for start, a, b in distance_rows(reference, layout, block):
         total += _intrusion(_hide_self(a, start), _hide_self(b, start), k)
     return 1 - 2 * total / (n * k * (2 * n - 3 * k - 1))
-
-
-def _largest_rank_neighbours(n_cells: int) -> int:
-    return (n_cells - 1) // 2  # the normalisation is valid for k < n / 2
 
 
 def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
@@ -141,19 +118,12 @@ def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) 
     -------
     Score in [0, 1]. A random layout scores about 0.5; 1 means that all predicted neighbours are true ones.
 
-    Raises
-    ------
-    ValueError
-        As for `procrustes_align`, or if `n_neighbors` is not between 1 and (n_cells - 1) // 2.
-
     Notes
     -----
     Venna and Kaski, ICANN 2001. It equals `sklearn.manifold.trustworthiness` but for ties, which are shared as in
     `knn_hit`, and needs less memory.
     """
-    truth, layout = as_pair(true, pred)
-    check_n_neighbors(n_neighbors, len(truth), largest=_largest_rank_neighbours(len(truth)))
-    return _rank_preservation(truth, layout, n_neighbors)
+    return rank_preservation(*as_pair(true, pred), n_neighbors)
 
 
 def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
@@ -169,12 +139,6 @@ def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> fl
     Returns
     -------
     Score in [0, 1]. A random layout scores about 0.5; 1 means that all true neighbours are predicted ones.
-
-    Raises
-    ------
-    ValueError
-        As for `trustworthiness`.
     """
     truth, layout = as_pair(true, pred)
-    check_n_neighbors(n_neighbors, len(truth), largest=_largest_rank_neighbours(len(truth)))
-    return _rank_preservation(layout, truth, n_neighbors)
+    return rank_preservation(layout, truth, n_neighbors)

@@ -1,10 +1,12 @@
+"""Agreement of predicted uncertainty and actual error."""
+
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
-from ipar.metrics._checks import FloatArray, as_cell_vector
+from ipar.metrics.checks import FloatArray, as_cell_vector
 
 
 def _checked(error: ArrayLike, uncertainty: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -31,11 +33,6 @@ def uncertainty_spearman(error: ArrayLike, uncertainty: ArrayLike) -> float:
     Returns
     -------
     Correlation in [-1, 1]; 0 if either is the same for all cells.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, a value is NaN or infinite, or an error is negative.
     """
     errors, doubts = _checked(error, uncertainty)
     if np.ptp(errors) == 0 or np.ptp(doubts) == 0:
@@ -57,11 +54,6 @@ def certain_half_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
     -------
     Ratio of 0 or more. 1 means that the uncertainty is uninformative, or that all errors are 0; lower is better. Cells
     tied at the middle count in proportion.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, a value is NaN or infinite, or an error is negative.
     """
     errors, doubts = _checked(error, uncertainty)
     if not errors.any():

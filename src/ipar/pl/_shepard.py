@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
-from ipar.metrics._checks import gauge_fix
+from ipar.metrics.checks import gauge_fix
 from ipar.pl._figure import INK, as_chart, figure_of, finish, get_panels, shared_docs
 from ipar.pl._quartiles import draw_quartiles
 from ipar.pl._read import cells_of_slide, finite_rows, layout, true_positions

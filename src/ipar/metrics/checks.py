@@ -1,11 +1,11 @@
+"""Checks of arrays, and the gauge in which layouts are compared."""
+
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
-
-MIN_CELLS = 4  # with fewer, nothing is left to correlate after alignment
 
 
 def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
@@ -18,14 +18,12 @@ def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
     if array.ndim != 2 or array.shape[1] != 2:
         msg = f"`{name}` must have shape (n_cells, 2), found {array.shape}; pass one row of x, y for each cell."
         raise ValueError(msg)
-    if array.shape[0] < MIN_CELLS:
-        msg = f"`{name}` has {array.shape[0]} cells; the metrics need at least {MIN_CELLS}."
+    if array.shape[0] < 4:  # with fewer, nothing is left to correlate after alignment
+        msg = f"`{name}` has {array.shape[0]} cells; the metrics need at least 4."
         raise ValueError(msg)
     bad = int((~np.isfinite(array)).any(axis=1).sum())
     if bad:
-        msg = (
-            f"`{name}` is NaN or infinite in {bad} of {array.shape[0]} cells; drop these cells from both arrays first."
-        )
+        msg = f"`{name}` is NaN or infinite in {bad} of {array.shape[0]} cells; drop them from both arrays first."
         raise ValueError(msg)
     return array
 
@@ -35,8 +33,7 @@ def as_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
     truth, layout = as_coordinates(true, "true"), as_coordinates(pred, "pred")
     if truth.shape != layout.shape:
         msg = (
-            f"`true` has {truth.shape[0]} cells and `pred` {layout.shape[0]}; "
-            "both must hold the same cells in the same order."
+            f"`true` has {len(truth)} cells and `pred` {len(layout)}; both must hold the same cells in the same order."
         )
         raise ValueError(msg)
     if rms_radius(truth) == 0:
@@ -63,12 +60,10 @@ def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> 
     return vector
 
 
-def check_n_neighbors(n_neighbors: int, n_cells: int, *, largest: int, name: str = "n_neighbors") -> None:
-    """Raise unless 1 <= n_neighbors <= largest."""
+def check_n_neighbors(n_neighbors: int, n_cells: int, largest: int) -> None:
+    """Raise ValueError unless 1 <= n_neighbors <= largest."""
     if not 1 <= n_neighbors <= largest:
-        msg = (
-            f"`{name}` must lie between 1 and {largest} for {n_cells} cells, found {n_neighbors}; choose another value."
-        )
+        msg = f"`n_neighbors` must lie between 1 and {largest} for {n_cells} cells, found {n_neighbors}."
         raise ValueError(msg)
 
 
