@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 Schedule = Literal["constant", "cosine", "one-cycle"]
 
@@ -73,9 +74,9 @@ class Descent:
         if self.schedule is not None:
             self.schedule.step()
 
-    def minimise(self, loss: Callable[[int], Tensor]) -> None:
-        """Take all steps; ``loss`` gives the loss of each, by its number."""
-        for number in range(self.n_steps):
+    def minimise(self, loss: Callable[[int], Tensor], bar: str | None = None) -> None:
+        """Take all steps; ``loss`` gives the loss of each, by its number. ``bar`` names a progress bar (default: none)."""
+        for number in tqdm(range(self.n_steps), desc=bar, unit="step", disable=bar is None):
             self.step(loss(number))
 
 

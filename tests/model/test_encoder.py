@@ -12,7 +12,6 @@ from scipy import sparse
 from ipar.graph import neighbor_average
 from ipar.graph.averages import averaged_features
 from ipar.model import GeometryEncoder
-from ipar.model import encoder as module
 from ipar.model import features as _features
 from ipar.model.encoder import Averaging, EncoderPart
 from ipar.model.features import centre_by_slide, equalise_blocks
@@ -91,11 +90,14 @@ def test_order_of_cells_does_not_matter(encoder, cells):
     np.testing.assert_allclose(found, encoder.transform(matrix, GENES, slides)[order], atol=1e-4)
 
 
-def test_cells_made_dense_in_parts_give_the_same(encoder, cells, monkeypatch):
+def test_cells_made_dense_in_parts_give_the_same(encoder, cells):
     matrix, slides = cells
-    whole = encoder.transform(matrix, GENES, slides)
-    monkeypatch.setattr(module, "_CHUNK", 7)
-    np.testing.assert_allclose(encoder.transform(matrix, GENES, slides), whole, atol=1e-4)
+    means, codes = _features.centre_by_slide(matrix, slides)
+    components = _features.project(matrix, means, codes, encoder.loadings)
+    read = np.hstack([components] * (1 + encoder.averaging.n_hops))
+    for part in encoder.parts:
+        whole, parts = (encoder._embed(part, read, matrix, means, codes, n_rows) for n_rows in (len(read), 7))
+        np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 
 def test_offsets_of_a_slide_are_taken_out(encoder, cells):
@@ -227,11 +229,13 @@ def test_without_a_set_encoder_global_features_are_the_embeddings_own(encoder, c
     np.testing.assert_allclose(scale, np.sqrt(3), rtol=1e-4)
 
 
-def test_large_slides_attend_to_some_of_their_cells(overseen, cells, monkeypatch):
-    expected = overseen.features(*cells[:1], GENES, cells[1]).global_features
-    monkeypatch.setattr(_features, "_CONTEXT", 40)  # of the slide of 50
-    found = overseen.features(*cells[:1], GENES, cells[1]).global_features
-    large = np.asarray(cells[1] == "a")
+def test_large_slides_attend_to_some_of_their_cells(overseen, cells):
+    matrix, slides = cells
+    means, codes = _features.centre_by_slide(matrix, slides)
+    components = _features.project(matrix, means, codes, overseen.loadings)
+    read = np.hstack([components] * (1 + overseen.averaging.n_hops)).astype(np.float32)
+    expected, found = (_features.whole_slides(overseen.set_encoder, read, codes, n) for n in (2048, 40))
+    large = np.asarray(slides == "a")  # 50 cells
     np.testing.assert_allclose(found[~large], expected[~large], atol=1e-5)
     assert not np.allclose(found[large], expected[large], atol=1e-3)
     assert np.corrcoef(found[large].ravel(), expected[large].ravel())[0, 1] > 0.9

@@ -10,7 +10,6 @@ from scipy.spatial.distance import pdist, squareform
 from ipar._run import Run
 from ipar.metrics import knn_hit, procrustes_error
 from ipar.model import Features, Sharpening
-from ipar.model import sharpening as _sharpen
 from ipar.model.sharpening import fused_features, sharpen_layout
 
 
@@ -86,7 +85,7 @@ def test_small_and_coincident_sets(n):
 def test_what_was_taught_distances_has_a_say(tissue):
     truth, h, layout = tissue
     far = np.column_stack([truth, np.zeros((400, 3))]).astype(np.float32) * 7  # in units of its own
-    better = sharpen_layout(layout, Features(h, far), Sharpening(hold=100.0, taught=0.5))
+    better = sharpen_layout(layout, Features(h, far), Sharpening(hold=100.0, global_share=0.5))
     assert procrustes_error(truth, better).rmse < 0.8 * procrustes_error(truth, layout).rmse
     halfway = (pdist(layout) / pdist(layout).mean() + pdist(truth) / pdist(truth).mean()) / 2
     assert np.corrcoef(pdist(better), halfway)[0, 1] > 0.99
@@ -103,7 +102,7 @@ def test_fused_cosine_distances_are_weighted_means(share):
 def test_a_slides_own_components_make_neighbours(tissue):
     truth, h, layout = tissue
     noise = np.random.default_rng(6).normal(size=h.shape).astype(np.float32)
-    how = Sharpening(own=0.8)
+    how = Sharpening(slide_pc_share=0.8)
     alone, helped = sharpened(layout, noise, how), sharpened(layout, noise, how, slide_pcs=h)
     assert knn_hit(truth, helped) > 1.3 * knn_hit(truth, alone)
 
@@ -118,12 +117,11 @@ def test_the_push_keeps_cells_apart(tissue):
     assert np.median(nearest[1]) > 1.5 * np.median(nearest[0])
 
 
-def test_fewer_pairs_push_as_much(tissue, monkeypatch):
+def test_fewer_pairs_push_as_much(tissue):
     # of large samples not all pairs are drawn: what is drawn stands for the rest
     _, h, layout = tissue
     all_pairs = sharpened(layout, h, Sharpening())
-    monkeypatch.setattr(_sharpen, "_MAX_PAIRS", 500)
-    fewer = sharpened(layout, h, Sharpening())
+    fewer = sharpened(layout, h, Sharpening(most_pairs=500))
     nearest = [np.median(np.partition(squareform(pdist(x)), 1, axis=1)[:, 1]) for x in (all_pairs, fewer)]
     assert nearest[1] == pytest.approx(nearest[0], rel=0.15)
     assert procrustes_error(all_pairs, fewer).rmse < 0.1

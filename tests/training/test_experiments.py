@@ -10,10 +10,10 @@ import torch
 
 from ipar import metrics
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
-from ipar.training import sample_minisets, validate
 from ipar.training.experiments import CONTROLS, GAP, _random_graph, _rows, _spoilt, decompose_gap, shuffle_controls
 from ipar.training.losses import e_geo
-from ipar.training.minisets import collate
+from ipar.training.minisets import collate, sample_minisets
+from ipar.training.validation import validate
 
 NET = IPALiteConfig(d_input=12, d_state=24, n_heads=2, d_head=8, n_recycles=2)
 

@@ -173,7 +173,14 @@ def test_settings_that_make_no_sense(tissue, fit):
 
 
 @pytest.mark.parametrize(
-    ("n_genes", "asked", "dropped"), [(60, None, 0.2), (1000, None, 0.5), (60, 0.5, 0.5), (60, 0.0, 0.0)]
+    ("n_genes", "asked", "dropped"),
+    [
+        (60, {}, 0.2),
+        (1000, {}, 0.5),
+        (60, {"few_genes": 60}, 0.5),
+        (60, {"panel_input_dropout": 0.0}, 0.0),
+        (1000, {"genes_input_dropout": 0.25}, 0.25),
+    ],
 )
 def test_a_panel_of_few_genes_loses_fewer_of_them_in_training(settings, n_genes, asked, dropped):
     rng = np.random.default_rng(0)
@@ -181,7 +188,7 @@ def test_a_panel_of_few_genes_loses_fewer_of_them_in_training(settings, n_genes,
         Slide(sparse.random_array((90, n_genes), density=0.3, rng=rng, format="csr", dtype=np.float32), x, name)
         for name, x in (("a", rng.random((90, 2), np.float32)), ("b", rng.random((90, 2), np.float32)))
     ]
-    recipe = replace(settings.hasty["recipe"], genes_input_dropout=asked)
+    recipe = replace(settings.hasty["recipe"], **asked)
     whole = SlideSet(tuple(slides), pd.Index([f"g{i}" for i in range(n_genes)]))
     found = fit_encoder(whole, ["both"], recipe, Run())["both"]
     shares = {part.source: part.net.net[0].threshold / 256 for part in found.parts}

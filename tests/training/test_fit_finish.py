@@ -1,22 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
+from itertools import product
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist
 
 from ipar._run import Run
-from ipar.metrics import e_geo_minisets, luna_spearman
+from ipar.metrics import e_geo_minisets, knn_hit, luna_spearman
 from ipar.model import Features, Sharpening
+from ipar.model.sharpening import sharpen_layout
 from ipar.training import FinishRecipe
-from ipar.training import finish as _fit_finish
-from ipar.training.finish import choose_sharpening, rank_shares
+from ipar.training.finish import choose_sharpening
 
 QUICK = Sharpening(n_steps=60)
-LOOSER = replace(QUICK, hold=0.3)
-SHARES = FinishRecipe().shares
+RECIPE = FinishRecipe(sharpening=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +37,16 @@ def noisy(truth, scale, seed):
 
 def choose(layout, h, truth, slide_pcs=None):
     """The choice where the layout stands for the global features."""
-    recipe = FinishRecipe(sharpening=QUICK)
-    return choose_sharpening(layout, Features(h, layout), truth, slide_pcs, recipe, Run())
+    return choose_sharpening(layout, Features(h, layout), truth, slide_pcs, RECIPE, Run())
 
 
 def test_sharpening_that_finds_neighbours_is_taken(slide):
     truth, h = slide
     finish = choose(noisy(truth, 0.1, 2), h, truth)
-    assert finish.sharpening in (QUICK, LOOSER)
-    chosen = finish.table.index[finish.table["hold"] == finish.sharpening.hold][0]
-    assert luna_spearman(truth, finish.layout) == finish.table["luna_spearman"][chosen]
-    plain, sharp = finish.table.iloc[:2].itertuples()
-    assert sharp.e_geo < 1.1 * plain.e_geo
-    assert sharp.knn_hit_20 > plain.knn_hit_20
+    assert finish.sharpening is not None
+    chosen = finish.table[finish.table["hold"] == finish.sharpening.hold].iloc[0]
+    assert luna_spearman(truth, finish.layout) == chosen["luna_spearman"]
+    assert chosen["knn_hit_20"] > finish.table["knn_hit_20"].iloc[0]
 
 
 def test_sharpening_by_unrelated_cells_is_left_out(slide):
@@ -62,60 +57,50 @@ def test_sharpening_by_unrelated_cells_is_left_out(slide):
     assert np.array_equal(finish.layout, truth)
 
 
-def test_a_dear_sharpening_is_tried_with_a_firmer_hold(slide, monkeypatch):
+def test_the_choice_is_the_best_of_the_whole_grid(slide):
     truth, h = slide
-    energies = iter([1.0, 1.2, 1.05])  # plain, the default hold, the firmer one
-    monkeypatch.setattr(_fit_finish, "e_geo_minisets", lambda *_, **__: SimpleNamespace(total=next(energies)))
-    finish = choose(noisy(truth, 0.1, 2), h, truth)
-    assert finish.sharpening == replace(QUICK, hold=4.0)
-    assert finish.table["hold"].tolist() == [np.inf, 1.0, 4.0]
+    slide_pcs = rbf(noisy(truth, 0.05, 3))
+    finish = choose(noisy(truth, 0.1, 4), h, truth, slide_pcs)
+    table = finish.table
+    settings = list(zip(table["hold"], table["slide_pc_share"], strict=True))
+    assert settings == [(np.inf, 0.0), *product(RECIPE.holds, RECIPE.slide_pc_shares)]
+    # a second way to the score: of two choices, the better one has the larger product
+    product_form = table["knn_hit_20"] / table["e_geo"] * np.exp(20 * table["luna_spearman"])
+    assert (product_form.rank() == table["score"].rank()).all()
+    best = table.loc[product_form.idxmax()]
+    assert finish.sharpening == replace(QUICK, hold=best["hold"], slide_pc_share=best["slide_pc_share"])
 
 
-@pytest.mark.parametrize(("hit", "taken"), [(0.15, False), (0.2, True)])
-def test_a_dear_sharpening_must_find_many_more_neighbours(slide, monkeypatch, hit, taken):
-    truth, h = slide
-    # sharpened at a fifth more E_geo, for which twice the neighbours are asked; a looser hold is no better
-    energies, hits = iter([1.0, 1.2, 1.2]), iter([0.1, hit, hit])
-    monkeypatch.setattr(_fit_finish, "e_geo_minisets", lambda *_, **__: SimpleNamespace(total=next(energies)))
-    monkeypatch.setattr(_fit_finish, "knn_hit", lambda *_, **__: next(hits))
-    assert choose(noisy(truth, 0.1, 2), h, truth).sharpening == (QUICK if taken else None)
-
-
-def test_the_table_says_what_was_tried(slide):
+def test_the_table_tells_the_scores_of_layouts(slide):
     truth, h = slide
     layout = noisy(truth, 0.1, 4)
     table = choose(layout, h, truth).table
-    assert np.isinf(table["hold"].iloc[0])
-    assert table["hold"].iloc[1] == QUICK.hold
     assert table["e_geo"].iloc[0] == e_geo_minisets(truth, layout).total
+    firm = sharpen_layout(layout, Features(h, layout), replace(QUICK, hold=4.0))
+    row = table[table["hold"] == 4.0].iloc[0]
+    assert row["e_geo"] == e_geo_minisets(truth, firm).total
+    assert row["knn_hit_20"] == knn_hit(truth, firm)
 
 
 def test_slide_pcs_that_know_more_neighbours_get_the_larger_share(slide):
     truth, h = slide
     noise = np.random.default_rng(5).normal(size=h.shape).astype(np.float32)
-    assert rank_shares(noise, h, truth, SHARES)["hit"].is_monotonic_increasing
-    assert rank_shares(h, noise, truth, SHARES)["hit"].is_monotonic_decreasing
-    finish = choose(noisy(truth, 0.1, 2), noise, truth, h)
-    assert finish.sharpening is not None
-    assert finish.sharpening.own == SHARES[-1]
-    assert finish.neighbors.equals(rank_shares(noise, h, truth, SHARES))
+    for embedding, slide_pcs, share in ((noise, h, 0.6), (h, noise, 0.2)):
+        finish = choose(noisy(truth, 0.1, 2), embedding, truth, slide_pcs)
+        assert finish.sharpening is not None
+        assert finish.sharpening.slide_pc_share == share
 
 
-def test_shares_count_true_neighbours(slide):
+def test_without_slide_pcs_there_is_no_share_of_them(slide):
     truth, h = slide
-    table = rank_shares(h, None, truth, SHARES, n_neighbors=7)
-    near = np.argsort(cdist(h, h, "cosine") + 9 * np.eye(220), axis=1)[:, :7]
-    true = np.argsort(cdist(truth, truth) + 9 * np.eye(220), axis=1)[:, :20]
-    assert table["own"].tolist() == [0.0]
-    assert table["hit"][0] == pytest.approx(np.mean([np.isin(a, b).mean() for a, b in zip(near, true, strict=True)]))
+    assert choose(noisy(truth, 0.1, 2), h, truth).table["slide_pc_share"].tolist() == [0.0] * 4
 
 
-@pytest.mark.parametrize(("spread", "looser"), [(0.005, True), (0.2, False)])
-def test_looser_where_it_finds_more_than_it_costs(slide, spread, looser):
+def test_features_that_tell_neighbours_exactly_get_a_looser_hold(slide):
     # the same blurred layout, with features that tell neighbours nearly exactly and with some that do so roughly
     truth, _ = slide
-    finish = choose(noisy(truth, 0.2, 2), rbf(noisy(truth, spread, 7)), truth)
-    assert (finish.sharpening == LOOSER) == looser
-    firm, loose = finish.table.iloc[1:3].itertuples()
-    gain, cost = loose.knn_hit_20 / firm.knn_hit_20 - 1, loose.e_geo / firm.e_geo - 1
-    assert (gain >= 0.1 and gain >= 5 * cost) == looser
+    holds = []
+    for spread in (0.005, 0.2):
+        finish = choose(noisy(truth, 0.2, 2), rbf(noisy(truth, spread, 7)), truth)
+        holds.append(np.inf if finish.sharpening is None else finish.sharpening.hold)
+    assert holds[0] < holds[1]

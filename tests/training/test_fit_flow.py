@@ -13,18 +13,10 @@ from ipar.model.flow import aligned_samples
 from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate
 from ipar.nn.pose_flow import follow_flow, noise_poses
 from ipar.pp._ellipses import neighbor_ellipses
-from ipar.training import (
-    FlowRecipe,
-    FlowTrainer,
-    FlowTraining,
-    Folds,
-    MinisetPlan,
-    collate_poses,
-    fit_flow,
-    sample_pose_sets,
-    validate_flow,
-)
-from ipar.training.pose_sets import ellipse_units
+from ipar.training import FlowRecipe, FlowTraining, Folds, MinisetPlan
+from ipar.training.flow import fit_flow
+from ipar.training.flow_training import FlowTrainer, validate_flow
+from ipar.training.pose_sets import collate_poses, ellipse_units, sample_pose_sets
 
 WIDTH = 8
 CONFIG = IGAConfig(d_input=WIDTH, d_state=32, n_heads=2, d_head=8, n_blocks=2)
@@ -123,14 +115,14 @@ def test_validation_draws_the_same_noise_and_touches_nothing():
 def test_an_interrupted_run_keeps_what_it_has(monkeypatch):
     sets, calls = pose_sets(), iter(range(100))
     made = trainer(sets)
-    step = made.train_step
+    losses = made.losses
 
     def interrupted(*args):
         if next(calls) == 2:
             raise KeyboardInterrupt
-        return step(*args)
+        return losses(*args)
 
-    monkeypatch.setattr(made, "train_step", interrupted)
+    monkeypatch.setattr(made, "losses", interrupted)
     run = made.fit(sets)
     assert run.interrupted
     assert run.best_epoch == len(run.history) - 1

@@ -9,9 +9,16 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.cluster import KMeans
 
 from ipar.metrics import procrustes_error
-from ipar.training import FoldScore, Localisability, score_fold
-from ipar.training import localise as _localise
-from ipar.training.localise import repeated_message, score_of, share_in_two_places
+from ipar.training import Localisability
+from ipar.training.localise import (
+    FoldScore,
+    FoldScoring,
+    _distance_spearman,
+    repeated_message,
+    score_fold,
+    score_of,
+    share_in_two_places,
+)
 
 
 def layout(n, seed=0):
@@ -77,7 +84,9 @@ def test_the_variance_explained_is_that_of_the_principal_layout_of_what_was_taug
     assert score_fold("one", h, coords).explained == pytest.approx(1 - rmse**2, abs=1e-6)
     noise = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
     both = np.c_[h, 10 * noise]
-    assert score_fold("one", both, coords, far=h).explained == pytest.approx(1 - rmse**2, abs=1e-6)
+    assert score_fold("one", both, coords, global_columns=slice(h.shape[1])).explained == pytest.approx(
+        1 - rmse**2, abs=1e-6
+    )
     assert score_fold("one", both, coords).explained < 0.1
 
 
@@ -104,23 +113,22 @@ def test_frames_and_order_do_not_matter():
     assert moved.distance_spearman == pytest.approx(first.distance_spearman, abs=1e-4)
 
 
-def test_large_slides_are_subsampled_without_bias(monkeypatch):
+def test_large_slides_are_subsampled_without_bias():
     coords = layout(600)
     h = lifted(coords, 0.5)
     whole = score_fold("one", h, coords)
-    monkeypatch.setattr(_localise, "_MAX_CELLS", 200)
-    parts = [score_fold("one", h, coords, random_state=seed) for seed in range(5)]
+    fewer = FoldScoring(most_cells=200)
+    parts = [score_fold("one", h, coords, scoring=fewer, random_state=seed) for seed in range(5)]
     assert all(part.recall_chance == 50 / 199 for part in parts)
     assert len({part.distance_spearman for part in parts}) == 5
     assert np.mean([part.distance_spearman for part in parts]) == pytest.approx(whole.distance_spearman, abs=0.03)
 
 
-def test_seeds(monkeypatch, global_random_state):
-    monkeypatch.setattr(_localise, "_MAX_CELLS", 100)
+def test_seeds(global_random_state):
     coords = layout(200)
     h = lifted(coords, 0.5)
-    assert score_fold("one", h, coords) == score_fold("one", h, coords)
-    assert score_fold("one", h, coords) != score_fold("one", h, coords, random_state=1)
+    scores = [score_fold("one", h, coords, scoring=FoldScoring(most_cells=100), random_state=s) for s in (0, 0, 1)]
+    assert scores[0] == scores[1] != scores[2]
 
 
 def test_the_smallest_slides_have_a_score():
@@ -134,7 +142,7 @@ def test_ranks_in_another_order_are_those_of_the_distances_in_that_order():
     coords = layout(60)
     coords[:9] = coords[9:18]  # ties
     h, orders = lifted(coords, 1.0), [np.random.default_rng(i).permutation(60) for i in range(2)]
-    found, shuffled = _localise._distance_spearman(h, coords, orders)
+    found, shuffled = _distance_spearman(h, coords, orders)
     expected = [spearmanr(pdist(h), pdist(x)).statistic for x in (coords, *(coords[order] for order in orders))]
     assert [found, *shuffled] == pytest.approx(expected, abs=1e-12)
     assert found > 0.2 > max(map(abs, shuffled))

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from ipar._run import Run
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
-from ipar.training import network_training as _loop
-from ipar.training.gate import augment
+from ipar.training import network as _loop
+from ipar.training.gate import augment, pretrain_gate
 from ipar.training.losses import LossWeights, e_geo, gate_loss, gate_reference
 from ipar.training.minisets import collate, sample_minisets
-from ipar.training.network_training import IPALiteTrainer, IPALiteTraining
+from ipar.training.network import IPALiteTrainer, IPALiteTraining
 from ipar.training.validation import sweep_beta, validate
 
 NET = IPALiteConfig(d_input=12, d_state=24, n_heads=2, d_head=8, n_recycles=2)
 QUICK = IPALiteTraining(max_epochs=3, ramp_epochs=2, patience=4, gate_steps=2)
-CALM = {"h_noise": 0.0, "h_dropout": 0.0, "edge_drop": 0.0}
+CALM = {"embedding_noise": 0.0, "embedding_dropout": 0.0, "edge_drop": 0.0}
 
 
 def minisets(count=3, size=(40, 60), seed=0):
@@ -30,7 +31,7 @@ def minisets(count=3, size=(40, 60), seed=0):
 
 def trainer(config=QUICK, *, net=NET, seed=0, random_state=0):
     torch.manual_seed(seed)
-    return IPALiteTrainer(IPALiteNet(net), EdgeGate(net.d_input), config, random_state=random_state)
+    return IPALiteTrainer(IPALiteNet(net), EdgeGate(net.d_input), config, Run(random_state))
 
 
 def weights(made):
@@ -71,7 +72,7 @@ def test_history_follows_the_recipe():
     config = IPALiteTraining(max_epochs=5, ramp_epochs=3, batch_size=2, gate_steps=2, lr=1e-3, lr_min=1e-4)
     run = trainer(config).fit(minisets(3), minisets(2, seed=1))
     history = run.history
-    assert list(history) == _loop.HISTORY
+    assert list(history) == IPALiteTrainer.columns
     assert history["epoch"].tolist() == [0, 1, 2, 3, 4]
     assert history["w_rw"].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.3])
     cosine = 1e-4 + 0.5 * (1e-3 - 1e-4) * (1 + np.cos(np.pi * np.arange(5) / 5))
@@ -152,17 +153,17 @@ def test_interruption_keeps_the_best_so_far(values, kept, monkeypatch, caplog):
 
 def test_interruption_within_the_first_epoch_leaves_usable_networks(monkeypatch):
     made = trainer()
-    monkeypatch.setattr(made, "_losses", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(made, "losses", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     run = made.fit(minisets())
     assert run.interrupted
     assert len(run.history) == 0
-    assert list(run.history) == _loop.HISTORY
+    assert list(run.history) == IPALiteTrainer.columns
     assert torch.isfinite(weights(made)).all()
 
 
 def test_other_errors_are_not_swallowed(monkeypatch):
     made = trainer()
-    monkeypatch.setattr(made, "_losses", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    monkeypatch.setattr(made, "losses", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
     with pytest.raises(RuntimeError, match="out of memory"):
         made.fit(minisets())
 
@@ -243,9 +244,9 @@ def test_augmentation():
     shared = IPALiteTraining(**CALM)
     assert torch.equal(augment(batch, shared).h, batch.h)
     assert torch.equal(augment(batch, shared).candidates, batch.candidates)
-    noise = augment(batch, replace(shared, h_noise=0.3)).h - batch.h
+    noise = augment(batch, replace(shared, embedding_noise=0.3)).h - batch.h
     assert noise.std().item() == pytest.approx(0.3, rel=0.05)
-    dropped = augment(batch, replace(shared, h_dropout=0.1)).h
+    dropped = augment(batch, replace(shared, embedding_dropout=0.1)).h
     assert (dropped == 0).float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert torch.allclose(dropped[dropped != 0], batch.h[dropped != 0] / 0.9)
     kept = augment(batch, replace(shared, edge_drop=0.2)).candidates
@@ -254,7 +255,7 @@ def test_augmentation():
     assert torch.equal(batch.h, before[0])
     assert torch.equal(batch.candidates, before[1])
     config = IPALiteTraining()
-    assert (config.h_noise, config.h_dropout, config.edge_drop) == (0.3, 0.1, 0.2)
+    assert (config.embedding_noise, config.embedding_dropout, config.edge_drop) == (0.3, 0.1, 0.2)
 
 
 def test_pretraining_teaches_the_gate_alone():
@@ -266,7 +267,7 @@ def test_pretraining_teaches_the_gate_alone():
         return gate_loss(dense_gate(made.gate, batch.h, batch.candidates), batch.candidates, batch.log_reference).item()
 
     before = loss()
-    made.prepare(sets, np.random.default_rng(0))
+    pretrain_gate(made.gate, sets, made.config, np.random.default_rng(0))
     assert loss() < 0.8 * before
     assert all(torch.equal(a, b) for a, b in zip(net_before, made.net.parameters(), strict=True))
 
@@ -298,7 +299,7 @@ def test_the_gate_learns_what_the_config_names():
     batch, fits = collate(sets), {}
     for supervision in ("T1", "T2"):
         made = trainer(replace(QUICK, gate_steps=150, lr=3e-3, **CALM), net=replace(NET, gate_supervision=supervision))
-        made.prepare(sets, np.random.default_rng(0))
+        pretrain_gate(made.gate, sets, made.config, np.random.default_rng(0), made.supervision)
         scores = dense_gate(made.gate, batch.h, batch.candidates)
         for target in ("T1", "T2"):
             reference = gate_reference(batch.log_reference, target)

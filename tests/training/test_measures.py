@@ -7,14 +7,15 @@ import pytest
 import torch
 from scipy.stats import entropy, spearmanr
 
-from ipar.training import attention_recall, recall_chance
 from ipar.training.measures import (
     attention_entropy,
+    attention_recall,
     displacement,
     edge_spearman,
     head_diversity,
     logit_std,
     precision_recall,
+    recall_chance,
     top_cells,
 )
 

@@ -17,8 +17,6 @@ from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 LayOut = Callable[[Tensor], Tensor]
 """Takes cell indices of equally large sets ``(S, m)``, gives their layouts ``(R + 1, S, m, 2)``."""
 
-_ALIGN_ITERATIONS = 3  # generalised Procrustes settles in two or three
-
 
 @dataclass(frozen=True)
 class ConsensusPlan:
@@ -60,7 +58,7 @@ class ConsensusPlan:
         return replace(self, n_rounds=n_rounds, many_cells=sys.maxsize)
 
 
-def generalised_procrustes(layouts: Tensor, anchors: Tensor) -> Tensor:
+def generalised_procrustes(layouts: Tensor, anchors: Tensor, n_iterations: int = 3) -> Tensor:
     """Align layouts to the mean of their shared points.
 
     Parameters
@@ -69,6 +67,8 @@ def generalised_procrustes(layouts: Tensor, anchors: Tensor) -> Tensor:
         ``(L, S, m, 2)``; the alignment is found for every leading index by itself.
     anchors
         The points that all S share, ``(L, S, a, 2)``.
+    n_iterations
+        Passes; they settle in two or three.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def generalised_procrustes(layouts: Tensor, anchors: Tensor) -> Tensor:
         The layouts, aligned, ``(L, S, m, 2)``.
     """
     reference = anchors[:, :1]
-    for _ in range(_ALIGN_ITERATIONS):
+    for _ in range(n_iterations):
         transform = procrustes_transform(anchors, reference.expand_as(anchors))
         reference = gauge_fix(apply_similarity(anchors, transform).mean(1, keepdim=True))
     return apply_similarity(layouts, procrustes_transform(anchors, reference.expand_as(anchors)))

@@ -30,8 +30,6 @@ from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
 
-_CHUNK = 4096  # cells made dense at a time
-
 
 @dataclass(frozen=True)
 class EncoderPart:
@@ -235,11 +233,12 @@ class GeometryEncoder:
         matrix: sparse.csr_matrix,
         means: NDArray[np.float32],
         codes: NDArray[np.int_],
+        n_rows: int = 4096,  # made dense at a time
     ) -> NDArray[np.float32]:
         device = next(part.net.parameters()).device
         out = np.empty((len(features), part.net.n_output), dtype=np.float32)
-        for start in range(0, len(out), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(out), n_rows):
+            rows = slice(start, start + n_rows)
             if part.source == "pca":
                 x = features[rows]
             else:

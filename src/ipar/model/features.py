@@ -14,11 +14,9 @@ from sklearn.decomposition import PCA
 from ipar.graph import neighbor_average
 from ipar.nn import SetEncoder
 
-MIN_OVERLAP = 0.5
-
 
 def match_genes(
-    matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index
+    matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index, min_overlap: float = 0.5
 ) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
     """Bring a matrix into a model's gene order.
 
@@ -30,6 +28,8 @@ def match_genes(
         Expression, ``(n_cells, len(genes))``.
     genes, known
         Names of its columns, and of the model's.
+    min_overlap
+        Least share of the model's genes that must be present.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def match_genes(
     """
     present = genes.get_indexer(known) >= 0
     n_missing = int((~present).sum())
-    if present.mean() < MIN_OVERLAP:
+    if present.mean() < min_overlap:
         msg = (
             f"Only {int(present.sum())} of the model's {len(known)} genes are in the data, at least half are "
             f"needed. Genes are matched by adata.var_names; the model has names such as {known[0]!r}, the data "
@@ -69,11 +69,6 @@ def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> 
         (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(known))
     )
     return sparse.csr_matrix(matrix @ selector)
-
-
-EMBEDDING_NORM = 9.4  # RMS row norm of an embedding; the augmentation noise of the layout network is set against it
-_LIKE_CELLS = 15  # 10 to 20 score nearly alike
-_CONTEXT = 2048  # cells of a slide that all others attend to: far more than the sets trained on
 
 
 def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
@@ -103,11 +98,11 @@ def project(
 
 
 def slide_pcs(
-    matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100, n_steps: int = 2
+    matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100, n_steps: int = 2, n_like: int = 15
 ) -> NDArray[np.float32]:
     """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.
 
-    A cell's components are drawn in ``n_steps`` towards those of the cells most like it (rows of norm 1 throughout): its
+    A cell's components are drawn in ``n_steps`` towards those of the ``n_like`` cells most like it (rows of norm 1): its
     nearest cells are then true neighbours more often (``benchmarks/levers.py``). Zeros where a slide has fewer
     components.
     """
@@ -119,12 +114,12 @@ def slide_pcs(
         k = min(n_components, len(cells) - 1, int(present.sum()) - 1)
         if k > 0:
             found = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
-            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)), n_steps)
+            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)), n_steps, n_like)
     return out
 
 
-def _drawn_together(x: NDArray[np.float32], n_steps: int) -> NDArray[np.float32]:
-    average = neighbor_average(x, None, _LIKE_CELLS)
+def _drawn_together(x: NDArray[np.float32], n_steps: int, n_like: int) -> NDArray[np.float32]:
+    average = neighbor_average(x, None, n_like)
     for _ in range(n_steps):
         x = unit_rows(x + unit_rows(average @ x))
     return x
@@ -145,40 +140,47 @@ def centred_genes(
 
 
 @torch.no_grad()
-def whole_slides(network: SetEncoder, features: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.float32]:
+def whole_slides(
+    network: SetEncoder, features: NDArray[np.float32], codes: NDArray[np.int_], n_context: int = 2048
+) -> NDArray[np.float32]:
     """Output of a set encoder for every cell of every slide, centred, ``(n, n_output)``.
 
-    All cells of a slide attend to the same 2,048 of them at most, so that time and memory are linear in cells.
+    All cells of a slide attend to the same ``n_context`` of them at most: far more than the sets trained on, and time and
+    memory are linear in cells.
     """
     device = next(network.parameters()).device
     out = np.empty((len(features), network.n_output), dtype=np.float32)
     for code in np.unique(codes):
         cells = np.flatnonzero(codes == code)
         context = None
-        if len(cells) > _CONTEXT:
-            pick = np.random.default_rng(0).permutation(len(cells))[:_CONTEXT]
+        if len(cells) > n_context:
+            pick = np.random.default_rng(0).permutation(len(cells))[:n_context]
             context = torch.from_numpy(np.sort(pick)).to(device)
         own = network(torch.from_numpy(features[cells])[None].to(device), context)[0].cpu().numpy()
         out[cells] = own - own.mean(axis=0)
     return out
 
 
-def equalise_blocks(h: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int) -> NDArray[np.float32]:
-    """Scale every block of every slide to the same share of an RMS row norm of 9.4.
+def equalise_blocks(
+    x: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int, norm: float = 9.4
+) -> NDArray[np.float32]:
+    """Scale every block of every slide to the same share of an RMS row norm.
 
     Parameters
     ----------
-    h
+    x
         Blocks side by side, ``(n, n_blocks · width)``.
     codes
         Slide index of every cell, ``(n,)``.
     n_blocks
         Number of blocks.
+    norm
+        RMS norm of a row; the augmentation noise of the layout network is set against it.
     """
-    blocks = h.reshape(len(h), n_blocks, -1)
-    share = EMBEDDING_NORM / n_blocks**0.5
+    blocks = x.reshape(len(x), n_blocks, -1)
+    share = norm / n_blocks**0.5
     counts = np.maximum(np.bincount(codes), 1)
     square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
     rms = np.sqrt(square / counts[:, None]).astype(np.float32)
-    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(h.shape)
+    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(x.shape)
     return scaled.astype(np.float32)

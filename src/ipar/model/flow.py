@@ -25,9 +25,6 @@ from ipar.nn.pose_flow import follow_flow, noise_poses
 Point = Literal["medoid", "mean"]
 
 MIN_CELLS = 5  # fewer points have no shape in space beyond a simplex
-_BATCH_CELLS = 2_000  # cells of the samples that are drawn at once
-_ALIGN_ITERATIONS = 3
-_EXPECTED_DRAWS = 4  # draws of noise behind an expected layout: more bring nothing in a blend
 
 
 @dataclass(frozen=True)
@@ -90,13 +87,14 @@ class Flow:
         """Its networks."""
         return [self.net, self.gate]
 
-    def expected_layout(self, embedding: NDArray[np.float32], run: Run) -> NDArray[np.float32]:
+    def expected_layout(self, embedding: NDArray[np.float32], run: Run, n_draws: int = 4) -> NDArray[np.float32]:
         """The layout that the flow expects, gauge-fixed, ``(n, d)``.
 
         The clean layout that the network gives in one step from noise. Trained by squared errors, it is from pure noise the
-        mean over all layouts that go with the cells. What noise is left in it is averaged over four draws.
+        mean over all layouts that go with the cells. What noise is left in it is averaged over ``n_draws`` draws: more
+        than four bring nothing in a blend.
         """
-        return self.sample(embedding, _EXPECTED_DRAWS, n_steps=1, run=run).point("mean")
+        return self.sample(embedding, n_draws, n_steps=1, run=run).point("mean")
 
     def sample(
         self, embedding: NDArray[np.float32], n_samples: int = 20, *, n_steps: int = 50, run: Run | None = None
@@ -132,7 +130,7 @@ class Flow:
             raise ValueError(msg)
         h = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32))[None]
         generator = run.generator
-        together = max(1, min(n_samples, _BATCH_CELLS // n)) if n <= self.set_size[1] else 1
+        together = max(1, min(n_samples, 2_000 // n)) if n <= self.set_size[1] else 1  # small sets fill a batch
         drawn: list[OffsetGaussianRigid] = []
         with tqdm(total=n_samples * n_steps, desc="sample", unit="step", disable=not run.progress) as bar:
             while (done := sum(len(part.translation) for part in drawn)) < n_samples:
@@ -182,14 +180,14 @@ class Flow:
         return cls(net, gate, config["n_neighbors"], (smallest, largest))
 
 
-def aligned_samples(samples: OffsetGaussianRigid) -> PoseSamples:
+def aligned_samples(samples: OffsetGaussianRigid, n_iterations: int = 3) -> PoseSamples:
     """Bring samples ``(S, n)`` to unit RMS radius and turn them, ellipses too, onto their mean."""
     x = samples.translation
     centred = x - x.mean(1, keepdim=True)
     radius = centred.square().sum(-1).mean(-1).sqrt().clamp_min(1e-8)
     fixed = gauge_fix(x)
     reference = fixed[:1]
-    for _ in range(_ALIGN_ITERATIONS):
+    for _ in range(n_iterations):
         turn = procrustes_transform(fixed, reference.expand_as(fixed))[1]
         reference = gauge_fix((fixed @ turn).mean(0, keepdim=True))
     turn = procrustes_transform(fixed, reference.expand_as(fixed))[1]

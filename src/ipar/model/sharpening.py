@@ -11,20 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from ipar._descent import Descent
 from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.graph import fuzzy_neighbors
 from ipar.model.encoder import Features
 from ipar.model.features import unit_rows
 from ipar.model.io import State
-
-_PULL = 1.5  # of an edge against the push of a pair
-_PUSH_FLOOR = 0.01  # in squared reaches: bounds the push of coincident cells
-_HOLD = 100.0
-_PAIRS_PER_CELL, _MAX_PAIRS = 5, 100_000
-_LR, _LR_END = 0.02, 0.001
 
 
 @dataclass(frozen=True)
@@ -69,15 +63,18 @@ class Sharpening:
         λ, how firmly distances of the layout are held. On spots, a looser hold costs rank correlation and E_geo; on single
         cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` loosens it as a left-out training slide allows, or
         makes it firmer where the default is too dear.
-    taught
-        τ: with some, development folds had the same or better ranks of distances and more true neighbours than with none.
-    own
+    global_share
+        τ, the share of the global features in the distances held. With some, development folds had the same or better
+        ranks of distances and more true neighbours than with none.
+    slide_pc_share
         ω, the share of the slide PCs in what makes neighbours; chosen on a held-out training slide. They know no anatomy,
         but hold what supervision throws away.
     n_neighbors
         k of the edges.
-    n_steps
-        Of Adam.
+    pairs_per_cell, most_pairs
+        Random pairs per step and cell, and at most in all.
+    n_steps, lr, lr_end
+        Steps of Adam; its learning rate in RMS radii, and the end of its cosine.
 
     References
     ----------
@@ -87,10 +84,14 @@ class Sharpening:
     reach: float = 1.6
     push: float = 10.0
     hold: float = 1.0
-    taught: float = 0.6
-    own: float = 0.0
+    global_share: float = 0.6
+    slide_pc_share: float = 0.0
     n_neighbors: int = 8
+    pairs_per_cell: int = 5
+    most_pairs: int = 100_000
     n_steps: int = 300
+    lr: float = 0.02
+    lr_end: float = 0.001
 
     def state(self) -> State:
         """Settings; it has no arrays."""
@@ -152,41 +153,41 @@ def sharpen_layout(
         Gauge-fixed coordinates, float32, ``(n, 2)``.
     """
     run = run or Run()
-    near = fused_features(features.embedding, slide_pcs, sharpening.own)
+    near = fused_features(features.embedding, slide_pcs, sharpening.slide_pc_share)
     edges, weights = (torch.from_numpy(x) for x in fuzzy_neighbors(near, sharpening.n_neighbors))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
     n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))
     x = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([x], lr=_LR)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, sharpening.n_steps, eta_min=_LR_END)
-    pairs = _random_pairs(n, run.generator)
+    n_pairs = min(sharpening.pairs_per_cell * n, sharpening.most_pairs)
+    pairs = _random_pairs(n, n_pairs, run.generator)
     across = torch.from_numpy(np.ascontiguousarray(features.global_features, dtype=np.float32))
-    held = _held_distances(start, across, sharpening.taught, next(pairs))
-    for _ in tqdm(range(sharpening.n_steps), desc="sharpen", disable=not run.progress):
+    held = _held_distances(start, across, sharpening.global_share, next(pairs))
+
+    def loss(_: int) -> Tensor:
         first, second = next(pairs)
         pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
         square = _square(x, first, second)
-        push = torch.log1p(1 / (square / reach**2 + _PUSH_FLOOR)).sum() * (_PAIRS_PER_CELL * n / len(first))
+        # the floor bounds the push of coincident cells
+        push = torch.log1p(1 / (square / reach**2 + 0.01)).sum() * (sharpening.pairs_per_cell * n / n_pairs)
         # the square is floored before the root, whose gradient at zero is infinite
         gap = square.clamp_min(1e-12).sqrt() - held(first, second)
-        loss = (_PULL * pull + sharpening.push * push) / n + _HOLD * sharpening.hold * gap.square().mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
+        return (1.5 * pull + sharpening.push * push) / n + 100.0 * sharpening.hold * gap.square().mean()
+
+    descent = Descent([x], lr=sharpening.lr, n_steps=sharpening.n_steps, lr_end=sharpening.lr_end)
+    descent.minimise(loss, "sharpen" if run.progress else None)
     sharp: NDArray[np.float32] = gauge_fix(x.detach()).numpy()
     return sharp
 
 
 def _held_distances(
-    start: Tensor, far: Tensor, share: float, pairs: tuple[Tensor, Tensor]
+    start: Tensor, across: Tensor, share: float, pairs: tuple[Tensor, Tensor]
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Distances to hold: the mean of those of the layout and of what was taught them, on the scale of the first."""
-    mean, mean_taught = (_square(x, *pairs).sqrt().mean() for x in (start, far))
+    mean, mean_taught = (_square(x, *pairs).sqrt().mean() for x in (start, across))
     scale = torch.where(mean_taught > 0, mean / mean_taught, 0.0)
 
     def held(first: Tensor, second: Tensor) -> Tensor:
-        layout, taught = (_square(x, first, second).sqrt() for x in (start, far))
+        layout, taught = (_square(x, first, second).sqrt() for x in (start, across))
         return (1 - share) * layout + share * scale * taught
 
     return held
@@ -197,9 +198,9 @@ def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return (x.index_select(0, first) - x.index_select(0, second)).square().sum(-1)
 
 
-def _random_pairs(n: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of distinct cells, five times as many as cells or 100,000, new every time."""
+def _random_pairs(n: int, n_pairs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of distinct cells, new every time."""
     while True:
-        first = torch.randint(n, (min(_PAIRS_PER_CELL * n, _MAX_PAIRS),), generator=generator)
+        first = torch.randint(n, (n_pairs,), generator=generator)
         # an offset between 1 and n − 1 never leads back to the cell itself
         yield first, (first + torch.randint(1, n, first.shape, generator=generator)) % n

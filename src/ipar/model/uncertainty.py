@@ -23,8 +23,6 @@ FloatArray = NDArray[np.float64]
 
 _HEAD_NUMBERS = ("intercept", "gamma", "n_samples", "n_steps", "most_drawn")
 _HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots", "joint")
-_N_NEIGHBORS = 15
-_CHUNK = 20_000  # cells whose kernel is held at once
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class UncertaintyHead:
     def value(self, features: Features) -> FloatArray:
         """What m is applied to, ``(n,)``."""
         z = head_input(features, self.centre, self.axes)
-        parts = [z[start : start + _CHUNK] for start in range(0, len(z), _CHUNK)]
+        parts = np.array_split(z, -(-len(z) // 20_000))  # cells whose kernel is held at once
         return self.intercept + np.concatenate(
             [rbf_kernel(part, self.landmarks, gamma=self.gamma) @ self.weights for part in parts]
         )
@@ -112,11 +110,14 @@ class UncertaintyHead:
         return cls(**config, **own)
 
 
-def spread_of(flow: Flow, embedding: NDArray[np.float32], head: UncertaintyHead, run: Run) -> NDArray[np.float32]:
+def spread_of(
+    flow: Flow, embedding: NDArray[np.float32], head: UncertaintyHead, run: Run, n_neighbors: int = 15
+) -> NDArray[np.float32]:
     """Root mean squared distance of each cell's places, in samples of a few steps, from their mean, ``(n,)``.
 
     Noise is drawn by the order of the embedding: that of the rows does not matter. Of more cells than the head's
-    `most_drawn` samples are drawn for a random part, and the others take the spread of those nearest in the embedding.
+    `most_drawn` samples are drawn for a random part; the others take the mean spread of the ``n_neighbors`` nearest in
+    the embedding.
     """
     order, most_drawn = np.lexsort(embedding.T[:2]), head.most_drawn
     if len(embedding) > most_drawn:
@@ -124,7 +125,7 @@ def spread_of(flow: Flow, embedding: NDArray[np.float32], head: UncertaintyHead,
     drawn = flow.sample(embedding[order], head.n_samples, n_steps=head.n_steps, run=run)
     if len(embedding) <= most_drawn:
         return drawn.uncertainty[np.argsort(order)]
-    k = min(_N_NEIGHBORS, most_drawn)
+    k = min(n_neighbors, most_drawn)
     near = KNeighborsRegressor(k, weights="distance", algorithm="brute").fit(embedding[order], drawn.uncertainty)
     spread: NDArray[np.float32] = near.predict(embedding).astype(np.float32)
     return spread
@@ -145,33 +146,35 @@ def head_input(features: Features, centre: FloatArray, axes: FloatArray) -> Floa
     return np.concatenate([trouble_signs(features), (features.embedding - centre) @ axes], axis=1)
 
 
-def trouble_signs(features: Features) -> FloatArray:
+def trouble_signs(features: Features, n_neighbors: int = 15) -> FloatArray:
     """What tells, without the truth, that a cell may be misplaced; each as normal scores within the slide.
 
     Parameters
     ----------
     features
         Of the cells of one slide, at least four.
+    n_neighbors
+        Nearest cells in the embedding that are looked at.
 
     Returns
     -------
     NDArray
-        ``(n, 8)``: spread of a cell's 15 nearest in the embedding over the global map, distance of their mean from
+        ``(n, 8)``: spread of a cell's nearest in the embedding over the global map, distance of their mean from
         the cell, cosine distance to the nearest and to the last of them, share of them that are neighbours in the layout
         too, radius in the layout, norm of the global features, and share of it in the plane. Ranks,
         because slides that an encoder has not seen differ in size and density.
     """
-    h, far = features
-    n = len(h)
-    k = min(_N_NEIGHBORS, n - 1)
-    layout = global_map(far).numpy().astype(np.float64)
-    graph = neighbor_distances(h, None, k)
+    embedding, across = features
+    n = len(embedding)
+    k = min(n_neighbors, n - 1)
+    layout = global_map(across).numpy().astype(np.float64)
+    graph = neighbor_distances(embedding, None, k)
     near, distance = graph.indices.reshape(n, k), graph.data.reshape(n, k)
     around = layout[near]  # (n, k, 2)
     middle = around.mean(axis=1)
     close = NearestNeighbors(n_neighbors=k).fit(layout).kneighbors(return_distance=False)
     shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, close, strict=True)]
-    centred = far - far.mean(axis=0)
+    centred = across - across.mean(axis=0)
     length = np.linalg.norm(centred, axis=1)
     plane = np.linalg.norm(centred @ _principal_axes(centred, 2), axis=1)
     signs = [

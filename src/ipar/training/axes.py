@@ -8,14 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
-from ipar._steps import FEW_FEATURES
 from ipar.graph import morans_i
 from ipar.graph.averages import spatial_average
-
-_SUBSPACE = (
-    500  # principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more
-)
-_NEGLIGIBLE = 1e-4  # of the largest singular value
 
 
 def component_axes(
@@ -25,6 +19,7 @@ def component_axes(
     *,
     spatial_share: float = 0.5,
     power: float = 0.0,
+    subspace: int = 500,
     random_state: int = 0,
 ) -> NDArray[np.float32]:
     r"""Principal axes of training slides, and beside them the axes of largest spatial covariance.
@@ -51,6 +46,8 @@ def component_axes(
     power
         Every component is divided by this power of its standard deviation. Far below 1: whitening would blow up the noise of
         the last components.
+    subspace
+        Principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more.
     random_state
         Seed of the decomposition.
 
@@ -68,12 +65,12 @@ def component_axes(
     rank = min(d - 1 for d in stacked.shape)
     n_axes = min(n_axes, rank)
     n_spatial = int(n_axes * spatial_share)
-    size = min(_SUBSPACE, rank) if n_spatial else n_axes
+    size = min(subspace, rank) if n_spatial else n_axes
     _, singular, found = randomized_svd(stacked, size, random_state=random_state)
     principal = found.T
     kinds: list[NDArray[np.float32]] = [principal[:, : n_axes - n_spatial]]
     if n_spatial:
-        kept = principal[:, singular > _NEGLIGIBLE * singular[0]]  # in the rest, any axis would do
+        kept = principal[:, singular > 1e-4 * singular[0]]  # in the rest, any axis would do
         kinds.append(_spatial_axes(slides, coords, kept, n_spatial))
     return np.concatenate([_scaled(axes, stacked, power) for axes in kinds if axes.size], axis=1)
 
@@ -101,13 +98,14 @@ def _scaled(axes: NDArray[np.float32], stacked: NDArray[np.float32], power: floa
     return scaled
 
 
-_POWER = 0.5  # a quarter and three quarters place a left-out section less well (benchmarks/levers.md)
-_LEAST_I = 1e-3  # where nothing is spatial, all genes count alike
-_LEAST_SPREAD = 0.1  # of the overall one: rare transcripts are not blown up
-
-
 def gene_weights(
-    slides: Sequence[NDArray[np.float32]], coords: Sequence[NDArray[np.float32]], by_place: bool | None = None
+    slides: Sequence[NDArray[np.float32]],
+    coords: Sequence[NDArray[np.float32]],
+    by_place: bool = True,
+    *,
+    power: float = 0.5,
+    least_i: float = 1e-3,
+    least_spread: float = 0.1,
 ) -> NDArray[np.float32]:
     r"""What centred genes are multiplied by before anything is computed from them.
 
@@ -117,7 +115,6 @@ def gene_weights(
     :math:`s` that of all genes. Most genes of a transcriptome vary from cell to cell without regard to place, and together
     they drown those that have territories; weighted so, the principal components of a slide that no one has seen the
     places of hold more of its true neighbours, and encoders place sections that were left out better (``benchmarks/levers.md``).
-    The genes of a panel of fewer than 1,000 were chosen because they tell cells apart: they count as they are.
 
     Parameters
     ----------
@@ -126,7 +123,13 @@ def gene_weights(
     coords
         Coordinates, ``(n_s, 2)`` or ``(n_s, 3)``.
     by_place
-        Whether genes are weighted so, or all alike; where there are 1,000 or more, if None.
+        Whether genes are weighted so, or all alike.
+    power
+        Power of Moran's I. A quarter and three quarters place a held-out section less well.
+    least_i
+        Least Moran's I. Where nothing is spatial, all genes count alike.
+    least_spread
+        Least spread of a gene, as a share of the overall one: rare transcripts are not blown up.
 
     Returns
     -------
@@ -135,10 +138,10 @@ def gene_weights(
     """
     square = sum(np.square(x).sum(axis=0) for x in slides) / sum(map(len, slides))
     weights = np.ones(slides[0].shape[1], dtype=np.float32)
-    if len(weights) >= FEW_FEATURES if by_place is None else by_place:
+    if by_place:
         structure = np.mean([morans_i(x, places) for x, places in zip(slides, coords, strict=True)], axis=0)
-        spread = np.maximum(np.sqrt(square), _LEAST_SPREAD * np.sqrt(square.mean()))
-        weights = np.maximum(structure, _LEAST_I) ** _POWER / np.maximum(spread, np.finfo(np.float32).tiny)
+        spread = np.maximum(np.sqrt(square), least_spread * np.sqrt(square.mean()))
+        weights = np.maximum(structure, least_i) ** power / np.maximum(spread, np.finfo(np.float32).tiny)
     overall = float(np.sqrt(np.mean(np.square(weights) * square)))
     scaled: NDArray[np.float32] = (weights / max(overall, 1e-12)).astype(np.float32)
     return scaled

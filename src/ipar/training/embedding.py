@@ -156,8 +156,9 @@ def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index | None =
 
 
 def _score(encoder: GeometryEncoder, slide: Slide, run: Run) -> FoldScore:
-    h = embed_slide(encoder, slide).embedding
-    return score_fold(slide.name, h, slide.coords, far=h[:, encoder.global_columns], random_state=run.seed)
+    embedding = embed_slide(encoder, slide).embedding
+    columns = encoder.global_columns
+    return score_fold(slide.name, embedding, slide.coords, global_columns=columns, random_state=run.seed)
 
 
 def _cross_fit(one: _LeftOut, encoder: GeometryEncoder, slides: SlideSet, folds: Folds) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from ipar._run import Run
-from ipar._steps import input_dropout
 from ipar.geometry import gauge_fix
 from ipar.graph import neighbor_average
 from ipar.graph.averages import averaged_features
@@ -53,8 +52,8 @@ class EncoderRecipe:
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
     weigh_genes
-        Whether genes count by how well they tell places apart, see :func:`~ipar.training.gene_weights`; where there are
-        1,000 or more, if None.
+        Whether genes count by how well they tell places apart, see :func:`~ipar.training.gene_weights`. By default they
+        do where there are `few_genes` or more.
     averaging
         Neighbours in expression that a cell is read together with.
     n_output
@@ -63,8 +62,11 @@ class EncoderRecipe:
         Of the network fed with principal components.
     genes_hidden, genes_dropout
         Of the network fed with genes.
-    genes_input_dropout
-        Share of the genes that it does not see in a step; a half, or a fifth of fewer than 1,000 genes, if None.
+    few_genes
+        Panels of fewer genes were chosen because they tell cells apart: their genes all count alike, and their network
+        does not see `panel_input_dropout` of them in a step.
+    genes_input_dropout, panel_input_dropout
+        Share of the genes that the network fed with them does not see in a step, of many genes and of few.
     pca_training, genes_training
         Their training.
     set_encoder_training
@@ -91,7 +93,9 @@ class EncoderRecipe:
     pca_dropout: float = 0.3
     genes_hidden: tuple[int, ...] = (512, 256)
     genes_dropout: float = 0.3
-    genes_input_dropout: float | None = None
+    few_genes: int = 1000
+    genes_input_dropout: float = 0.5
+    panel_input_dropout: float = 0.2
     pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
     genes_training: EncoderTraining = EncoderTraining(n_steps=800, batch_size=384)
     set_encoder_training: SetEncoderTraining = SetEncoderTraining()
@@ -113,7 +117,7 @@ class EncoderRecipe:
 
     def input_dropout_for(self, n_genes: int) -> float:
         """Share of so many genes that the network fed with them does not see in a step."""
-        return input_dropout(n_genes) if self.genes_input_dropout is None else self.genes_input_dropout
+        return self.panel_input_dropout if n_genes < self.few_genes else self.genes_input_dropout
 
 
 def _read_genes(slides: SlideSet, recipe: EncoderRecipe, run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -122,7 +126,8 @@ def _read_genes(slides: SlideSet, recipe: EncoderRecipe, run: Run) -> tuple[NDAr
     for x in centred:
         x -= x.mean(axis=0)
     coords = slides.coords
-    weights = gene_weights(centred, coords, recipe.weigh_genes)
+    weigh = recipe.weigh_genes
+    weights = gene_weights(centred, coords, len(slides.genes) >= recipe.few_genes if weigh is None else weigh)
     for x in centred:
         x *= weights
     share, power = recipe.spatial_share, recipe.pc_power
@@ -221,5 +226,5 @@ def _train_net(
         )
     net.to(run.device)
     training = recipe.genes_training if wide else recipe.pca_training
-    train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, random_state=run.seed)
+    train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, run)
     return net

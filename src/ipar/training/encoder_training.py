@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ipar._descent import fast_dtype
+from ipar._descent import Descent, fast_dtype
+from ipar._run import Run
 from ipar.geometry.targets import squared_distances
 from ipar.nn import SharedEncoder
 
@@ -32,6 +33,8 @@ class EncoderTraining:
         Embedding distance that stands for one RMS radius in the global term.
     lr, weight_decay
         Of AdamW; the learning rate falls along a cosine to a fiftieth.
+    clip
+        Largest norm of the gradient.
     noise
         Standard deviation of Gaussian noise on the (standardised) input.
     """
@@ -44,6 +47,7 @@ class EncoderTraining:
     scale: float = 7.0
     lr: float = 1e-3
     weight_decay: float = 1e-3
+    clip: float = 1.0
     noise: float = 0.0
 
 
@@ -79,9 +83,7 @@ def train_encoder(
     features: Sequence[Tensor],
     coords: Sequence[Tensor],
     config: EncoderTraining,
-    *,
-    random_state: int,
-    callback: Callable[[int, float, float], None] | None = None,
+    run: Run,
 ) -> None:
     """Train an encoder in place; its first half of outputs takes the local term, its second the global one.
 
@@ -95,37 +97,33 @@ def train_encoder(
         Input of every training slide, ``(n_s, n_input)``.
     coords
         Gauge-fixed coordinates of every training slide, ``(n_s, 2)``.
-    config
-        The recipe.
-    random_state
-        Seed; the global random state is left as it was.
-    callback
-        Called after every step with the step and both losses.
+    config, run
+        How, and the seed; the global random state is left as it was.
     """
     device = next(encoder.parameters()).device
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.n_steps, eta_min=config.lr / 50)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(random_state)
+    low = fast_dtype(device) == torch.bfloat16
+
+    def loss(step: int) -> Tensor:
+        slide = step % len(features)
+        pick = torch.randperm(len(features[slide]))[: config.batch_size].to(features[slide].device)
+        x, position = features[slide][pick].to(device), coords[slide][pick].to(device)
+        if config.noise:
+            x = x + config.noise * torch.randn_like(x)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+            h = encoder(x)
+        near, across = _terms(h.float(), position, config)
+        return config.local_weight * near + config.global_weight * across
+
+    with run.seeded():
         encoder.train()
-        for step in range(config.n_steps):
-            slide = step % len(features)
-            pick = torch.randperm(len(features[slide]))[: config.batch_size].to(features[slide].device)
-            x, position = features[slide][pick].to(device), coords[slide][pick].to(device)
-            if config.noise:
-                x = x + config.noise * torch.randn_like(x)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast_dtype(device) == torch.bfloat16):
-                h = encoder(x)
-            h = h.float()
-            losses = _terms(h, position, config)
-            loss = config.local_weight * losses[0] + config.global_weight * losses[1]
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            if callback is not None:
-                callback(step, losses[0].item(), losses[1].item())
+        Descent(
+            encoder.parameters(),
+            lr=config.lr,
+            n_steps=config.n_steps,
+            lr_end=config.lr / 50,
+            weight_decay=config.weight_decay,
+            clip=config.clip,
+        ).minimise(loss)
         encoder.eval()
 
 
@@ -135,5 +133,5 @@ def _terms(h: Tensor, position: Tensor, config: EncoderTraining) -> tuple[Tensor
     global_part = h[:, half:] if config.local_weight else h
     zero = h.new_zeros(())
     near = local_loss(local_part, squared_distances(position), config.sigma) if config.local_weight else zero
-    far = global_loss(global_part, torch.pdist(position), config.scale) if config.global_weight else zero
-    return near, far
+    across = global_loss(global_part, torch.pdist(position), config.scale) if config.global_weight else zero
+    return near, across

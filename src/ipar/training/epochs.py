@@ -1,42 +1,53 @@
-"""What every training run of a network and its gate goes through: epochs, the best weights, ctrl-C, a bar."""
+"""The loop that trains a network and its gate: epochs, the best weights, ctrl-C, a bar."""
 
 from __future__ import annotations
 
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ipar._descent import fast_dtype, release_memory
-from ipar.nn import EdgeGate
-from ipar.training.gate import GateRecipe
-from ipar.training.minisets import batch_order
+from ipar._descent import Descent, fast_dtype, release_memory
+from ipar._run import Run
+from ipar.nn.config import GateSupervision
+from ipar.nn.gate import EdgeGate
+from ipar.training.gate import GateTraining, pretrain_gate
+from ipar.training.minisets import Miniset, batch_order
 
 logger = logging.getLogger("ipar")
 
-_TRIM_EVERY = 4  # batches; fragments of freed blocks grow by tens of MB a batch
-_WORSE = {"geo_scaled_absmax": max, "wmax_sat_frac": max, "log_det_min": min}
+EXTREMES: dict[str, Callable[[float, float], float]] = {
+    "geo_scaled_absmax": max,
+    "wmax_sat_frac": max,
+    "log_det_min": min,
+}
 
 Set = TypeVar("Set", bound=Sized)
 
 
-class Recipe(GateRecipe, Protocol):
-    """What the epochs read of a recipe."""
+@dataclass(frozen=True)
+class EpochTraining(GateTraining):
+    """How a network and its gate are trained together.
 
-    @property
-    def max_epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def lr_min(self) -> float: ...
+    Attributes
+    ----------
+    max_epochs
+        Passes over the training sets.
+    batch_size
+        Sets per step.
+    lr_min
+        End of the cosine schedule of the learning rate.
+    """
+
+    max_epochs: int = 12
+    batch_size: int = 2
+    lr_min: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,9 @@ class Trained:
     Attributes
     ----------
     history
-        One row an epoch: learning rate, weights, mean losses, scores on the left-out slide.
+        One row per epoch: learning rate, weights, mean losses, scores on the held-out slide.
     best_epoch
-        Epoch whose weights were kept.
+        Epoch whose weights were kept; -1 if the first epoch was interrupted.
     interrupted
         Stopped by the user.
     """
@@ -60,7 +71,7 @@ class Trained:
 
 @dataclass
 class Best:
-    """The weights to keep: those of the best validation energy, or of the last epoch where there is none."""
+    """The weights to keep: those of the least validation loss, or of the last epoch where there is none."""
 
     modules: Sequence[nn.Module]
     epoch: int = -1
@@ -83,52 +94,48 @@ class Best:
 
 
 class EpochTrainer(ABC, Generic[Set]):
-    """Trains a network and its gate in place; what one step and one validation are is left to those who inherit.
+    """Trains a network and its gate in place; subclasses say what the losses of a batch are.
 
     Parameters
     ----------
     net, gate
-        What is trained, in place.
+        What is trained.
     config
         The recipe.
-    random_state
-        Seed of all that is random; the global random state is left as it was.
+    run
+        Seed of everything random, and whether to show a bar with the losses.
     """
 
     columns: list[str]  # of the history
-    watched: str  # the one whose least value tells the best epoch
+    watched: str  # the column whose least value tells the best epoch
+    shown: tuple[str, ...]  # losses beside the bar
+    supervision: GateSupervision = "T1"
 
-    def __init__(self, net: nn.Module, gate: EdgeGate, config: Recipe, *, random_state: int = 0) -> None:
-        self.modules, self.gate, self.recipe, self.random_state = (net, gate), gate, config, random_state
+    def __init__(self, net: nn.Module, gate: EdgeGate, config: EpochTraining, run: Run | None = None) -> None:
+        self.modules, self.gate, self.recipe, self.run = (net, gate), gate, config, run or Run()
         self.device = next(net.parameters()).device
         self.dtype = fast_dtype(self.device)
         self.params = [*net.parameters(), *gate.parameters()]
-
-    @abstractmethod
-    def prepare(self, train: Sequence[Set], rng: np.random.Generator) -> None:
-        """What comes before the first epoch."""
 
     @abstractmethod
     def weights_of(self, epoch: int, n_epochs: int) -> dict[str, float]:
         """Weights that change from epoch to epoch, as the history shows them."""
 
     @abstractmethod
-    def train_step(
-        self, sets: Sequence[Set], weights: dict[str, float], optimiser: torch.optim.Optimizer
-    ) -> dict[str, float]:
-        """One step on one batch; losses by name."""
+    def losses(self, sets: Sequence[Set], weights: dict[str, float]) -> dict[str, Tensor]:
+        """Losses of one batch by name, their weighted ``"total"`` among them."""
 
     @abstractmethod
     def validate(self, sets: Sequence[Set]) -> dict[str, float]:
-        """Scores on the left-out slide; NaN of all that need one, without any sets."""
+        """Scores on the held-out slide; NaN or nothing without any sets."""
 
     @abstractmethod
     def counts(self, epoch: int, n_epochs: int) -> bool:
         """Whether an epoch may be the best."""
 
     @abstractmethod
-    def shown(self, losses: dict[str, float]) -> dict[str, str]:
-        """What the bar shows."""
+    def minisets(self, sets: Sequence[Set]) -> Sequence[Miniset]:
+        """What the gate is trained on before the first epoch."""
 
     def enough(self, epoch: int, best: int) -> bool:
         """Whether to stop before the end."""
@@ -138,29 +145,43 @@ class EpochTrainer(ABC, Generic[Set]):
         """Modules whose weights are kept and validated."""
         return self.modules
 
-    def _run(
-        self, train: Sequence[Set], validation: Sequence[Set], n_epochs: int, n_scheduled: int, *, progress: bool
-    ) -> Trained:
-        """``n_epochs`` epochs of a schedule of ``n_scheduled``."""
-        recipe, rng = self.recipe, np.random.default_rng(self.random_state)
-        sizes = [len(one) for one in train]
-        n_batches = -(-len(sizes) // recipe.batch_size)
-        optimiser = torch.optim.AdamW(self.params, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_scheduled * n_batches, eta_min=recipe.lr_min)
+    def stepped(self) -> None:
+        """What follows a step of the optimiser."""
+
+    def schedule_length(self, n_epochs: int) -> int:
+        """Epochs that the schedule of a run of ``n_epochs`` is made for."""
+        return n_epochs
+
+    def fit(self, train: Sequence[Set], validation: Sequence[Set] = (), *, n_epochs: int | None = None) -> Trained:
+        """Train the gate alone, then the network and the gate.
+
+        Ctrl-C ends the training early and keeps the best weights so far.
+
+        Parameters
+        ----------
+        train
+            Sets to learn from.
+        validation
+            Sets of a held-out slide, on which the epoch is chosen. Without any, the last epoch is kept.
+        n_epochs
+            Number of epochs (default: the recipe's).
+        """
+        n_epochs = n_epochs or self.recipe.max_epochs
+        length, rng = self.schedule_length(n_epochs), self.run.rng
+        sizes, batch_size = [len(one) for one in train], self.recipe.batch_size
+        n_batches = -(-len(sizes) // batch_size)
         best, rows, interrupted = Best(self.kept()), [], False
-        devices = [self.device] if self.device.type == "cuda" else []
-        bar = tqdm(total=n_epochs * n_batches, desc="fit", disable=not progress)
-        with torch.random.fork_rng(devices=devices), bar:
-            torch.manual_seed(self.random_state)
+        descent = self.recipe.descent(self.params, n_steps=length * n_batches, lr_end=self.recipe.lr_min)
+        bar = tqdm(total=n_epochs * n_batches, desc="fit", disable=not self.run.progress)
+        with self.run.seeded(), bar:
             try:
-                self.prepare(train, rng)
+                pretrain_gate(self.gate, self.minisets(train), self.recipe, rng, self.supervision)
                 for epoch in range(n_epochs):
-                    weights = self.weights_of(epoch, n_scheduled)
-                    row: dict[str, Any] = {"epoch": epoch, "lr": schedule.get_last_lr()[0], **weights}
-                    batches = [[train[i] for i in indices] for indices in batch_order(sizes, recipe.batch_size, rng)]
-                    row |= self._epoch(batches, weights, optimiser, schedule, bar)
-                    rows.append(row | self.validate(validation))
-                    best.offer(epoch, rows[-1].get(self.watched, math.nan), counts=self.counts(epoch, n_scheduled))
+                    weights = self.weights_of(epoch, length)
+                    row: dict[str, Any] = {"epoch": epoch, "lr": descent.lr, **weights}
+                    batches = [[train[i] for i in batch] for batch in batch_order(sizes, batch_size, rng)]
+                    rows.append(row | self._epoch(batches, weights, descent, bar) | self.validate(validation))
+                    best.offer(epoch, rows[-1].get(self.watched, math.nan), counts=self.counts(epoch, length))
                     if self.enough(epoch, best.epoch):
                         break
             except KeyboardInterrupt:
@@ -172,31 +193,28 @@ class EpochTrainer(ABC, Generic[Set]):
         return Trained(pd.DataFrame(rows, columns=self.columns), best.epoch, interrupted)
 
     def _epoch(
-        self,
-        batches: Sequence[Sequence[Set]],
-        weights: dict[str, float],
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        bar: tqdm[Any],
+        self, batches: Sequence[Sequence[Set]], weights: dict[str, float], descent: Descent, bar: tqdm[Any]
     ) -> dict[str, float]:
         totals: dict[str, float] = {}
         for number, sets in enumerate(batches):
-            if number % _TRIM_EVERY == 0:
+            if number % 4 == 0:  # fragments of freed blocks grow by tens of MB per batch
                 release_memory()
             for module in self.modules:
                 module.train()
-            losses = self.train_step(sets, weights, optimiser)
-            schedule.step()
-            add_up(totals, losses, len(batches))
+            losses = self.losses(sets, weights)
+            descent.step(losses["total"])
+            self.stepped()
+            values = {name: value.item() for name, value in losses.items()}
+            add_up(totals, values, len(batches))
             bar.update()
-            bar.set_postfix(self.shown(losses), refresh=False)
+            bar.set_postfix({name: f"{values[name]:.3f}" for name in self.shown}, refresh=False)
         return totals
 
 
 def add_up(totals: dict[str, float], values: dict[str, float], count: int) -> None:
-    """Means of losses, extremes of signals, over ``count`` calls."""
+    """Add to the means of losses, and to the extremes of signals, over ``count`` calls."""
     for name, value in values.items():
-        if name in _WORSE:
-            totals[name] = _WORSE[name](totals.get(name, value), value)
+        if name in EXTREMES:
+            totals[name] = EXTREMES[name](totals.get(name, value), value)
         else:
             totals[name] = totals.get(name, 0.0) + value / count

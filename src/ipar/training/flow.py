@@ -1,4 +1,4 @@
-"""Fitting the denoising network and its gate on embedded slides."""
+"""Fitting the generative model of poses on embedded slides."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from ipar._run import Run
-from ipar.model import Flow
-from ipar.nn import EdgeGate, IGAConfig, IGANet
+from ipar.model.flow import Flow
+from ipar.nn.gate import EdgeGate
+from ipar.nn.iga import IGANet
+from ipar.nn.iga_config import IGAConfig
 from ipar.training.epochs import Trained
 from ipar.training.flow_training import FlowTrainer, FlowTraining
 from ipar.training.folds import Folds
-from ipar.training.held_out import StageFit, train_held_out
-from ipar.training.network import MinisetPlan, refits
+from ipar.training.held_out import MinisetPlan, StageFit, StageRecipe, train_held_out
 from ipar.training.pose_sets import PoseSet, ellipse_units, sample_pose_sets
 
 
 @dataclass(frozen=True)
-class FlowRecipe:
+class FlowRecipe(StageRecipe):
     """How the flow is fitted.
 
     Attributes
@@ -30,24 +31,16 @@ class FlowRecipe:
         Shape of the network; dimensions, width of the embedding and units of the ellipses are taken from the data.
     training
         Optimiser, loss weights and augmentation.
-    plan
-        Random subsets of slides that are trained on.
-    n_validation
-        Subsets of the held-out slide, on which the epoch is chosen.
     n_tried, n_steps_tried
-        Samples of the held-out slide, and steps of each, that the sharpening of a mean of samples is chosen on: half of what
-        is drawn by default, in a quarter of the time.
-    refit
-        Train again on all slides; with fewer than four slides, where one slide is much, if None.
+        Samples of the held-out slide, and steps of each, that the sharpening of a mean of samples is chosen on.
     """
 
-    config: IGAConfig = field(default_factory=IGAConfig)
-    training: FlowTraining = field(default_factory=FlowTraining)
     plan: MinisetPlan = field(default_factory=lambda: MinisetPlan(n_minisets=48, size=(128, 256), n_neighbors=48))
     n_validation: int = 4
+    config: IGAConfig = field(default_factory=IGAConfig)
+    training: FlowTraining = field(default_factory=FlowTraining)
     n_tried: int = 10
     n_steps_tried: int = 25
-    refit: bool | None = None
 
 
 def fit_flow(
@@ -63,9 +56,10 @@ def fit_flow(
     Parameters
     ----------
     embeddings, coords, ellipses
-        Cross-fitted embeddings ``(n_s, e)``, coordinates ``(n_s, d)`` and ellipses ``(n_s, 5 or 9)`` of the training slides.
+        Cross-fitted embeddings ``(n_s, e)``, coordinates ``(n_s, d)`` and ellipses ``(n_s, 5 or 9)`` of the training
+        slides.
     folds, recipe, run
-        What is held out, how it is trained, and with which seed.
+        What is held out, how the flow is trained, and with which seed.
 
     Raises
     ------
@@ -75,27 +69,19 @@ def fit_flow(
     plan = recipe.plan
     h, x, shapes = ([torch.from_numpy(part) for part in parts] for parts in (embeddings, coords, ellipses))
 
-    def draw(slides: Sequence[int], n_sets: int | None, seed: int) -> list[PoseSet]:
-        return sample_pose_sets(
-            [h[i] for i in slides],
-            [x[i] for i in slides],
-            [shapes[i] for i in slides],
-            n_sets or plan.n_minisets,
-            size=plan.size,
-            n_neighbors=plan.n_neighbors,
-            random_state=seed,
-        )
+    def draw(slides: Sequence[int], n_sets: int, seed: int) -> list[PoseSet]:
+        own = [h[i] for i in slides], [x[i] for i in slides], [shapes[i] for i in slides]
+        return sample_pose_sets(*own, n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed)
 
     # units are those of the run without the held-out slide, also when all are trained on
-    units = ellipse_units(draw([i for i in range(len(h)) if i != folds.held_out], None, run.seed))
+    others = [i for i in range(len(coords)) if i != folds.held_out]
+    units = ellipse_units(draw(others, plan.n_minisets, run.seed))
     shape = replace(recipe.config, n_dims=coords[0].shape[1], d_input=embeddings[0].shape[1], units=units)
 
     def train(sets: Sequence[PoseSet], held_out: Sequence[PoseSet], n_epochs: int | None) -> tuple[Flow, Trained]:
         with run.seeded():
             net, gate = IGANet(shape).to(run.device), EdgeGate(shape.d_input).to(run.device)
-        trainer = FlowTrainer(net, gate, recipe.training, random_state=run.seed)
-        trained = trainer.fit(sets, held_out, n_epochs=n_epochs, progress=run.progress)
+        trained = FlowTrainer(net, gate, recipe.training, run).fit(sets, held_out, n_epochs=n_epochs)
         return Flow(net.cpu(), gate.cpu(), plan.n_neighbors, plan.size), trained
 
-    again = refits(recipe.refit, len(h))
-    return train_held_out(len(h), folds, draw, train, n_validation=recipe.n_validation, refit=again, run=run)
+    return train_held_out(folds, draw, train, recipe, run)

@@ -19,10 +19,6 @@ from ipar.geometry.targets import squared_distances
 from ipar.nn import IGAConfig
 from ipar.nn.iga import IGAOutput
 
-_REST_MIN = 0.1  # the velocity divides by the time that is left
-_AUXILIARY_FROM = 0.25  # before, distances are a mean over everything that the noise may become
-_SQUARE_MIN = 1e-8
-
 
 @dataclass(frozen=True)
 class FlowWeights:
@@ -106,6 +102,9 @@ def flow_losses(
     time: Tensor,
     mask: Tensor,
     config: IGAConfig,
+    *,
+    rest_min: float = 0.1,
+    auxiliary_from: float = 0.25,
 ) -> FlowLosses:
     """Terms of the loss.
 
@@ -121,9 +120,13 @@ def flow_losses(
         Which cells are real, ``(B, n)``.
     config
         Units, and whether Gaussians are denoised.
+    rest_min
+        Least time that velocities are divided by.
+    auxiliary_from
+        Time from which the auxiliary term counts. Before, distances are a mean over everything that the noise may become.
     """
     found = out.rigid
-    per_time = 1 / (1 - time).clamp_min(_REST_MIN).square()
+    per_time = 1 / (1 - time).clamp_min(rest_min).square()
     turned, wanted = (rotation_log(state.rotation.mT @ end.rotation) for end in (found, target))
 
     def velocity_error(gap: Tensor) -> Tensor:
@@ -137,7 +140,7 @@ def flow_losses(
         rotation=velocity_error(turned - wanted),
         local_mean=velocity_error(local_mean / units.offset) / d if denoised else zero,
         scaling=velocity_error(scaling / units.scaling_spread) / d if denoised else zero,
-        auxiliary=_distance_error(found.translation, target.translation, time, mask)
+        auxiliary=_distance_error(found.translation, target.translation, time >= auxiliary_from, mask)
         + anchor_error(out.anchor, target.translation, mask),
     )
 
@@ -147,11 +150,11 @@ def cell_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum(-1) / mask.sum(-1).clamp_min(1)
 
 
-def _distance_error(found: Tensor, target: Tensor, time: Tensor, mask: Tensor) -> Tensor:
+def _distance_error(found: Tensor, target: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
     # squares are floored, not roots: the root's gradient at zero is infinite
-    near, true = (squared_distances(x).clamp_min(_SQUARE_MIN).sqrt() for x in (found, target))
+    near, true = (squared_distances(x).clamp_min(1e-8).sqrt() for x in (found, target))
     pairs = (mask[:, :, None] & mask[:, None]).flatten(1)
-    return (cell_mean((near - true).square().flatten(1), pairs) * (time >= _AUXILIARY_FROM)).mean()
+    return (cell_mean((near - true).square().flatten(1), pairs) * counts).mean()
 
 
 def anchor_error(anchor: Tensor, target: Tensor, mask: Tensor) -> Tensor:

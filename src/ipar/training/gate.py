@@ -1,71 +1,77 @@
-"""Augmentation, the optimiser's step, and pretraining of the gate: what every training run shares."""
+"""Augmentation, and training of the gate alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipar._descent import fast_dtype
-from ipar.nn import EdgeGate, dense_gate
+from ipar._descent import Descent, fast_dtype
 from ipar.nn.config import GateSupervision
+from ipar.nn.gate import EdgeGate, dense_gate
 from ipar.training.losses import gate_loss, gate_reference
 from ipar.training.minisets import Miniset, MinisetBatch, collate
 
 
-class GateRecipe(Protocol):
-    """What training of the gate and augmentation read of a recipe."""
+@dataclass(frozen=True)
+class GateTraining:
+    """Optimiser and augmentation, which the gate shares with its network.
 
-    @property
-    def lr(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def clip(self) -> float: ...
-    @property
-    def gate_steps(self) -> int: ...
-    @property
-    def h_noise(self) -> float: ...
-    @property
-    def h_dropout(self) -> float: ...
-    @property
-    def edge_drop(self) -> float: ...
+    Attributes
+    ----------
+    lr, weight_decay
+        Learning rate and weight decay of AdamW.
+    clip
+        Largest norm of the gradient.
+    gate_steps
+        Steps that the gate is trained alone.
+    embedding_noise
+        Standard deviation of Gaussian noise on the embedding.
+    embedding_dropout
+        Share of the entries of the embedding that are dropped.
+    edge_drop
+        Share of candidate edges that are dropped. Network and gate see the same augmented embedding.
+    """
+
+    lr: float = 5e-4
+    weight_decay: float = 5e-4
+    clip: float = 1.0
+    gate_steps: int = 500
+    embedding_noise: float = 0.3
+    embedding_dropout: float = 0.1
+    edge_drop: float = 0.2
+
+    def descent(self, parameters: Iterable[Tensor], **schedule: Any) -> Descent:
+        """The optimiser with a schedule."""
+        return Descent(parameters, lr=self.lr, weight_decay=self.weight_decay, clip=self.clip, **schedule)
 
 
-def augment(batch: MinisetBatch, config: GateRecipe) -> MinisetBatch:
+def augment(batch: MinisetBatch, training: GateTraining) -> MinisetBatch:
     """Noise and dropout on the embeddings, dropout of candidate edges."""
-    h = batch.h + config.h_noise * torch.randn_like(batch.h)
-    h = torch.nn.functional.dropout(h, config.h_dropout)
-    kept = torch.rand(batch.candidates.shape, device=h.device) >= config.edge_drop
+    h = batch.h + training.embedding_noise * torch.randn_like(batch.h)
+    h = torch.nn.functional.dropout(h, training.embedding_dropout)
+    kept = torch.rand(batch.candidates.shape, device=h.device) >= training.edge_drop
     return replace(batch, h=h, candidates=batch.candidates & kept)
-
-
-def step(loss: Tensor, optimiser: torch.optim.Optimizer, clip: float) -> None:
-    """One step of an optimiser with the norm of the gradient limited."""
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, clip)
-    optimiser.step()
 
 
 def pretrain_gate(
     gate: EdgeGate,
     train: Sequence[Miniset],
-    config: GateRecipe,
+    training: GateTraining,
     rng: np.random.Generator,
     supervision: GateSupervision = "T1",
 ) -> None:
-    """Train a gate alone on its KL, one random miniset a step."""
+    """Train a gate alone on its KL divergence from the target walk, one random miniset per step."""
     device = next(gate.parameters()).device
-    dtype = fast_dtype(device)
-    optimiser = torch.optim.AdamW(gate.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    for index in rng.integers(len(train), size=config.gate_steps):
-        batch = augment(collate([train[index]], device), config)
-        scores = dense_gate(gate, batch.h, batch.candidates, dtype)
-        target = gate_reference(batch.log_reference, supervision)
-        step(gate_loss(scores, batch.candidates, target), optimiser, config.clip)
+    order = rng.integers(len(train), size=training.gate_steps)
+
+    def loss(step: int) -> Tensor:
+        batch = augment(collate([train[order[step]]], device), training)
+        scores = dense_gate(gate, batch.h, batch.candidates, fast_dtype(device))
+        return gate_loss(scores, batch.candidates, gate_reference(batch.log_reference, supervision))
+
+    training.descent(gate.parameters(), n_steps=training.gate_steps, schedule="constant").minimise(loss)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pandas as pd
@@ -15,10 +15,48 @@ from ipar.training.folds import Folds
 Stage = TypeVar("Stage")
 Set = TypeVar("Set")
 
-Draw = Callable[[Sequence[int], "int | None", int], list[Set]]
-"""Takes slides, the number of sets (the recipe's, if None) and a seed, gives training sets."""
+Draw = Callable[[Sequence[int], int, int], list[Set]]
+"""Takes slides, the number of sets and a seed; gives training sets."""
 Train = Callable[[Sequence[Set], Sequence[Set], "int | None"], tuple[Stage, Trained]]
-"""Takes training sets, held-out sets and a number of epochs (the recipe's, if None), gives a fresh trained stage."""
+"""Takes training sets, held-out sets and a number of epochs (None: the recipe's); gives a fresh trained stage."""
+
+
+@dataclass(frozen=True)
+class MinisetPlan:
+    """Which random subsets of slides are drawn.
+
+    Attributes
+    ----------
+    n_minisets
+        Number of subsets, balanced over slides.
+    size
+        Smallest and largest number of cells.
+    n_neighbors
+        Candidates per cell within a subset.
+    """
+
+    n_minisets: int = 64
+    size: tuple[int, int] = (96, 384)
+    n_neighbors: int = 100
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """How a stage is trained with a held-out slide.
+
+    Attributes
+    ----------
+    plan
+        Random subsets of slides to train on.
+    n_validation
+        Subsets of the held-out slide, on which the epoch is chosen.
+    refit
+        Train again on all slides. By default with fewer than four slides, where one slide is much.
+    """
+
+    plan: MinisetPlan = field(default_factory=MinisetPlan)
+    n_validation: int = 12
+    refit: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -44,45 +82,33 @@ class StageFit(Generic[Stage]):
 
 
 def train_held_out(
-    n_slides: int,
-    folds: Folds,
-    draw: Draw[Set],
-    train: Train[Set, Stage],
-    *,
-    n_validation: int,
-    refit: bool,
-    run: Run,
+    folds: Folds, draw: Draw[Set], train: Train[Set, Stage], recipe: StageRecipe, run: Run
 ) -> StageFit[Stage]:
     """Choose the epoch on the held-out slide, and train again on all of them.
 
     Parameters
     ----------
-    n_slides
-        Training slides.
     folds
         Which slide is held out.
     draw, train
         Give training sets, and a fresh stage trained on them.
-    n_validation
-        Sets of the held-out slide.
-    refit
-        Train again on all slides, for as many epochs as were best.
-    run
-        Seed of the sets.
+    recipe, run
+        Number of sets, whether to train again, and the seed of the sets.
 
     Raises
     ------
     KeyboardInterrupt
         If interrupted before the end of the first epoch; later on the best weights so far are kept.
     """
-    left = folds.held_out
-    held_out = draw([left], n_validation, run.seed + 1)
-    stage, trained = train(draw([i for i in range(n_slides) if i != left], None, run.seed), held_out, None)
+    n_sets, everything = recipe.plan.n_minisets, range(len(folds.cells))
+    held_out = draw([folds.held_out], recipe.n_validation, run.seed + 1)
+    stage, trained = train(draw([i for i in everything if i != folds.held_out], n_sets, run.seed), held_out, None)
     if trained.best_epoch < 0:  # interrupted before there was anything to keep
         raise KeyboardInterrupt
     final = stage
-    if refit and not trained.interrupted:
-        again, second = train(draw(range(n_slides), None, run.seed), (), trained.best_epoch + 1)
+    again = len(everything) < 4 if recipe.refit is None else recipe.refit
+    if again and not trained.interrupted:
+        refitted, second = train(draw(everything, n_sets, run.seed), (), trained.best_epoch + 1)
         if not second.interrupted:  # half a run is worse than a whole one without the held-out slide
-            final = again
+            final = refitted
     return StageFit(final, stage, trained.history, trained.best_epoch)

@@ -14,21 +14,47 @@ from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-# what "can be localised" means; on slides left out liver, whose lobules repeat, has 0.16, embryos and half brains 0.42 and more
-EXPLAINED_MIN = 0.25
-# below those of every simulated tissue that can be localised, 0.31 and 1.75 (docs/localisability.md, seeds 0 to 2); telling
-# one half of a tissue from the other has a recall of 2
-SPEARMAN_MIN = 0.25
-RECALL_RATIO_MIN = 1.5
-REPEATED_MIN = 0.4  # a mirrored simulation has 0.7, half brains 0.22 on average and 0.37 at most
-_N_TRUE = 20
-_N_CANDIDATES = 100
-_MAX_CELLS = 1500  # pairs grow with the square; the estimate's error at this size is far below the threshold
-_N_PERMUTATIONS = 5
-_SEPARATION = 0.7  # RMS radii; half a tissue is about 0.85 from the other half
-_TIGHTNESS = 0.3  # spread over separation: 0.67 for places at random over a disc
-_MINOR_SHARE = 0.2
-_N_ITERATIONS = 10  # two means of twenty points settle in a few
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a tissue counts as localisable, and as repeated.
+
+    Attributes
+    ----------
+    explained
+        Share of the variance of true positions. On held-out slides liver, whose lobules repeat, has 0.16; embryos and
+        half brains have 0.42 and more.
+    distance_spearman, recall_ratio
+        Just below those of every simulated tissue that can be localised, 0.31 and 1.75. Telling one half of a tissue from
+        the other has a recall of 2.
+    repeated
+        Share of cells in two places. A mirrored simulation has 0.7; half brains have 0.22 on average and 0.37 at most.
+    """
+
+    explained: float = 0.25
+    distance_spearman: float = 0.25
+    recall_ratio: float = 1.5
+    repeated: float = 0.4
+
+
+@dataclass(frozen=True)
+class FoldScoring:
+    """How a held-out slide is scored.
+
+    Attributes
+    ----------
+    n_true, n_candidates
+        Nearest cells in the tissue, and in the embedding, per cell.
+    most_cells
+        Cells scored: pairs grow with their square, and the estimate's error at this size is far below the limits.
+    n_permutations
+        Permutations of the cells for the correlation of chance.
+    """
+
+    n_true: int = 20
+    n_candidates: int = 100
+    most_cells: int = 1500
+    n_permutations: int = 5
 
 
 @dataclass(frozen=True)
@@ -70,56 +96,61 @@ class FoldScore:
 
 def score_fold(
     slide: str,
-    h: NDArray[np.float32],
+    embedding: NDArray[np.float32],
     coords: NDArray[np.float32],
     *,
-    far: NDArray[np.float32] | None = None,
+    global_columns: NDArray[np.intp] | slice = slice(None),
+    scoring: FoldScoring = FoldScoring(),
     random_state: int = 0,
 ) -> FoldScore:
-    """Score one left-out slide.
+    """Score one held-out slide.
 
     Parameters
     ----------
     slide
         Its name.
-    h, coords
+    embedding, coords
         Out-of-fold embedding ``(n, d)`` and true coordinates ``(n, 2)``.
-    far
-        What of the embedding was taught distances across the tissue, ``(n, d)``; all of it, if None.
+    global_columns
+        Columns of the embedding that were taught distances across the tissue (default: all).
+    scoring
+        How.
     random_state
         Seed of subsampling and permutations.
     """
     rng = np.random.default_rng(random_state)
-    pick = rng.permutation(len(h))[:_MAX_CELLS]
-    h, far, coords = h[pick], (h if far is None else far)[pick], coords[pick]
-    n = len(h)
-    n_candidates, n_true = min(_N_CANDIDATES, max(n // 4, 1)), min(_N_TRUE, n - 1)
+    pick = rng.permutation(len(embedding))[: scoring.most_cells]
+    embedding, coords = embedding[pick], coords[pick]
+    n = len(embedding)
+    n_candidates, n_true = min(scoring.n_candidates, max(n // 4, 1)), min(scoring.n_true, n - 1)
     true = NearestNeighbors(n_neighbors=n_true).fit(coords).kneighbors(return_distance=False)
-    candidates = NearestNeighbors(n_neighbors=n_candidates, metric="cosine").fit(h).kneighbors(return_distance=False)
+    nearest = NearestNeighbors(n_neighbors=n_candidates, metric="cosine").fit(embedding)
+    candidates = nearest.kneighbors(return_distance=False)
     found = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(true, candidates, strict=True)]
-    true_spearman, permuted = _distance_spearman(h, coords, [rng.permutation(n) for _ in range(_N_PERMUTATIONS)])
+    orders = [rng.permutation(n) for _ in range(scoring.n_permutations)]
+    true_spearman, permuted = _distance_spearman(embedding, coords, orders)
     return FoldScore(
         slide=slide,
         recall=float(np.mean(found)) / n_true,
         recall_chance=n_candidates / (n - 1),
         distance_spearman=true_spearman,
         permutation_spearman=max(map(abs, permuted)),
-        two_places=share_in_two_places(coords, candidates[:, :_N_TRUE]),
-        explained=_variance_explained(far, coords),
+        two_places=share_in_two_places(coords, candidates[:, : scoring.n_true]),
+        explained=_variance_explained(embedding[:, global_columns], coords),
     )
 
 
-def _variance_explained(far: NDArray[np.float32], coords: NDArray[np.float32]) -> float:
+def _variance_explained(features: NDArray[np.float32], coords: NDArray[np.float32]) -> float:
     """Share of the variance of positions that the first principal components explain, turned and scaled onto them."""
-    layout = PCA(coords.shape[1], svd_solver="full").fit_transform(far)
+    layout = PCA(coords.shape[1], svd_solver="full").fit_transform(features)
     return 1 - float(procrustes(coords, layout)[2]) if np.ptp(layout) > 0 else 0.0
 
 
 def _distance_spearman(
-    h: NDArray[np.float32], coords: NDArray[np.float32], orders: Sequence[NDArray[np.int64]]
+    features: NDArray[np.float32], coords: NDArray[np.float32], orders: Sequence[NDArray[np.int64]]
 ) -> tuple[float, list[float]]:
     """Rank correlation of embedding and tissue distances, and with the tissue's cells in every other order."""
-    embedding, tissue = (rankdata(pdist(x)) for x in (h, coords))
+    embedding, tissue = (rankdata(pdist(x)) for x in (features, coords))
     # ranks of the same distances in another order of cells need no other sorting
     square = squareform(tissue, checks=False)
     shuffled = [squareform(square[np.ix_(order, order)], checks=False) for order in orders]
@@ -127,12 +158,18 @@ def _distance_spearman(
     return found[0], found[1:]
 
 
-def share_in_two_places(coords: NDArray[np.float32], near: NDArray[np.int64]) -> float:
+def share_in_two_places(
+    coords: NDArray[np.float32],
+    near: NDArray[np.int64],
+    *,
+    minor_share: float = 0.2,
+    separation: float = 0.7,
+    tightness: float = 0.3,
+    n_iterations: int = 10,
+) -> float:
     """Share of cells whose neighbours in an embedding lie in two distant places, as in a tissue that repeats.
 
-    The true positions of a cell's neighbours are split by two-means. They lie in two places if each part has a fifth of
-    them or more, the parts' centres are 0.7 RMS radii of the tissue or more apart, and the parts' spread is below 0.3 of
-    that.
+    The true positions of a cell's neighbours are split by two-means.
 
     Parameters
     ----------
@@ -140,6 +177,14 @@ def share_in_two_places(coords: NDArray[np.float32], near: NDArray[np.int64]) ->
         True coordinates, ``(n, 2)``.
     near
         Neighbours of every cell in the embedding, ``(n, k)``.
+    minor_share
+        Least share of the neighbours in either part.
+    separation
+        Least distance between the centres of the parts, in RMS radii; half a tissue is about 0.85 from the other half.
+    tightness
+        Spread of the parts must be below this share of that distance; places at random over a disc have 0.67.
+    n_iterations
+        Of two-means: a few settle twenty points.
     """
     centred = coords - coords.mean(axis=0)
     radius = np.sqrt(np.square(centred).sum(axis=1).mean())
@@ -147,13 +192,13 @@ def share_in_two_places(coords: NDArray[np.float32], near: NDArray[np.int64]) ->
     around -= around.mean(axis=1, keepdims=True)
     axis = np.linalg.eigh(around.transpose(0, 2, 1) @ around)[1][:, :, 1]  # of the widest spread, (n, 2)
     part = (around @ axis[:, :, None])[..., 0] > 0
-    for _ in range(_N_ITERATIONS):
+    for _ in range(n_iterations):
         to_first, to_second, apart = _to_centres(around, part)
         part = to_first < to_second
     to_first, to_second, apart = _to_centres(around, part)
     spread = np.sqrt(np.where(part, to_first, to_second).mean(axis=1))
     share = part.mean(axis=1)
-    two = (np.minimum(share, 1 - share) >= _MINOR_SHARE) & (apart >= _SEPARATION) & (spread < _TIGHTNESS * apart)
+    two = (np.minimum(share, 1 - share) >= minor_share) & (apart >= separation) & (spread < tightness * apart)
     return float(two.mean())
 
 
@@ -173,12 +218,20 @@ def _to_centres(
 class Localisability:
     """The verdict over all folds.
 
-    A tissue counts as localisable if, on average over slides left out, the embedding explains at least a quarter of the
+    A tissue counts as localisable if, on average over held-out slides, the embedding explains at least a quarter of the
     variance of the true positions, distances in it follow distances in the tissue (Spearman of at least 0.25), and
     candidates hold at least 1.5 times as many true neighbours as chance.
+
+    Attributes
+    ----------
+    folds
+        Scores of the held-out slides.
+    limits
+        From where on.
     """
 
     folds: tuple[FoldScore, ...]
+    limits: Limits = Limits()
 
     def _mean(self, name: str) -> float:
         return float(np.mean([getattr(fold, name) for fold in self.folds]))
@@ -186,16 +239,16 @@ class Localisability:
     @property
     def localisable(self) -> bool:
         """Whether predicted coordinates mean anything."""
-        limits = {"explained": EXPLAINED_MIN, "distance_spearman": SPEARMAN_MIN, "recall_ratio": RECALL_RATIO_MIN}
-        return all(self._mean(name) >= limit for name, limit in limits.items())
+        needed = ("explained", "distance_spearman", "recall_ratio")
+        return all(self._mean(name) >= getattr(self.limits, name) for name in needed)
 
     @property
     def repeated(self) -> bool:
         """Whether the tissue looks mirrored or repeated: places far apart that expression does not tell apart."""
-        return self._mean("two_places") >= REPEATED_MIN
+        return self._mean("two_places") >= self.limits.repeated
 
     def table(self) -> pd.DataFrame:
-        """One row a fold."""
+        """One row per fold."""
         return pd.DataFrame([asdict(fold) | {"recall_ratio": fold.recall_ratio} for fold in self.folds])
 
     def to_dict(self) -> dict[str, float | bool]:
@@ -206,24 +259,21 @@ class Localisability:
     def message(self) -> str:
         """The figures in a sentence."""
         return (
-            f"leaving one slide out, the embedding explains {self._mean('explained'):.0%} of the variance of true positions "
-            f"({EXPLAINED_MIN:.0%} is needed), distances in it correlate with distances in the tissue at "
+            f"on held-out slides, the embedding explains {self._mean('explained'):.0%} of the variance of true positions "
+            f"({self.limits.explained:.0%} is needed), distances in it correlate with distances in the tissue at "
             f"{self._mean('distance_spearman'):.2f} (permuted: {self._mean('permutation_spearman'):.2f}; "
-            f"{SPEARMAN_MIN:g} is needed), and candidates hold {self._mean('recall_ratio'):.1f} times as many true "
-            f"neighbours as chance ({RECALL_RATIO_MIN:g} is needed)"
+            f"{self.limits.distance_spearman:g} is needed), and candidates hold {self._mean('recall_ratio'):.1f} times as many true "
+            f"neighbours as chance ({self.limits.recall_ratio:g} is needed)"
         )
 
 
-REPEATED = (
-    "It looks mirrored or repeated: the neighbours in the embedding of {share:.0%} of the cells lie in two distant places "
-    "of the tissue ({limit:.0%} or more is called repeated). Which of the places a cell came from is not in its "
-    "expression: train and predict on one side or one repeat."
-)
-
-
-def repeated_message(two_places: float) -> str:
+def repeated_message(two_places: float, limit: float = Limits.repeated) -> str:
     """What a repeat means, in a sentence or two."""
-    return REPEATED.format(share=two_places, limit=REPEATED_MIN)
+    return (
+        f"It looks mirrored or repeated: the neighbours in the embedding of {two_places:.0%} of the cells lie in two distant "
+        f"places of the tissue ({limit:.0%} or more is called repeated). Which of the places a cell came from is not in its "
+        "expression: train and predict on one side or one repeat."
+    )
 
 
 def score_of(folds: Sequence[FoldScore]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -11,17 +11,13 @@ from ipar.geometry.targets import log_edge_distance, log_stress, log_walk, walk_
 from ipar.nn.config import GateSupervision
 from ipar.training.minisets import MinisetBatch
 
-_STRESS_WEIGHT = 0.1
-_TAU = 0.01  # of the repulsion, in squared RMS radii
-_N_REPULSION_PAIRS = 256
-
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the training loss; the walk's is ramped by the training loop."""
+    """Weights of the terms of the training loss; that of the walk is reached over some epochs."""
 
     walk: float = 0.3
-    stress: float = _STRESS_WEIGHT
+    stress: float = 0.1
     repulsion: float = 0.01
     entropy: float = 0.01
     gate: float = 0.05
@@ -36,15 +32,18 @@ class LayoutLosses:
     repulsion: Tensor
     entropy: Tensor
 
+    def as_dict(self) -> dict[str, Tensor]:
+        """Terms by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-def repulsion(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of exp(−‖x_i − x_j‖²/τ) over 256 random pairs of distinct cells a set: keeps points from collapsing."""
+
+def repulsion(x: Tensor, mask: Tensor, *, tau: float = 0.01, n_pairs: int = 256) -> Tensor:
+    """Mean of exp(−‖x_i − x_j‖²/τ) over random pairs of distinct cells per set: keeps points from collapsing."""
     weight = mask.float()
-    first = torch.multinomial(weight, _N_REPULSION_PAIRS, replacement=True)
-    second = torch.multinomial(weight, _N_REPULSION_PAIRS, replacement=True)
+    first, second = (torch.multinomial(weight, n_pairs, replacement=True) for _ in range(2))
     take = torch.stack([first, second], 1)[..., None].expand(-1, -1, -1, 2)  # (B, 2, pairs, 2)
     ends = x[:, None].expand(-1, 2, -1, -1).gather(2, take)
-    closeness = (-(ends[:, 0] - ends[:, 1]).square().sum(-1) / _TAU).exp()
+    closeness = (-(ends[:, 0] - ends[:, 1]).square().sum(-1) / tau).exp()
     distinct = (first != second).to(x.dtype)
     return (closeness * distinct).sum(-1).div(distinct.sum(-1).clamp_min(1.0)).mean()
 
@@ -68,13 +67,13 @@ def layout_losses(x: Tensor, batch: MinisetBatch) -> LayoutLosses:
     )
 
 
-def e_geo(x: Tensor, batch: MinisetBatch) -> Tensor:
+def e_geo(x: Tensor, batch: MinisetBatch, stress_weight: float = 0.1) -> Tensor:
     """The reported energy of a gauge-fixed layout, 1.0·L_RW + 0.1·L_stress: the 1.0 is not the training weight.
 
     It draws no random numbers, so that looking at it changes nothing in a training run.
     """
     walk, stress = _energies(x, log_walk(x, batch.adjacency, batch.sigma), batch)
-    return walk + _STRESS_WEIGHT * stress
+    return walk + stress_weight * stress
 
 
 def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Tensor, Tensor]:
@@ -107,7 +106,7 @@ def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor
     Parameters
     ----------
     gate
-        Scores, ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with an output a head.
+        Scores, ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with one output per head.
     candidates
         Candidate mask, ``(B, n, n)``.
     log_reference

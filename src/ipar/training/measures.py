@@ -8,11 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-N_TOP = 30
-"""Cells that count as attended to: about as many as a cell of a set of mean size has true neighbours."""
 
-
-def top_cells(scores: Tensor, candidates: Tensor, n_top: int = N_TOP) -> Tensor:
+def top_cells(scores: Tensor, candidates: Tensor, n_top: int = 30) -> Tensor:
     """The candidates with the highest scores.
 
     Parameters
@@ -22,7 +19,8 @@ def top_cells(scores: Tensor, candidates: Tensor, n_top: int = N_TOP) -> Tensor:
     candidates
         Candidate mask, bool ``(n, m)`` or with the leading axes of the scores.
     n_top
-        How many a cell; all candidates, where it has fewer.
+        Number per cell; all candidates, where it has fewer. The default is about the number of true neighbours in a set
+        of mean size.
 
     Returns
     -------
@@ -34,7 +32,7 @@ def top_cells(scores: Tensor, candidates: Tensor, n_top: int = N_TOP) -> Tensor:
     return torch.zeros_like(allowed).scatter(-1, best, value=True) & allowed
 
 
-def attention_recall(attention: Tensor, candidates: Tensor, neighbors: Tensor, n_top: int = N_TOP) -> Tensor:
+def attention_recall(attention: Tensor, candidates: Tensor, neighbors: Tensor, n_top: int = 30) -> Tensor:
     """AttnRecall@30: share of the most attended cells that are true spatial neighbours.
 
     Parameters
@@ -63,9 +61,7 @@ def recall_chance(candidates: Tensor, neighbors: Tensor) -> Tensor:
     return _row_mean(_share(candidates & neighbors, candidates), candidates)
 
 
-def precision_recall(
-    scores: Tensor, candidates: Tensor, neighbors: Tensor, n_top: int = N_TOP
-) -> tuple[Tensor, Tensor]:
+def precision_recall(scores: Tensor, candidates: Tensor, neighbors: Tensor, n_top: int = 30) -> tuple[Tensor, Tensor]:
     """Share of the best-scored candidates that are true neighbours, and share of all true neighbours among them.
 
     Parameters
@@ -95,7 +91,7 @@ def logit_std(logits: Tensor, candidates: Tensor) -> Tensor:
     return logits[..., candidates].std(-1, correction=0)
 
 
-def head_diversity(attention: Tensor, candidates: Tensor, n_top: int = N_TOP) -> Tensor:
+def head_diversity(attention: Tensor, candidates: Tensor, n_top: int = 30) -> Tensor:
     """One minus the overlap (intersection over union) of a head's most attended cells with those of other heads.
 
     Parameters

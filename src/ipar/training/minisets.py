@@ -13,8 +13,6 @@ from ipar.geometry import gauge_fix
 from ipar.geometry.targets import WalkTarget, log_walk, multiscale_edges, neighbour_count, walk_target
 from ipar.graph import cosine_candidates
 
-_DISTANCE_MIN = 1e-6
-
 
 @dataclass(frozen=True)
 class Miniset:
@@ -91,7 +89,7 @@ def make_miniset(h: Tensor, coords: Tensor, n_neighbors: int, generator: torch.G
     # not by the expanded product: its cancellation sets coincident cells 6e-4 apart and costs close ones a digit
     distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     edges = multiscale_edges(distance, neighbour_count(len(x)), generator)
-    log_true = distance[edges[0], edges[1]].clamp_min(_DISTANCE_MIN).log()
+    log_true = distance[edges[0], edges[1]].clamp_min(1e-6).log()
     return Miniset(h, x, walk_target(x), edges.to(torch.int16), log_true, cosine_candidates(h, n_neighbors).short())
 
 

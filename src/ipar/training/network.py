@@ -1,45 +1,52 @@
-"""Fitting the layout network and its gate on embedded slides."""
+"""The layout network and its gate: recipe, losses of a step, and the fit on embedded slides."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ipar._run import Run
-from ipar.model import ConsensusPlan, NetworkLayout
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
-from ipar.training.epochs import Trained
+from ipar.model.consensus import ConsensusPlan
+from ipar.model.network import NetworkLayout
+from ipar.nn.config import IPALiteConfig
+from ipar.nn.gate import EdgeGate, dense_gate
+from ipar.nn.ipalite import IPALiteNet
+from ipar.training.epochs import EpochTrainer, EpochTraining, Trained
 from ipar.training.folds import Folds
-from ipar.training.held_out import StageFit, train_held_out
-from ipar.training.minisets import Miniset, sample_minisets
-from ipar.training.network_training import IPALiteTrainer, IPALiteTraining
+from ipar.training.gate import augment
+from ipar.training.held_out import StageFit, StageRecipe, train_held_out
+from ipar.training.losses import LossWeights, gate_loss, gate_reference, layout_losses
+from ipar.training.minisets import Miniset, MinisetBatch, collate, sample_minisets
+from ipar.training.validation import validate
 
 
 @dataclass(frozen=True)
-class MinisetPlan:
-    """Which minisets are drawn.
+class IPALiteTraining(EpochTraining):
+    """How an :class:`~ipar.nn.IPALiteNet` and its gate are trained.
 
     Attributes
     ----------
-    n_minisets
-        How many in all, balanced over slides.
-    size
-        Smallest and largest.
-    n_neighbors
-        Candidates per cell within a miniset.
+    ramp_epochs
+        Epochs until the walk loss reaches its weight; epoch 0 is without it.
+    patience
+        Epochs without a better validation E_geo before stopping, counted from the full walk weight on.
+    weights
+        Weights of the losses.
     """
 
-    n_minisets: int = 64
-    size: tuple[int, int] = (96, 384)
-    n_neighbors: int = 100
+    ramp_epochs: int = 6
+    patience: int = 4
+    weights: LossWeights = field(default_factory=LossWeights)
 
 
 @dataclass(frozen=True)
-class NetworkRecipe:
+class NetworkRecipe(StageRecipe):
     """How the layout network is fitted.
 
     Attributes
@@ -48,24 +55,66 @@ class NetworkRecipe:
         Shape of the network; the width of the embedding is taken from the data.
     training
         Optimiser, loss weights, augmentation and early stopping.
-    plan
-        Random subsets of slides that are trained on.
-    n_validation
-        Minisets of the held-out slide, on which the epoch is chosen.
-    refit
-        Train again on all slides; with fewer than four slides, where one slide is much, if None.
     """
 
     config: IPALiteConfig = field(default_factory=IPALiteConfig.v1)
     training: IPALiteTraining = field(default_factory=IPALiteTraining)
-    plan: MinisetPlan = field(default_factory=MinisetPlan)
-    n_validation: int = 12
-    refit: bool | None = None
 
 
-def refits(refit: bool | None, n_slides: int) -> bool:
-    """Whether a stage is trained again on all slides."""
-    return n_slides < 4 if refit is None else refit
+class IPALiteTrainer(EpochTrainer[Miniset]):
+    """Trains a layout network and its gate on minisets."""
+
+    columns = [
+        *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate"),
+        *("val_target", "val_gated"),
+    ]
+    watched, shown = "val_gated", ("walk", "stress")
+
+    def __init__(self, net: IPALiteNet, gate: EdgeGate, config: IPALiteTraining, run: Run | None = None) -> None:
+        super().__init__(net, gate, config, run)
+        self.net, self.config, self.supervision = net, config, net.config.gate_supervision
+
+    def minisets(self, sets: Sequence[Miniset]) -> Sequence[Miniset]:
+        """The sets themselves."""
+        return sets
+
+    def schedule_length(self, n_epochs: int) -> int:
+        """The recipe's: a shorter run stops early in the same schedule."""
+        return self.config.max_epochs
+
+    def weights_of(self, epoch: int, n_epochs: int) -> dict[str, float]:
+        """Weight of the walk loss: none in epoch 0, then a ramp."""
+        ramp = self.config.ramp_epochs
+        return {"w_rw": self.config.weights.walk * (epoch / ramp if epoch < ramp else 1.0)}
+
+    def losses(self, sets: Sequence[Miniset], weights: dict[str, float]) -> dict[str, Tensor]:
+        """Losses of one padded, augmented batch."""
+        batch = augment(collate(sets, self.device), self.config)
+        scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
+        terms = self.layout_terms(self.net(batch.h, batch.candidates, scores, mask=batch.mask).layouts, batch)
+        target = gate_reference(batch.log_reference, self.supervision)
+        terms["gate"] = gate_loss(scores, batch.candidates, target)
+        own = replace(self.config.weights, walk=weights["w_rw"])
+        zero = scores.new_zeros(())
+        terms["total"] = sum((getattr(own, name) * value for name, value in terms.items()), start=zero)
+        return terms
+
+    def layout_terms(self, layouts: Tensor, batch: MinisetBatch) -> dict[str, Tensor]:
+        """Losses of the layouts after every recycle, ``(R + 1, B, n, 2)``, the first guess first: of the last alone."""
+        return layout_losses(layouts[-1], batch).as_dict()
+
+    def validate(self, sets: Sequence[Miniset]) -> dict[str, float]:
+        """E_geo on target edges and on gated candidates."""
+        on_target, gated = validate(self.net, self.gate, sets) if sets else (math.nan, math.nan)
+        return {"val_target": on_target, "val_gated": gated}
+
+    def counts(self, epoch: int, n_epochs: int) -> bool:
+        """Whether an epoch was trained with the full walk weight."""
+        return epoch >= self.config.ramp_epochs
+
+    def enough(self, epoch: int, best: int) -> bool:
+        """Whether patience, which starts at the full walk weight, is over."""
+        return epoch - max(best, self.config.ramp_epochs) >= self.config.patience
 
 
 def fit_network(
@@ -82,7 +131,7 @@ def fit_network(
     embeddings, coords
         Cross-fitted embeddings ``(n_s, d)`` and coordinates ``(n_s, 2)`` of the training slides.
     folds, recipe, run
-        What is held out, how it is trained, and with which seed.
+        What is held out, how the network is trained, and with which seed.
 
     Raises
     ------
@@ -93,9 +142,8 @@ def fit_network(
     h, x = ([torch.from_numpy(part) for part in parts] for parts in (embeddings, coords))
     subsets = ConsensusPlan(direct_max=plan.size[1], subset_size=sum(plan.size) // 2, n_anchors=sum(plan.size) // 6)
 
-    def draw(slides: Sequence[int], n_sets: int | None, seed: int) -> list[Miniset]:
+    def draw(slides: Sequence[int], n_sets: int, seed: int) -> list[Miniset]:
         own = [h[i] for i in slides], [x[i] for i in slides]
-        n_sets = n_sets or plan.n_minisets
         return sample_minisets(*own, n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed)
 
     def train(
@@ -103,9 +151,7 @@ def fit_network(
     ) -> tuple[NetworkLayout, Trained]:
         with run.seeded():
             net, gate = IPALiteNet(shape).to(run.device), EdgeGate(shape.d_input, shape.gate_heads).to(run.device)
-        trainer = IPALiteTrainer(net, gate, recipe.training, random_state=run.seed)
-        trained = trainer.fit(sets, held_out, n_epochs=n_epochs, progress=run.progress)
+        trained = IPALiteTrainer(net, gate, recipe.training, run).fit(sets, held_out, n_epochs=n_epochs)
         return NetworkLayout(net.cpu(), gate.cpu(), plan.n_neighbors, subsets), trained
 
-    again = refits(recipe.refit, len(h))
-    return train_held_out(len(h), folds, draw, train, n_validation=recipe.n_validation, refit=again, run=run)
+    return train_held_out(folds, draw, train, recipe, run)

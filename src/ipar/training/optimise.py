@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from ipar._descent import Descent
+from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.nn import EdgeGate, dense_gate
 from ipar.training.losses import LossWeights, layout_losses
 from ipar.training.minisets import Miniset, MinisetBatch, collate, make_miniset
-
-TERMS = ("walk", "stress", "repulsion", "entropy")
 
 Targets = Callable[[Tensor], MinisetBatch]
 """Takes indices of cells ``(m,)``, gives one set with its targets."""
@@ -68,38 +66,28 @@ class OptimisedLayout:
     history: pd.DataFrame
 
 
-def optimise_sets(
-    batch: MinisetBatch, *, config: Optimisation | None = None, random_state: int = 0, progress: bool = False
-) -> OptimisedLayout:
+def optimise_sets(batch: MinisetBatch, config: Optimisation | None = None, run: Run | None = None) -> OptimisedLayout:
     """The oracle: layouts ``(B, n, 2)`` of least energy of minisets, from random starts.
 
     Parameters
     ----------
     batch
         The sets with their targets.
-    config
-        The recipe.
-    random_state
-        Seed of the starts and of the repulsion's pairs; the global random state is left as it was.
-    progress
-        Show a bar.
+    config, run
+        How, and the seed of the starts and of the repulsion's pairs.
     """
-    start = torch.randn(*batch.h.shape[:2], 2, generator=torch.Generator().manual_seed(random_state))
+    run = run or Run()
+    start = torch.randn(*batch.h.shape[:2], 2, generator=run.generator)
     start = gauge_fix(start.to(batch.h.device), batch.mask)
 
     def energy(x: Tensor) -> tuple[Tensor, MinisetBatch]:
         return gauge_fix(x, batch.mask), batch
 
-    return _minimise(start, energy, config or Optimisation(), random_state, progress)
+    return _minimise(start, energy, config or Optimisation(), run)
 
 
 def optimise_layout(
-    start: Tensor,
-    targets: Targets,
-    *,
-    config: Optimisation | None = None,
-    random_state: int = 0,
-    progress: bool = False,
+    start: Tensor, targets: Targets, config: Optimisation | None = None, run: Run | None = None
 ) -> OptimisedLayout:
     """Move the cells of one slide to where the energy of their targets is least; linear in cells.
 
@@ -109,15 +97,11 @@ def optimise_layout(
         Where they start, ``(n, 2)``.
     targets
         From :func:`true_targets` or :func:`gate_targets`.
-    config
-        The recipe.
-    random_state
-        Seed of subsets and of the repulsion's pairs; the global random state is left as it was.
-    progress
-        Show a bar.
+    config, run
+        How, and the seed of subsets and of the repulsion's pairs.
     """
-    config, n = config or Optimisation(), len(start)
-    rng = np.random.default_rng(random_state)
+    config, run, n = config or Optimisation(), run or Run(), len(start)
+    rng = run.rng
     everything = torch.arange(n, device=start.device)
     whole = targets(everything) if n <= config.subset_size else None
 
@@ -127,7 +111,7 @@ def optimise_layout(
         cells = torch.from_numpy(rng.choice(n, config.subset_size, replace=False)).to(x.device)
         return gauge_fix(x[cells])[None], targets(cells)
 
-    return _minimise(gauge_fix(start), energy, config, random_state, progress)
+    return _minimise(gauge_fix(start), energy, config, run)
 
 
 def true_targets(coords: Tensor, *, random_state: int = 0) -> Targets:
@@ -187,31 +171,21 @@ def _as_set(h: Tensor, coords: Tensor, generator: torch.Generator, n_neighbors: 
 
 
 def _minimise(
-    start: Tensor,
-    energy: Callable[[Tensor], tuple[Tensor, MinisetBatch]],
-    config: Optimisation,
-    random_state: int,
-    progress: bool,
+    start: Tensor, energy: Callable[[Tensor], tuple[Tensor, MinisetBatch]], config: Optimisation, run: Run
 ) -> OptimisedLayout:
     """Adam on the coordinates; ``energy`` gives gauge-fixed sets of them and the targets of a step."""
     x = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([x], lr=config.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.n_steps, eta_min=config.lr_min)
     every, rows = max(config.n_steps // 100, 1), []
-    devices = [x.device] if x.device.type == "cuda" else []
-    steps = tqdm(range(config.n_steps), desc="optimise", unit="step", disable=not progress)
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(random_state)
-        for step in steps:
-            layout, batch = energy(x)
-            losses = layout_losses(layout, batch)
-            parts = {name: getattr(losses, name) for name in TERMS}
-            total = torch.stack([getattr(config.weights, name) * value for name, value in parts.items()]).sum()
-            optimiser.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            if step % every == 0 or step == config.n_steps - 1:
-                rows.append({"step": step, "total": total.item()} | {k: v.item() for k, v in parts.items()})
+
+    def loss(step: int) -> Tensor:
+        parts = layout_losses(*energy(x)).as_dict()
+        total = torch.stack([getattr(config.weights, name) * value for name, value in parts.items()]).sum()
+        if step % every == 0 or step == config.n_steps - 1:
+            rows.append({"step": step, "total": total.item()} | {k: v.item() for k, v in parts.items()})
+        return total
+
+    with run.seeded():
+        descent = Descent([x], lr=config.lr, n_steps=config.n_steps, lr_end=config.lr_min)
+        descent.minimise(loss, "optimise" if run.progress else None)
     mask = energy(x)[1].mask if x.ndim == 3 else None
-    return OptimisedLayout(gauge_fix(x.detach(), mask), pd.DataFrame(rows, columns=["step", "total", *TERMS]))
+    return OptimisedLayout(gauge_fix(x.detach(), mask), pd.DataFrame(rows))

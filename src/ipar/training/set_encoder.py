@@ -11,14 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._descent import Descent
 from ipar._run import Run
-from ipar._steps import steps_for
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import GeometryEncoder
 from ipar.model.blend import global_map
 from ipar.nn import SetEncoder
-
-_SQUARE_MIN = 1e-6  # keeps the gradient of the root finite for coincident cells
 
 
 @dataclass(frozen=True)
@@ -28,32 +26,39 @@ class SetEncoderTraining:
     Attributes
     ----------
     n_steps, batch_size
-        Optimiser steps, and sets of each. The steps are for 2,500 cells or fewer; more cells allow proportionally more, at
-        most three times as many: few cells are overfitted by more steps, many are not yet learned.
+        Optimiser steps, and sets of each.
+    few_cells, most_times
+        Training cells for which `n_steps` is right. More cells take proportionally more steps, at most `most_times` as
+        many: few cells are overfitted by more steps, many are not yet learned.
     size
         Smallest and largest set.
     noise
         Standard deviation of Gaussian noise on the (standardised) input.
-    lr, weight_decay
-        Of AdamW under a one-cycle schedule.
+    lr, weight_decay, clip
+        Of AdamW under a one-cycle schedule; largest norm of the gradient.
     """
 
     n_steps: int = 500
     batch_size: int = 4
+    few_cells: int = 2500
+    most_times: float = 3.0
     size: tuple[int, int] = (96, 384)
     noise: float = 0.3
     lr: float = 5e-4
     weight_decay: float = 1e-2
+    clip: float = 1.0
 
     def steps_for(self, n_cells: int) -> int:
         """Steps for so many cells in all."""
-        return steps_for(self.n_steps, n_cells)
+        return round(self.n_steps * min(max(n_cells / self.few_cells, 1.0), self.most_times))
 
 
 def embedding_distances(h: Tensor) -> Tensor:
     """Distances within sets ``(B, n, d)``, ``(B, n, n)``, by one matrix product."""
     square = h.square().sum(-1)
-    return (square[:, :, None] + square[:, None] - 2 * h @ h.mT).clamp_min(_SQUARE_MIN).sqrt()
+    return (
+        (square[:, :, None] + square[:, None] - 2 * h @ h.mT).clamp_min(1e-6).sqrt()
+    )  # a root of zero has no gradient
 
 
 def fit_set_encoder(
@@ -73,16 +78,20 @@ def fit_set_encoder(
     n_steps, rng = recipe.steps_for(sum(map(len, features))), run.rng
     with run.seeded():
         network = SetEncoder(features[0].shape[1]).to(run.device).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=n_steps, pct_start=0.1)
-        for _ in range(n_steps):
+        descent = Descent(
+            network.parameters(),
+            lr=recipe.lr,
+            n_steps=n_steps,
+            schedule="one-cycle",
+            weight_decay=recipe.weight_decay,
+            clip=recipe.clip,
+        )
+
+        def loss(_: int) -> Tensor:
             x, position = (part.to(run.device) for part in _draw(features, coords, recipe, rng))
-            loss = _stress(network(x + recipe.noise * torch.randn_like(x)), position)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
+            return _stress(network(x + recipe.noise * torch.randn_like(x)), position)
+
+        descent.minimise(loss)
     return network.eval()
 
 
