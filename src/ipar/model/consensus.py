@@ -59,21 +59,9 @@ class ConsensusPlan:
 
 
 def generalised_procrustes(layouts: Tensor, anchors: Tensor, n_iterations: int = 3) -> Tensor:
-    """Align layouts to the mean of their shared points.
+    """Align layouts ``(L, S, m, 2)`` to the mean of the points that all S share, ``(L, S, a, 2)``, for every L by itself.
 
-    Parameters
-    ----------
-    layouts
-        ``(L, S, m, 2)``; the alignment is found for every leading index by itself.
-    anchors
-        The points that all S share, ``(L, S, a, 2)``.
-    n_iterations
-        Passes; they settle in two or three.
-
-    Returns
-    -------
-    Tensor
-        The layouts, aligned, ``(L, S, m, 2)``.
+    Passes settle in two or three.
     """
     reference = anchors[:, :1]
     for _ in range(n_iterations):
@@ -98,23 +86,7 @@ def consensus_layout(
 ) -> Tensor:
     """Average of many overlapping small layouts, aligned on the cells they share; linear in ``n``.
 
-    Parameters
-    ----------
-    n
-        Cells.
-    lay_out
-        The network.
-    plan
-        Sizes and rounds.
-    random_state
-        Seed of the subsets.
-    progress
-        Show a bar.
-
-    Returns
-    -------
-    Tensor
-        Gauge-fixed layouts of every recycle, ``(R + 1, n, 2)``.
+    Returns gauge-fixed layouts of every recycle, ``(R + 1, n, 2)``.
     """
     rng = np.random.default_rng(random_state)
     total: Tensor | None = None

@@ -33,21 +33,11 @@ Inputs = Literal["pca", "genes", "both"]
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """A trained network and which of its outputs the embedding takes.
+    """A trained network and which of its outputs the embedding takes."""
 
-    Attributes
-    ----------
-    source
-        What the network reads: principal components or genes.
-    net
-        The network.
-    terms
-        The halves that are taken: the local term's, the global term's, or both.
-    """
-
-    source: Literal["pca", "genes"]
+    source: Literal["pca", "genes"]  # what the network reads
     net: SharedEncoder
-    terms: tuple[Literal["local", "global"], ...]
+    terms: tuple[Literal["local", "global"], ...]  # the halves that are taken
 
 
 @dataclass(frozen=True)

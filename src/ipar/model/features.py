@@ -18,28 +18,14 @@ from ipar.nn import SetEncoder
 def match_genes(
     matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index, min_overlap: float = 0.5
 ) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
-    """Bring a matrix into a model's gene order.
+    """Bring a matrix into a model's gene order, and tell which genes are present.
 
     Genes are matched by name. A missing one stands at its slide's mean, that is at zero once centred.
-
-    Parameters
-    ----------
-    matrix
-        Expression, ``(n_cells, len(genes))``.
-    genes, known
-        Names of its columns, and of the model's.
-    min_overlap
-        Least share of the model's genes that must be present.
-
-    Returns
-    -------
-    tuple
-        The matrix, ``(n_cells, len(known))``, with empty columns for missing genes, and which genes are present.
 
     Raises
     ------
     ValueError
-        If fewer than half of the model's genes are present.
+        If fewer than ``min_overlap`` of the model's genes are present.
     """
     present = genes.get_indexer(known) >= 0
     n_missing = int((~present).sum())
@@ -166,16 +152,7 @@ def equalise_blocks(
 ) -> NDArray[np.float32]:
     """Scale every block of every slide to the same share of an RMS row norm.
 
-    Parameters
-    ----------
-    x
-        Blocks side by side, ``(n, n_blocks · width)``.
-    codes
-        Slide index of every cell, ``(n,)``.
-    n_blocks
-        Number of blocks.
-    norm
-        RMS norm of a row; the augmentation noise of the layout network is set against it.
+    The augmentation noise of the layout network is set against ``norm``.
     """
     blocks = x.reshape(len(x), n_blocks, -1)
     share = norm / n_blocks**0.5

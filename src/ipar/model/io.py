@@ -106,14 +106,7 @@ def _swap_in(staging: Path, path: Path) -> None:
 
 
 def read_directory(path: Path, versions: Mapping[str, int]) -> tuple[str, State]:
-    """Kind and state of the model in a directory, verified.
-
-    Parameters
-    ----------
-    path
-        The directory.
-    versions
-        Kinds of models that can be read, and the version of each.
+    """Kind and state of the model in a directory, verified; ``versions`` are those of the kinds that can be read.
 
     Raises
     ------

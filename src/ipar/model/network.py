@@ -96,16 +96,7 @@ class NetworkLayout:
 def attention_rows(network: NetworkLayout, h: NDArray[np.float32], query: NDArray[np.int64], run: Run) -> Attention:
     """Attention rows of chosen cells, in one pass over a set of the trained size that holds them.
 
-    Parameters
-    ----------
-    network
-        The fitted network.
-    h
-        Embeddings of one slide, ``(n, d)``.
-    query
-        Positions of the cells to look at.
-    run
-        Seed of the other cells of the set, where there are more than one pass takes.
+    ``run`` gives the seed of the other cells of the set, where there are more than one pass takes.
     """
     cells = np.arange(len(h))
     if len(h) > network.plan.direct_max:

@@ -108,14 +108,7 @@ def fused_features(
 ) -> NDArray[np.float32]:
     """What neighbours are found in: cosine distances in it are the weighted means of those of both.
 
-    Parameters
-    ----------
-    embedding
-        Embedding of one slide, ``(n, d)``.
-    slide_pcs
-        Its own principal components, ``(n, p)``; the embedding alone, if None.
-    share
-        Share of the slide PCs.
+    Without slide PCs ``(n, p)`` it is the embedding ``(n, d)`` alone.
     """
     if slide_pcs is None or share == 0:
         return embedding
@@ -134,23 +127,8 @@ def sharpen_layout(
 ) -> NDArray[np.float32]:
     """Draw neighbours together; time and memory are linear in cells.
 
-    Parameters
-    ----------
-    layout
-        Coordinates, ``(n, 2)``.
-    features
-        Embedding, and global features (z), of the same cells.
-    sharpening
-        How.
-    slide_pcs
-        The slide's own principal components, ``(n, p)``; neighbours are those of the embedding alone, if None.
-    run
-        Seed of the pairs, and whether to show a bar.
-
-    Returns
-    -------
-    NDArray
-        Gauge-fixed coordinates, float32, ``(n, 2)``.
+    Takes coordinates ``(n, 2)``, and features and slide PCs of the same cells; without these, neighbours are those of the
+    embedding alone. Returns gauge-fixed coordinates, float32, ``(n, 2)``.
     """
     run = run or Run()
     near = fused_features(features.embedding, slide_pcs, sharpening.slide_pc_share)

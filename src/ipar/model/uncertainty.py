@@ -77,12 +77,7 @@ class UncertaintyHead:
     def expected_error(self, features: Features, spread: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Expected distance from the true place, after alignment, in RMS radii of the tissue, ``(n,)``.
 
-        Parameters
-        ----------
-        features
-            Of the cells of one slide.
-        spread
-            Of samples of the flow (:func:`spread_of`), ``(n,)``; not read by a head that was fitted without.
+        ``spread``, of samples of the flow (:func:`spread_of`), is not read by a head that was fitted without.
         """
         value = self.value(features)
         if spread is None or self.joint is None:
@@ -147,22 +142,11 @@ def head_input(features: Features, centre: FloatArray, axes: FloatArray) -> Floa
 
 
 def trouble_signs(features: Features, n_neighbors: int = 15) -> FloatArray:
-    """What tells, without the truth, that a cell may be misplaced; each as normal scores within the slide.
+    """What tells, without the truth, that a cell of a slide may be misplaced, ``(n, 8)``, as normal scores.
 
-    Parameters
-    ----------
-    features
-        Of the cells of one slide, at least four.
-    n_neighbors
-        Nearest cells in the embedding that are looked at.
-
-    Returns
-    -------
-    NDArray
-        ``(n, 8)``: spread of a cell's nearest in the embedding over the global map, distance of their mean from
-        the cell, cosine distance to the nearest and to the last of them, share of them that are neighbours in the layout
-        too, radius in the layout, norm of the global features, and share of it in the plane. Ranks,
-        because slides that an encoder has not seen differ in size and density.
+    Spread of a cell's nearest in the embedding over the global map, distance of their mean from the cell, cosine distance to
+    the nearest and to the last of them, share of them that are neighbours in the layout too, radius in the layout, norm of
+    the global features, and share of it in the plane. Ranks, because new slides differ in size and density.
     """
     embedding, across = features
     n = len(embedding)

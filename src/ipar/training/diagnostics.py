@@ -26,21 +26,11 @@ Key = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """One set of cells to look at.
-
-    Attributes
-    ----------
-    h
-        Embeddings, ``(n, d)``.
-    candidates
-        Candidate mask, bool ``(n, n)``.
-    neighbors
-        True neighbours: the target graph of the set, bool ``(n, n)``; None where coordinates are unknown.
-    """
+    """One set of cells to look at."""
 
     h: Tensor
-    candidates: Tensor
-    neighbors: Tensor | None = None
+    candidates: Tensor  # bool (n, n)
+    neighbors: Tensor | None = None  # true neighbours, bool (n, n); None where coordinates are unknown
 
 
 def probe_set(h: Tensor, coords: Tensor | None, n_neighbors: int) -> ProbeSet:
@@ -51,21 +41,12 @@ def probe_set(h: Tensor, coords: Tensor | None, n_neighbors: int) -> ProbeSet:
 
 @torch.no_grad()
 def diagnose(net: IPALiteNet, gate: EdgeGate, sets: Iterable[ProbeSet], *, beta: float | None = None) -> pd.DataFrame:
-    """Measure attention on sets of cells.
-
-    Parameters
-    ----------
-    net, gate
-        The networks.
-    sets
-        Sets to look at, one by one.
-    beta
-        Weight of the gate; the config's, if None.
+    """Measure attention on sets of cells, with the weight ``beta`` of the gate (default: the config's).
 
     Returns
     -------
     DataFrame
-        One row a measure, recycle and head: ``measure, recycle, head, value, sd, n_sets``, mean and standard deviation
+        One row per measure, recycle and head: ``measure, recycle, head, value, sd, n_sets``, mean and standard deviation
         over sets. Recycle and head are counted from 1; 0 stands for all of them together. What needs the truth, what
         the network does not have and what is undefined (the correlation with a constant term) has no row.
     """

@@ -27,34 +27,18 @@ Form = tuple[Inputs, int]  # what the encoder reads, and how many components
 
 @dataclass(frozen=True)
 class EmbeddingFit:
-    """A fitted encoder and what leaving slides out says about it.
+    """A fitted encoder, and training slides as encoders see them that never saw their coordinates.
 
-    Attributes
-    ----------
-    encoder
-        Trained on all slides; embeds new ones.
-    cross_fitted
-        Embedding of every training slide by encoders that never saw its coordinates, in the space of ``encoder``.
-        Networks that take embeddings of new slides must be trained on these: an encoder separates the slides it was
-        trained on far better than any other.
-    cross_fitted_global
-        Global features of every training slide by encoders that never saw its coordinates, ``(n_s, d)``, each in a space
-        of its own. Empty for coordinates in three dimensions.
-    localisability
-        Scores of the slides left out, and the verdict.
-    choice
-        Score of every kind of input and number of components, mean over slides left out.
-    weight_choice
-        Rank correlation of distances and E_geo at every weight of the set encoder, mean over slides left out:
-        ``weight, luna_spearman, e_geo``. Empty for coordinates in three dimensions: the weight is 1 then.
+    Networks that take embeddings of new slides must be trained on these: an encoder separates the slides it was trained on
+    far better than any other.
     """
 
-    encoder: GeometryEncoder
-    cross_fitted: list[NDArray[np.float32]]
-    cross_fitted_global: list[NDArray[np.float32]]
-    localisability: Localisability
-    choice: pd.DataFrame
-    weight_choice: pd.DataFrame
+    encoder: GeometryEncoder  # trained on all slides
+    cross_fitted: list[NDArray[np.float32]]  # embedding of every slide, in the space of `encoder`
+    cross_fitted_global: list[NDArray[np.float32]]  # global features, each in a space of its own; none in 3D
+    localisability: Localisability  # scores of the held-out slides, and the verdict
+    choice: pd.DataFrame  # score of every input and number of components
+    weight_choice: pd.DataFrame  # weight, luna_spearman, e_geo: of the set encoder; empty in 3D
 
 
 @dataclass(frozen=True)
@@ -67,22 +51,11 @@ class _LeftOut:
 
 
 def fit_embedding(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -> EmbeddingFit:
-    """Choose the encoder's input by leaving slides out, fit it on all, embed every slide out of fold.
+    """Choose the encoder's input on held-out slides, fit it on all, embed every slide out of fold.
 
     Components and genes err differently, and an encoder of both is taken unless one of them alone has a clearly better score
     (rank correlation of distances plus recall of neighbours). The number of components is chosen with it, where the recipe
-    has several.
-
-    Parameters
-    ----------
-    slides
-        Training slides, at least two.
-    folds
-        Groups of slides that are left out in turn; each costs as much as the final encoder.
-    recipe
-        Shapes and training of the encoder.
-    run
-        Seed, device, and whether to show a bar over folds.
+    has several. Each group of ``folds`` costs as much as the final encoder.
     """
     forms = _forms(recipe, len(slides.genes))
     voting = folds.groups if slides.n_dims == 2 else ()  # as layouts are

@@ -162,25 +162,8 @@ def fit_encoder(
 ) -> dict[Inputs, GeometryEncoder]:
     """Train the networks that the asked inputs need, each once, and put the encoders together.
 
-    Parameters
-    ----------
-    slides
-        Training slides.
-    inputs
-        Which encoders are wanted.
-    recipe
-        Shapes and training; of several numbers of components, the first is taken.
-    run
-        Seed and device.
-    set_encoder
-        Train the set encoder too.
-    trained
-        Networks by what they read, to be taken as they are.
-
-    Returns
-    -------
-    dict
-        An encoder for each of ``inputs``.
+    Of several numbers of components, the first is taken. Networks in ``trained``, by what they read, are taken as they are.
+    Returns an encoder for each of ``inputs``, with a set encoder if asked.
     """
     gene_scale, loadings = _read_genes(slides, recipe, run)
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}

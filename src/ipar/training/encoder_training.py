@@ -52,19 +52,12 @@ class EncoderTraining:
 
 
 def local_loss(h: Tensor, distance2: Tensor, sigma: float) -> Tensor:
-    r"""KL of embedding neighbourhoods against spatial ones, in nats.
+    r"""KL divergence of embedding neighbourhoods from spatial ones, in nats.
 
     .. math:: \mathrm{mean}_i \mathrm{KL}\big(\mathrm{softmax}_j(-d_{ij}^2 / 2\sigma^2) \,\Vert\,
               \mathrm{softmax}_j(-\lVert h_i - h_j \rVert^2)\big), \quad j \ne i
 
-    Parameters
-    ----------
-    h
-        Embeddings, ``(n, d)``.
-    distance2
-        True squared distances in squared RMS radii, ``(n, n)``.
-    sigma
-        Width of the spatial kernel, in RMS radii.
+    of embeddings ``(n, d)`` and true squared distances ``(n, n)``; distances and σ are in RMS radii.
     """
     diagonal = torch.eye(len(h), dtype=torch.bool, device=h.device)
     target = (-distance2 / (2 * sigma**2)).masked_fill(diagonal, -1e9).log_softmax(1)
@@ -91,14 +84,8 @@ def train_encoder(
 
     Parameters
     ----------
-    encoder
-        What is trained.
-    features
-        Input of every training slide, ``(n_s, n_input)``.
-    coords
-        Gauge-fixed coordinates of every training slide, ``(n_s, 2)``.
-    config, run
-        How, and the seed; the global random state is left as it was.
+    features, coords
+        Input ``(n_s, n_input)`` and gauge-fixed coordinates ``(n_s, 2)`` of every training slide.
     """
     device = next(encoder.parameters()).device
     low = fast_dtype(device) == torch.bfloat16

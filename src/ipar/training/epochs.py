@@ -52,21 +52,11 @@ class EpochTraining(GateTraining):
 
 @dataclass(frozen=True)
 class Trained:
-    """Outcome of a training run.
+    """Outcome of a training run."""
 
-    Attributes
-    ----------
-    history
-        One row per epoch: learning rate, weights, mean losses, scores on the held-out slide.
-    best_epoch
-        Epoch whose weights were kept; -1 if the first epoch was interrupted.
-    interrupted
-        Stopped by the user.
-    """
-
-    history: pd.DataFrame
-    best_epoch: int
-    interrupted: bool
+    history: pd.DataFrame  # one row per epoch: learning rate, weights, mean losses, scores on the held-out slide
+    best_epoch: int  # whose weights were kept; -1 if the first epoch was interrupted
+    interrupted: bool  # by the user
 
 
 @dataclass
@@ -96,14 +86,7 @@ class Best:
 class EpochTrainer(ABC, Generic[Set]):
     """Trains a network and its gate in place; subclasses say what the losses of a batch are.
 
-    Parameters
-    ----------
-    net, gate
-        What is trained.
-    config
-        The recipe.
-    run
-        Seed of everything random, and whether to show a bar with the losses.
+    ``run`` gives the seed of everything random, and whether to show a bar with the losses.
     """
 
     columns: list[str]  # of the history
@@ -155,16 +138,8 @@ class EpochTrainer(ABC, Generic[Set]):
     def fit(self, train: Sequence[Set], validation: Sequence[Set] = (), *, n_epochs: int | None = None) -> Trained:
         """Train the gate alone, then the network and the gate.
 
-        Ctrl-C ends the training early and keeps the best weights so far.
-
-        Parameters
-        ----------
-        train
-            Sets to learn from.
-        validation
-            Sets of a held-out slide, on which the epoch is chosen. Without any, the last epoch is kept.
-        n_epochs
-            Number of epochs (default: the recipe's).
+        Of a held-out slide, ``validation`` sets choose the epoch; without any, the last one is kept. Ctrl-C ends the training
+        early and keeps the best weights so far. ``n_epochs`` replaces the recipe's number.
         """
         n_epochs = n_epochs or self.recipe.max_epochs
         length, rng = self.schedule_length(n_epochs), self.run.rng

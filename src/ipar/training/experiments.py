@@ -32,17 +32,6 @@ def decompose_gap(
 ) -> pd.DataFrame:
     """E_geo of minisets on graphs between the true one and the one that inference has.
 
-    Parameters
-    ----------
-    net, gate
-        The networks.
-    sets
-        Held-out minisets.
-    beta
-        Weight of the gate; the config's, if None.
-    progress
-        Show a bar.
-
     Returns
     -------
     DataFrame
@@ -74,29 +63,14 @@ def shuffle_controls(
     random_state: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """E_geo of minisets whose embeddings or graph have been spoilt.
-
-    Parameters
-    ----------
-    net, gate
-        The networks.
-    sets
-        Held-out minisets, two at least.
-    n_neighbors
-        Candidates a cell.
-    beta
-        Weight of the gate; the config's, if None.
-    random_state
-        Seed.
-    progress
-        Show a bar.
+    """E_geo of minisets, two at least, whose embeddings or graph have been spoilt.
 
     Returns
     -------
     DataFrame
         ``condition, miniset, e_geo``. Conditions: ``"intact"``; ``"shuffled"``, embeddings permuted within the miniset;
         ``"other miniset"``, those of the next one; ``"gaussian"``, noise with the mean and deviation of every feature;
-        ``"random graph"``, intact embeddings, as many candidates a cell but drawn at random. Candidates and gate scores
+        ``"random graph"``, intact embeddings, as many candidates per cell but drawn at random. Candidates and gate scores
         always follow from what the network is given, targets stay.
 
     Raises

@@ -64,22 +64,11 @@ class FinishRecipe:
 
 @dataclass(frozen=True)
 class Finish:
-    """The sharpening of a layout, and what it was chosen by.
+    """The sharpening of a layout, and what it was chosen by."""
 
-    Attributes
-    ----------
-    sharpening
-        Local step; None, where it does not pay.
-    layout
-        The layout of the held-out slide so finished, ``(n, 2)``.
-    table
-        Every choice tried: ``hold, slide_pc_share, e_geo, knn_hit_20, luna_spearman, score``. The first row is without
-        sharpening, with an infinite hold.
-    """
-
-    sharpening: Sharpening | None
-    layout: NDArray[np.float32]
-    table: pd.DataFrame
+    sharpening: Sharpening | None  # None, where it does not pay
+    layout: NDArray[np.float32]  # of the held-out slide, so finished, (n, 2)
+    table: pd.DataFrame  # every choice tried: hold, slide_pc_share, scores; the first is without, with an infinite hold
 
 
 def choose_sharpening(
@@ -92,18 +81,8 @@ def choose_sharpening(
 ) -> Finish:
     """Choose whether and how to sharpen, on a slide that no layout stage was trained on.
 
-    Parameters
-    ----------
-    layout
-        The blended layout of the held-out slide, ``(n, 2)``.
-    features
-        Cross-fitted, as prediction will read them.
-    coords
-        True coordinates, ``(n, 2)``.
-    slide_pcs
-        Principal components of the slide by itself, ``(n, p)``; without a part in what makes neighbours, if None.
-    recipe, run
-        What is tried, and the seed of minisets and pairs.
+    Takes its blended layout, cross-fitted features, true coordinates and slide PCs; without these, neighbours are those of
+    the embedding alone.
     """
     rows, layouts, options = [], [], recipe.tried(slide_pcs is not None)
     for how in tqdm(options, desc="finish", disable=not run.progress):

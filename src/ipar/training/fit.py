@@ -27,18 +27,10 @@ logger = logging.getLogger("ipar")
 
 @dataclass(frozen=True)
 class Embedded:
-    """Training slides as encoders see them that never saw their coordinates.
+    """Training slides as encoders see them that never saw their coordinates."""
 
-    Attributes
-    ----------
-    encoder
-        Trained on all slides; for slides to come.
-    features
-        Cross-fitted features of every training slide.
-    """
-
-    encoder: GeometryEncoder
-    features: list[Features]
+    encoder: GeometryEncoder  # trained on all slides; for new ones
+    features: list[Features]  # cross-fitted, of every training slide
 
 
 Model = TypeVar("Model", IPALite, IGA)
@@ -46,27 +38,13 @@ Model = TypeVar("Model", IPALite, IGA)
 
 @dataclass(frozen=True)
 class ModelFit(Generic[Model]):
-    """A fitted model and what was found on the way.
-
-    Attributes
-    ----------
-    model
-        The model.
-    held_out
-        Name of the held-out slide.
-    stage
-        The fit of the layout network, or of the flow where there is no network: history and best epoch.
-    finish
-        How the sharpening was chosen; None in three dimensions.
-    ranks
-        How well expected errors rank true ones.
-    """
+    """A fitted model and what was found on the way."""
 
     model: Model
-    held_out: str
-    stage: StageFit[Any]
-    finish: Finish | None
-    ranks: dict[str, float]
+    held_out: str  # name of the held-out slide
+    stage: StageFit[Any]  # of the layout network, or of the flow where there is no network
+    finish: Finish | None  # how the sharpening was chosen; None in three dimensions
+    ranks: dict[str, float]  # how well expected errors rank true ones
 
 
 def fit_ipalite(
@@ -101,12 +79,10 @@ def fit_ipalite(
 def fit_iga(
     slides: SlideSet, embedded: Embedded, ellipses: Sequence[NDArray[np.float32]], recipe: Recipe, run: Run
 ) -> ModelFit[IGA]:
-    """Fit the flow alone; in two dimensions, choose on the held-out slide how the mean of its samples is sharpened.
+    """Fit the flow alone, in two dimensions or three.
 
-    Parameters
-    ----------
-    slides, embedded, ellipses, recipe, run
-        As in :func:`fit_ipalite`; coordinates may have three dimensions.
+    In two dimensions, the sharpening of the mean of its samples is chosen on the held-out slide. Arguments are those of
+    :func:`fit_ipalite`.
     """
     if recipe.flow is None:
         msg = "A generative model needs recipe.flow, found None: give a FlowRecipe."
@@ -127,21 +103,11 @@ def fit_iga(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The cells of the held-out slide that choices are made on.
+    """The cells of the held-out slide that choices are made on."""
 
-    Attributes
-    ----------
-    features
-        Cross-fitted.
-    coords
-        The truth, ``(n, 2)``.
-    slide_pcs
-        Principal components of the slide by itself.
-    """
-
-    features: Features
-    coords: NDArray[np.float32]
-    slide_pcs: NDArray[np.float32]
+    features: Features  # cross-fitted
+    coords: NDArray[np.float32]  # the truth, (n, 2)
+    slide_pcs: NDArray[np.float32]  # (n, p)
 
     @classmethod
     def of(cls, slides: SlideSet, embedded: Embedded, folds: Folds) -> HeldOut:

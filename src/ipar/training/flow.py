@@ -53,13 +53,7 @@ def fit_flow(
 ) -> StageFit[Flow]:
     """Train without the held-out slide to choose the number of epochs, then again on all slides.
 
-    Parameters
-    ----------
-    embeddings, coords, ellipses
-        Cross-fitted embeddings ``(n_s, e)``, coordinates ``(n_s, d)`` and ellipses ``(n_s, 5 or 9)`` of the training
-        slides.
-    folds, recipe, run
-        What is held out, how the flow is trained, and with which seed.
+    Takes cross-fitted embeddings ``(n_s, e)``, coordinates and ellipses ``(n_s, 5 or 9)`` of the training slides.
 
     Raises
     ------

@@ -77,18 +77,9 @@ def couple(clean: OffsetGaussianRigid, noise: OffsetGaussianRigid) -> OffsetGaus
 def corrupt(
     clean: OffsetGaussianRigid, noise: OffsetGaussianRigid, time: Tensor, config: IGAConfig
 ) -> tuple[OffsetGaussianRigid, OffsetGaussianRigid]:
-    """State at a time between noise (0) and clean (1), and the clean state it leads to.
+    """State at a time ``(B,)`` between noise (0) and clean (1), and the clean state it leads to.
 
-    Parameters
-    ----------
-    clean
-        True poses and Gaussians, ``(B, n)``.
-    noise
-        From :func:`~ipar.nn.pose_flow.noise_poses`.
-    time
-        ``(B,)``.
-    config
-        Whether Gaussians are corrupted; otherwise they stay those of the noise.
+    Gaussians that the config does not corrupt stay those of the noise.
     """
     target = couple(clean, noise)
     state = noise.interpolate(target, time[:, None])
@@ -106,20 +97,12 @@ def flow_losses(
     rest_min: float = 0.1,
     auxiliary_from: float = 0.25,
 ) -> FlowLosses:
-    """Terms of the loss.
+    """Terms of the loss of a predicted clean state, ``(B, n)``.
 
     Parameters
     ----------
-    out
-        Prediction of the clean state, ``(B, n)``.
-    state, target
-        Corrupted state at ``time``, and the clean one.
-    time
-        ``(B,)``.
-    mask
-        Which cells are real, ``(B, n)``.
-    config
-        Units, and whether Gaussians are denoised.
+    out, state, target, time, mask, config
+        Prediction from the corrupted ``state`` at ``time`` ``(B,)``; ``mask`` tells which cells are real, ``(B, n)``.
     rest_min
         Least time that velocities are divided by.
     auxiliary_from

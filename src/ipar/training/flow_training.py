@@ -184,11 +184,8 @@ def validate_flow(
 ) -> dict[str, float]:
     """Losses on held-out sets at several times, with the same noise at every call.
 
-    Returns
-    -------
-    dict
-        ``val_…`` of every term with attention on the denoised Gaussians, as at inference; ``val_pose``, the sum of
-        translation, rotation and auxiliary; and ``val_pose_clean``, the same sum with attention on the true ones.
+    ``val_…`` of every term with attention on the denoised Gaussians, as at inference; ``val_pose``, the sum of translation,
+    rotation and auxiliary; ``val_pose_clean``, the same sum with attention on the true ones.
     """
     net.eval()
     device = next(net.parameters()).device

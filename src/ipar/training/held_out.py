@@ -61,39 +61,18 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class StageFit(Generic[Stage]):
-    """A trained stage.
+    """A trained stage."""
 
-    Attributes
-    ----------
-    stage
-        For prediction.
-    held_out
-        The stage as it is without the held-out slide: for choices that are made on it.
-    history
-        Of the run without that slide, one row per epoch.
-    best_epoch
-        The epoch chosen in it.
-    """
-
-    stage: Stage
-    held_out: Stage
-    history: pd.DataFrame
-    best_epoch: int
+    stage: Stage  # for prediction
+    held_out: Stage  # as it is without the held-out slide: for choices that are made on it
+    history: pd.DataFrame  # of the run without that slide, one row per epoch
+    best_epoch: int  # the epoch chosen in it
 
 
 def train_held_out(
     folds: Folds, draw: Draw[Set], train: Train[Set, Stage], recipe: StageRecipe, run: Run
 ) -> StageFit[Stage]:
     """Choose the epoch on the held-out slide, and train again on all of them.
-
-    Parameters
-    ----------
-    folds
-        Which slide is held out.
-    draw, train
-        Give training sets, and a fresh stage trained on them.
-    recipe, run
-        Number of sets, whether to train again, and the seed of the sets.
 
     Raises
     ------

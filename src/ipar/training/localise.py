@@ -105,18 +105,7 @@ def score_fold(
 ) -> FoldScore:
     """Score one held-out slide.
 
-    Parameters
-    ----------
-    slide
-        Its name.
-    embedding, coords
-        Out-of-fold embedding ``(n, d)`` and true coordinates ``(n, 2)``.
-    global_columns
-        Columns of the embedding that were taught distances across the tissue (default: all).
-    scoring
-        How.
-    random_state
-        Seed of subsampling and permutations.
+    ``global_columns`` are the columns of the embedding ``(n, d)`` that were taught distances across the tissue.
     """
     rng = np.random.default_rng(random_state)
     pick = rng.permutation(len(embedding))[: scoring.most_cells]

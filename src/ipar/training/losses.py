@@ -83,15 +83,9 @@ def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Te
 
 
 def gate_reference(log_reference: Tensor, supervision: GateSupervision) -> Tensor:
-    """What the gate is taught: log of the target walk of one step, of two, or of the mean of both.
+    """What the gate is taught: log of the target walk P of one step, of two, or of the mean of both.
 
-    Parameters
-    ----------
-    log_reference
-        Log of the one-step target walk P, ``(B, n, n)``.
-    supervision
-        ``"T1"`` is log P, ``"T2"`` log P², ``"mix"`` log of (P + P²)/2; see
-        :class:`ipar.nn.IPALiteConfig`.
+    From the log of P, ``(B, n, n)``: ``"T1"`` is log P, ``"T2"`` log P², ``"mix"`` log of (P + P²)/2.
     """
     if supervision == "T1":
         return log_reference
@@ -101,21 +95,10 @@ def gate_reference(log_reference: Tensor, supervision: GateSupervision) -> Tenso
 
 
 def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor:
-    r"""KL of the target walk restricted to the candidates against the gate's softmax over them.
+    """KL divergence of the gate's softmax over the candidates from the target walk restricted to them, in nats.
 
-    Parameters
-    ----------
-    gate
-        Scores, ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with one output per head.
-    candidates
-        Candidate mask, ``(B, n, n)``.
-    log_reference
-        Log of the target walk, ``(B, n, n)``, as from :func:`gate_reference`.
-
-    Returns
-    -------
-    Tensor
-        Mean over the cells that have a true neighbour among their candidates (and over heads), in nats.
+    Takes scores ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with one output per head, the candidate mask and the log of the
+    target, ``(B, n, n)``. The mean over the cells that have a true neighbour among their candidates (and over heads).
     """
     if gate.ndim == 4:
         candidates, log_reference = (x[:, None].expand_as(gate) for x in (candidates, log_reference))

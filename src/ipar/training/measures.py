@@ -10,22 +10,9 @@ from torch import Tensor
 
 
 def top_cells(scores: Tensor, candidates: Tensor, n_top: int = 30) -> Tensor:
-    """The candidates with the highest scores.
+    """The ``n_top`` candidates with the highest scores, bool of the shape of the scores; all, where a cell has fewer.
 
-    Parameters
-    ----------
-    scores
-        Attention or gate scores, ``(..., n, m)``.
-    candidates
-        Candidate mask, bool ``(n, m)`` or with the leading axes of the scores.
-    n_top
-        Number per cell; all candidates, where it has fewer. The default is about the number of true neighbours in a set
-        of mean size.
-
-    Returns
-    -------
-    Tensor
-        Bool, the shape of the scores.
+    The default is about the number of true neighbours in a set of mean size.
     """
     allowed = candidates.expand_as(scores)
     best = scores.masked_fill(~allowed, float("-inf")).topk(min(n_top, scores.shape[-1]), dim=-1).indices
@@ -33,24 +20,10 @@ def top_cells(scores: Tensor, candidates: Tensor, n_top: int = 30) -> Tensor:
 
 
 def attention_recall(attention: Tensor, candidates: Tensor, neighbors: Tensor, n_top: int = 30) -> Tensor:
-    """AttnRecall@30: share of the most attended cells that are true spatial neighbours.
+    """AttnRecall@30: share of the most attended cells that are true spatial neighbours, ``(...)`` of ``(..., n, m)``.
 
-    Parameters
-    ----------
-    attention
-        Weights, ``(..., n, m)``, such as the ``(R, B, H, n, m)`` of :class:`~ipar.nn.ipalite.IPALiteOutput`.
-    candidates
-        Candidate mask, bool ``(n, m)`` or with leading axes that broadcast.
-    neighbors
-        True neighbours in the target graph of the set (``WalkTarget.adjacency``), of the shape of ``candidates``.
-    n_top
-        Cells that count as attended to.
-
-    Returns
-    -------
-    Tensor
-        Mean over the cells that have a candidate, ``(...)``. Uniform attention has the value of
-        :func:`recall_chance`.
+    Candidates and true neighbours (``WalkTarget.adjacency``) are bool ``(n, m)`` or broadcast to the weights. The mean over
+    cells that have a candidate; uniform attention has the value of :func:`recall_chance`.
     """
     top = top_cells(attention, candidates, n_top)
     return _row_mean(_share(top & neighbors, top), candidates)
@@ -64,16 +37,7 @@ def recall_chance(candidates: Tensor, neighbors: Tensor) -> Tensor:
 def precision_recall(scores: Tensor, candidates: Tensor, neighbors: Tensor, n_top: int = 30) -> tuple[Tensor, Tensor]:
     """Share of the best-scored candidates that are true neighbours, and share of all true neighbours among them.
 
-    Parameters
-    ----------
-    scores, candidates, neighbors, n_top
-        As in :func:`attention_recall`.
-
-    Returns
-    -------
-    tuple of Tensor
-        Precision and recall, mean over cells, ``(...)`` each. Recall counts true neighbours that are no candidates as
-        missed.
+    Means over cells, ``(...)`` each. Recall counts true neighbours that are no candidates as missed.
     """
     top = top_cells(scores, candidates, n_top)
     found = top & neighbors
@@ -94,19 +58,8 @@ def logit_std(logits: Tensor, candidates: Tensor) -> Tensor:
 def head_diversity(attention: Tensor, candidates: Tensor, n_top: int = 30) -> Tensor:
     """One minus the overlap (intersection over union) of a head's most attended cells with those of other heads.
 
-    Parameters
-    ----------
-    attention
-        Weights ``(..., H, n, m)`` of two heads or more.
-    candidates
-        Candidate mask, bool ``(n, m)``.
-    n_top
-        Cells that count as attended to.
-
-    Returns
-    -------
-    Tensor
-        Mean over cells and over the other heads, ``(..., H)``: 0 where all heads agree, 1 where they share nothing.
+    The mean over cells and over the other heads, ``(..., H)`` of ``(..., H, n, m)``: 0 where all agree, 1 where they share
+    nothing.
     """
     top = top_cells(attention, candidates, n_top)
     first, second = top[..., :, None, :, :], top[..., None, :, :, :]
@@ -130,21 +83,9 @@ def edge_ranks(values: Tensor, candidates: Tensor) -> NDArray[np.float64]:
 
 
 def edge_spearman(attention: Tensor, term: Tensor, candidates: Tensor) -> NDArray[np.float64]:
-    """Spearman correlation of attention and a term of its logits over all candidate edges.
+    """Spearman correlation of attention ``(H, n, m)`` and a term of its logits over all candidate edges, ``(H,)``.
 
-    Parameters
-    ----------
-    attention
-        Weights, ``(H, n, m)``.
-    term
-        The term, ``(H, n, m)``, or ``(1, n, m)`` where heads share it.
-    candidates
-        Candidate mask, bool ``(n, m)``, without the diagonal.
-
-    Returns
-    -------
-    ndarray
-        ``(H,)``; NaN for a term that is constant.
+    The term may be ``(1, n, m)`` where heads share it; NaN for one that is constant.
     """
     rho: NDArray[np.float64] = (edge_ranks(attention, candidates) * edge_ranks(term, candidates)).sum(axis=-1)
     return rho

@@ -16,28 +16,14 @@ from ipar.graph import cosine_candidates
 
 @dataclass(frozen=True)
 class Miniset:
-    """One training example.
+    """One training example."""
 
-    Attributes
-    ----------
-    h
-        Embeddings, ``(n, d)``.
-    coords
-        True coordinates, gauge-fixed, ``(n, d)``.
-    walk
-        Fixed edges, bandwidths and walk length.
-    edges, log_true
-        Multiscale edges ``(2, m)`` and the log true distance along them ``(m,)``.
-    candidates
-        Candidate neighbours by the embedding, int ``(n, k)``.
-    """
-
-    h: Tensor
-    coords: Tensor
-    walk: WalkTarget
-    edges: Tensor
-    log_true: Tensor
-    candidates: Tensor
+    h: Tensor  # embeddings, (n, e)
+    coords: Tensor  # gauge-fixed, (n, d)
+    walk: WalkTarget  # fixed edges, bandwidths and walk length
+    edges: Tensor  # multiscale edges, (2, m)
+    log_true: Tensor  # log true distance along them, (m,)
+    candidates: Tensor  # candidate neighbours by the embedding, int (n, k)
 
     def __len__(self) -> int:
         return len(self.h)
@@ -45,45 +31,24 @@ class Miniset:
 
 @dataclass(frozen=True)
 class MinisetBatch:
-    """Minisets padded to one size; ``n`` and ``m`` are the largest of the batch.
+    """Minisets padded to one size; n and m are the largest of the batch."""
 
-    Attributes
-    ----------
-    h, mask
-        Embeddings ``(B, n, d)`` and which cells are real ``(B, n)``.
-    candidates
-        Candidate mask, ``(B, n, n)``.
-    adjacency, sigma, steps
-        Walk targets, ``(B, n, n)``, ``(B, n)`` and ``(B,)``.
-    log_reference
-        Log of the one-step target walk, ``(B, n, n)``.
-    edges, log_true, edge_mask
-        Multiscale edges ``(B, 2, m)``, log distances and which are real ``(B, m)``.
-    """
-
-    h: Tensor
-    mask: Tensor
-    candidates: Tensor
-    adjacency: Tensor
-    sigma: Tensor
-    steps: Tensor
-    log_reference: Tensor
-    edges: Tensor
-    log_true: Tensor
-    edge_mask: Tensor
+    h: Tensor  # embeddings, (B, n, e)
+    mask: Tensor  # which cells are real, (B, n)
+    candidates: Tensor  # mask, (B, n, n)
+    adjacency: Tensor  # walk targets, (B, n, n)
+    sigma: Tensor  # (B, n)
+    steps: Tensor  # (B,)
+    log_reference: Tensor  # log of the one-step target walk, (B, n, n)
+    edges: Tensor  # multiscale edges, (B, 2, m)
+    log_true: Tensor  # log distances along them, (B, m)
+    edge_mask: Tensor  # which are real, (B, m)
 
 
 def make_miniset(h: Tensor, coords: Tensor, n_neighbors: int, generator: torch.Generator) -> Miniset:
-    """Fix the targets of one set of cells from its own coordinates.
+    """Fix the targets of one set of cells from its own coordinates ``(n, 2)`` or ``(n, 3)``.
 
-    Parameters
-    ----------
-    h, coords
-        Embeddings ``(n, d)`` and true coordinates, ``(n, 2)`` or ``(n, 3)``.
-    n_neighbors
-        Candidates a cell, at most ``n - 1`` are used.
-    generator
-        Draws ring edges and landmarks.
+    The generator draws ring edges and landmarks.
     """
     x = gauge_fix(coords)
     # not by the expanded product: its cancellation sets coincident cells 6e-4 apart and costs close ones a digit
@@ -104,18 +69,7 @@ def sample_minisets(
 ) -> list[Miniset]:
     """Draw minisets, balanced over slides.
 
-    Parameters
-    ----------
-    embeddings, coords
-        Embeddings ``(n_s, d)`` and coordinates ``(n_s, 2)`` of every slide.
-    n_minisets
-        How many in all.
-    size
-        Smallest and largest size; a slide with fewer cells gives sets of all its cells.
-    n_neighbors
-        Candidates a cell.
-    random_state
-        Seed of subsets, ring edges and landmarks.
+    A slide with fewer cells than the smallest size gives sets of all its cells.
 
     Raises
     ------

@@ -126,12 +126,7 @@ def fit_network(
 ) -> StageFit[NetworkLayout]:
     """Train without the held-out slide to choose the number of epochs, then again on all slides.
 
-    Parameters
-    ----------
-    embeddings, coords
-        Cross-fitted embeddings ``(n_s, d)`` and coordinates ``(n_s, 2)`` of the training slides.
-    folds, recipe, run
-        What is held out, how the network is trained, and with which seed.
+    Takes cross-fitted embeddings ``(n_s, e)``, coordinates of the training slides.
 
     Raises
     ------

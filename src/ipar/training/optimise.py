@@ -52,30 +52,14 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class OptimisedLayout:
-    """Coordinates of least energy.
+    """Coordinates of least energy."""
 
-    Attributes
-    ----------
-    coords
-        Gauge-fixed, of the shape of the start.
-    history
-        One row a logged step: the losses and their weighted sum ``total``, means over the sets of the step.
-    """
-
-    coords: Tensor
-    history: pd.DataFrame
+    coords: Tensor  # gauge-fixed, of the shape of the start
+    history: pd.DataFrame  # one row per logged step: the losses and their weighted sum, means over the sets of the step
 
 
 def optimise_sets(batch: MinisetBatch, config: Optimisation | None = None, run: Run | None = None) -> OptimisedLayout:
-    """The oracle: layouts ``(B, n, 2)`` of least energy of minisets, from random starts.
-
-    Parameters
-    ----------
-    batch
-        The sets with their targets.
-    config, run
-        How, and the seed of the starts and of the repulsion's pairs.
-    """
+    """The oracle: layouts ``(B, n, 2)`` of least energy of minisets, from random starts."""
     run = run or Run()
     start = torch.randn(*batch.h.shape[:2], 2, generator=run.generator)
     start = gauge_fix(start.to(batch.h.device), batch.mask)
@@ -91,14 +75,7 @@ def optimise_layout(
 ) -> OptimisedLayout:
     """Move the cells of one slide to where the energy of their targets is least; linear in cells.
 
-    Parameters
-    ----------
-    start
-        Where they start, ``(n, 2)``.
-    targets
-        From :func:`true_targets` or :func:`gate_targets`.
-    config, run
-        How, and the seed of subsets and of the repulsion's pairs.
+    Starts at ``(n, 2)``; targets are from :func:`true_targets` or :func:`gate_targets`.
     """
     config, run, n = config or Optimisation(), run or Run(), len(start)
     rng = run.rng
@@ -128,21 +105,8 @@ def gate_targets(h: Tensor, start: Tensor, gate: EdgeGate, *, n_neighbors: int =
     """Targets that need no true coordinate: walks from the candidate graph and the gate, distances from the start.
 
     The gate is taught that its softmax over a cell's candidates is the true walk of one step, so here it stands for
-    it. Bandwidths, and the distances of the stress term, are those of the layout to be polished: they hold it together
-    across the tissue, where the walk says nothing.
-
-    Parameters
-    ----------
-    h
-        Embeddings, ``(n, d)``.
-    start
-        The layout to be polished, ``(n, 2)``.
-    gate
-        The trained gate; of several outputs their mean walk is taken.
-    n_neighbors
-        Candidates a cell.
-    random_state
-        Seed of ring edges and landmarks.
+    it; of several outputs their mean walk is taken. Bandwidths, and the distances of the stress term, are those of the layout
+    to be polished, ``(n, 2)``: they hold it together across the tissue, where the walk says nothing.
     """
     generator = torch.Generator().manual_seed(random_state)
 

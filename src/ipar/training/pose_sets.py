@@ -17,18 +17,10 @@ _SPREAD_MIN, _OFFSET_MIN = 0.1, 0.01  # spots on a grid have nearly one ellipse:
 
 @dataclass(frozen=True)
 class PoseSet:
-    """One training example.
+    """One training example of the flow."""
 
-    Attributes
-    ----------
-    miniset
-        Embeddings, candidates, and the targets of the gate.
-    rigid
-        Clean poses and Gaussians in RMS radii of the set, ``(n,)``.
-    """
-
-    miniset: Miniset
-    rigid: OffsetGaussianRigid
+    miniset: Miniset  # embeddings, candidates, and the targets of the gate
+    rigid: OffsetGaussianRigid  # clean poses and Gaussians in RMS radii of the set, (n,)
 
     def __len__(self) -> int:
         return len(self.miniset)
@@ -36,18 +28,10 @@ class PoseSet:
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """Padded pose sets.
-
-    Attributes
-    ----------
-    minisets
-        Everything else.
-    rigid
-        Clean poses and Gaussians, ``(B, n)``; padding is at the origin.
-    """
+    """Padded pose sets."""
 
     minisets: MinisetBatch
-    rigid: OffsetGaussianRigid
+    rigid: OffsetGaussianRigid  # clean poses and Gaussians, (B, n); padding is at the origin
 
 
 def sample_pose_sets(
@@ -60,15 +44,9 @@ def sample_pose_sets(
     n_neighbors: int = 48,
     random_state: int = 0,
 ) -> list[PoseSet]:
-    """Draw subsets of slides, balanced over slides.
+    """Draw subsets of slides, balanced over slides, as :func:`sample_minisets` does.
 
-    Parameters
-    ----------
-    embeddings, coords, ellipses
-        Embeddings ``(n_s, e)``, coordinates ``(n_s, d)`` and ellipses ``(n_s, 5 or 9)`` in the coordinates' units, as
-        :func:`ipar.pp.cell_ellipses` writes them, of every slide.
-    n_sets, size, n_neighbors, random_state
-        As in :func:`sample_minisets`.
+    Ellipses ``(n_s, 5 or 9)`` are in the coordinates' units, as :func:`ipar.pp.cell_ellipses` writes them.
     """
     generator = torch.Generator().manual_seed(random_state)
     if n_sets < len(embeddings):

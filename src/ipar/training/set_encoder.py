@@ -68,12 +68,8 @@ def fit_set_encoder(
 
     Parameters
     ----------
-    features
-        Input of every training slide, ``(n_s, n_input)``.
-    coords
-        Gauge-fixed coordinates, ``(n_s, 2)``.
-    recipe, run
-        How, and with which seed and device; the global random state is left as it was.
+    features, coords
+        Input ``(n_s, n_input)`` and gauge-fixed coordinates ``(n_s, 2)`` of every training slide.
     """
     n_steps, rng = recipe.steps_for(sum(map(len, features))), run.rng
     with run.seeded():
@@ -126,23 +122,8 @@ def score_weights(
 ) -> pd.DataFrame:
     """Scores of the global map of a held-out slide at every weight of the set encoder.
 
-    Parameters
-    ----------
-    encoder
-        Trained without the slide, with a set encoder of weight 1.
-    global_features, coords
-        What it says of some cells of the slide, ``(n, d)``, and their true coordinates, ``(n, 2)``.
-    weights
-        Weights to try.
-    run
-        Seed of the minisets.
-    n_minisets
-        Minisets that E_geo is the mean of.
-
-    Returns
-    -------
-    DataFrame
-        ``weight, luna_spearman, e_geo``, one row per weight.
+    Takes an encoder that was trained without the slide, what it says of some cells, ``(n, d)``, and their true coordinates,
+    ``(n, 2)``. Returns a table ``weight, luna_spearman, e_geo``.
     """
     layouts = [global_map(weighted(encoder, global_features, weight)).numpy() for weight in weights]
     energies = [e_geo_minisets(coords, x, n_minisets=n_minisets, random_state=run.seed).total for x in layouts]
@@ -163,17 +144,8 @@ def weighted(encoder: GeometryEncoder, global_features: NDArray[np.float32], wei
 def choose_weight(scores: Sequence[pd.DataFrame], energy_cost: float) -> tuple[float, pd.DataFrame]:
     """The weight of the best ranks of distances among those that cost no more than a share of the least E_geo.
 
-    Parameters
-    ----------
-    scores
-        Of :func:`score_weights`, one table per held-out slide; without any, the weight is 1.
-    energy_cost
-        Share of E_geo that better ranks may cost.
-
-    Returns
-    -------
-    tuple
-        The weight, and the mean table.
+    Takes a table of :func:`score_weights` per held-out slide (without any, the weight is 1). Returns the weight and the mean
+    table.
     """
     if not scores:
         return 1.0, pd.DataFrame(columns=["weight", "luna_spearman", "e_geo"], dtype=float)

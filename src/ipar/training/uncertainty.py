@@ -49,24 +49,12 @@ class UncertaintyRecipe:
 
 @dataclass(frozen=True)
 class UncertaintyFit:
-    """A fitted head and how well it does on slides left out.
+    """A fitted head and how well it does on held-out slides."""
 
-    Attributes
-    ----------
-    head
-        Fitted on all slides.
-    spearman
-        Rank correlation of expected and true errors, mean over training slides left out of the fit of the head.
-    certain_half
-        Mean error of the half of the cells that is most certain over that of all, the same mean.
-    values
-        What the head's map to errors is applied to, of every slide as a head has it that was fitted without that slide.
-    """
-
-    head: UncertaintyHead
-    spearman: float
-    certain_half: float
-    values: list[FloatArray]
+    head: UncertaintyHead  # fitted on all slides
+    spearman: float  # rank correlation of expected and true errors, mean over slides left out of the fit of the head
+    certain_half: float  # mean error of the most certain half of the cells over that of all, the same mean
+    values: list[FloatArray]  # of every slide, by a head that was fitted without it: before the map to errors
 
 
 def fit_uncertainty(
@@ -74,14 +62,7 @@ def fit_uncertainty(
 ) -> UncertaintyFit:
     """Learn from the errors of the global map, which needs no network that was trained on the slides.
 
-    Parameters
-    ----------
-    features
-        Cross-fitted, of the training slides, at least two.
-    coords
-        Coordinates, ``(n_s, 2)``.
-    recipe, run
-        How, and the seed of the landmarks.
+    Takes cross-fitted features of two training slides or more, and coordinates ``(n_s, 2)``.
     """
     embeddings = [one.embedding for one in features]
     pca = PCA(min(recipe.n_components, embeddings[0].shape[1])).fit(np.concatenate(embeddings))
@@ -126,16 +107,8 @@ def beside_samples(
 ) -> tuple[UncertaintyHead, dict[str, float]]:
     """The head for a model with a flow, and how its signs rank errors of the finished held-out slide.
 
-    Parameters
-    ----------
-    head
-        The head by itself.
-    value, spread
-        Its value where it was fitted without the slide, and that of samples of a flow that was trained without, ``(n,)``.
-    layout, coords
-        The slide as it was finished, and the truth, ``(n, 2)``.
-    recipe
-        How.
+    Takes the head's value as fitted without the slide, the spread of samples of a flow that was trained without, ``(n,)``
+    each, the slide as it was finished, and the truth, ``(n, 2)``.
     """
     errors, sign = cell_errors(coords, layout), joint_sign(value, spread)
     ranks = {
