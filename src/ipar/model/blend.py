@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
+from ipar.model.io import State
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,15 @@ class Blend:
             if not 0 <= share <= 1:
                 msg = f"{name} must lie between 0 and 1, found {share}."
                 raise ValueError(msg)
+
+    def state(self) -> State:
+        """Settings; it has no arrays."""
+        return asdict(self), {}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Blend:
+        """The object of :meth:`state`."""
+        return cls(**config)
 
     def with_shares(self, global_map: float | None, flow: float | None) -> Blend:
         """The same with other shares; those that are None stay."""

@@ -47,7 +47,7 @@ class Averaging:
     Attributes
     ----------
     n_neighbors
-        Cells averaged over; 10 to 50 score alike on left-out brain and embryo slides.
+        Cells averaged over; 10 to 50 score alike on held-out brain and embryo slides.
     n_hops
         Averages that the network on components reads beside the cell: 1 is the average over its neighbours, 2 adds the
         average of those averages; 0 for none.
@@ -186,7 +186,7 @@ class GeometryEncoder:
         -------
         NDArray
             Embedding, float32, ``(n_cells, n_output)``. In each slide every block has the same RMS norm and a row an
-            RMS norm of 9.4: slides that an encoder has not seen come out smaller, the more the fewer it has seen.
+            RMS norm of 9.4: new slides would come out smaller, the more the fewer slides the encoder was trained on.
         """
         return self.features(matrix, genes, slides).embedding
 

@@ -89,7 +89,7 @@ def slide_pcs(
     """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.
 
     A cell's components are drawn in ``n_steps`` towards those of the ``n_like`` cells most like it (rows of norm 1): its
-    nearest cells are then true neighbours more often (``benchmarks/levers.py``). Zeros where a slide has fewer
+    nearest cells are then true neighbours more often (``benchmarks/ablations.md``). Zeros where a slide has fewer
     components.
     """
     out = np.zeros((len(codes), n_components), dtype=np.float32)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +13,12 @@ from ipar._run import Run
 from ipar.model.blend import aligned_to
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.flow import Flow
-from ipar.model.io import State, arrays_under, joined, write_directory
+from ipar.model.io import SavedModel
 from ipar.model.sharpening import Sharpening, sharpen_layout
 
 
 @dataclass(frozen=True)
-class IGA:
+class IGA(SavedModel):
     """A fitted generative model of poses; made by :func:`ipar.tl.fit_iga`, read by :func:`ipar.load`.
 
     Attributes
@@ -43,6 +41,7 @@ class IGA:
 
     kind: ClassVar[str] = "ipar.IGA"
     version: ClassVar[int] = 2
+    stages: ClassVar[dict[str, Any]] = {"encoder": GeometryEncoder, "flow": Flow, "sharpening": Sharpening}
 
     def __repr__(self) -> str:
         config = self.flow.net.config
@@ -66,35 +65,3 @@ class IGA:
         sharp = sharpen_layout(layout, features, self.sharpening, slide_pcs, run)
         turned: NDArray[np.float32] = aligned_to(torch.from_numpy(sharp)[None], torch.from_numpy(layout))[0].numpy()
         return turned
-
-    def save(self, path: str | Path) -> None:
-        """Write the model to a directory; see :meth:`IPALite.save`.
-
-        Parameters
-        ----------
-        path
-            Directory; made where it is missing, replaced where it holds a model.
-
-        Raises
-        ------
-        FileExistsError
-            If the path exists and is not a model's directory.
-        """
-        write_directory(Path(path), self.kind, self.version, self.state())
-
-    def state(self) -> State:
-        """Settings and arrays."""
-        there = {} if self.sharpening is None else {"sharpening": self.sharpening.state()}
-        config, arrays = joined(encoder=self.encoder.state(), flow=self.flow.state(), **there)
-        return {**config, "record": self.record}, arrays
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IGA:
-        """The model of :meth:`state`."""
-        parts: dict[str, Any] = {"encoder": GeometryEncoder, "flow": Flow, "sharpening": Sharpening}
-        made = {
-            name: kind.from_state(config[name], arrays_under(arrays, name))
-            for name, kind in parts.items()
-            if name in config
-        }
-        return cls(**made, record=dict(config["record"]))

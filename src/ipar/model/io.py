@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def _canonical(config: Any) -> bytes:
 
 
 def write_directory(path: Path, kind: str, version: int, state: State) -> None:
-    """Write a model's directory as a whole or not at all; see :meth:`IPALite.save`."""
+    """Write a model's directory as a whole or not at all; see :meth:`SavedModel.save`."""
     from ipar import __version__
 
     if path.exists() and not (path.is_dir() and ((path / _CONFIG).is_file() or not any(path.iterdir()))):
@@ -159,3 +159,47 @@ def _read_weights(path: Path, expected: str) -> Arrays:
     except SafetensorError as error:  # pragma: no cover - the checksum catches it first
         msg = f"{weights} cannot be read ({error})."
         raise ValueError(msg) from error
+
+
+class SavedModel:
+    """A model of fitted stages, which goes to a directory and back."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+    stages: ClassVar[dict[str, Any]]
+    """Names of the fields that hold fitted stages, and their classes; a stage may be None."""
+    record: dict[str, Any]
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a directory: JSON for settings and genes, safetensors for weights.
+
+        The directory is replaced as a whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Directory. It is made where it is missing, and replaced where it holds a model.
+
+        Raises
+        ------
+        FileExistsError
+            If the path exists and is not a model's directory.
+        """
+        write_directory(Path(path), self.kind, self.version, self.state())
+
+    def state(self) -> State:
+        """Settings and arrays."""
+        found = {name: getattr(self, name) for name in self.stages}
+        config, arrays = joined(**{name: stage.state() for name, stage in found.items() if stage is not None})
+        return {**config, "record": self.record}, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The model of :meth:`state`."""
+        made: dict[str, Any] = {
+            name: kind.from_state(config[name], arrays_under(arrays, name))
+            for name, kind in cls.stages.items()
+            if name in config
+        }
+        made["record"] = dict(config["record"])
+        return cls(**made)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +13,7 @@ from ipar._run import Run
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.flow import Flow
-from ipar.model.io import State, arrays_under, joined, write_directory
+from ipar.model.io import SavedModel
 from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
 from ipar.model.sharpening import Sharpening, sharpen_layout
@@ -25,7 +23,7 @@ MIN_CELLS = 4  # fewer points have no shape beyond a triangle
 
 
 @dataclass(frozen=True)
-class IPALite:
+class IPALite(SavedModel):
     """A fitted IPA-Lite model; made by :func:`ipar.tl.fit_ipalite`, read by :func:`ipar.load`.
 
     Attributes
@@ -56,6 +54,14 @@ class IPALite:
 
     kind: ClassVar[str] = "ipar.IPALite"
     version: ClassVar[int] = 5
+    stages: ClassVar[dict[str, Any]] = {
+        "encoder": GeometryEncoder,
+        "network": NetworkLayout,
+        "flow": Flow,
+        "blend": Blend,
+        "sharpening": Sharpening,
+        "uncertainty": UncertaintyHead,
+    }
 
     def __repr__(self) -> str:
         fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
@@ -121,39 +127,3 @@ class IPALite:
         sampled = self.flow if self.uncertainty.joint is not None else None
         spread = None if sampled is None else spread_of(sampled, features.embedding, self.uncertainty, run or Run())
         return self.uncertainty.expected_error(features, spread)
-
-    def save(self, path: str | Path) -> None:
-        """Write the model to a directory: JSON for settings and genes, safetensors for weights.
-
-        The directory is replaced as a whole or not at all.
-
-        Parameters
-        ----------
-        path
-            Directory; made where it is missing, replaced where it holds a model.
-
-        Raises
-        ------
-        FileExistsError
-            If the path exists and is not a model's directory.
-        """
-        write_directory(Path(path), self.kind, self.version, self.state())
-
-    def state(self) -> State:
-        """Settings and arrays."""
-        optional = {"flow": self.flow, "sharpening": self.sharpening, "uncertainty": self.uncertainty}
-        there = {name: part.state() for name, part in optional.items() if part is not None}
-        config, arrays = joined(encoder=self.encoder.state(), network=self.network.state(), **there)
-        return {**config, "blend": asdict(self.blend), "record": self.record}, arrays
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite:
-        """The model of :meth:`state`."""
-        kinds: dict[str, Any] = {"flow": Flow, "sharpening": Sharpening, "uncertainty": UncertaintyHead}
-        parts: dict[str, Any] = {"encoder": GeometryEncoder, "network": NetworkLayout} | kinds
-        made = {
-            name: kind.from_state(config[name], arrays_under(arrays, name))
-            for name, kind in parts.items()
-            if name in config
-        }
-        return cls(**made, blend=Blend(**config["blend"]), record=dict(config["record"]))

@@ -57,12 +57,12 @@ class Sharpening:
         a, in mean distances between cells: √(2π/n) RMS radii on a round tissue. Cells nearer than that are pulled
         no further.
     push
-        ρ. UMAP's would be 1: the same true neighbours then cost E_geo much more (``benchmarks/levers.py``). A far stronger
+        ρ. UMAP's would be 1: the same true neighbours then cost E_geo much more (``benchmarks/ablations.md``). A far stronger
         one spreads neighbours again.
     hold
         λ, how firmly distances of the layout are held. On spots, a looser hold costs rank correlation and E_geo; on single
-        cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` loosens it as a left-out training slide allows, or
-        makes it firmer where the default is too dear.
+        cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` chooses it on a held-out training
+        slide.
     global_share
         τ, the share of the global features in the distances held. With some, development folds had the same or better
         ranks of distances and more true neighbours than with none.

@@ -38,7 +38,7 @@ class UncertaintyHead:
 
     A model with a flow knows more: where samples of it put a cell in many places, its place is in doubt, whatever other
     slides say. The value then counts by its rank, as much as that of their spread (:func:`joint_sign`), and a map of its
-    own turns both together into an error, fitted on the slide that the flow has not seen.
+    own turns both together into an error, fitted on the held-out slide.
 
     Attributes
     ----------

@@ -30,8 +30,8 @@ def component_axes(
     .. math:: \sum_s (X_s a)^\top W_s X_s a, \quad \lVert a \rVert = 1,
 
     one perpendicular to the other, where :math:`W_s` averages over the 8 cells that are nearest in the tissue: a component's
-    variance times its Moran's I. Of a slide never seen, more of the cells next to each other along them are true neighbours;
-    of both together, encoders place left-out sections better than of either (``benchmarks/levers.md``).
+    variance times its Moran's I. On a new slide, more of the cells next to each other along them are true neighbours.
+    From both together, encoders place held-out sections better than from either (``benchmarks/ablations.md``).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def gene_weights(
     with Moran's :math:`I_g`, mean over the slides, :math:`s_g` the standard deviation of the gene within slides, and
     :math:`s` that of all genes. Most genes of a transcriptome vary from cell to cell without regard to place, and together
     they drown those that have territories; weighted so, the principal components of a slide that no one has seen the
-    places of hold more of its true neighbours, and encoders place sections that were left out better (``benchmarks/levers.md``).
+    places of hold more of its true neighbours, and encoders place held-out sections better (``benchmarks/ablations.md``).
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class EmbeddingFit:
 
 @dataclass(frozen=True)
 class _LeftOut:
-    """A slide that was left out, and an encoder that never saw its coordinates."""
+    """A held-out slide, and an encoder that never saw its coordinates."""
 
     index: int
     encoder: GeometryEncoder

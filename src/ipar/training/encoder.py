@@ -33,19 +33,19 @@ _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local",
 class EncoderRecipe:
     """Shapes and training of the encoder's networks.
 
-    The defaults come from leave-one-slide-out trials on brain sections: principal components need far less
-    regularisation than genes, whose first layer has millions of weights for about a thousand spots a slide.
+    The defaults come from trials on held-out brain sections. Principal components need far less regularisation than
+    genes, whose first layer has millions of weights for about a thousand spots per slide.
 
     Attributes
     ----------
     inputs
-        What the encoder reads: ``"pca"``, ``"genes"`` or ``"both"``; if None, both, unless one of them is clearly better on
-        held-out slides.
+        What the encoder reads: ``"pca"``, ``"genes"`` or ``"both"``. By default both, unless one of them is clearly better
+        on held-out slides.
     n_folds
-        Groups of slides that are left out in turn.
+        Groups of slides that are held out in turn.
     n_pcs
-        Components, fitted on the training slides; of several numbers, the one that left-out slides like best: few on two
-        sections of a thousand spots, which many overfit, many on several of them or on thousands of cells.
+        Components, fitted on the training slides. Of several numbers, held-out slides choose: few for two sections of a
+        thousand spots, which many overfit; many for several of them or for thousands of cells.
     spatial_share
         Share of them that are axes of largest spatial covariance instead of largest variance, see
         :func:`~ipar.training.component_axes`.
@@ -75,8 +75,8 @@ class EncoderRecipe:
         Weights of the set encoder that are tried on held-out slides, and the share of E_geo that better ranks of distances
         may cost there.
     lead_over_both
-        Score by which one kind of input must be better than both on held-out slides: taught by fewer slides, they find some
-        more neighbours by components alone, while all slides place a new one better by both.
+        Score by which one kind of input must be better than both on held-out slides. Encoders taught by fewer slides find
+        some more neighbours by components alone, while those of all slides place a new one better by both.
     n_minisets
         Minisets that E_geo is the mean of, in those choices.
     """

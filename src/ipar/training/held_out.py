@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
@@ -19,6 +19,14 @@ Draw = Callable[[Sequence[int], int, int], list[Set]]
 """Takes slides, the number of sets and a seed; gives training sets."""
 Train = Callable[[Sequence[Set], Sequence[Set], "int | None"], tuple[Stage, Trained]]
 """Takes training sets, held-out sets and a number of epochs (None: the recipe's); gives a fresh trained stage."""
+
+
+def at_least_one(name: str, value: int) -> int:
+    """A number that was given, checked."""
+    if value < 1:
+        msg = f"{name} must be at least 1, found {value}."
+        raise ValueError(msg)
+    return value
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class MinisetPlan:
     n_minisets: int = 64
     size: tuple[int, int] = (96, 384)
     n_neighbors: int = 100
+
+    def with_numbers(self, **numbers: int | None) -> MinisetPlan:
+        """The same with other numbers; those that are None stay."""
+        given: dict[str, Any] = {name: at_least_one(name, n) for name, n in numbers.items() if n is not None}
+        return replace(self, **given)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Can this tissue be localised at all? Recall, distance correlation and repeats on slides left out."""
+"""Can this tissue be localised at all? Recall, distance correlation and repeats on held-out slides."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class FoldScore:
     Attributes
     ----------
     slide
-        The slide left out.
+        The held-out slide.
     recall
         Share of each cell's 20 nearest cells in the tissue found among its 100 candidates.
     recall_chance

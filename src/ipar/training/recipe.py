@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training.encoder import EncoderRecipe
 from ipar.training.finish import FinishRecipe
 from ipar.training.flow import FlowRecipe
+from ipar.training.held_out import at_least_one
 from ipar.training.network import NetworkRecipe
 from ipar.training.uncertainty import UncertaintyRecipe
 
@@ -24,7 +24,7 @@ class Recipe:
     network
         The layout network and its gate.
     flow
-        The generative model of poses; None leaves it out.
+        The generative model of poses; None for none.
     finish
         Shares of the layouts, and the sharpening that is tried.
     uncertainty
@@ -53,21 +53,15 @@ class Recipe:
         ValueError
             If there is no such member, or a number is below 1.
         """
-        network = self.network
-        if config is not None:
-            network = replace(network, config=IPALiteConfig.named(config) if isinstance(config, str) else config)
-        given = {"n_neighbors": n_neighbors, "n_minisets": n_minisets}
-        numbers: dict[str, Any] = {name: _positive(name, value) for name, value in given.items() if value is not None}
-        return replace(self, network=replace(network, plan=replace(network.plan, **numbers)))
+        config = IPALiteConfig.named(config) if isinstance(config, str) else config
+        plan = self.network.plan.with_numbers(n_minisets=n_minisets, n_neighbors=n_neighbors)
+        return replace(self, network=replace(self.network, config=config or self.network.config, plan=plan))
 
     def with_flow(self, config: IGAConfig | None = None, n_neighbors: int | None = None) -> Recipe:
         """The same with another denoising network or number of its candidates."""
         flow = self.flow or FlowRecipe()
-        if config is not None:
-            flow = replace(flow, config=config)
-        if n_neighbors is not None:
-            flow = replace(flow, plan=replace(flow.plan, n_neighbors=_positive("n_neighbors", n_neighbors)))
-        return replace(self, flow=flow)
+        plan = flow.plan.with_numbers(n_neighbors=n_neighbors)
+        return replace(self, flow=replace(flow, config=config or flow.config, plan=plan))
 
     def with_epochs(self, max_epochs: int | None) -> Recipe:
         """The same with another number of epochs of network and flow.
@@ -81,15 +75,8 @@ class Recipe:
             return self
         network, flow = self.network, self.flow
         # a short run still reaches the full walk weight, otherwise no epoch would count
-        ramp = max(1, min(network.training.ramp_epochs, _positive("max_epochs", max_epochs) // 2))
+        ramp = max(1, min(network.training.ramp_epochs, at_least_one("max_epochs", max_epochs) // 2))
         network = replace(network, training=replace(network.training, max_epochs=max_epochs, ramp_epochs=ramp))
         if flow is not None:
             flow = replace(flow, training=replace(flow.training, max_epochs=max_epochs))
         return replace(self, network=network, flow=flow)
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        msg = f"{name} must be at least 1, found {value}."
-        raise ValueError(msg)
-    return value
