@@ -17,18 +17,7 @@ from scipy import sparse
 import ipar
 from ipar.model import IGA, IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
-from ipar.training import (
-    EncoderRecipe,
-    EncoderTraining,
-    FinishRecipe,
-    FlowRecipe,
-    FlowTraining,
-    IPALiteTraining,
-    MinisetPlan,
-    NetworkRecipe,
-    Recipe,
-    SetEncoderTraining,
-)
+from ipar.training import EncoderRecipe, EncoderTraining, FinishRecipe, FlowRecipe, FlowTraining, IPALiteTraining, MinisetPlan, NetworkRecipe, Recipe, SetEncoderTraining
 
 N_CELLS, N_GENES = 120, 60
 
@@ -311,10 +300,10 @@ def _flat_coords(adata):
 
 
 BAD_EXPRESSION = {
-    "nan": Bad(_with_x(np.nan), ValueError, "NaN or infinite.*cell 7, gene 3.*remove those cells, or set"),
-    "infinite": Bad(_with_x(np.inf), ValueError, "NaN or infinite.*cell 7, gene 3.*remove those cells, or set"),
-    "negative": Bad(_with_x(-2.0), ValueError, "negative.*minimum -2.*layer saved before sc.pp.scale"),
-    "no logarithms": Bad(_with_x(4000.5), ValueError, r"reaches 4000\.5.*sc.pp.log1p"),
+    "nan": Bad(_with_x(np.nan), ValueError, "NaN or infinite.*cell 7, gene 3: remove these cells, or set"),
+    "infinite": Bad(_with_x(np.inf), ValueError, "NaN or infinite.*cell 7, gene 3: remove these cells, or set"),
+    "negative": Bad(_with_x(-2.0), ValueError, "not scaled.*minimum of -2: use the matrix from before sc.pp.scale"),
+    "no logarithms": Bad(_with_x(4000.5), ValueError, r"found a maximum of 4000\.5: call sc.pp.log1p"),
     "genes repeat": Bad(
         _with(var_names=lambda names: ["gene1", *names[1:]]), ValueError, "gene1.*more than once.*var_names_make_unique"
     ),
@@ -331,22 +320,22 @@ BAD_SLIDES = {
     "cells without a slide": Bad(
         _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.set_categories(["a", "b"]))),
         ValueError,
-        "120 missing values: give every cell a slide, or drop it",
+        "found 120 missing values: fill them, or remove these cells",
     ),
 }
 BAD_GEOMETRY = {
-    "one slide": Bad(lambda adata: adata[:120].copy(), ValueError, "At least 2 slides.*Add a second section, or split"),
+    "one slide": Bad(lambda adata: adata[:120].copy(), ValueError, "At least 2 slides.*add another section, or split"),
     "small slide": Bad(
-        lambda adata: adata[:289].copy(), ValueError, r"at least 50 cells; too small: c \(49\)\. Drop these slides"
+        lambda adata: adata[:289].copy(), ValueError, r"at least 50 cells, found c \(49\): remove these slides"
     ),
     "no coordinates": Bad(_without_coords, KeyError, "no 'spatial'.*spatial_key"),
-    "three columns": Bad(_flat_coords, ValueError, r"\(n_cells, 2\), found \(360, 3\): keep the two columns"),
-    "nan coordinate": Bad(_with_coords(np.nan), ValueError, "NaN or infinite values in 1 cells: drop those"),
-    "infinite coordinate": Bad(_with_coords([0, -np.inf]), ValueError, "NaN or infinite values in 1 cells: drop those"),
+    "three columns": Bad(_flat_coords, ValueError, r"\(n_cells, 2\), found \(360, 3\): keep the columns"),
+    "nan coordinate": Bad(_with_coords(np.nan), ValueError, "NaN or infinite values in 1 cells: remove these"),
+    "infinite coordinate": Bad(_with_coords([0, -np.inf]), ValueError, "NaN or infinite values in 1 cells: remove these"),
     "coincident": Bad(
         _with_coords(7.0, slice(0, 120)),
         ValueError,
-        "Slide 'a' has only 1 distinct positions for 120 cells.*Check the coordinates, or drop the slide",
+        "Slide 'a' has only 1 distinct positions for 120 cells: check the coordinates, or remove the slide",
     ),
 }
 BAD_TRAINING = BAD_EXPRESSION | BAD_SLIDES | BAD_GEOMETRY
@@ -374,7 +363,7 @@ def bad_training(request, slides):
 @pytest.fixture
 def bad_training_in_space(bad_training):
     """The same where three columns are welcome, zeros in all of them not."""
-    if "keep the two columns" in bad_training.remedy:
+    if "keep the columns" in bad_training.remedy:
         return replace(bad_training, remedy="only 1 distinct positions")
     return bad_training
 

@@ -91,9 +91,9 @@ def test_nothing_at_all_is_not_counts(slides):
 
 
 def test_names_that_are_missing_are_listed(slides):
-    with pytest.raises(KeyError, match=r"no 'raw'; it has \['counts'\]"):
+    with pytest.raises(KeyError, match=r"no 'raw', found \['counts'\]: name one"):
         get_expression(slides, layer="raw")
-    with pytest.raises(KeyError, match="no column 'hvg': give the name of a boolean column, or mask_var=None"):
+    with pytest.raises(KeyError, match="no column 'hvg': name a boolean column as mask_var"):
         get_expression(slides, mask_var="hvg")
 
 
@@ -139,13 +139,13 @@ def test_slides_are_read_without_unused_categories(slides):
     assert list(found.categories) == ["a", "c"]
     assert list(found) == ["a"] * 120 + ["c"] * 120
     assert list(get_slides(slides, None).categories) == ["all"]
-    with pytest.raises(ValueError, match="At least 3 slides are needed, obs\\['slide'\\] has 2"):
+    with pytest.raises(ValueError, match="At least 3 slides are needed, found 2 in obs\\['slide'\\]"):
         get_slides(part, "slide", minimum=3)
 
 
 def test_slides_must_be_large_enough():
     slides = pd.Categorical(["a"] * 50 + ["b"] * 49 + ["c"] * 2)
-    with pytest.raises(ValueError, match=r"at least 50 cells; too small: b \(49\), c \(2\)\. Drop these slides"):
+    with pytest.raises(ValueError, match=r"at least 50 cells, found b \(49\), c \(2\): remove these slides"):
         check_slide_sizes(slides)
     check_slide_sizes(pd.Categorical(["a"] * 50))
 
@@ -171,7 +171,7 @@ def test_coordinates_of_any_kind_are_read(slides, convert):
 @pytest.mark.parametrize("shape", [(N, 1), (N, 3), (N, 2, 1)])
 def test_coordinates_of_another_shape_are_refused(slides, shape):
     slides.obsm["spatial"] = np.zeros(shape)
-    with pytest.raises(ValueError, match="must be of shape .*: keep the two columns of the plane"):
+    with pytest.raises(ValueError, match="must have shape .*: keep the columns of coordinates"):
         get_coords(slides)
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.special import softmax
 
 from ipar.nn.block import attention_bias, masked_attention
-from ipar.nn.graph import DenseGraph
+from ipar.nn.graph import CandidateGraph
 
 B, H, N, D = 2, 3, 11, 4
 
@@ -21,7 +21,7 @@ def parts():
 
 
 def attend(query, key, candidates, gate=None, beta=2.0):
-    return masked_attention(query, key, attention_bias(candidates, gate, beta, query.dtype), DenseGraph(candidates))
+    return masked_attention(query, key, attention_bias(candidates, gate, beta, query.dtype), CandidateGraph(candidates))
 
 
 def by_loops(query, key, candidates, gate, beta):

@@ -187,7 +187,7 @@ def test_neighbours_gathered_block_by_block_are_the_same(name, rows, monkeypatch
     h = torch.randn(2, 30, 8, dtype=torch.float64)
     graph = graph_of(cosine_candidates(h, 6), form="edges")
     whole = net(h, graph, dense_gate(gate, h, graph)).layouts
-    monkeypatch.setattr("ipar.nn.graph.EdgeGraph.ROWS", rows)
+    monkeypatch.setattr("ipar.nn.graph.CandidateGraph.ROWS", rows)
     monkeypatch.setattr("ipar.nn.gate.EdgeMLP.PIECE", (5 * rows, 5 * rows))
     assert torch.allclose(net(h, graph, dense_gate(gate, h, graph)).layouts, whole, atol=1e-10)
 

@@ -12,7 +12,7 @@ from ipar.geometry import gauge_fix
 from ipar.nn import IPALiteConfig, IPALiteNet
 from ipar.nn import block as _block
 from ipar.nn import ipalite as _ipalite
-from ipar.nn.graph import DenseGraph
+from ipar.nn.graph import CandidateGraph
 
 SMALL = IPALiteConfig(d_input=7, d_state=10, n_heads=3, d_head=5, n_recycles=3)
 N = 17
@@ -173,7 +173,7 @@ def test_permutation_equivariance(geometry):
 
 
 def run_block(net, s, x, candidates, gate):
-    block, given = net.blocks[0], _block.Inputs(DenseGraph(candidates), None, gate, None)
+    block, given = net.blocks[0], _block.Inputs(CandidateGraph(candidates), None, gate, None)
     bias = _ipalite.attention_bias(candidates, gate, 1.0, s.dtype)
     attention = block.attend(s, x, given, bias, None, geometry=net.config.has_geometry(0))
     return *block.move(s, x, attention, given, None), attention

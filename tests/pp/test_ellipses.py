@@ -155,17 +155,21 @@ def flat(adata):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (lambda a: {"shapes": [1], "moments": "m"}, ValueError, "not both"),
-        (lambda a: {"shapes": list(drawn(a)[0][:5])}, ValueError, "5 shapes for 12 cells: pass one for each"),
-        (flat, ValueError, "cell 'cell3' is not usable .*no area.*mend"),
+        (lambda a: {"shapes": [1], "moments": "m"}, ValueError, "found both"),
+        (lambda a: {"shapes": list(drawn(a)[0][:5])}, ValueError, "12 outlines, found 5: pass one per cell"),
+        (flat, ValueError, "cell 'cell3' is not usable .*no area.*fix it"),
         (lambda a: {"shapes": [np.zeros((2, 2))] * N}, ValueError, r"cell 'cell0'.*three finite vertices.*\(2, 2\)"),
         (lambda a: {"moments": "m"}, KeyError, "no 'm': name the array"),
         (
             lambda a: {"moments": np.ones((N, 6))},
             ValueError,
-            r"\(12, 2, 2\), or upper triangles \(12, 3\), found \(12, 6\)",
+            r"\(12, 2, 2\) or, as upper triangles, \(12, 3\), found \(12, 6\)",
         ),
-        (lambda a: {"moments": -np.tile(np.eye(2), (N, 1, 1))}, ValueError, "12 cells are no covariances.*'cell0'"),
+        (
+            lambda a: {"moments": -np.tile(np.eye(2), (N, 1, 1))},
+            ValueError,
+            "found 12 cells without one, the first 'cell0'",
+        ),
         (lambda a: {"n_neighbors": 2}, ValueError, "at least 3 in 2 dimensions, found 2"),
         (lambda a: {"spatial_key": "nowhere"}, KeyError, "no 'nowhere'.*spatial_key"),
     ],

@@ -67,9 +67,9 @@ def test_coordinates_of_the_slide_left_out_are_not_read(slides, quick, monkeypat
 
 
 def test_every_slide_and_control_by_default(slides, monkeypatch):
-    monkeypatch.setattr(_cross_validate, "_place", lambda bare, name, *_: (np.eye(120, 2), None))
+    monkeypatch.setattr(_cross_validate, "_place", lambda *_: (np.eye(120, 2), None))
     for slow in ("pca_umap", "distance_embedding_mds"):
-        monkeypatch.setitem(_cross_validate.CONTROLS, slow, lambda fold, seed: fold.coords[:120])
+        monkeypatch.setitem(_cross_validate.CONTROLS, slow, lambda fold, seed: fold.known[1][:120])
     table = cross_validate(slides, "slide", progress=False)
     pairs = table[["slide", "method"]].drop_duplicates()
     assert len(pairs) == 3 * (1 + len(_cross_validate.CONTROLS))
@@ -81,9 +81,9 @@ def test_every_slide_and_control_by_default(slides, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"slides": ["e"]}, r"No slide is called 'e': choose among \['a', 'b', 'c'\]"),
-        ({"slides": []}, "Name at least one slide"),
-        ({"controls": ["pca"]}, r"No control is called 'pca': choose among \['permuted'"),
+        ({"slides": ["e"]}, r"There is no slide 'e', found \['a', 'b', 'c'\]"),
+        ({"slides": []}, "slides must name at least one slide"),
+        ({"controls": ["pca"]}, r"There is no control 'pca', found \['permuted'"),
     ],
 )
 def test_names_that_are_not_known(slides, options, message, unchanged):

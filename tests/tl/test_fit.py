@@ -16,7 +16,7 @@ from ipar.pp import LocalisabilityWarning, embed
 from ipar.tl import fit_ipalite, predict_coords
 from ipar.training import Recipe
 from ipar.training import fit as fit_module
-from ipar.training import network_training as _loop
+from ipar.training import network as _loop
 
 HISTORY = ["epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"]
 

@@ -80,7 +80,7 @@ def test_a_fit_has_a_flow_unless_told_otherwise():
 
 
 def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
-    with pytest.raises(ValueError, match="no flow, it was fitted with flow=False"):
+    with pytest.raises(ValueError, match="needs a model with a flow, found .* fitted with flow=False"):
         placed(query, model, flow_weight=0.5)
     assert placed(query, model, flow_weight=0.0).uns["ipar"]["prediction"]["flow_weight"] == 0.0
     with pytest.raises(ValueError, match="flow_weight must lie between 0 and 1, found 2"):

@@ -90,7 +90,7 @@ def test_samples_under_another_key_leave_a_layout_and_its_uncertainty(query, iga
 
 
 def test_the_mean_alone_is_sharpened_in_its_frame(query, iga):
-    model = replace(iga, sharpening=Sharpening(own=0.4))
+    model = replace(iga, sharpening=Sharpening(slide_pc_share=0.4))
     plain = sampled(query.copy(), model, sharpen=False)
     sharp = sampled(query, model)
     assert [one.uns["ipar"]["prediction"]["sharpened"] for one in (plain, sharp)] == [False, True]
@@ -182,9 +182,9 @@ def test_predict_coords_takes_either_model(query, iga, model):
     query = query[:30].copy()
     ipar.tl.predict_coords(query, iga, progress=False)
     assert query.obsm["X_ipar_samples"].shape == (30, 40)
-    with pytest.raises(ValueError, match="n_rounds belong to IPALite models; for an IGA model leave them out"):
+    with pytest.raises(ValueError, match="n_rounds need an IPALite model, found an IGA: leave them out"):
         ipar.tl.predict_coords(query, iga, n_rounds=2, progress=False)
-    with pytest.raises(TypeError, match=r"one answer and no samples: use ipar\.tl\.predict_coords"):
+    with pytest.raises(TypeError, match=r"must have a flow.*use ipar\.tl\.predict_coords"):
         ipar.tl.sample_coords(query, model)
     with pytest.raises(ValueError, match="point must be one of .*'medoid'.*found 'best'"):
         sampled(query, iga, point="best")
@@ -197,7 +197,7 @@ def test_predict_coords_takes_either_model(query, iga, model):
 
 
 def test_a_saved_model_samples_the_same(query, iga, tmp_path):
-    iga = replace(iga, sharpening=Sharpening(hold=4.0, own=0.2))
+    iga = replace(iga, sharpening=Sharpening(hold=4.0, slide_pc_share=0.2))
     iga.save(tmp_path / "model")
     loaded = ipar.load(tmp_path / "model")
     assert repr(loaded) == repr(iga)

@@ -85,7 +85,7 @@ def test_what_is_wrong_and_what_to_do(predicted, model, query):
         optimise_coords(predicted, model, refine=True, coords_key="X_other_layout")
     with pytest.raises(KeyError, match="no 'nowhere'"):
         optimise_coords(predicted, spatial_key="nowhere")
-    with pytest.raises(ValueError, match="At least 4 cells a slide.*slide 'all' has 3"):
+    with pytest.raises(ValueError, match="Every slide needs at least 4 cells.*found 3 in slide 'all'"):
         optimise_coords(predicted[:3].copy())
     with pytest.raises(ValueError, match="n_steps must be at least 1, found 0"):
         optimise_coords(predicted, n_steps=0)

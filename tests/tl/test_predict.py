@@ -15,7 +15,7 @@ from ipar.metrics import luna_spearman
 from ipar.model import Blend, ConsensusPlan, Features
 from ipar.pp import LocalisabilityWarning, candidates
 from ipar.tl import predict_coords
-from ipar.tl._attention_record import quadrant_cells
+from ipar.tl._attention import quadrant_cells
 
 
 @pytest.fixture

@@ -26,24 +26,9 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
 
 
 def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtype: torch.dtype) -> Tensor:
-    """Candidate mask and gate as one additive term of the logits.
+    """Candidate mask ``(B, n, m)`` and gate scores as a term of the logits, ``(B, 1 or H, n, m)``.
 
-    Parameters
-    ----------
-    mask
-        Allowed pairs, bool ``(B, n, m)``.
-    gate
-        Gate scores, ``(B, n, m)``, or ``(B, H, n, m)`` with one output per head (default: zero).
-    beta
-        Weight of the gate.
-    dtype
-        Precision of the logits.
-
-    Returns
-    -------
-    Tensor
-        ``β·g`` on candidates and a very low number elsewhere, ``(B, 1 or H, n, m)``. It is finite, since a row of −∞
-        gives NaN after the softmax and in the gradient.
+    It is ``β·g`` on candidates and very low elsewhere, but finite: a row of −∞ gives NaN after the softmax.
     """
     lowest = torch.full((), torch.finfo(dtype).min / 4, dtype=dtype, device=mask.device)
     scores = torch.zeros((), dtype=dtype, device=mask.device) if gate is None else beta * by_head(gate)
@@ -51,40 +36,16 @@ def attention_bias(mask: Tensor, gate: Tensor | None, beta: float | Tensor, dtyp
 
 
 def masked_attention(query: Tensor, key: Tensor, bias: Tensor, graph: CandidateGraph) -> Tensor:
-    """Attention weights over the allowed pairs.
+    """Attention weights ``(B, H, n, m)`` from scaled query and key ``(B, H, n, d)`` and other terms of the logits.
 
-    Parameters
-    ----------
-    query, key
-        ``(B, H, n, d)``, the query scaled.
-    bias
-        From :func:`attention_bias`, plus any other terms, ``(B, 1 or H, n, m)``.
-    graph
-        The candidates.
-
-    Returns
-    -------
-    Tensor
-        Weights, ``(B, H, n, m)``. Rows sum to 1, or to 0 for a cell without candidates.
+    Rows sum to 1, or to 0 for a cell without candidates.
     """
     return (graph.dot(query, key) + bias).softmax(-1) * graph.mask.any(-1)[:, None, :, None]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all recycles of a pass read.
-
-    Attributes
-    ----------
-    graph
-        Candidates.
-    mask
-        Which cells are real, or None for all.
-    gate
-        Gate scores, or None.
-    pair
-        Pair features ``(B, n, m, d_pair)``, or None.
-    """
+    """What all recycles of a pass read: candidates, which cells are real, gate scores, pair features ``(B, n, m, d_pair)``."""
 
     graph: CandidateGraph
     mask: Tensor | None
@@ -100,13 +61,6 @@ class IPALiteBlock(nn.Module):
         \Delta x_i &= \textstyle\sum_h \sum_j a^h_{ij} W^h_x (x_j - x_i) \\
         s_i &\leftarrow s_i + \mathrm{MLP}\big(\mathrm{LayerNorm}(s_i), \textstyle\sum_j a^h_{ij} v_j\big) \\
         X &\leftarrow \mathrm{gauge\_fix}(X + \Delta x)
-
-    Parameters
-    ----------
-    config
-        Shape of the network.
-    recycle
-        The recycle that the block is for (default: shared by all).
     """
 
     def __init__(self, config: IPALiteConfig, recycle: int | None = None) -> None:
@@ -152,7 +106,7 @@ class IPALiteBlock(nn.Module):
     def attend(
         self, s: Tensor, x: Tensor, inputs: Inputs, bias: Tensor, tau: Tensor | None, *, geometry: bool
     ) -> Tensor:
-        """Attention weights, ``(B, H, n, m)``."""
+        """Attention weights ``(B, H, n, m)``."""
         for term in self.extra_terms(s, x, inputs, geometry=geometry).values():
             bias = bias + term
         return masked_attention(*self._query_key(s, tau), bias, inputs.graph)

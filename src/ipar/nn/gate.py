@@ -12,17 +12,7 @@ from ipar.nn.graph import CandidateGraph, as_graph
 
 
 class EdgeMLP(nn.Module):
-    r"""MLP on :math:`[h_i, h_j, |h_i - h_j|, h_i \circ h_j]` of candidate edges.
-
-    Parameters
-    ----------
-    d_input
-        Width of the embedding h.
-    hidden
-        Widths of the hidden layers.
-    n_output
-        Outputs per edge.
-    """
+    r"""MLP on :math:`[h_i, h_j, |h_i - h_j|, h_i \circ h_j]` of candidate edges."""
 
     PIECE: ClassVar[tuple[int, int]] = (4096, 2**18)
     """Edges read at once, on a CPU and elsewhere: pieces that fit a CPU's cache take half the time."""
@@ -37,22 +27,7 @@ class EdgeMLP(nn.Module):
         self.rest = nn.Sequential(*layers)
 
     def forward(self, h: Tensor, source: Tensor, target: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Read edges.
-
-        Parameters
-        ----------
-        h
-            Embeddings, ``(n, d_input)``.
-        source, target
-            Indices i and j of the edges, ``(m,)`` each.
-        dtype
-            Precision of the work on edges (default: that of the embeddings).
-
-        Returns
-        -------
-        Tensor
-            Outputs, ``(m, n_output)``, in the precision of the embeddings.
-        """
+        """Outputs ``(m, n_output)`` of edges i → j between embeddings ``(n, d_input)``, computed in the given precision."""
         work = dtype or h.dtype
         # the first layer is linear in its four blocks: the two that depend on one cell are computed once per cell
         w_i, w_j, w_diff, w_prod = torch.split(self.first.weight, h.shape[-1], dim=1)

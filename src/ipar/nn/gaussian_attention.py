@@ -44,11 +44,6 @@ class GaussianAttention(nn.Module):
 
     with :math:`E_{ij}` from :func:`ipar.geometry.overlap.gaussian_overlap`. Weights do not change when the whole layout is
     rotated, reflected or shifted.
-
-    Parameters
-    ----------
-    config
-        Shape of the network.
     """
 
     def __init__(self, config: IGAConfig) -> None:
@@ -72,24 +67,7 @@ class GaussianAttention(nn.Module):
     def forward(
         self, s: Tensor, rigid: OffsetGaussianRigid, graph: CandidateGraph, bias: Tensor
     ) -> tuple[Tensor, Tensor, AttentionSignals]:
-        """Gather from candidates.
-
-        Parameters
-        ----------
-        s
-            Node states, ``(B, n, c)``.
-        rigid
-            The geometry that attention reads, ``(B, n)``.
-        graph
-            Candidates.
-        bias
-            Mask and gate, from :func:`~ipar.nn.block.attention_bias`.
-
-        Returns
-        -------
-        tuple
-            Attended values ``(B, n, H·d_head)``, attended means relative to the cell ``(B, n, H, d)``, and signals.
-        """
+        """Attended values ``(B, n, H·d_head)``, attended means relative to the cell ``(B, n, H, d)``, and signals."""
         term, log_det, mean = self.overlap_term(rigid, graph)
         query, key, value = (split_heads(f(s), self.config.n_heads) for f in (self.query, self.key, self.value))
         weights = masked_attention(query / math.sqrt(self.config.d_head), key, bias + term, graph)
@@ -116,13 +94,6 @@ class GaussianUpdateBlock(nn.Module):
 
     Turns and shifts are in the frame of the layout, since the axes of an ellipsoid have no sign and give no direction.
     Every weight starts at zero, which leaves poses unchanged.
-
-    Parameters
-    ----------
-    config
-        Shape of the network.
-    n_vectors
-        Vectors that a cell may move along, besides the shift from its state.
     """
 
     def __init__(self, config: IGAConfig, n_vectors: int) -> None:
@@ -137,19 +108,7 @@ class GaussianUpdateBlock(nn.Module):
     def forward(
         self, s: Tensor, rigid: OffsetGaussianRigid, vectors: Tensor, update_mask: Tensor | None = None
     ) -> OffsetGaussianRigid:
-        """Update poses.
-
-        Parameters
-        ----------
-        s
-            Node states, ``(B, n, c)``.
-        rigid
-            Current poses, ``(B, n)``.
-        vectors
-            Vectors to move along, ``(B, n, V, d)``.
-        update_mask
-            Which cells may change, bool ``(B, n)`` (default: all).
-        """
+        """Poses ``(B, n)`` after the update, moved along vectors ``(B, n, V, d)``; cells outside the mask stay."""
         out = self.linear(s)
         if update_mask is not None:
             out = out * update_mask[..., None]

@@ -22,18 +22,7 @@ from ipar.nn.iga_config import IGAConfig, n_own_features, own_features, time_fea
 class IGACondition:
     """Inputs from expression, which stay the same along a flow.
 
-    Attributes
-    ----------
-    graph
-        Candidates.
-    bias
-        Mask and gate as a term of the logits.
-    state
-        First node states, ``(B, n, c)``.
-    anchor
-        First guess of the layout from each cell's own embedding, centred, ``(B, n, d)``. It gives the flow a frame.
-    mask
-        Which cells are real, bool ``(B, n)``, or None for all.
+    The anchor ``(B, n, d)`` is a first guess of the layout from each cell's own embedding. It gives the flow a frame.
     """
 
     graph: CandidateGraph
@@ -94,23 +83,7 @@ class IGABlock(nn.Module):
         condition: IGACondition,
         update_mask: Tensor | None,
     ) -> tuple[Tensor, OffsetGaussianRigid, AttentionSignals]:
-        """New states and poses.
-
-        Parameters
-        ----------
-        s
-            Node states, ``(B, n, c)``.
-        rigid
-            The geometry that is denoised, ``(B, n)``.
-        clean
-            Gaussians for attention to read instead of those that are denoised.
-        clean_weight
-            Share of the clean Gaussians in what attention reads, ``(B, 1)`` (default: 1).
-        condition
-            Inputs from expression.
-        update_mask
-            Which cells may change.
-        """
+        """New states ``(B, n, c)`` and poses, and signals; attention reads clean Gaussians if they are given."""
         seen = rigid if clean is None else rigid.with_gaussian(clean, clean_weight)
         s = s + self.read(own_features(rigid, condition.anchor))
         message, vectors, signals = self.attention(self.norm(s), seen, condition.graph, condition.bias)

@@ -19,18 +19,8 @@ def noise_poses(
     """Draw poses at time 0.
 
     Translations are normal and centred, with an expected RMS radius of 1, and rotations are uniform. Gaussians are normal
-    in the units of the training cells, or all alike if the network does not denoise them.
-
-    Parameters
-    ----------
-    shape
-        Sets and cells, ``(B, n)``.
-    config
-        Dimensions and units of the Gaussians.
-    generator
-        Random generator.
-    mask
-        Which cells are real, bool ``(B, n)`` (default: all). The others stay at the origin.
+    in the units of the training cells, or all alike if the network does not denoise them. Cells outside the mask stay at the
+    origin.
     """
     d, units = config.n_dims, config.units
     translation, local_mean, scaling = torch.randn(3, *shape, d, generator=generator).unbind(0)
@@ -57,22 +47,8 @@ def follow_flow(
     r"""Integrate the flow from time 0 to 1 with Euler steps of equal length.
 
     The network predicts the clean end :math:`\hat x_1`. A step of length :math:`\Delta t` covers the share
-    :math:`\Delta t / (1 - t)` of the way there, for rotations along the geodesic, so that it stays on the manifold.
-
-    Parameters
-    ----------
-    net
-        The network.
-    condition
-        Inputs from expression, see :meth:`~ipar.nn.IGANet.condition`.
-    start
-        Noise, from :func:`noise_poses`.
-    n_steps
-        Number of steps.
-    clean
-        True Gaussians for attention to read, if known.
-    callback
-        Called after every step.
+    :math:`\Delta t / (1 - t)` of the way there, for rotations along the geodesic, so that it stays on the manifold. Attention
+    reads the true Gaussians `clean` if they are known.
     """
     current, batch = start, start.shape[0]
     for step in range(n_steps):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
+from ipar._docs import shared_docs
 from ipar._run import as_seed
 from ipar.graph import connectivities, neighbor_distances
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ipar.graph.neighbors import Transformer
 
 
+@shared_docs
 def candidates(
     adata: AnnData,
     n_neighbors: int = 100,
@@ -31,68 +33,66 @@ def candidates(
     key_added: str = CANDIDATES,
     copy: bool = False,
 ) -> AnnData | None:
-    """Find each cell's candidate neighbours: the nearest cells of its own slide in the embedding.
+    """Find the candidate neighbours of each cell: the nearest cells of its slide in the embedding.
 
-    A view of a whole slide, for UMAP, Leiden and squidpy. :func:`ipar.tl.fit_ipalite` does not read it: every training set
-    finds its own candidates. :func:`ipar.tl.predict_coords` writes the graph of a new sample itself.
+    The graph is for UMAP, Leiden and squidpy. :func:`ipar.tl.predict_coords` writes it for new cells, and
+    :func:`ipar.tl.fit_ipalite` does not read it.
 
     Parameters
     ----------
     adata
         Annotated data with an embedding.
     n_neighbors
-        Candidates per cell, itself excluded (default 100); all other cells on a slide of fewer.
+        Candidates per cell (default 100), not counting the cell itself.
     use_rep
         Key of the embedding in ``obsm``.
     library_key
-        Column of ``obs`` that tells slides apart; the one that :func:`embed` used, if None.
+        Column of ``obs`` with the slide of each cell (default: the one that :func:`embed` used).
     metric
         Distance between embeddings. Cosine recalls about 2 % more true neighbours than Euclidean.
     transformer
-        Any scikit-learn neighbour transformer, as in :func:`scanpy.pp.neighbors`. By default the search is exact up to
-        40,000 cells per slide and uses PyNNDescent beyond.
-    random_state
-        Seed of the approximate search; the one that is used is written down.
+        Any scikit-learn neighbour transformer, as in :func:`scanpy.pp.neighbors` (default: exact search up to 40,000 cells
+        per slide, PyNNDescent beyond).
+    %(random_state)s
     key_added
-        Prefix of the results.
-    copy
-        Return a changed copy instead of writing in place.
+        Prefix of the keys of the results.
+    %(copy)s
 
     Returns
     -------
-    None, or the copy. Writes, in scanpy's form, so that ``neighbors_key="ipar_candidates"`` works there:
+    None, or the copy. Writes, for scanpy's ``neighbors_key="ipar_candidates"``,
 
     ``.obsp["ipar_candidates_distances"]``
         Distances to the candidates, CSR float32, ``n_neighbors`` entries per row.
     ``.obsp["ipar_candidates_connectivities"]``
-        Symmetric weights, ``exp(-d²/σ_iσ_j)`` with σ_i the median candidate distance, CSR float32.
+        Symmetric weights ``exp(-d²/σ_iσ_j)``, CSR float32, where σ_i is the median distance to the candidates.
     ``.uns["ipar_candidates"]``
         The two keys and the parameters.
 
     Raises
     ------
-    KeyError
-        If there is no embedding.
-    ValueError
-        If ``n_neighbors`` is below 1 or the embedding is not finite.
+    KeyError, ValueError
+        If there is no embedding, it is not finite, or `n_neighbors` is below 1.
     """
     random_state = as_seed(random_state)
     adata = adata.copy() if copy else adata
     if use_rep not in adata.obsm:
-        msg = f"adata.obsm has no {use_rep!r}: run ipar.pp.embed(adata, library_key=...) first, or name an embedding as use_rep."
+        msg = (
+            f"adata.obsm has no {use_rep!r}: run ipar.pp.embed(adata, library_key=...) first, or name an embedding as "
+            "use_rep."
+        )
         raise KeyError(msg)
     if n_neighbors < 1:
         msg = f"n_neighbors must be at least 1, found {n_neighbors}."
         raise ValueError(msg)
-    h = np.asarray(adata.obsm[use_rep], dtype=np.float32)
-    if not np.isfinite(h).all():
-        msg = f"obsm[{use_rep!r}] has NaN or infinite values: make the embedding again."
+    embedding = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    if not np.isfinite(embedding).all():
+        msg = f"obsm[{use_rep!r}] must be finite, found NaN or infinite values: make the embedding again."
         raise ValueError(msg)
     key = library_key or adata.uns.get(EMBED_RECORD, {}).get("library_key")
-    params = {"use_rep": use_rep, "metric": metric, "random_state": random_state} | (
-        {"library_key": key} if key else {}
-    )
-    write_candidates(adata, h, get_slides(adata, key), n_neighbors, transformer, key_added, **params)
+    params: dict[str, Any] = {"use_rep": use_rep, "metric": metric, "random_state": random_state}
+    params |= {"library_key": key} if key else {}
+    write_candidates(adata, embedding, get_slides(adata, key), n_neighbors, transformer, key_added, **params)
     return adata if copy else None
 
 
@@ -105,17 +105,10 @@ def write_candidates(
     key_added: str = CANDIDATES,
     **params: Any,
 ) -> None:
-    """Find the candidates of every slide and write them, in scanpy's form."""
-    known: dict[str, Any] = {"use_rep": EMBED, "metric": "cosine", "random_state": 0}
-    params = known | params
-    distances = neighbor_distances(
-        embedding,
-        labels,
-        n_neighbors,
-        metric=params["metric"],
-        transformer=transformer,
-        random_state=params["random_state"],
-    )
+    """Find the candidates of every slide, and write them in scanpy's form."""
+    params = {"use_rep": EMBED, "metric": "cosine", "random_state": 0} | params
+    how: dict[str, Any] = {name: params[name] for name in ("metric", "random_state")}
+    distances = neighbor_distances(embedding, labels, n_neighbors, transformer=transformer, **how)
     adata.obsp[f"{key_added}_distances"] = sparse.csr_matrix(distances)
     adata.obsp[f"{key_added}_connectivities"] = connectivities(distances)
     method = "ipar" if transformer is None else type(transformer).__name__

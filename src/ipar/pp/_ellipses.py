@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +10,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_coords, get_slides
+from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_coords, get_slides, warn
+from ipar._docs import shared_docs
 from ipar.geometry.ellipses import Floats, area_moments, ellipse_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_PACKED = {3: 2, 6: 3}
-_FAR = 10.0  # standard deviations: outlines that lie so far from their cells are in other units
 
-
+@shared_docs
 def cell_ellipses(
     adata: AnnData,
     shapes: Any = None,
@@ -32,35 +30,29 @@ def cell_ellipses(
     key_added: str = ELLIPSE,
     copy: bool = False,
 ) -> AnnData | None:
-    """Give every cell an ellipse (in 3D an ellipsoid): from its outline, its moments, or the cells around it.
+    """Compute an ellipse (in 3D an ellipsoid) for every cell: from its outline, its moments, or the cells around it.
 
-    An ellipse is the Gaussian with the same centroid and second moments: for a filled ellipse, the standard deviations
-    are half the semi-axes.
+    An ellipse is the Gaussian with the same centroid and second moments. The standard deviations of a filled ellipse are
+    half its semi-axes.
 
     Parameters
     ----------
     adata
         Annotated data with coordinates.
     shapes
-        Outlines, one a cell, in the units of the coordinates: a GeoDataFrame or GeoSeries (a shapes element of
-        SpatialData is one) of polygons, multipolygons, or points with a column ``"radius"``, or a sequence of vertex
-        arrays ``(v, 2)``. Geopandas objects are matched to cells by index where that holds all ``obs_names``, everything
-        else by order.
+        Outlines, one per cell, in the units of the coordinates: a GeoDataFrame or GeoSeries of polygons, multipolygons, or
+        points with a column ``"radius"``, or a sequence of vertex arrays ``(v, 2)``.
     moments
-        Second central moments instead of outlines: covariance matrices ``(n, d, d)``, or their upper triangles row by row,
-        ``(n, 3)`` or ``(n, 6)``, or the key of such an array in ``obsm``. Centres are then the coordinates.
+        Second central moments instead of outlines: covariance matrices ``(n, d, d)``, their upper triangles row by row,
+        ``(n, 3)`` or ``(n, 6)``, or the key of such an array in ``obsm``.
     n_neighbors
-        Without either, the ellipse is the covariance of a spot and its `n_neighbors` nearest: the local density. 10 are
-        the first ring and half of the second on a hexagonal grid; fewer than 4 d are noisy.
+        Nearest cells whose covariance gives the ellipse, if there are no shapes and no moments.
     spatial_key
-        Key of the coordinates in ``obsm``, two or three columns; outlines are plane.
-    library_key
-        Column of ``obs`` that tells slides apart, within which nearest spots are looked for; all cells are one slide, if
-        None.
+        Key of the coordinates in ``obsm``, with two or three columns.
+    %(library_key)s
     key_added
         Key of the results.
-    copy
-        Return a changed copy instead of writing in place.
+    %(copy)s
 
     Returns
     -------
@@ -68,24 +60,28 @@ def cell_ellipses(
 
     ``.obsm["ellipse"]``
         float32, ``(n, 5)``: offset of the centre from the coordinates (x, y), standard deviations along the major and the
-        minor axis, angle of the major axis to the x axis in radians, in (−π/2, π/2]. In 3D ``(n, 9)``: offset (3),
+        minor axis, and the angle of the major axis to the x axis in radians, in (−π/2, π/2]. In 3D ``(n, 9)``: offset (3),
         standard deviations (3, longest first), rotation vector of the axes (3).
     ``.uns["ellipse"]``
-        ``columns``, ``units`` of lengths, ``method`` (``"shapes"``, ``"moments"`` or ``"neighbors"``), ``spatial_key`` and,
-        for neighbours, ``n_neighbors``.
+        ``columns``, ``units``, ``method`` (``"shapes"``, ``"moments"`` or ``"neighbors"``), ``spatial_key`` and, for
+        neighbours, ``n_neighbors``.
 
     Raises
     ------
-    KeyError
-        If there are no coordinates or no such moments.
-    TypeError, ValueError
-        If outlines are not polygons, do not match the cells in number or have no area, moments are no covariances, or
-        there are too few cells.
+    KeyError, TypeError, ValueError
+        If coordinates, outlines or moments are missing, not usable, or do not match the cells, or there are too few cells.
 
     Warns
     -----
     UserWarning
-        If outlines lie far from the coordinates of their cells, as when units differ.
+        If outlines lie far from the coordinates of their cells, for example in other units.
+
+    Notes
+    -----
+    Geopandas objects are matched to cells by index if it holds all ``obs_names``, everything else is matched by order. A
+    shapes element of SpatialData is a GeoDataFrame.
+
+    On a hexagonal grid, 10 neighbours are the first ring and half of the second. Fewer than 4 d neighbours are noisy.
 
     References
     ----------
@@ -101,9 +97,9 @@ def cell_ellipses(
     """
     adata = adata.copy() if copy else adata
     if shapes is not None and moments is not None:
-        msg = "Give shapes or moments, not both: an ellipse comes from one of them."
+        msg = "Either shapes or moments must be given, found both: leave one of them out."
         raise ValueError(msg)
-    get_coords(adata, spatial_key, dims=(2, 3))  # checks; the raw ones keep the frame of the outlines
+    get_coords(adata, spatial_key, dims=(2, 3))  # a check; the raw coordinates are in the frame of the outlines
     coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
     record: dict[str, Any] = {"units": f"those of obsm[{spatial_key!r}]", "spatial_key": spatial_key}
     if shapes is not None:
@@ -123,22 +119,16 @@ def cell_ellipses(
 
 
 def neighbor_ellipses(coords: NDArray[np.floating], slides: pd.Categorical, n_neighbors: int) -> Floats:
-    """Table of the mean and covariance of every spot and its nearest ones of the same slide, ``(n, 5)`` or ``(n, 9)``.
-
-    Raises
-    ------
-    ValueError
-        If fewer than d + 1 neighbours are asked for, which span no ellipse, or a slide has too few cells.
-    """
+    """Ellipses from the mean and covariance of every cell and its nearest of the same slide, ``(n, 5)`` or ``(n, 9)``."""
     n, d = coords.shape
     if n_neighbors < d + 1:
-        msg = f"n_neighbors must be at least {d + 1} in {d} dimensions, found {n_neighbors}: fewer span no ellipse."
+        msg = f"n_neighbors must be at least {d + 1} in {d} dimensions, found {n_neighbors}."
         raise ValueError(msg)
     mean, covariance = np.empty((n, d)), np.empty((n, d, d))
     for name in slides.categories:
         cells = np.flatnonzero(slides == name)
         if len(cells) < d + 2:
-            msg = f"Slide {name!r} has {len(cells)} cells; at least {d + 2} are needed for ellipses. Drop it."
+            msg = f"Ellipses need at least {d + 2} cells per slide, found {len(cells)} in {name!r}: remove this slide."
             raise ValueError(msg)
         search = NearestNeighbors(n_neighbors=min(n_neighbors + 1, len(cells))).fit(coords[cells])
         around = coords[cells][search.kneighbors(coords[cells], return_distance=False)]  # (n_s, k + 1, d)
@@ -156,15 +146,15 @@ def _covariances(adata: AnnData, moments: str | ArrayLike, coords: Floats) -> Fl
         moments = np.asarray(adata.obsm[moments])
     values = np.asarray(moments, dtype=np.float64)
     n, d = coords.shape
-    if values.ndim == 2 and _PACKED.get(values.shape[1]) == d:
+    if values.ndim == 2 and values.shape[1] == d * (d + 1) // 2:
         full = np.empty((len(values), d, d))
         rows, columns = np.triu_indices(d)
         full[:, rows, columns] = full[:, columns, rows] = values
         values = full
     if values.shape != (n, d, d):
         msg = (
-            f"moments must be of shape ({n}, {d}, {d}), or upper triangles ({n}, {d * (d + 1) // 2}), found {values.shape}: "
-            "one covariance for every cell, in the dimensions of the coordinates."
+            f"moments must have shape ({n}, {d}, {d}) or, as upper triangles, ({n}, {d * (d + 1) // 2}), found "
+            f"{values.shape}: pass one covariance per cell, in the dimensions of the coordinates."
         )
         raise ValueError(msg)
     scale = np.abs(values).max(axis=(1, 2))
@@ -174,44 +164,41 @@ def _covariances(adata: AnnData, moments: str | ArrayLike, coords: Floats) -> Fl
         bad = np.linalg.eigvalsh(values)[:, 0] < -1e-6 * scale
     if bad.any():
         msg = (
-            f"moments of {int(bad.sum())} cells are no covariances (not finite, not symmetric, or negative), the first is "
-            f"that of cell {adata.obs_names[int(np.flatnonzero(bad)[0])]!r}: pass second central moments."
+            f"moments must be finite covariance matrices, found {int(bad.sum())} cells without one, the first "
+            f"{adata.obs_names[int(np.flatnonzero(bad)[0])]!r}: pass second central moments."
         )
         raise ValueError(msg)
     return values
 
 
-def _of_shapes(adata: AnnData, shapes: Any, coords: Floats) -> Floats:
+def _of_shapes(adata: AnnData, shapes: Any, coords: Floats, furthest: float = 10.0) -> Floats:
+    """Ellipses of outlines; warns if half of them are further than `furthest` standard deviations from their cells."""
     if coords.shape[1] != 2:
-        msg = "Outlines are plane, but the coordinates have three columns: pass moments (n, 3, 3) instead."
+        msg = "shapes need coordinates with two columns, found three: pass moments (n, 3, 3) instead."
         raise ValueError(msg)
     outlines = _matched(adata, shapes)
     if len(outlines) != adata.n_obs:
-        msg = f"There are {len(outlines)} shapes for {adata.n_obs} cells: pass one for each, in the order of the cells."
+        msg = f"shapes must hold {adata.n_obs} outlines, found {len(outlines)}: pass one per cell, in the order of the cells."
         raise ValueError(msg)
     centres, covariance = np.empty((adata.n_obs, 2)), np.empty((adata.n_obs, 2, 2))
     for i, outline in enumerate(outlines):
         try:
             centres[i], covariance[i] = outline if isinstance(outline, tuple) else area_moments(_rings(outline))
         except (ValueError, IndexError) as error:
-            msg = (
-                f"The shape of cell {adata.obs_names[i]!r} is not usable ({error}): drop the cell or mend the outline."
-            )
+            msg = f"The shape of cell {adata.obs_names[i]!r} is not usable ({error}): fix it, or remove the cell."
             raise ValueError(msg) from error
     table = ellipse_table(centres - coords, covariance)
     far = np.median(np.linalg.norm(table[:, :2], axis=1) / np.maximum(table[:, 2], 1e-300))
-    if far > _FAR:
-        warnings.warn(
+    if far > furthest:
+        warn(
             f"Half of the shapes lie more than {far:.0f} of their standard deviations from the coordinates of their cells: "
-            "are both in the same units and frame?",
-            UserWarning,
-            stacklevel=3,
+            "check that both have the same units and frame."
         )
     return table
 
 
 def _matched(adata: AnnData, shapes: Any) -> Sequence[Any]:
-    """Outlines in the order of the cells; circles as centre and covariance."""
+    """Outlines in the order of the cells, with circles as centre and covariance."""
     if not hasattr(shapes, "geometry"):
         return list(shapes)
     if not shapes.index.equals(adata.obs_names) and adata.obs_names.isin(shapes.index).all():
@@ -220,9 +207,9 @@ def _matched(adata: AnnData, shapes: Any) -> Sequence[Any]:
     if not geometries or geometries[0].geom_type != "Point":
         return geometries
     if "radius" not in getattr(shapes, "columns", ()):
-        msg = "Points have no extent: pass polygons, or points with a column 'radius'."
+        msg = "shapes must have an area, found points without a column 'radius': pass polygons, or add this column."
         raise ValueError(msg)
-    # a disc of radius r has variance r²/4 along any axis
+    # the variance of a disc of radius r is r²/4
     return [
         (np.array([point.x, point.y]), np.eye(2) * radius**2 / 4)
         for point, radius in zip(geometries, shapes["radius"], strict=True)
@@ -230,7 +217,7 @@ def _matched(adata: AnnData, shapes: Any) -> Sequence[Any]:
 
 
 def _rings(outline: Any) -> Iterator[tuple[Floats, float]]:
-    """Rings of a polygon, multipolygon or array of vertices, holes with a negative sign."""
+    """Rings of a polygon, multipolygon or array of vertices; holes have a negative sign."""
     kind = getattr(outline, "geom_type", None)
     if kind == "MultiPolygon":
         for part in outline.geoms:

@@ -1,10 +1,9 @@
-"""Embedding of expression, supervised by the geometry of the training slides."""
+"""Embedding of expression, trained on the geometry of slides."""
 
 from __future__ import annotations
 
 import json
 import logging
-import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,10 @@ from ipar._anndata import (
     get_coords,
     get_slides,
     record,
+    warn,
 )
-from ipar._expression import get_expression, warn_empty_cells
+from ipar._docs import shared_docs
+from ipar._expression import Cells, get_expression, warn_empty_cells
 from ipar._run import Run, on_device
 from ipar.model import IGA, GeometryEncoder, IPALite
 from ipar.model.encoder import Inputs
@@ -39,9 +40,10 @@ logger = logging.getLogger("ipar")
 
 
 class LocalisabilityWarning(UserWarning):
-    """Predicted coordinates would mean nothing in this tissue."""
+    """The tissue cannot be localised, or it looks mirrored or repeated."""
 
 
+@shared_docs
 def embed(
     adata: AnnData,
     library_key: str | None = None,
@@ -61,90 +63,81 @@ def embed(
 ) -> AnnData | None:
     """Embed cells so that distances in the embedding follow distances in the tissue.
 
-    Without ``model``, an encoder is trained on the slides of ``adata``: one half of its output so that embedding
-    neighbourhoods match spatial ones, the other so that embedding distances match true ones. The embedding that is written
-    for a training slide comes from encoders that never saw that slide's coordinates (cross-fitting), rotated into one
-    space. The same encoders tell whether the tissue can be localised at all.
-
-    With ``model``, its encoder embeds the cells of ``adata``; no coordinates are needed or read.
+    By default, an encoder is trained on the slides of `adata`, and the held-out slides tell whether the tissue can be
+    localised. With `model`, its encoder embeds the cells, and no coordinates are read.
 
     Parameters
     ----------
     adata
-        Annotated data, log-normalised. Counts are recognised and normalised on a copy, with a warning.
+        Annotated data, log-normalised. Raw counts are normalised on a copy, with a warning.
     library_key
-        Categorical column of ``obs`` that tells slides apart; needed for training.
+        Column of ``obs`` with the slide of each cell. Needed for training.
     model
-        A fitted model whose encoder is used.
+        Fitted model whose encoder is used (default: train an encoder).
     inputs
-        What the encoder reads: ``"pca"`` (principal and spatial components), ``"genes"``, or ``"both"``. If None, the
-        slides left out decide.
+        Input of the encoder: ``"pca"`` (principal and spatial components), ``"genes"``, or ``"both"`` (default: whichever is
+        best on held-out slides).
     recipe
         Shapes and training of the networks.
     n_folds
-        Groups of slides that are left out in turn; the recipe's (3), if None.
+        Groups of slides that are held out in turn (default: 3).
     spatial_key
-        Key of the coordinates in ``obsm``, in two or three dimensions, read for training only.
-    layer
-        Layer with log-normalised expression; ``X``, if None.
-    mask_var
-        Boolean column of ``var`` that selects genes, for example ``"highly_variable"``; all genes, if None.
-    random_state
-        Seed. The global random state is left as it was.
-    device
-        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
-    progress
-        Show a progress bar.
+        Key of the coordinates in ``obsm``, in two or three dimensions. Read for training only.
+    %(layer)s
+    %(mask_var)s
+    %(run)s
     key_added
         Key of the embedding in ``obsm``.
-    copy
-        Return a changed copy instead of writing in place.
+    %(copy)s
 
     Returns
     -------
     None, or the copy. Writes
 
     ``.obsm[key_added]``
-        Embedding, float32, ``(n, 128)`` or ``(n, 192)`` for ``"both"``; RMS row norm about 9.4.
+        Embedding, float32, ``(n, 128)`` or ``(n, 192)`` for ``"both"``, with an RMS row norm of about 9.4.
     ``.obsm[key_added + "_global"]``
-        Global features, float32, ``(n, d)``: features that were taught distances across the tissue, cross-fitted too, in a
-        space of its own for every slide (training in two dimensions only).
+        Global features, float32, ``(n, d)``, which were trained on distances across the tissue. Each slide has a space of
+        its own. Written by training in two dimensions only.
     ``.uns["ipar_embed"]``
         The encoder as plain arrays, parameters, and the tables by which inputs, components and the weight of the set
-        encoder were chosen (training only).
+        encoder were chosen. Written by training only.
     ``.uns["ipar"]["localisability"]``
-        Verdict, mean figures and the table over slides left out (training only).
+        Verdict, mean figures, and a table over held-out slides. Written by training only.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If slides, coordinates or expression are missing or not usable; the message names the remedy.
+        If slides, coordinates or expression are missing or not usable.
 
     Warns
     -----
     LocalisabilityWarning
-        If predicted coordinates would mean nothing in this tissue, or it looks mirrored or repeated; the message has the
-        figures.
+        If predicted coordinates would mean nothing in this tissue, or if it looks mirrored or repeated.
+
+    Notes
+    -----
+    One half of the embedding is trained so that its neighbourhoods match spatial ones, the other half so that its distances
+    match true ones. The stored embedding of a training slide comes from encoders that never saw its coordinates
+    (cross-fitting), rotated into one space.
 
     References
     ----------
-    The local term is the neighbour-embedding loss of Hinton & Roweis (2002), the global one metric stress. Averages over
-    neighbours in expression as input features: Frasca et al., arXiv:2004.11198 (2020). Spatial autocorrelation: Moran (1950).
+    Local loss: neighbour embedding, Hinton & Roweis (2002). Global loss: metric stress. Averages over neighbours in
+    expression as input: Frasca et al., arXiv:2004.11198 (2020). Spatial autocorrelation: Moran (1950).
     """
-    run = Run.of(random_state, device, progress)
-    adata = adata.copy() if copy else adata
+    run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     if model is not None:
-        expression = get_expression(adata, layer=layer)
-        warn_empty_cells(expression)
-        labels = get_slides(adata, library_key)
+        cells = Cells.read(adata, library_key, layer)
+        warn_empty_cells(cells.expression)
         with on_device(model.encoder.modules, run.device):
-            adata.obsm[key_added] = model.encoder.transform(expression.matrix, expression.genes, labels)
-        adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # it speaks of the embedding that was just replaced
+            adata.obsm[key_added] = model.encoder.transform(*cells.arrays)
+        adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
-            del adata.uns[EMBED_RECORD]  # and so does this
+            del adata.uns[EMBED_RECORD]
         return adata if copy else None
     if library_key is None:
-        msg = "Training needs library_key, the column of adata.obs that tells the slides apart."
+        msg = "Training needs library_key, found None: name the column of adata.obs with the slide of each cell."
         raise ValueError(msg)
     recipe = recipe or EncoderRecipe()
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
@@ -155,13 +148,7 @@ def embed(
 
 
 def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tuple[SlideSet, pd.Categorical]:
-    """Training slides as arrays, and the slide of every cell.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If slides, coordinates or expression are missing or not usable; the message names the remedy.
-    """
+    """Read and check training slides; the slide of every cell comes second."""
     labels = get_slides(adata, source.library_key, minimum=2)
     check_slide_sizes(labels)
     coords = get_coords(adata, source.spatial_key, dims=dims)
@@ -181,7 +168,7 @@ def embed_slides(
     *,
     key_added: str = EMBED,
 ) -> None:
-    """Fit the encoder on training slides and write what :func:`embed` writes."""
+    """Fit the encoder on training slides, and write the results of :func:`embed`."""
     folds = Folds.of(slides.sizes, run, n_folds=recipe.n_folds)
     fit = fit_embedding(slides, folds, recipe, run)
     config, arrays = fit.encoder.state()
@@ -204,25 +191,22 @@ def embed_slides(
 
 
 def _report(fit: EmbeddingFit) -> None:
-    message = fit.localisability.message()
-    verdict = fit.localisability.to_dict()
+    """Log that the tissue can be localised, or warn."""
+    message, verdict = fit.localisability.message(), fit.localisability.to_dict()
     repeat = f" {repeated_message(verdict['two_places'])}" if verdict["repeated"] else ""
-    if fit.localisability.localisable:
-        logger.info("Localisable: %s.", message)
-        if repeat:
-            warnings.warn(
-                f"Not every part of this tissue can be told apart.{repeat}", LocalisabilityWarning, stacklevel=4
-            )
+    if not fit.localisability.localisable:
+        warn(
+            f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
+            f"See adata.uns['ipar']['localisability'].{repeat}",
+            LocalisabilityWarning,
+        )
         return
-    warnings.warn(
-        f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
-        f"See adata.uns['ipar']['localisability'].{repeat}",
-        LocalisabilityWarning,
-        stacklevel=4,
-    )
+    logger.info("Localisable: %s.", message)
+    if repeat:
+        warn(f"Parts of this tissue cannot be told apart.{repeat}", LocalisabilityWarning)
 
 
 def stored_encoder(adata: AnnData) -> GeometryEncoder:
-    """The encoder that :func:`embed` left in ``uns``."""
+    """The encoder that :func:`embed` stored."""
     state = adata.uns[EMBED_RECORD]["encoder"]
     return GeometryEncoder.from_state(json.loads(state["config"]), state["arrays"])

@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED_RECORD, get_slides, record
-from ipar._expression import get_expression
+from ipar._anndata import COORDS, record
+from ipar._docs import shared_docs
+from ipar._expression import Cells
 from ipar._run import Run, on_device
 from ipar.model import IPALite
-from ipar.tl._attention_record import attention_record, quadrant_cells
-from ipar.tl._stored import stored_ipalite
+from ipar.model.network import attention_rows
+from ipar.tl._cells import known_ipalite
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_docs
 def attention(
     adata: AnnData,
     model: IPALite | None = None,
@@ -35,32 +37,22 @@ def attention(
 ) -> AnnData | None:
     """Store what chosen cells attend to, for :func:`ipar.pl.attention_focus`.
 
-    One pass over a set of the size trained on that holds the cells; the other cells of it are random. Coordinates play no
-    part but in the choice of one cell per quadrant.
-
     Parameters
     ----------
     adata
         Cells with log-normalised expression.
-    model
-        A fitted model; the one that was fitted on this very AnnData, if None.
+    %(model)s
     query
-        Cells of one slide, by name or by position in ``adata``. None: the cell nearest to the middle of each quadrant
-        of the slide, of the true layout where it is known and of ``obsm["X_ipar"]`` where it is not.
+        Cells of one slide, by name or position (default: the cell nearest to the middle of each quadrant of the slide).
     slide
-        Slide of which quadrants are taken; the first, if None.
-    library_key
-        Column of ``obs`` that tells slides apart; all cells are one slide, if None.
+        Slide of the quadrants (default: the first).
+    %(library_key)s
     spatial_key
-        Key of true coordinates in ``obsm``, for quadrants.
-    layer
-        Layer with log-normalised expression; ``X``, if None.
-    random_state
-        Seed of the other cells of the set. The global random state is left as it was.
-    device
-        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
-    copy
-        Return a changed copy instead of writing in place.
+        Key of the true coordinates in ``obsm``, for quadrants. If missing, ``obsm["X_ipar"]`` is used.
+    %(layer)s
+    %(random_state)s
+    %(device)s
+    %(copy)s
 
     Returns
     -------
@@ -73,34 +65,70 @@ def attention(
     Raises
     ------
     KeyError
-        If a query, the slide column or, for quadrants, a layout is missing.
+        If a query cell, the slide or, for quadrants, a layout is missing.
     ValueError
-        If queries are of several slides, too many for a pass, or no model is given or stored.
+        If query cells are of several slides or too many for a pass, or there is no model.
+
+    Notes
+    -----
+    One pass covers a set of the size used in training: the query cells and random other cells of their slide. Coordinates
+    only serve to choose the cell of each quadrant.
     """
     run, adata = Run.of(random_state, device), adata.copy() if copy else adata
-    if model is None:
-        model, library_key = stored_ipalite(adata, library_key)
-        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
-    expression = get_expression(adata, layer=layer)
-    slides = get_slides(adata, library_key)
-    chosen = _quadrants(adata, slides, slide, spatial_key) if query is None else _positions(adata, query)
-    cells = _cells_of_one_slide(slides, chosen, model)
-    own = pd.Categorical(np.full(len(cells), "slide"))
+    model, library_key, layer = known_ipalite(adata, model, library_key, layer)
+    cells = Cells.read(adata, library_key, layer)
+    chosen = _quadrants(adata, cells.labels, slide, spatial_key) if query is None else _positions(adata, query)
+    rows = _cells_of_one_slide(cells.labels, chosen, model)
+    own = pd.Categorical(np.full(len(rows), "slide"))
     with on_device(model.modules, run.device):
-        h = model.encoder.transform(expression.matrix[cells], expression.genes, own)
-        found = attention_record(model, h, cells, np.searchsorted(cells, chosen), run)
+        embedding = model.encoder.transform(cells.expression.matrix[rows], cells.expression.genes, own)
+        found = _attention_record(model, embedding, rows, np.searchsorted(rows, chosen), run)
     record(adata)["attention"] = found
     return adata if copy else None
+
+
+def quadrant_attention(
+    model: IPALite, embedding: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, run: Run
+) -> dict[str, NDArray[np.generic]]:
+    """Attention of one cell per quadrant of the first slide, as it is stored."""
+    cells = np.flatnonzero(slides == slides.categories[0])
+    return _attention_record(model, embedding[cells], cells, quadrant_cells(coords[cells]), run)
+
+
+def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The cell nearest to the middle of each quadrant of a layout, at most four, each once."""
+    centre = np.median(coords, axis=0)
+    half = np.abs(coords - centre).mean(axis=0)
+    middles = centre + half * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    nearest = np.linalg.norm(coords[None] - middles[:, None], axis=-1).argmin(axis=1)
+    return np.unique(nearest)
+
+
+def _attention_record(
+    model: IPALite, embedding: NDArray[np.float32], cells: NDArray[np.int64], query: NDArray[np.int64], run: Run
+) -> dict[str, NDArray[np.generic]]:
+    """Attention of some cells of a slide, by position in the AnnData, where `cells` says the slide's cells are."""
+    found = attention_rows(model.network, embedding, query, run)
+    q = len(found.query)
+    return {
+        "query": cells[found.query],
+        "cells": np.broadcast_to(cells[found.cells], (q, len(found.cells))).copy(),
+        "weights": found.weights,
+        "candidates": found.candidates,
+    }
 
 
 def _quadrants(adata: AnnData, slides: pd.Categorical, slide: str | None, spatial_key: str | None) -> NDArray[np.int64]:
     names = [str(name) for name in slides.categories]
     if slide is not None and str(slide) not in names:
-        msg = f"There is no slide {slide!r}: pass one of {names} as slide."
+        msg = f"There is no slide {slide!r}, found {names}: name one of these as slide."
         raise KeyError(msg)
     key = spatial_key if spatial_key is not None and spatial_key in adata.obsm else COORDS
     if key not in adata.obsm:
-        msg = f"adata.obsm has neither {spatial_key!r} nor {COORDS!r} to take quadrants of: give query cells, or run ipar.tl.predict_coords first."
+        msg = (
+            f"adata.obsm has neither {spatial_key!r} nor {COORDS!r} to take quadrants of: name query cells, or run "
+            "ipar.tl.predict_coords first."
+        )
         raise KeyError(msg)
     cells = np.flatnonzero(slides.codes == (0 if slide is None else names.index(str(slide))))
     return cells[quadrant_cells(np.asarray(adata.obsm[key], dtype=np.float32)[cells, :2])]
@@ -110,12 +138,12 @@ def _positions(adata: AnnData, query: int | str | Sequence[int | str]) -> NDArra
     """Sorted positions of cells, each once."""
     wanted = [query] if isinstance(query, int | np.integer | str) else list(query)
     if not wanted:
-        msg = "query is empty: give cells by name or position, or None for one per quadrant."
+        msg = "query is empty: name cells by name or position, or leave it out for one cell per quadrant."
         raise ValueError(msg)
     names = adata.obs_names
     unknown = [one for one in wanted if (one not in names if isinstance(one, str) else not 0 <= one < adata.n_obs)]
     if unknown:
-        msg = f"adata has no cells {unknown}: give names out of obs_names, or positions from 0 to {adata.n_obs - 1}."
+        msg = f"adata has no cells {unknown}: use names in obs_names, or positions from 0 to {adata.n_obs - 1}."
         raise KeyError(msg)
     return np.unique([names.get_loc(one) if isinstance(one, str) else int(one) for one in wanted])
 
@@ -124,10 +152,13 @@ def _cells_of_one_slide(slides: pd.Categorical, chosen: NDArray[np.int64], model
     codes = np.unique(slides.codes[chosen])
     if len(codes) > 1:
         found = [str(slides.categories[code]) for code in codes]
-        msg = f"query cells must be of one slide, found {found}: cells of different slides never attend to each other."
+        msg = f"query cells must be of one slide, found {found}: call ipar.tl.attention for each slide."
         raise ValueError(msg)
-    cells = np.flatnonzero(slides.codes == codes[0])
-    if len(cells) > model.network.plan.direct_max and len(chosen) > model.network.plan.subset_size // 2:
-        msg = f"query has {len(chosen)} cells, at most {model.network.plan.subset_size // 2} fit a pass of {model.network.plan.subset_size}: give fewer."
+    cells, plan = np.flatnonzero(slides.codes == codes[0]), model.network.plan
+    if len(cells) > plan.direct_max and len(chosen) > plan.subset_size // 2:
+        msg = (
+            f"query must have at most {plan.subset_size // 2} cells for a pass of {plan.subset_size}, found {len(chosen)}: "
+            "name fewer cells."
+        )
         raise ValueError(msg)
     return cells

@@ -9,15 +9,17 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ipar._anndata import record
+from ipar._docs import shared_docs
 from ipar._run import as_seed
 from ipar.model import IPALite
-from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
+from ipar.tl._held_out import Draw, read_held_out
 from ipar.training.diagnostics import diagnose
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_docs
 def attention_diagnostics(
     adata: AnnData,
     model: IPALite | None = None,
@@ -25,69 +27,56 @@ def attention_diagnostics(
     library_key: str | None = None,
     spatial_key: str | None = "spatial",
     layer: str | None = None,
-    n_minisets: int = N_MINISETS,
+    n_minisets: int = 12,
     miniset_size: tuple[int, int] | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
     copy: bool = False,
 ) -> AnnData | None:
-    r"""Measure, recycle by recycle and head by head, what a network attends to and why.
+    r"""Measure what a network attends to and why, for every recycle and head.
 
-    Random minisets of every slide go through the network's own forward pass, which gives up its attention, the terms of
-    its logits and its layouts. Give slides that the model was not trained on: on its own it looks better than it is.
-    Coordinates of ``adata`` are compared with the attention and change nothing: where they are unknown, what needs them
-    has no row, and all else is the same.
+    Random minisets of every slide pass through the network, which returns its attention, the terms of its logits and its
+    layouts. Use slides that the model was not trained on. Coordinates of `adata` are only compared with the attention;
+    without them, measures that need them are left out.
 
     Parameters
     ----------
     adata
         Cells with log-normalised expression.
-    model
-        A fitted model; the one that was fitted on this very AnnData, if None.
-    library_key
-        Column of ``obs`` that tells slides apart; all cells are one slide, if None.
+    %(model)s
+    %(library_key)s
     spatial_key
-        Key of true coordinates in ``obsm``. They count as unknown where it is missing or None.
-    layer
-        Layer with log-normalised expression; ``X``, if None.
-    n_minisets
-        Random subsets of each slide.
-    miniset_size
-        Smallest and largest of them; as in the model's training, if None.
-    random_state
-        Seed of the subsets. The global random state is left as it was.
-    device
-        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
-    progress
-        Show a bar.
-    copy
-        Return a changed copy instead of writing in place.
+        Key of the coordinates in ``obsm``, if known.
+    %(layer)s
+    %(minisets)s
+    %(run)s
+    %(copy)s
 
     Returns
     -------
     None, or the copy. Writes
 
     ``.uns["ipar"]["diagnostics"]``
-        DataFrame of ``slide, measure, recycle, head, value, sd, n_sets``: mean and standard deviation over minisets, one
-        row a measure, recycle and head, both counted from 1; 0 stands for all of them together. Measures:
+        DataFrame of ``slide, measure, recycle, head, value, sd, n_sets``: mean and standard deviation over minisets. Recycles
+        and heads count from 1, and 0 stands for all together. Measures:
 
-        - ``attention_recall``, share of the 30 most attended cells that are true neighbours in the target graph (the
-          union of both directions of the k = max(20, 0.15 n) nearest), and ``attention_recall_chance``, the share of
-          true neighbours among candidates, which uniform attention would have;
+        - ``attention_recall``, share of true neighbours among the 30 most attended cells, where true neighbours are the
+          k = max(20, 0.15 n) nearest in either direction;
+        - ``attention_recall_chance``, the share that uniform attention over candidates would have;
         - ``rho_qk``, ``rho_geometry``, ``rho_gate``, ``rho_pair``, Spearman correlation of attention with a term of the
-          logits over candidate edges, for the terms that the network has and that are not constant;
-        - ``logit_std`` over candidate edges and ``attention_entropy`` in nats;
+          logits over candidate edges;
+        - ``logit_std`` over candidate edges, and ``attention_entropy`` in nats;
         - ``displacement``, :math:`\lVert\Delta X\rVert/\sqrt n` of a recycle in RMS radii;
         - ``offset_query`` and ``offset_key``, mean norms of the offsets of point attention;
-        - ``gate_precision`` and ``gate_recall`` of the 30 candidates that the gate scores highest, recall of all true
-          neighbours, candidates or not;
-        - ``head_diversity``, 1 − intersection over union of a head's 30 most attended cells with another's.
+        - ``gate_precision`` and ``gate_recall`` of the 30 candidates with the highest gate scores, with recall over all
+          true neighbours;
+        - ``head_diversity``, 1 − intersection over union of the 30 most attended cells of two heads.
 
     Raises
     ------
     ValueError
-        If no model is given or stored, genes do not match, coordinates are not usable, or no minisets are asked for.
+        If there is no model, genes do not match, or coordinates or `n_minisets` are not usable.
 
     See Also
     --------
@@ -95,16 +84,16 @@ def attention_diagnostics(
     """
     draw = Draw(n_minisets, miniset_size, as_seed(random_state))
     adata = adata.copy() if copy else adata
-    known = spatial_key is not None and spatial_key in adata.obsm
+    spatial_key = spatial_key if spatial_key is not None and spatial_key in adata.obsm else None
     slides = read_held_out(
-        adata, model, library_key=library_key, spatial_key=spatial_key if known else None, layer=layer, device=device
+        adata, model, draw, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device
     )
-    tables = []
+    network, tables = slides.model.network, []
     total = n_minisets * len(slides.embeddings)
     with tqdm(total=total, desc="diagnostics", unit="miniset", disable=not progress) as bar:
         for name in slides.embeddings:
-            probes = (bar.update() or probe for probe in slides.probes(name, draw))
-            table = diagnose(slides.model.network.net, slides.model.network.gate, probes)
+            probes = (bar.update() or probe for probe in slides.probes(name))
+            table = diagnose(network.net, network.gate, probes)
             table.insert(0, "slide", name)
             tables.append(table)
     record(adata)["diagnostics"] = pd.concat(tables, ignore_index=True)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ipar._anndata import record
+from ipar._docs import shared_docs
 from ipar._run import as_seed
 from ipar.model import IPALite
-from ipar.tl._held_out import N_MINISETS, Draw, read_held_out
+from ipar.tl._held_out import Draw, HeldOut, read_held_out
 from ipar.training import experiments as experiments
 from ipar.training import validation as validation
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from ipar.training.minisets import Miniset
 
+
+@shared_docs
 def decompose_gap(
     adata: AnnData,
     model: IPALite | None = None,
@@ -26,65 +30,57 @@ def decompose_gap(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: int = N_MINISETS,
+    n_minisets: int = 12,
     miniset_size: tuple[int, int] | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Tell where the energy at inference comes from: missing true edges, wrong edges, or the gate.
+    """Decompose the energy at inference into missing true edges, wrong edges, and the gate.
 
-    The same minisets are laid out on graphs between the true one and the one that inference has. Nothing is trained
-    and nothing chosen, so that a held-out slide stays held out; its true coordinates are read for targets and graphs.
+    The same minisets are laid out on graphs between the true one and the one used at inference. Nothing is trained or
+    chosen, so that a held-out slide stays held out.
 
     Parameters
     ----------
     adata
         Slides that the model was not trained on, with log-normalised expression and coordinates.
-    model
-        A fitted model; the one that was fitted on this very AnnData, if None.
-    library_key
-        Column of ``obs`` that tells slides apart; all cells are one slide, if None.
-    spatial_key
-        Key of the true coordinates in ``obsm``.
-    layer
-        Layer with log-normalised expression; ``X``, if None.
-    n_minisets
-        Random subsets of each slide.
-    miniset_size
-        Smallest and largest of them; as in the model's training, if None.
-    random_state
-        Seed of the subsets. The global random state is left as it was.
-    device
-        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
-    progress
-        Show a bar.
+    %(model)s
+    %(library_key)s
+    %(spatial_key)s
+    %(layer)s
+    %(minisets)s
+    %(run)s
 
     Returns
     -------
     DataFrame
-        ``slide, condition, miniset, e_geo``, also written to ``.uns["ipar"]["gap"]``. Conditions: ``"first
-        guess"`` (before any graph is used: what the embedding alone gives); ``"target edges"`` (the true graph); ``"true candidates"`` (candidates that are true neighbours: what missing edges cost);
-        ``"wrong candidates"`` (only the others); ``"all candidates"``, these four with gate scores zero; ``"gated
-        candidates"`` (what inference has).
+        ``slide, condition, miniset, e_geo``, also written to ``.uns["ipar"]["gap"]``. Conditions:
+
+        - ``"first guess"``: the layout that the embedding alone gives, before any graph is used;
+        - ``"target edges"``: the true graph;
+        - ``"true candidates"``: candidates that are true neighbours, which shows what missing edges cost;
+        - ``"wrong candidates"``: all other candidates;
+        - ``"all candidates"``: all of them, with gate scores zero as in the conditions above;
+        - ``"gated candidates"``: all of them with the gate, as at inference.
 
     Raises
     ------
     KeyError, ValueError
-        If no model is given or stored, genes do not match, or coordinates are missing or not usable.
+        If there is no model, genes do not match, or coordinates are missing or not usable.
 
     See Also
     --------
     ipar.pl.gap : Bars of the result.
     """
     draw = Draw(n_minisets, miniset_size, as_seed(random_state))
-    slides = read_held_out(adata, model, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device)
+    slides = read_held_out(
+        adata, model, draw, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device
+    )
     made = slides.model.network
-    tables = {
-        name: experiments.decompose_gap(made.net, made.gate, slides.minisets(name, draw), progress=progress)
-        for name in slides.embeddings
-    }
-    return _written(adata, "gap", tables)
+    return _on_each_slide(
+        adata, "gap", slides, lambda sets: experiments.decompose_gap(made.net, made.gate, sets, progress=progress)
+    )
 
 
 def shuffle_controls(
@@ -94,55 +90,54 @@ def shuffle_controls(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: int = N_MINISETS,
+    n_minisets: int = 12,
     miniset_size: tuple[int, int] | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Show that a network reads its embeddings and its graph: spoil them, and its energy must rise.
+    """Test that a network uses its embeddings and its graph: without them, its energy must rise.
 
-    A healthy network on a tissue that can be localised gets at least three times worse. Nothing is trained and nothing
-    chosen; true coordinates are read for the energies.
+    On a tissue that can be localised, the energy of a healthy network becomes at least three times as large. Nothing is
+    trained or chosen.
 
     Parameters
     ----------
-    adata, model, library_key, spatial_key, layer, n_minisets, miniset_size, device, progress
-        As in :func:`ipar.tl.decompose_gap`; two minisets at least.
-    random_state
-        Seed of subsets and controls. The global random state is left as it was.
+    adata, model, library_key, spatial_key, layer, n_minisets, miniset_size, random_state, device, progress
+        As in :func:`ipar.tl.decompose_gap`, with at least two minisets.
 
     Returns
     -------
     DataFrame
-        ``slide, condition, miniset, e_geo, ratio``, also written to ``.uns["ipar"]["shuffle_controls"]``; ``ratio`` is to
-        the same miniset intact. Conditions: ``"intact"``; ``"shuffled"`` (embeddings permuted within the miniset);
-        ``"other miniset"`` (embeddings of other cells); ``"gaussian"`` (noise with mean and deviation of every feature);
-        ``"random graph"`` (candidates drawn at random, as many a cell). Candidates and gate follow from what is given.
+        ``slide, condition, miniset, e_geo, ratio``, also written to ``.uns["ipar"]["shuffle_controls"]``. The ratio is to
+        the energy of the same miniset intact. Candidates and gate follow from the embeddings. Conditions:
+
+        - ``"intact"``;
+        - ``"shuffled"``: embeddings permuted within the miniset;
+        - ``"other miniset"``: embeddings of other cells;
+        - ``"gaussian"``: noise with the mean and standard deviation of every feature;
+        - ``"random graph"``: random candidates, as many per cell.
 
     Raises
     ------
     KeyError, ValueError
-        As :func:`ipar.tl.decompose_gap`, and for fewer than two minisets.
+        As in :func:`ipar.tl.decompose_gap`, and for fewer than two minisets.
     """
     seed = as_seed(random_state)
     draw = Draw(n_minisets, miniset_size, seed)
-    slides = read_held_out(adata, model, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device)
+    slides = read_held_out(
+        adata, model, draw, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device
+    )
     made = slides.model.network
-    tables = {}
-    for name in slides.embeddings:
+
+    def measure(sets: list[Miniset]) -> pd.DataFrame:
         table = experiments.shuffle_controls(
-            made.net,
-            made.gate,
-            slides.minisets(name, draw),
-            n_neighbors=made.n_neighbors,
-            random_state=seed,
-            progress=progress,
+            made.net, made.gate, sets, n_neighbors=made.n_neighbors, random_state=seed, progress=progress
         )
         intact = table[table["condition"] == "intact"].set_index("miniset")["e_geo"]
-        table["ratio"] = table["e_geo"] / table["miniset"].map(intact)
-        tables[name] = table
-    return _written(adata, "shuffle_controls", tables)
+        return table.assign(ratio=table["e_geo"] / table["miniset"].map(intact))
+
+    return _on_each_slide(adata, "shuffle_controls", slides, measure)
 
 
 def sweep_beta(
@@ -153,16 +148,13 @@ def sweep_beta(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: int = N_MINISETS,
+    n_minisets: int = 12,
     miniset_size: tuple[int, int] | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Measure the energy at other weights β of the gate than the model's.
-
-    True coordinates are read. A weight chosen by them must not be scored on the same slide: give a slide that was left
-    out of training for choices. A fit keeps the weight of its training: ``fit_ipalite(config=IPALiteConfig.v1(beta=…))``.
+    """Measure the energy at other weights β of the gate.
 
     Parameters
     ----------
@@ -181,24 +173,34 @@ def sweep_beta(
     Raises
     ------
     KeyError, ValueError
-        As :func:`ipar.tl.decompose_gap`, and for no weights.
+        As in :func:`ipar.tl.decompose_gap`, and if there are no weights.
+
+    Notes
+    -----
+    Do not score a weight on the slide that it was chosen on: choose it on a held-out slide. A fit keeps the weight of its
+    training, ``fit_ipalite(config=IPALiteConfig.v1(beta=…))``.
     """
     if not len(betas):
-        msg = "betas is empty: give weights to try, such as (0, 0.5, 2)."
+        msg = "betas must hold at least one weight, found none: pass weights such as (0, 0.5, 2)."
         raise ValueError(msg)
     draw = Draw(n_minisets, miniset_size, as_seed(random_state))
-    slides = read_held_out(adata, model, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device)
+    slides = read_held_out(
+        adata, model, draw, library_key=library_key, spatial_key=spatial_key, layer=layer, device=device
+    )
     made = slides.model.network
-    tables = {}
-    for name in slides.embeddings:
-        sets = slides.minisets(name, draw)
+
+    def measure(sets: list[Miniset]) -> pd.DataFrame:
         energies = validation.sweep_beta(made.net, made.gate, sets, betas, progress=progress)
-        tables[name] = pd.DataFrame({"beta": np.asarray(betas, dtype=np.float64), "e_geo": energies})
-    return _written(adata, "beta_sweep", tables)
+        return pd.DataFrame({"beta": np.asarray(betas, dtype=np.float64), "e_geo": energies})
+
+    return _on_each_slide(adata, "beta_sweep", slides, measure)
 
 
-def _written(adata: AnnData, key: str, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _on_each_slide(
+    adata: AnnData, key: str, slides: HeldOut, measure: Callable[[list[Miniset]], pd.DataFrame]
+) -> pd.DataFrame:
     """One table with a column for the slide, stored."""
+    tables = {name: measure(slides.minisets(name)) for name in slides.embeddings}
     for name, table in tables.items():
         table.insert(0, "slide", name)
     whole = pd.concat(tables.values(), ignore_index=True)

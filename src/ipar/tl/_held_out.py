@@ -1,4 +1,4 @@
-"""Minisets of the slides of an AnnData, for looking at a fitted model."""
+"""Minisets of the slides of an AnnData, for measurements of a fitted model."""
 
 from __future__ import annotations
 
@@ -11,34 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._anndata import EMBED_RECORD, check_distinct, get_coords, get_slides
-from ipar._expression import get_expression
+from ipar._anndata import check_distinct, get_coords
+from ipar._expression import Cells
 from ipar._run import get_device
 from ipar.model import IPALite
-from ipar.tl._stored import stored_ipalite
+from ipar.tl._cells import known_ipalite
 from ipar.training.diagnostics import ProbeSet, probe_set
 from ipar.training.minisets import Miniset, draw_cells, sample_minisets
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-N_MINISETS = 12
-"""Per slide: as many as training judges its epochs by; the mean energy of a slide is then good to a few percent."""
-
 
 @dataclass(frozen=True)
 class Draw:
-    """Which minisets are drawn of every slide.
-
-    Attributes
-    ----------
-    n_minisets
-        How many of each.
-    size
-        Smallest and largest; that of the model's training, if None.
-    random_state
-        Seed.
-    """
+    """Which minisets are drawn of every slide: number, smallest and largest size (None: as in training), and seed."""
 
     n_minisets: int
     size: tuple[int, int] | None
@@ -50,82 +37,64 @@ class Draw:
             raise ValueError(msg)
 
     def size_for(self, model: IPALite) -> tuple[int, int]:
-        """Sizes; a model keeps the largest and the mean of its training."""
+        """Sizes of minisets; a model keeps the largest and the mean of its training."""
         plan = model.network.plan
         return self.size or (max(2 * plan.subset_size - plan.direct_max, 1), plan.direct_max)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A model on its device, and the slides that it is looked at on.
-
-    Attributes
-    ----------
-    model
-        The model.
-    embeddings
-        Of every slide by name, ``(n_s, d)``.
-    coords
-        Of every slide, ``(n_s, 2)``; None where there are none.
-    """
+    """A model on its device, and embedding and coordinates, if known, of the slides that it is measured on, by name."""
 
     model: IPALite
+    draw: Draw
     embeddings: dict[str, Tensor]
     coords: dict[str, Tensor] | None
 
-    def minisets(self, slide: str, draw: Draw) -> list[Miniset]:
+    def minisets(self, slide: str) -> list[Miniset]:
         """Random minisets of a slide with their targets."""
-        if self.coords is None:  # pragma: no cover - asked for when read
+        if self.coords is None:  # pragma: no cover - read_held_out was asked for coordinates
             raise RuntimeError
         return sample_minisets(
             [self.embeddings[slide]],
             [self.coords[slide]],
-            draw.n_minisets,
-            size=draw.size_for(self.model),
+            self.draw.n_minisets,
+            size=self.draw.size_for(self.model),
             n_neighbors=self.model.network.n_neighbors,
-            random_state=draw.random_state,
+            random_state=self.draw.random_state,
         )
 
-    def probes(self, slide: str, draw: Draw) -> list[ProbeSet]:
-        """The same subsets without targets but, where coordinates are known, the true neighbours."""
+    def probes(self, slide: str) -> list[ProbeSet]:
+        """The same subsets with true neighbours instead of targets, if coordinates are known."""
         h, x = self.embeddings[slide], None if self.coords is None else self.coords[slide]
-        drawn = draw_cells([len(h)], draw.n_minisets, draw.size_for(self.model), draw.random_state)
-        return [
-            probe_set(h[cells], None if x is None else x[cells], self.model.network.n_neighbors) for _, cells in drawn
-        ]
+        drawn = draw_cells([len(h)], self.draw.n_minisets, self.draw.size_for(self.model), self.draw.random_state)
+        k = self.model.network.n_neighbors
+        return [probe_set(h[cells], None if x is None else x[cells], k) for _, cells in drawn]
 
 
 def read_held_out(
     adata: AnnData,
     model: IPALite | None,
+    draw: Draw,
     *,
     library_key: str | None,
     spatial_key: str | None,
     layer: str | None,
     device: str,
 ) -> HeldOut:
-    """Embed the slides of an AnnData; with ``spatial_key`` their coordinates are read, and must be there.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If the model, the slides, the coordinates or the expression are missing or not usable.
-    """
-    if model is None:
-        model, library_key = stored_ipalite(adata, library_key)
-        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
-    expression = get_expression(adata, layer=layer)
-    slides = get_slides(adata, library_key)
+    """Embed the slides of an AnnData, and read their coordinates if `spatial_key` is given."""
+    model, library_key, layer = known_ipalite(adata, model, library_key, layer)
+    cells = Cells.read(adata, library_key, layer)
     coords = None
     if spatial_key is not None:
         coords = get_coords(adata, spatial_key)
-        check_distinct(coords, slides)
+        check_distinct(coords, cells.labels)
     model = copy.deepcopy(model)  # the caller's stays on its own device
     for module in model.modules:
         module.to(get_device(device))
-    h = model.encoder.transform(expression.matrix, expression.genes, slides)
+    embedding = model.encoder.transform(*cells.arrays)
 
     def by_slide(values: NDArray[np.float32]) -> dict[str, Tensor]:
-        return {str(name): torch.from_numpy(values[slides == name]) for name in slides.categories}
+        return {str(name): torch.from_numpy(values[cells.labels == name]) for name in cells.labels.categories}
 
-    return HeldOut(model, by_slide(h), None if coords is None else by_slide(coords))
+    return HeldOut(model, draw, by_slide(embedding), None if coords is None else by_slide(coords))

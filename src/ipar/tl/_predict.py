@@ -6,23 +6,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, get_slides, record, uncertainty_key
-from ipar._expression import Expression, get_expression, warn_empty_cells
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, record, uncertainty_key
+from ipar._docs import shared_docs
+from ipar._expression import Cells
 from ipar._run import Run, on_device
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._candidates import write_candidates
-from ipar.tl._attention_record import quadrant_attention
+from ipar.tl._attention import quadrant_attention
+from ipar.tl._cells import known_model, read_cells, write_prediction
 from ipar.tl._sample import sample_coords
-from ipar.tl._stored import stored_model, warn_unlocalisable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_docs
 def predict_coords(
     adata: AnnData,
     model: IPALite | IGA | None = None,
@@ -39,112 +40,88 @@ def predict_coords(
     key_added: str = COORDS,
     copy: bool = False,
 ) -> AnnData | None:
-    """Give cells tissue coordinates from their expression.
+    """Predict tissue coordinates of cells from their expression.
 
-    Cells are embedded and laid out by the network: all at once while there are no more than in the largest training set, and
-    beyond that by consensus. Random subsets that share anchor cells are then laid out, aligned on the anchors and averaged.
-    The network's layout is averaged with the global map and the flow's expected layout, and sharpened. Time and memory are
-    linear in the number of cells.
-
-    A layout has no natural rotation, reflection or scale; :func:`ipar.metrics.procrustes_align` brings it onto known
-    coordinates for display. No coordinates of ``adata`` are read.
+    The network's layout is averaged with the global map and the flow's expected layout, then sharpened. Coordinates of
+    `adata` are not read. Time and memory are linear in the number of cells.
 
     Parameters
     ----------
     adata
-        Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
+        Cells to place, log-normalised, with at least half of the model's genes: a new slide, or dissociated cells.
     model
-        A fitted model; the one that was fitted on this very AnnData, if None. With an :class:`~ipar.IGA` this is
-        :func:`sample_coords` with its defaults and `sharpen`, and writes what that writes.
-    library_key
-        Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For
-        the AnnData fitted on it is the column it was fitted with.
-    layer
-        Layer with log-normalised expression; ``X``, if None. For the AnnData fitted on it is the layer it was fitted on.
+        Fitted model (default: the model fitted on this AnnData). With an :class:`~ipar.IGA`, this calls
+        :func:`sample_coords`.
+    %(library_key)s
+    %(layer)s
     n_rounds
-        Consensus rounds (default 8, and 4 beyond 20,000 cells). More smooth the layout a little.
+        Rounds of the consensus for large slides (default: 8, or 4 beyond 20,000 cells). More rounds smooth the layout.
     global_weight
-        Share of the global map beside the network's layout, between 0 and 1; the model's, if None. With 0, and a
-        `flow_weight` of 0, the network alone decides.
+        Share of the global map beside the network's layout, from 0 to 1 (default: the model's).
     flow_weight
-        Share of the flow's expected layout in the result, between 0 and 1; the model's, if None.
+        Share of the flow's expected layout in the result, from 0 to 1 (default: the model's).
     sharpen
-        Draw cells together that are alike in the embedding and in the slide PCs, as far as the held-out training slide
-        allowed it. See :class:`ipar.model.Sharpening`.
-    random_state
-        Seed of the consensus subsets and of the flow's draws. The global random state is left as it was.
-    device
-        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
-    progress
-        Show progress bars.
+        Draw together cells with similar expression, see :class:`ipar.model.Sharpening`.
+    %(run)s
     key_added
         Key of the coordinates in ``obsm``.
-    copy
-        Return a changed copy instead of writing in place.
+    %(copy)s
 
     Returns
     -------
     None, or the copy. Writes
 
     ``.obsm["X_ipar"]``
-        Coordinates, float32, ``(n, 2)``, each slide centred with an RMS radius of 1.
+        Coordinates, float32, ``(n, 2)``. Each slide is centred and has an RMS radius of 1.
     ``.obsm["X_ipar_recycles"]``
-        The network's own first guess and its layout after every recycle, before blend and sharpening, turned onto
-        ``X_ipar``, ``(n, 2(R + 1))``.
+        The network's first guess and its layout after every recycle, aligned with ``X_ipar``, ``(n, 2(R + 1))``.
     ``.obsm["X_ipar_embed"]``
-        The embedding, where it is missing; the one of a fit on this AnnData stays.
+        Embedding, if missing.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
-        The candidate graph of every slide, as :func:`ipar.pp.candidates` writes it, where the embedding was missing. A
-        direct layout attends to these candidates; subsets of a consensus find their own among their cells.
+        Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was missing.
     ``.obs["ipar_uncertainty"]``
-        Expected distance of the cell from its true place, after alignment, in RMS radii of the tissue, float32. It ranks
-        the cells of a slide; it is no bound. ``<key_added>_uncertainty`` for another key.
+        Expected distance of the cell from its true place, in RMS radii of the tissue, float32. It ranks cells, and is no
+        upper limit. The column is ``<key_added>_uncertainty`` for another key.
     ``.uns["ipar"]["attention"]``
-        Attention rows of one cell per quadrant of the (first) slide, for :func:`ipar.pl.attention_focus`.
+        Attention of one cell per quadrant of the first slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
-        Method, rounds, subset size, weights, seed, and the model's localisability.
+        Method, settings and seed, and whether the model's tissue can be localised.
 
     Raises
     ------
     ValueError
-        If no model is given or stored, genes do not match, a slide has fewer than four cells, a weight is not a share, or
-        `flow_weight` is given for a model without a flow.
+        If there is no model, genes do not match, a slide has fewer than four cells, or a weight is not usable.
 
     Warns
     -----
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
+
+    Notes
+    -----
+    Slides no larger than the largest training set are laid out directly. For larger slides, random subsets that share
+    anchor cells are laid out, aligned on the anchors, and averaged.
+
+    A layout has no natural rotation, reflection or scale. Use :func:`ipar.metrics.procrustes_align` to align it with known
+    coordinates for display.
+
+    Without `model`, `library_key` and `layer` default to those of the fit.
     """
-    run = Run.of(random_state, device, progress)
-    adata = adata.copy() if copy else adata
-    if model is None:
-        model, library_key = stored_model(adata, library_key)
-        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
+    run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
+    model, library_key, layer = known_model(adata, model, library_key, layer)
     if isinstance(model, IGA):
         _refuse_for_samples(n_rounds=n_rounds, global_weight=global_weight, flow_weight=flow_weight)
         keys: dict[str, Any] = {"library_key": library_key, "layer": layer, "sharpen": sharpen, "key_added": key_added}
         sample_coords(adata, model, random_state=run.seed, device=device, progress=progress, **keys)
         return adata if copy else None
-    if flow_weight and model.flow is None:
-        msg = "The model has no flow, it was fitted with flow=False: fit it with a flow, or leave flow_weight out."
-        raise ValueError(msg)
-    model = replace(
-        model,
-        network=model.network.with_rounds(n_rounds),
-        blend=model.blend.with_shares(global_weight, flow_weight),
-        sharpening=model.sharpening if sharpen else None,
-    )
-    expression = get_expression(adata, layer=layer)
-    warn_empty_cells(expression)
-    labels = get_slides(adata, library_key)
-    warn_unlocalisable(model.record)
+    model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
+    cells = read_cells(adata, model, library_key, layer)
     with on_device(model.modules, run.device):
-        found = _place(model, expression, labels, run)
-        attention = quadrant_attention(model, found.features.embedding, found.coords, labels, run)
-    column: dict[str, Any] = {"library_key": library_key} if library_key else {}
-    _write(adata, model, found, labels, key_added, column)
+        found = _place(model, cells, run)
+        attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
+    _write(adata, model, found, cells, key_added)
     record(adata)["attention"] = attention
-    record(adata)["prediction"] = _settings(model, found, labels, run) | {"key_added": key_added, **column}
+    write_prediction(adata, model, cells, key_added, run, _settings(model, found, cells))
     return adata if copy else None
 
 
@@ -159,61 +136,72 @@ class _Placed:
     method: str
 
 
-def _place(model: IPALite, expression: Expression, labels: pd.Categorical, run: Run) -> _Placed:
-    """Features, then slide by slide the layout and the expected error."""
-    features = model.encoder.features(expression.matrix, expression.genes, labels)
+def _with_options(
+    model: IPALite, n_rounds: int | None, global_weight: float | None, flow_weight: float | None, sharpen: bool
+) -> IPALite:
+    """The model with other settings than its own."""
+    if flow_weight and model.flow is None:
+        msg = (
+            f"flow_weight needs a model with a flow, found {flow_weight} for one fitted with flow=False: leave it out."
+        )
+        raise ValueError(msg)
+    return replace(
+        model,
+        network=model.network.with_rounds(n_rounds),
+        blend=model.blend.with_shares(global_weight, flow_weight),
+        sharpening=model.sharpening if sharpen else None,
+    )
+
+
+def _place(model: IPALite, cells: Cells, run: Run) -> _Placed:
+    """Features, then layout and expected error slide by slide."""
+    features = model.encoder.features(*cells.arrays)
     slide_pcs = None
-    if model.sharpening is not None and model.sharpening.own:
-        slide_pcs = model.encoder.slide_pcs(expression.matrix, expression.genes, labels)
-    n = len(labels)
+    if model.sharpening is not None and model.sharpening.slide_pc_share:
+        slide_pcs = model.encoder.slide_pcs(*cells.arrays)
+    n = len(cells.labels)
     coords, expected = np.empty((n, 2), dtype=np.float32), np.empty(n, dtype=np.float32)
     recycles = np.empty((n, 2 * (model.network.net.config.n_recycles + 1)), dtype=np.float32)
     methods = []
-    for cells in cells_by_slide(labels, len(labels)):
-        own = features.rows(cells)
-        layout = model.layout(own, None if slide_pcs is None else slide_pcs[cells], run)
-        coords[cells] = layout.coords
-        recycles[cells] = layout.recycles.transpose(1, 0, 2).reshape(len(cells), -1)
+    for rows in cells_by_slide(cells.labels, n):
+        own = features.rows(rows)
+        layout = model.layout(own, None if slide_pcs is None else slide_pcs[rows], run)
+        coords[rows] = layout.coords
+        recycles[rows] = layout.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
         methods.append(layout.method)
         if model.uncertainty is not None:
-            expected[cells] = model.expected_error(own, run)
+            expected[rows] = model.expected_error(own, run)
     method = "consensus" if "consensus" in methods else "direct"
     return _Placed(features, coords, recycles, None if model.uncertainty is None else expected, method)
 
 
-def _write(
-    adata: AnnData, model: IPALite, found: _Placed, labels: pd.Categorical, key_added: str, params: dict[str, Any]
-) -> None:
+def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_added: str) -> None:
     adata.obsm[key_added] = found.coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = found.recycles
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = found.features.embedding
-        write_candidates(adata, found.features.embedding, labels, model.network.n_neighbors, **params)
+        params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
+        write_candidates(adata, found.features.embedding, cells.labels, model.network.n_neighbors, **params)
     column = uncertainty_key(key_added)
     if column in adata.obs:
-        del adata.obs[column]  # it speaks of coordinates that were just replaced
+        del adata.obs[column]  # of coordinates that were just replaced
     if found.expected_error is not None:
         adata.obs[column] = found.expected_error
 
 
-def _settings(model: IPALite, found: _Placed, labels: pd.Categorical, run: Run) -> dict[str, Any]:
-    """What the layouts were made with."""
+def _settings(model: IPALite, found: _Placed, cells: Cells) -> dict[str, Any]:
     plan = model.network.plan
     return {
         "method": found.method,
         "global_weight": model.blend.global_map,
         "flow_weight": model.blend.flow,
-        "n_rounds": plan.rounds_for(int(np.bincount(labels.codes).max())),
+        "n_rounds": plan.rounds_for(int(np.bincount(cells.labels.codes).max())),
         "subset_size": plan.subset_size,
-        "sharpened": model.sharpening is not None,
-        "n_cells": len(labels),
-        "random_state": run.seed,
-        "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
     }
 
 
 def _refuse_for_samples(**options: float | None) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        msg = f"{' and '.join(given)} belong to IPALite models; for an IGA model leave them out, see ipar.tl.sample_coords."
+        msg = f"{' and '.join(given)} need an IPALite model, found an IGA: leave them out, see ipar.tl.sample_coords."
         raise ValueError(msg)

@@ -6,21 +6,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, get_slides, record, uncertainty_key
-from ipar._expression import get_expression, warn_empty_cells
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, uncertainty_key
+from ipar._docs import shared_docs
+from ipar._expression import Cells
 from ipar._run import Run, on_device
 from ipar.graph.neighbors import cells_by_slide
-from ipar.model import IGA, Features, IPALite
+from ipar.model import IGA, IPALite
 from ipar.model.flow import Point
-from ipar.tl._stored import stored_model, warn_unlocalisable
+from ipar.tl._cells import known_model, read_cells, write_prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_docs
 def sample_coords(
     adata: AnnData,
     model: IGA | IPALite | None = None,
@@ -37,165 +38,135 @@ def sample_coords(
     key_added: str = COORDS,
     copy: bool = False,
 ) -> AnnData | None:
-    """Draw several layouts of cells from their expression.
+    """Draw several possible layouts of cells from their expression.
 
-    Every sample is one possible layout of all cells of a slide together. Where they agree, the place of a cell is certain;
-    where a tissue repeats or mirrors itself, they show the alternatives. Samples are turned onto one another: only their
-    shapes differ.
-
-    No coordinates of ``adata`` are read. Time and memory are linear in the number of cells.
+    Each sample is a layout of all cells of a slide together. Where samples agree, the place of a cell is certain. Where a
+    tissue repeats or mirrors itself, they show the alternatives. Coordinates of `adata` are not read. Time and memory are
+    linear in the number of cells.
 
     Parameters
     ----------
     adata
-        Cells to place: an unseen slide or dissociated cells, log-normalised, with at least half of the model's genes.
+        Cells to place, log-normalised, with at least half of the model's genes: a new slide, or dissociated cells.
     model
-        From :func:`fit_iga`, or from :func:`fit_ipalite` with its flow; the one that was fitted on this very AnnData, if None.
+        Model from :func:`fit_iga`, or from :func:`fit_ipalite` with a flow (default: the model fitted on this AnnData).
     n_samples
-        Layouts per slide. 20 give uncertainties with a relative error of a sixth.
+        Layouts per slide. With 20, uncertainties have a relative error of about one sixth.
     n_steps
-        Euler steps of each; 10 make rougher samples in a fifth of the time.
+        Euler steps per sample. With 10, samples are rougher and take a fifth of the time.
     point
-        What becomes of them in ``X_ipar``: their ``"mean"``, which has the least error, or the ``"medoid"``, the sample
-        nearest to all others. Where samples show several modes, the mean of a cell lies between them, in a place that no
-        sample gives it: take the medoid.
+        Coordinates to store: the ``"mean"`` of the samples, or the ``"medoid"``, which is nearest to all others.
     sharpen
-        Draw cells of the mean together that are alike in the embedding and in the slide PCs, as far
-        as the held-out training slide allowed it: more true neighbours, the same map. See
-        :class:`ipar.model.Sharpening`. Samples, and with them the medoid, are never sharpened.
-    library_key
-        Column of ``obs`` that tells slides apart, which are placed one by one; all cells are one slide, if None. For the
-        AnnData fitted on it is the column it was fitted with.
-    layer
-        Layer with log-normalised expression; ``X``, if None. For the AnnData fitted on it is the layer it was fitted on.
-    random_state
-        Seed of the samples. The global random state is left as it was.
-    device
-        ``"auto"`` (CUDA where there is one, else the CPU) or a torch device.
-    progress
-        Show a progress bar.
+        Draw together cells with similar expression in the mean, see :class:`ipar.model.Sharpening`.
+    %(library_key)s
+    %(layer)s
+    %(run)s
     key_added
-        Key of the coordinates in ``obsm``, and start of the others.
-    copy
-        Return a changed copy instead of writing in place.
+        Key of the coordinates in ``obsm``, and prefix of the other keys.
+    %(copy)s
 
     Returns
     -------
-    None, or the copy. Writes, d being the dimensions of the model,
+    None, or the copy. Writes, for d dimensions,
 
     ``.obsm["X_ipar"]``
-        Coordinates, float32, ``(n, d)``, each slide centred with an RMS radius of 1.
+        Coordinates, float32, ``(n, d)``. Each slide is centred and has an RMS radius of 1.
     ``.obsm["X_ipar_samples"]``
-        All samples, as they were drawn, in the frame of ``X_ipar``, float32, ``(n, n_samples · d)``, the d columns of a sample
-        side by side.
+        All samples, aligned with ``X_ipar``, float32, ``(n, n_samples · d)``. The d columns of a sample stand side by side.
     ``.obsm["X_ipar_ellipse"]``
-        Ellipses of the medoid in that frame, in RMS radii, columns as :func:`ipar.pp.cell_ellipses` writes them.
+        Ellipses of the medoid in that frame, in RMS radii, with the columns of :func:`ipar.pp.cell_ellipses`.
     ``.obs["ipar_uncertainty"]``
-        Root mean squared distance of a cell's samples from their mean (before it is sharpened), in RMS radii; 0 of a single
-        sample. ``<key_added>_uncertainty`` for another key: what another layout has is left as it was.
+        Root mean squared distance of a cell's samples from their mean, in RMS radii. The column is
+        ``<key_added>_uncertainty`` for another key.
     ``.obsm["X_ipar_embed"]``
-        The embedding, where it is missing.
+        Embedding, if missing.
     ``.uns["ipar"]["prediction"]``
-        Method, numbers of samples and steps, point, whether it was sharpened, seed, and the model's localisability.
+        Method, settings and seed, and whether the model's tissue can be localised.
 
     Raises
     ------
     TypeError
-        If the model is an :class:`~ipar.IPALite` that was fitted without a flow, and has one answer only.
+        If the model is an :class:`~ipar.IPALite` without a flow.
     ValueError
-        If no model is given or stored, genes do not match, a slide has fewer than five cells, or a setting is not possible.
+        If there is no model, genes do not match, a slide has fewer than five cells, or a setting is not usable.
 
     Warns
     -----
     LocalisabilityWarning
-        If the model was trained on a tissue that cannot be localised.
+        If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
+
+    Notes
+    -----
+    The mean has the smallest error. If samples of a cell form several groups, the mean lies between them, in a place that
+    no sample gives it; use the medoid then. Samples and medoid are never sharpened.
+
+    Samples are rotated and reflected onto one another, so that only their shapes differ.
+
+    Without `model`, `library_key` and `layer` default to those of the fit.
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     if point not in get_args(Point):
         msg = f"point must be one of {get_args(Point)}, found {point!r}."
         raise ValueError(msg)
-    if model is None:
-        model, library_key = stored_model(adata, library_key)
-        layer = layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
-    generative = _generative(model)
-    generative = generative if sharpen and point == "mean" else replace(generative, sharpening=None)
-    expression = get_expression(adata, layer=layer)
-    warn_empty_cells(expression)
-    labels = get_slides(adata, library_key)
-    warn_unlocalisable(generative.record)
+    model, library_key, layer = known_model(adata, model, library_key, layer)
+    generative = _generative(model, sharpened=sharpen and point == "mean")
+    cells = read_cells(adata, generative, library_key, layer)
     with on_device(generative.modules, run.device):
-        features = generative.encoder.features(expression.matrix, expression.genes, labels)
-        slide_pcs = None
-        if generative.sharpening is not None:
-            slide_pcs = generative.encoder.slide_pcs(expression.matrix, expression.genes, labels)
-        found = _draw(generative, features, slide_pcs, labels, (n_samples, n_steps, point), run)
-    _write(adata, found, features, key_added)
-    record(adata)["prediction"] = {
-        "method": "samples",
-        "n_samples": n_samples,
-        "n_steps": n_steps,
-        "point": point,
-        "sharpened": generative.sharpening is not None,
-        "n_cells": adata.n_obs,
-        "key_added": key_added,
-        "random_state": run.seed,
-        "localisable": bool(generative.record.get("localisability", {}).get("localisable", True)),
-    } | ({"library_key": library_key} if library_key else {})
+        found = _draw(generative, cells, n_samples, n_steps, point, run)
+    _write(adata, found, key_added)
+    settings = {"method": "samples", "n_samples": n_samples, "n_steps": n_steps, "point": point}
+    write_prediction(adata, generative, cells, key_added, run, settings)
     return adata if copy else None
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Cells of all slides: the layout, its samples, ellipses and spread."""
+    """Cells of all slides: embedding, layout, samples, ellipses and spread."""
 
+    embedding: NDArray[np.float32]
     coords: NDArray[np.float32]
     samples: NDArray[np.float32]
     ellipses: NDArray[np.float32]
     spread: NDArray[np.float32]
 
 
-def _draw(
-    model: IGA,
-    features: Features,
-    slide_pcs: NDArray[np.float32] | None,
-    labels: pd.Categorical,
-    how: tuple[int, int, Point],
-    run: Run,
-) -> _Drawn:
-    (n_samples, n_steps, point), n, d = how, len(labels), model.flow.net.config.n_dims
-    coords, samples, ellipses = (
-        np.empty((n, width), dtype=np.float32) for width in (d, max(n_samples, 0) * d, 5 if d == 2 else 9)
-    )
-    found = _Drawn(coords, samples, ellipses, np.empty(n, dtype=np.float32))
-    for cells in cells_by_slide(labels, len(labels)):
-        own = features.rows(cells)
+def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
+    features = model.encoder.features(*cells.arrays)
+    slide_pcs = None if model.sharpening is None else model.encoder.slide_pcs(*cells.arrays)
+    n, d = len(cells.labels), model.flow.net.config.n_dims
+    widths = (d, max(n_samples, 0) * d, 5 if d == 2 else 9)
+    coords, samples, ellipses = (np.empty((n, width), dtype=np.float32) for width in widths)
+    found = _Drawn(features.embedding, coords, samples, ellipses, np.empty(n, dtype=np.float32))
+    for rows in cells_by_slide(cells.labels, n):
+        own = features.rows(rows)
         drawn = model.flow.sample(own.embedding, n_samples, n_steps=n_steps, run=run)
-        pcs = None if slide_pcs is None else slide_pcs[cells]
-        found.coords[cells] = model.sharpened(drawn.point(point), own, pcs, run)
-        found.spread[cells] = drawn.uncertainty
-        found.samples[cells] = drawn.coords.transpose(1, 0, 2).reshape(len(cells), -1)
-        found.ellipses[cells] = drawn.ellipses[drawn.medoid]
+        found.coords[rows] = model.sharpened(
+            drawn.point(point), own, None if slide_pcs is None else slide_pcs[rows], run
+        )
+        found.spread[rows] = drawn.uncertainty
+        found.samples[rows] = drawn.coords.transpose(1, 0, 2).reshape(len(rows), -1)
+        found.ellipses[rows] = drawn.ellipses[drawn.medoid]
     return found
 
 
-def _write(adata: AnnData, found: _Drawn, features: Features, key_added: str) -> None:
+def _write(adata: AnnData, found: _Drawn, key_added: str) -> None:
     adata.obsm[key_added] = found.coords
     adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = found.samples
     adata.obsm[f"{key_added}_ellipse"] = found.ellipses
     adata.obs[uncertainty_key(key_added)] = found.spread
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = features.embedding
+        adata.obsm[EMBED] = found.embedding
 
 
-def _generative(model: IGA | IPALite) -> IGA:
-    """The model that samples are drawn from; what IPA-Lite knows of the tissue and of sharpening holds for its flow too."""
-    if isinstance(model, IGA):
-        return model
-    if model.flow is None:
-        msg = (
-            "An IPALite model without a flow has one answer and no samples: use ipar.tl.predict_coords, or fit one with "
-            "ipar.tl.fit_ipalite(adata, ..., flow=True) or ipar.tl.fit_iga."
-        )
-        raise TypeError(msg)
-    verdict = {"localisability": model.record.get("localisability", {})}
-    return IGA(model.encoder, model.flow, model.sharpening, verdict)
+def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
+    """The model that samples are drawn from: for IPA-Lite its flow, with what the model knows of tissue and sharpening."""
+    if isinstance(model, IPALite):
+        if model.flow is None:
+            msg = (
+                "model must have a flow to draw samples from, found an IPALite model without one: use "
+                "ipar.tl.predict_coords, or fit a model with ipar.tl.fit_ipalite(adata, ..., flow=True) or ipar.tl.fit_iga."
+            )
+            raise TypeError(msg)
+        verdict = {"localisability": model.record.get("localisability", {})}
+        model = IGA(model.encoder, model.flow, model.sharpening, verdict)
+    return model if sharpened else replace(model, sharpening=None)

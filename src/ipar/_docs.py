@@ -1,0 +1,47 @@
+"""Texts that the docstrings of functions on AnnData share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+TEXTS = {
+    "model": """model
+    Fitted model (default: the model fitted on this AnnData).""",
+    "slides": """library_key
+    Column of ``obs`` with the slide of each cell.""",
+    "library_key": """library_key
+    Column of ``obs`` with the slide of each cell (default: all cells are one slide).""",
+    "spatial_key": """spatial_key
+    Key of the coordinates in ``obsm``.""",
+    "layer": """layer
+    Layer with log-normalised expression (default: ``X``).""",
+    "mask_var": """mask_var
+    Boolean column of ``var`` that selects genes (default: all genes).""",
+    "random_state": """random_state
+    Seed; the global random state is left unchanged.""",
+    "device": """device
+    ``"auto"`` (CUDA if available, else CPU) or a torch device.""",
+    "progress": """progress
+    Show progress bars.""",
+    "copy": """copy
+    Return a changed copy instead of writing in place.""",
+    "minisets": """n_minisets
+    Random subsets per slide.
+miniset_size
+    Smallest and largest subset (default: as in the model's training).""",
+}
+TEXTS["run"] = "\n".join(TEXTS[name] for name in ("random_state", "device", "progress"))
+TEXTS["training"] = "\n".join(TEXTS[name] for name in ("spatial_key", "layer", "mask_var", "run"))
+
+
+def shared_docs(function: Function) -> Function:
+    """Fill in the texts that a docstring names as ``%(name)s``."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    for name, shared in TEXTS.items():
+        text = text.replace(f"%({name})s", shared)
+    function.__doc__ = text
+    return function

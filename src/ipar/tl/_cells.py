@@ -1,0 +1,84 @@
+"""What prediction takes from an AnnData that a model was fitted on, what it warns of, and what it records."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ipar._anndata import EMBED_RECORD, RECORD, record, warn
+from ipar._expression import Cells, warn_empty_cells
+from ipar.model import IGA, IPALite
+from ipar.model.loading import model_from_state
+from ipar.pp import LocalisabilityWarning
+from ipar.training.localise import repeated_message
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ipar._run import Run
+
+
+def known_model(
+    adata: AnnData, model: IPALite | IGA | None, library_key: str | None, layer: str | None
+) -> tuple[IPALite | IGA, str | None, str | None]:
+    """The model that was given, or that of an AnnData's own fit with the slides and the layer of the fit."""
+    if model is not None:
+        return model, library_key, layer
+    state = adata.uns.get(RECORD, {}).get("model")
+    if state is None:
+        msg = (
+            "No model given, and none was fitted on this AnnData: pass one as model, from ipar.tl.fit_ipalite(slides, "
+            "library_key=...) or ipar.load(directory)."
+        )
+        raise ValueError(msg)
+    model = model_from_state(state["format"], json.loads(state["config"]), state["arrays"])
+    fitted_key = model.record.get("library_key")
+    library_key = library_key or (fitted_key if fitted_key in adata.obs else None)
+    return model, library_key, layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
+
+
+def known_ipalite(
+    adata: AnnData, model: IPALite | None, library_key: str | None, layer: str | None
+) -> tuple[IPALite, str | None, str | None]:
+    """As :func:`known_model`, for functions that need an IPA-Lite model."""
+    found, library_key, layer = known_model(adata, model, library_key, layer)
+    if not isinstance(found, IPALite):
+        msg = f"model must be an IPALite, found {type(found).__name__}: pass one from ipar.tl.fit_ipalite as model."
+        raise TypeError(msg)
+    return found, library_key, layer
+
+
+def read_cells(adata: AnnData, model: IPALite | IGA, library_key: str | None, layer: str | None) -> Cells:
+    """Cells to place; warns where coordinates would mean nothing."""
+    cells = Cells.read(adata, library_key, layer)
+    warn_empty_cells(cells.expression)
+    verdict = model.record.get("localisability", {})
+    if not verdict.get("localisable", True):
+        warn(
+            "The model was trained on a tissue that cannot be localised from expression (on held-out slides, the embedding "
+            f"explains {verdict['explained']:.0%} of the variance of positions, distances correlate at "
+            f"{verdict['distance_spearman']:.2f}, candidates hold {verdict['recall_ratio']:.1f} times as many true "
+            "neighbours as chance): these coordinates mean nothing.",
+            LocalisabilityWarning,
+        )
+    elif verdict.get("repeated", False):
+        warn(
+            "The model was trained on a tissue with parts that cannot be told apart. "
+            f"{repeated_message(verdict['two_places'])}",
+            LocalisabilityWarning,
+        )
+    return cells
+
+
+def write_prediction(
+    adata: AnnData, model: IPALite | IGA, cells: Cells, key_added: str, run: Run, settings: dict[str, Any]
+) -> None:
+    """Record what a layout was made with."""
+    record(adata)["prediction"] = {
+        **settings,
+        "sharpened": model.sharpening is not None,
+        "n_cells": adata.n_obs,
+        "key_added": key_added,
+        "random_state": run.seed,
+        "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
+    } | ({"library_key": cells.library_key} if cells.library_key else {})
