@@ -50,17 +50,7 @@ def run_demo(options: argparse.Namespace) -> None:
         print(_row(name, columns[name]), flush=True)
 
     print("\nTraining (without the flow, which would double the time)", flush=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # printed in full below
-        ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
-    verdict = train.uns["ipar"]["localisability"]
-    print(
-        f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "
-        f"(on held-out training slides: {verdict['explained']:.0%} of positions explained; "
-        f"distance Spearman {verdict['distance_spearman']:.2f}, "
-        f"permuted {verdict['permutation_spearman']:.2f}; candidate recall {verdict['recall_ratio']:.1f} x chance)"
-    )
-    if not verdict["localisable"]:
+    if not _is_localisable(train, options):
         _save(ipar.pl.localisability(train, return_fig=True), output / "localisability.png")
         write(train, output / "train.h5ad")
         print("\nRefused: coordinates predicted for this tissue would mean nothing; no model was trained.")
@@ -79,6 +69,21 @@ def run_demo(options: argparse.Namespace) -> None:
     write(test, output / "predicted.h5ad")
     _draw(train, test, output)
     print(f"\n{time.monotonic() - start:.0f} s in total; plots, predicted.h5ad and the model are in {output}/")
+
+
+def _is_localisable(train: ad.AnnData, options: argparse.Namespace) -> bool:
+    """Embed the training slides, and print whether the tissue can be localised."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ipar.pp.LocalisabilityWarning)  # printed in full below
+        ipar.pp.embed(train, "slide", random_state=options.seed, progress=not options.quiet)
+    verdict = train.uns["ipar"]["localisability"]
+    print(
+        f"Localisable: {'yes' if verdict['localisable'] else 'NO'} "
+        f"(on held-out training slides: {verdict['explained']:.0%} of positions explained; "
+        f"distance Spearman {verdict['distance_spearman']:.2f}, "
+        f"permuted {verdict['permutation_spearman']:.2f}; candidate recall {verdict['recall_ratio']:.1f} x chance)"
+    )
+    return bool(verdict["localisable"])
 
 
 def _head() -> str:
@@ -102,10 +107,8 @@ def _controls(
 
 
 def _draw(train: ad.AnnData, test: ad.AnnData, output: Path) -> None:
-    _save(ipar.pl.coords(test, return_fig=True), output / "coords.png")
-    _save(ipar.pl.coord_progression(test, return_fig=True), output / "coord_progression.png")
-    _save(ipar.pl.history(train, return_fig=True), output / "history.png")
-    _save(ipar.pl.localisability(train, return_fig=True), output / "localisability.png")
+    for name, cells in (("coords", test), ("coord_progression", test), ("history", train), ("localisability", train)):
+        _save(getattr(ipar.pl, name)(cells, return_fig=True), output / f"{name}.png")
     figures = ipar.pl.attention_focus(test, return_fig=True) or []
     for number, figure in enumerate(figures, start=1):
         _save(figure, output / f"attention_focus_{number}.png")

@@ -15,13 +15,7 @@ import ipar
 
 
 def read(path: str) -> ad.AnnData:
-    """Read an h5ad file.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file does not exist or is not an h5ad file.
-    """
+    """Read an h5ad file."""
     if not Path(path).is_file():
         msg = f"{path}: no such file."
         raise FileNotFoundError(msg)
@@ -98,7 +92,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     adata = read(options.cells)
     for key in (options.spatial_key, options.use_rep):
         if key not in adata.obsm:
-            msg = f"obsm has no {key!r}; it has {sorted(adata.obsm)}. Pass the keys with --spatial-key and --use-rep."
+            msg = f"obsm has no {key!r}, found {sorted(adata.obsm)}. Pass the keys with --spatial-key and --use-rep."
             raise KeyError(msg)
     true, predicted = np.asarray(adata.obsm[options.spatial_key]), np.asarray(adata.obsm[options.use_rep])
     if options.library_key is None:
@@ -106,7 +100,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     elif options.library_key in adata.obs:
         scores = dict(ipar.metrics.evaluate_slides(true, predicted, adata.obs[options.library_key].to_numpy()))
     else:
-        msg = f"obs has no column {options.library_key!r}; it has {sorted(adata.obs)}. Pass one with --library-key."
+        msg = f"obs has no column {options.library_key!r}, found {sorted(adata.obs)}. Pass one with --library-key."
         raise KeyError(msg)
     print(json.dumps(_json_scores(scores), indent=1) if options.json else score_table(scores))
 

@@ -12,18 +12,20 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ipar._steps import input_dropout, steps_for
-from ipar.baselines._checks import FloatArray, Reference, as_reference, sklearn_seed
-from ipar.baselines._features import principal_components, unit_scale
+from ipar.baselines._inputs import (
+    FloatArray,
+    Reference,
+    as_reference,
+    principal_components,
+    sklearn_seed,
+    unit_scale,
+)
 from ipar.nn import SharedEncoder
-
-_N_STEPS = 400  # for 2,500 cells or fewer
-_N_OUTPUT = 32
-_NEAR = 0.3  # RMS radii; closer pairs all have about the same weight
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How each of the two networks is trained."""
+    """How each of the two networks is trained. Pairs closer than `near`, in RMS radii, have about the same weight."""
 
     n_steps: int
     input_dropout: float
@@ -32,6 +34,8 @@ class _Recipe:
     weight_decay: float = 1e-2
     hidden: int = 256
     dropout: float = 0.3
+    n_output: int = 32
+    near: float = 0.3
 
 
 def distance_embedding_mds(
@@ -77,11 +81,6 @@ def distance_embedding_mds(
     -------
     Layout, shape (n_query, 2), float32, centred, in RMS radii of a training slide.
 
-    Raises
-    ------
-    ValueError
-        If shapes or genes do not match, a value is NaN or infinite, or all cells of a slide have the same position.
-
     Notes
     -----
     The weight keeps distant pairs from dominating; it lies between that of Sammon's mapping (IEEE Trans. Comput. C-18,
@@ -90,24 +89,24 @@ def distance_embedding_mds(
     """
     data = as_reference(train_x, train_coords, train_slides, query_x, centre_slides=centre_slides)
     seed = sklearn_seed(random_state)
-    n_steps = steps_for(_N_STEPS, len(data.x)) if n_steps is None else n_steps
+    n_steps = steps_for(400, len(data.x)) if n_steps is None else n_steps
     components = principal_components(data.x, data.query, n_components, seed=seed)
     genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         members = [_embed(data, *x, _Recipe(n_steps, input_dropout(x[0].shape[1]))) for x in (components, genes)]
-    # concatenated, squared distances add up: dividing by the root of their number makes them one distance again
+    # squared distances of concatenated embeddings add up: the root of their number makes them one distance again
     embedding = np.concatenate(members, axis=1) / np.sqrt(len(members))
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
     return layout
 
 
 def _embed(data: Reference, x: FloatArray, query: FloatArray, recipe: _Recipe) -> FloatArray:
-    """Train one network and embed the query, ``(n_query, 32)``."""
+    """Train one network and embed the query, ``(n_query, n_output)``."""
     network = SharedEncoder(
         x.shape[1],
         hidden=(recipe.hidden,),
-        n_output=_N_OUTPUT,
+        n_output=recipe.n_output,
         input_dropout=recipe.input_dropout,
         dropout=recipe.dropout,
     )
@@ -124,7 +123,7 @@ def _train(network: nn.Module, x: Tensor, coords: Tensor, slides: list[Any], rec
     for step in range(recipe.n_steps):
         rows = torch.from_numpy(slides[step % len(slides)])
         pick = rows[torch.randperm(len(rows))[: recipe.batch_size]]
-        loss = _distance_loss(network(x[pick]), coords[pick])
+        loss = _distance_loss(network(x[pick]), coords[pick], recipe.near)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -133,6 +132,6 @@ def _train(network: nn.Module, x: Tensor, coords: Tensor, slides: list[Any], rec
     network.eval()
 
 
-def _distance_loss(h: Tensor, position: Tensor) -> Tensor:
+def _distance_loss(h: Tensor, position: Tensor, near: float) -> Tensor:
     predicted, true = torch.pdist(h), torch.pdist(position)
-    return ((predicted - true).square() / (true + _NEAR)).mean()
+    return ((predicted - true).square() / (true + near)).mean()

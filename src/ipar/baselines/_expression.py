@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.baselines._checks import FloatArray, Reference, as_coords, as_expression, as_reference, sklearn_seed
-
-_MAX_CELLS = 500  # cells per slide on which reference slides are compared
+from ipar.baselines._inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
 
 
 def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None = 0) -> NDArray[np.float64]:
@@ -29,11 +26,6 @@ def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None =
     Returns
     -------
     The same positions in random order, shape (n_cells, 2).
-
-    Raises
-    ------
-    ValueError
-        If the shape is not (n_cells, 2), or a value is NaN or infinite.
     """
     return np.random.default_rng(random_state).permutation(as_coords(coords, "coords"))
 
@@ -63,11 +55,6 @@ def pca_umap(
     -------
     Layout, shape (n_cells, 2), float32, in the units of UMAP.
 
-    Raises
-    ------
-    ValueError
-        If the expression is not a finite matrix, or has fewer than four cells.
-
     References
     ----------
     McInnes, Healy and Melville, arXiv:1802.03426 (2018).
@@ -77,13 +64,15 @@ def pca_umap(
         msg = f"`query_x` must hold at least four cells for a UMAP, found {len(x)}."
         raise ValueError(msg)
     seed = sklearn_seed(random_state)
-    umap = importlib.import_module("umap")  # late: importing it takes seconds
+    umap = importlib.import_module("umap")  # takes seconds
     # the spectral initialisation of UMAP fails on very few cells
     start = "spectral" if len(x) > n_neighbors else "pca"
     reducer = umap.UMAP(
         n_neighbors=min(n_neighbors, len(x) - 1), min_dist=min_dist, init=start, random_state=seed, n_jobs=1
     )
-    layout: FloatArray = np.asarray(reducer.fit_transform(_pca(x, n_components, seed).transform(x)), dtype=np.float32)
+    layout: FloatArray = np.asarray(
+        reducer.fit_transform(fit_pca(x, n_components, seed).transform(x)), dtype=np.float32
+    )
     return layout
 
 
@@ -125,16 +114,10 @@ def pca_knn_regression(
     Returns
     -------
     Positions in the gauge-fixed frame of the reference slide (centred, unit RMS radius), shape (n_query, 2), float32.
-
-    Raises
-    ------
-    ValueError
-        If shapes or genes do not match, a value is NaN or infinite, all cells of a slide have the same position, or
-        there is no slide called `reference`.
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
     rng = np.random.default_rng(random_state)
-    pca = _pca(data.x, n_components, sklearn_seed(rng))
+    pca = fit_pca(data.x, n_components, sklearn_seed(rng))
     train, query = pca.transform(data.x), pca.transform(data.query)
     if reference is None:
         chosen = _best_reference(data, train, n_neighbors, rng)
@@ -147,10 +130,6 @@ def pca_knn_regression(
     return _regress(train, data.coords, data.rows[chosen], query, n_neighbors)
 
 
-def _pca(x: FloatArray, n_components: int, seed: int) -> PCA:
-    return PCA(min(n_components, *x.shape), svd_solver="randomized", random_state=seed).fit(x)
-
-
 def _regress(
     train: FloatArray, coords: FloatArray, rows: NDArray[np.intp], query: FloatArray, n_neighbors: int
 ) -> FloatArray:
@@ -160,11 +139,14 @@ def _regress(
     return placed
 
 
-def _best_reference(data: Reference, train: FloatArray, n_neighbors: int, rng: np.random.Generator) -> int:
+def _best_reference(
+    data: Reference, train: FloatArray, n_neighbors: int, rng: np.random.Generator, max_cells: int = 500
+) -> int:
+    """Index of the slide onto which up to `max_cells` cells of each other slide are placed best."""
     slides = data.rows
     if len(slides) == 1:
         return 0
-    some = [rng.choice(rows, size=min(_MAX_CELLS, len(rows)), replace=False) for rows in slides]
+    some = [rng.choice(rows, size=min(max_cells, len(rows)), replace=False) for rows in slides]
     scores = [
         np.mean(
             [

@@ -1,4 +1,4 @@
-"""Input checks of the baselines."""
+"""Checked arrays and input features of the baselines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 FloatArray = NDArray[np.float32]
 
@@ -40,7 +41,7 @@ class Reference:
 
 
 def as_expression(x: Any, name: str) -> FloatArray:
-    """Dense float32 copy of a dense or sparse matrix, ``(n_cells, n_genes)``, in C order."""
+    """Dense float32 copy of a dense or sparse matrix ``(n_cells, n_genes)``, in C order."""
     plain: Any = x  # scipy's abstract base class declares no toarray
     dense = np.array(plain.toarray() if sparse.issparse(x) else plain, dtype=np.float32, order="C")
     if dense.ndim != 2 or dense.shape[0] < 2 or dense.shape[1] < 1:
@@ -101,3 +102,27 @@ def _gauge_fix(coords: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
 def sklearn_seed(random_state: int | np.random.Generator | None) -> int:
     """Integer seed for libraries that do not take a numpy generator."""
     return int(np.random.default_rng(random_state).integers(2**31 - 1))
+
+
+def unit_scale(x: FloatArray, query: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Divide both by the root mean square of the first, a single scale for all features."""
+    scale = float(np.sqrt(np.square(x).mean())) or 1.0
+    return x / np.float32(scale), query / np.float32(scale)
+
+
+def fit_pca(x: FloatArray, n_components: int, seed: int) -> PCA:
+    """Fit up to as many components as there are cells or genes."""
+    return PCA(min(n_components, *x.shape), svd_solver="randomized", random_state=seed).fit(x)
+
+
+def principal_components(
+    x: FloatArray, query: FloatArray, n_components: int, *, seed: int, power: float = 0.5
+) -> tuple[FloatArray, FloatArray]:
+    """Principal components of `x`, each divided by a power of its standard deviation, at unit scale.
+
+    With a power of 0, components stay as they are; with 1 they are whitened.
+    """
+    pca = fit_pca(x, n_components, seed)
+    train = pca.transform(x)
+    divisor = np.maximum(train.std(axis=0), 1e-6) ** power
+    return unit_scale(train / divisor, pca.transform(query) / divisor)
