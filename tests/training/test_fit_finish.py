@@ -97,10 +97,10 @@ def test_without_slide_pcs_there_is_no_share_of_them(slide):
 
 
 def test_features_that_tell_neighbours_exactly_get_a_looser_hold(slide):
-    # the same blurred layout, with features that tell neighbours nearly exactly and with some that do so roughly
+    # the same layout, with features that tell neighbours nearly exactly and with some that do so roughly
     truth, _ = slide
     holds = []
     for spread in (0.005, 0.2):
-        finish = choose(noisy(truth, 0.2, 2), rbf(noisy(truth, spread, 7)), truth)
+        finish = choose(noisy(truth, 0.05, 2), rbf(noisy(truth, spread, 7)), truth)
         holds.append(np.inf if finish.sharpening is None else finish.sharpening.hold)
     assert holds[0] < holds[1]
