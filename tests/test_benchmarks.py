@@ -28,26 +28,24 @@ def test_modules_import(name):
     importlib.import_module(name)
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_nothing_private_of_ipar_is_imported(path):
+def test_nothing_private_of_ipar_is_imported():
     found = {
-        name
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SCRIPTS
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in imported(node)
+        for name in read_by(node)
         if name.split(".")[0] == "ipar" and any(part.startswith("_") for part in name.split("."))
     }
     assert not found
 
 
-def imported(node: ast.AST) -> list[str]:
-    """Full names of what a node imports, or reads as an attribute of ipar."""
+def read_by(node: ast.AST) -> list[str]:
+    """Full names that a node imports, or reads as attributes."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
         return [f"{node.module}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Attribute):
-        return [ast.unparse(node)]
-    return []
+    return [ast.unparse(node)] if isinstance(node, ast.Attribute) else []
 
 
 def test_a_task_runs_without_what_no_method_may_read(make_slides, tmp_path, monkeypatch):

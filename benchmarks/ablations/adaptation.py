@@ -63,9 +63,7 @@ def adversarial(encoder: GeometryEncoder, slides: SlideSet, query: Slide, seed: 
     return replace(encoder, parts=parts)
 
 
-def adapted(
-    net: SharedEncoder, known: NDArray[np.float32], own: NDArray[np.float32], lr: float = _LR
-) -> SharedEncoder:
+def adapted(net: SharedEncoder, known: NDArray[np.float32], own: NDArray[np.float32], lr: float = _LR) -> SharedEncoder:
     """A copy of a network whose outputs on ``own`` look like those of the network on ``known``."""
     target = deepcopy(net).eval()
     judge = nn.Sequential(nn.Linear(net.n_output, 128), nn.GELU(), nn.Dropout(0.3), nn.Linear(128, 1))

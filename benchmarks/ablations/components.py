@@ -26,9 +26,7 @@ AXES: Ways = {"half of the axes spatial (the default)": {}}
 RECIPE = EncoderRecipe()
 
 
-def layouts(
-    slides: Slides, seed: int, ways: Ways, recipe: EncoderRecipe = RECIPE
-) -> Layouts:
+def layouts(slides: Slides, seed: int, ways: Ways, recipe: EncoderRecipe = RECIPE) -> Layouts:
     """The global map and the same sharpened; ways change the recipe."""
     known, query = read(slides)
     for name, changes in ways.items():

@@ -24,7 +24,9 @@ _TAUGHT_BY = {
     "brain2d": ("Hippo7", ("Hippo1", "Hippo8")),
 }
 SECTIONS = {name: Task(name, _BRAIN, test, train, "") for name, (test, train) in _TAUGHT_BY.items()}
-EMBRYO = Task("embryo1", "mouse_embryo_seqfish.h5ad", "embryo1", None, "", counts=False)  # single cells, dealt in halves
+EMBRYO = Task(
+    "embryo1", "mouse_embryo_seqfish.h5ad", "embryo1", None, "", counts=False
+)  # single cells, dealt in halves
 WHOLE = {name: Task(name, _BRAIN, name, None, "") for name in ("Hippo1", "Hippo4", "Hippo5", "Hippo8")} | {
     EMBRYO.name: EMBRYO
 }

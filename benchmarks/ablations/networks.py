@@ -145,9 +145,7 @@ def fit_trial(
         options: dict[str, Any] = {"size": plan.size, "n_neighbors": plan.n_neighbors, "random_state": seed}
         return [trial.prepared(one, width, recipe) for one in sample_minisets(*own, n_sets, **options)]
 
-    def train(
-        sets: Sequence[Miniset], held_out: Sequence[Miniset], n_epochs: int | None
-    ) -> tuple[Networks, Trained]:
+    def train(sets: Sequence[Miniset], held_out: Sequence[Miniset], n_epochs: int | None) -> tuple[Networks, Trained]:
         with run.seeded():
             net = Narrow(shape)
             gate = (RelationGate if trial.relations else NarrowGate)(width)
@@ -172,7 +170,9 @@ def place(trial: Trial, networks: Networks, h: Tensor, width: int, k: int, seed:
     return found
 
 
-def layouts(slides: Slides, seed: int, embed: EncoderRecipe | None = None, recipe: NetworkRecipe | None = None) -> Layouts:
+def layouts(
+    slides: Slides, seed: int, embed: EncoderRecipe | None = None, recipe: NetworkRecipe | None = None
+) -> Layouts:
     """The network by itself and finished, of every trial."""
     recipe, run, (known, query) = recipe or NetworkRecipe(), Run(seed), read(slides)
     folds = Folds.of(known.sizes, run)

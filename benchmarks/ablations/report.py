@@ -45,9 +45,7 @@ PARTS: tuple[tuple[str, tuple[str, ...], Sequence[str]], ...] = (
 def stored(folder: Path) -> Results:
     """What has been measured, group by group."""
     found = {(one["group"], one["fold"], one["seed"]): one for one in read("ablations", folder)}
-    return {
-        name: [found[name, *run] for run in group.runs if (name, *run) in found] for name, group in GROUPS.items()
-    }
+    return {name: [found[name, *run] for run in group.runs if (name, *run) in found] for name, group in GROUPS.items()}
 
 
 def page(results: Results, command: str) -> str:

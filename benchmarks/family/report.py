@@ -31,17 +31,16 @@ python -m benchmarks.family.run --data ../shared/data --markdown benchmarks/fami
 python -m benchmarks.family.ladder --data ../shared/data
 ```
 
-**How.** No coordinate of the scored slide is read before the scores: the encoder (principal components in, 128 wide)
-is trained on the training slides alone, networks are trained on cross-fitted embeddings of these, and epochs
-are chosen on a training slide left out, before the networks are trained again on all training slides. The version of ipar
-that measured these records chose the gate's weight β there too.
-All members of a seed share embeddings, minisets and the scored minisets, so that differences are paired.
+**How.** No coordinate of the scored slide is read before the scores. The encoder (principal components in, 128 wide) is trained
+on the training slides alone, and networks on cross-fitted embeddings of these. Epochs are chosen on a held-out training slide,
+before the networks are trained again on all training slides. The version of ipar that measured these records chose the gate's
+weight β there too. All members of a seed share embeddings, minisets and the scored minisets, so that differences are paired.
 
-**At reduced training.** {n_minisets} training minisets of {low} to {high} cells, at most {epochs} epochs ({ramp} of them the
-ramp), {gate_steps} steps of gate pretraining, steps of one miniset at a learning rate of {lr:g}, {n_scored} scored minisets, at most {max_cells:,} cells per slide
-(a random subset of larger ones): a small part of a default fit. The order of members and the size of differences
-between them can be read; the values themselves are those of short training, and lie above those of `docs/benchmarks.md`.
-Seconds are of one CPU core that had other work too.
+**At reduced training.** {n_minisets} training minisets of {low} to {high} cells; at most {epochs} epochs, of which {ramp} are the
+ramp; {gate_steps} steps of gate pretraining; steps of one miniset at a learning rate of {lr:g}; {n_scored} scored minisets; at most
+{max_cells:,} cells per slide, a random subset of larger ones. This is a small part of a default fit. The order of members and
+the size of differences between them can be read. The values themselves are those of short training, and lie above those of
+`docs/benchmarks.md`. Seconds are of one CPU core that had other work too.
 
 **Reported** figures are the design's. They come from another slide set, longer training, and an encoder that by all
 signs had seen the coordinates of the scored slide: their order is the claim to test, not their size.

@@ -107,7 +107,9 @@ def poses(arrays: Arrays, names: Sequence[str], plan: MinisetPlan, seed: int) ->
     return sample_pose_sets(h, x, ellipses, plan.n_minisets, **options)
 
 
-def run_one(arrays: Arrays, mode: str, seed: int, plan: MinisetPlan = PLAN, training: FlowTraining = TRAINING) -> Record:
+def run_one(
+    arrays: Arrays, mode: str, seed: int, plan: MinisetPlan = PLAN, training: FlowTraining = TRAINING
+) -> Record:
     """Train one network and measure it on the slide that it was not trained on."""
     sets = poses(arrays, [name[1:] for name in arrays if name[0] == "h" and name != "hq"], plan, seed)
     largest = MinisetPlan(N_EVALUATED, (plan.size[1], plan.size[1]), plan.n_neighbors)

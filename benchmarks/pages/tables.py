@@ -158,7 +158,11 @@ def footer(results: Results, options: argparse.Namespace) -> str:
             own = sharp.get("slide_pc_share", sharp.get("own"))
             values = [chosen.get(key, "–") for key in ("inputs", "n_pcs", "beta", "epochs")]
             drawn = "yes" if chosen.get("sketch") else "no"
-            values += [chosen.get("set_encoder_weight", chosen.get("overview_weight", 1.0)), drawn, chosen.get("global_weight", "–")]
+            values += [
+                chosen.get("set_encoder_weight", chosen.get("overview_weight", 1.0)),
+                drawn,
+                chosen.get("global_weight", "–"),
+            ]
             row = [task, run.get("seed", i), *values, sharp["hold"], own]
             lines.append("| " + " | ".join(map(str, row)) + " |")
     lines += [

@@ -3,16 +3,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are run from the root
-
-from benchmarks.tasks import tasks
 from ipar.model import IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training import (
@@ -29,6 +28,13 @@ from ipar.training import (
     Slide,
     SlideSet,
 )
+
+if TYPE_CHECKING:
+    from benchmarks.tasks.tasks import Slides
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # benchmarks are run from there
+torch.set_num_threads(1)  # networks this small only wait for more
 
 N_CELLS, N_GENES = 80, 40
 FEW = EncoderTraining(n_steps=5, batch_size=32)
@@ -85,7 +91,10 @@ def adata() -> ad.AnnData:
 
 
 @pytest.fixture(scope="session")
-def slides(adata) -> tasks.Slides:
+def slides(adata) -> Slides:
+    """One of them to place."""
+    from benchmarks.tasks import tasks
+
     return tasks.split(adata, tasks.TASKS["ob"])
 
 
@@ -105,7 +114,7 @@ def small_recipe() -> Recipe:
 class Fitted:
     """A model and the slide to place; tests change neither."""
 
-    slides: tasks.Slides
+    slides: Slides
     model: IPALite
 
 
@@ -134,3 +143,17 @@ def cells():
 def slide_set(cells) -> SlideSet:
     """Two of them."""
     return SlideSet((cells(0), cells(1)), pd.Index([f"g{i}" for i in range(30)]))
+
+
+@pytest.fixture(scope="session")
+def names_of():
+    """Names of the layouts of a group in the records of a fold, without what teaches."""
+    from benchmarks.tasks.records import RESULTS, read
+
+    def names(group: str, fold: str = "") -> list[str]:
+        runs = [
+            one for one in read("ablations", ROOT / RESULTS) if one["group"] == group and one["fold"].startswith(fold)
+        ]
+        return [name.split(" teach: ")[-1].split("an embryo: ")[-1] for name in runs[0]["layouts"]]
+
+    return names

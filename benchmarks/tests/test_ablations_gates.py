@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from benchmarks.ablations.gates import NarrowGate, RelationGate, with_relations
 from ipar.nn import dense_gate
-from lever_gates import NarrowGate, RelationGate, with_relations
 
 WIDTH, N, ROOM = 4, 24, 30
 

@@ -6,14 +6,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-import lever_training
-from ipar._expression import Expression
-from ipar.training import EncoderRecipe, EncoderTraining
-from ipar.training.encoder import Slide, fit_encoder
+from benchmarks.ablations import training
+from benchmarks.ablations.fits import read
+from ipar.training import Run, Slide, SlideSet
+from ipar.training.encoder import fit_encoder
 
 GENES = pd.Index([f"g{i}" for i in range(15)])
-FEW = EncoderTraining(n_steps=2, batch_size=32)
-RECIPE = EncoderRecipe(n_pcs=6, n_output=8, pca_hidden=(8,), genes_hidden=(8,), pca_training=FEW, genes_training=FEW)
 
 
 def expression(counts):
@@ -24,7 +22,7 @@ def test_half_of_the_counts_are_left_of_every_gene():
     counts = np.random.default_rng(0).poisson(np.linspace(0.3, 40, 15), size=(400, 15))
     counts[:, 0] = np.maximum(counts[:, 0], 1)  # every cell has a gene counted once: units can be read off
     slide = Slide(expression(counts), np.zeros((400, 2), dtype=np.float32), "a")
-    half = lever_training.thinned(slide, 0)
+    half = training.thinned(slide, 0)
     assert half.name != slide.name
     np.testing.assert_allclose(np.expm1(half.expression.toarray().astype(float)).sum(1), 1e4, rtol=1e-3)
     assert (half.expression.toarray()[counts == 0] == 0).all()
@@ -35,27 +33,28 @@ def test_half_of_the_counts_are_left_of_every_gene():
     np.testing.assert_allclose(after, before, rtol=0.05)
 
 
-def test_transport_brings_components_among_those_of_the_training_slides():
+def test_transport_brings_components_among_those_of_the_training_slides(hasty_recipe):
     rng = np.random.default_rng(1)
     mix = rng.normal(size=(15, 15)) / 3
 
-    def sample(n, shift):
-        return sparse.csr_matrix(np.abs(rng.normal(size=(n, 15)) @ mix + shift).astype(np.float32))
+    def sample(n, name, scale=1.0):
+        x = sparse.csr_matrix(np.abs(rng.normal(size=(n, 15)) @ mix * scale).astype(np.float32))
+        return Slide(x, rng.random((n, 2)).astype(np.float32), name)
 
-    slides = [Slide(sample(150, 0.0), rng.random((150, 2)).astype(np.float32), name) for name in "ab"]
-    query = Expression(sample(120, 0.0) * 3.0, GENES)  # another technology: thrice as wide
-    encoder = fit_encoder(slides, GENES, ["pca"], RECIPE)["pca"]
-    moved = lever_training.transported(encoder, slides, query, 0)
+    slides = SlideSet((sample(150, "a"), sample(150, "b")), GENES)
+    query = sample(120, "query", 3.0)  # another technology: thrice as wide
+    encoder = fit_encoder(slides, ["pca"], hasty_recipe, Run())["pca"]
+    moved = training.transported(encoder, slides, query, 0)
     known = np.concatenate([s.expression.toarray() - s.expression.toarray().mean(0) for s in slides]) @ encoder.loadings
-    before, after = ((m - m.mean(0)) @ encoder.loadings for m in (query.matrix.toarray(), moved.matrix.toarray()))
+    x = [one.expression.toarray() for one in (query, moved)]
+    before, after = ((one - one.mean(0)) @ encoder.loadings for one in x)
     assert before.std() > 2.5 * known.std()
     assert after.std() < 1.2 * known.std()
-    nearest = np.linalg.norm(after[:, None] - known[None], axis=2).min(1)
-    assert np.median(nearest) < np.median(np.linalg.norm(before[:, None] - known[None], axis=2).min(1)) / 2
+    far, near = (np.median(np.linalg.norm(one[:, None] - known[None], axis=2).min(1)) for one in (before, after))
+    assert near < far / 2
+    # what the components do not hold is left as it was
     outside = np.eye(15) - encoder.loadings @ np.linalg.pinv(encoder.loadings)
-    np.testing.assert_allclose(
-        (moved.matrix.toarray() - query.matrix.toarray()) @ outside, 0, atol=1e-4
-    )  # what the components do not hold is left as it was
+    np.testing.assert_allclose((x[1] - x[0]) @ outside, 0, atol=1e-4)
 
 
 def test_other_tissues_come_in_the_same_genes():
@@ -65,8 +64,24 @@ def test_other_tissues_come_in_the_same_genes():
         var=pd.DataFrame(index=["g3", "unknown", "g0"]),
         obsm={"spatial": np.ones((2, 2))},
     )
-    found = lever_training.as_genes(other, GENES)
+    found = training.as_genes(other, GENES)
     assert list(found.var_names) == list(GENES)
     np.testing.assert_array_equal(found.X.toarray()[:, [0, 3]], [[3, 1], [6, 4]])
     assert np.count_nonzero(found.X.toarray()) == 4
     assert "spatial" in found.obsm
+
+
+def test_layouts_have_the_names_of_the_records(slides, fitted, monkeypatch, hasty_recipe, names_of):
+    others = SlideSet((read(slides)[0][0],), slides.train.var_names)
+    monkeypatch.setattr(training, "RECIPE", hasty_recipe)
+    monkeypatch.setattr(training, "other_tissues", lambda *_: dict.fromkeys(("olfactory bulb", "liver"), others))
+    found = dict(training.layouts(slides, 0, None))
+    assert list(found) == names_of("transfer")
+    plans = []
+    monkeypatch.setattr(
+        training, "fit_model", lambda slides, seed, recipe, **_: plans.append(recipe.network.plan) or fitted.model
+    )
+    found |= dict(training.layouts_by_minisets(slides, 0))
+    assert list(found) == names_of("transfer") + names_of("minisets")
+    assert len(set(plans)) == 5
+    assert {x.shape for x in found.values()} == {slides.truth.shape}

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import embedded
-import tasks
-from ipar.training import EncoderRecipe, EncoderTraining, OverviewTraining
+from benchmarks.tasks import embedded, tasks
+from ipar.training import EncoderRecipe, EncoderTraining, SetEncoderTraining
 
 HASTY = EncoderRecipe(
+    inputs="pca",
     n_pcs=8,
     n_output=16,
     pca_hidden=(16,),
     pca_training=EncoderTraining(n_steps=20, batch_size=64),
-    overview_training=OverviewTraining(n_steps=1, batch_size=2, size=(20, 30)),
+    set_encoder_training=SetEncoderTraining(n_steps=1, batch_size=2, size=(20, 30)),
 )
 
 

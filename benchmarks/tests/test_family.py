@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import family
-import family_report
-import ladder
-import ladder_figure
-import members
-import polish
-import rungs
-from embedded import Embedded
+from benchmarks.family import ladder, ladder_figure, members, polish, rungs
+from benchmarks.family import report as family_report
+from benchmarks.family import run as family
+from benchmarks.tasks.embedded import Embedded
+from benchmarks.tasks.records import keep
 from ipar.training import IPALiteTraining, Optimisation
-from records import keep
 
 TINY = family.Budget(
     n_minisets=4,
@@ -85,7 +81,7 @@ def test_without_a_gate_its_weights_are_of_no_account(slides, monkeypatch):
         def forward(self, *args, **options):
             return super().forward(*args, **options) * 50
 
-    monkeypatch.setattr("ipar.training._fit_ipalite.EdgeGate", Spoilt)
+    monkeypatch.setattr("ipar.training.network.EdgeGate", Spoilt)
     again = family.measure(members.MEMBERS["static"], slides, 0, TINY)
     assert again["e_geo_gated"] == found["e_geo_gated"]
 
@@ -138,12 +134,10 @@ def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
         keep("family", {"task": "brain2", "member": "v1", "seed": seed, **run(1.0 + seed)}, tmp_path)
     rung = {"figures": {"walk": 0.5}, "checks": {"walk": False}, "passed": False, "seconds": 1.0}
     keep("ladder", {"task": "brain2", "rung": "oracle", **rung}, tmp_path)
-    options = argparse.Namespace(out=tmp_path, tasks=["brain2"], markdown=tmp_path / "page.md")
     for seed, after in enumerate((0.75, 0.25)):
         scores = {when: dict.fromkeys(polish.SCORES, v) for when, v in (("before", 0.5), ("after", after))}
         keep("polish", {"task": "brain2", "seed": seed, **scores}, tmp_path)
-    family_report.write_page(family.Budget(), options)
-    page = (tmp_path / "page.md").read_text()
+    page = family_report.page(family.Budget(), ["brain2"], tmp_path, None)
     lines = page.splitlines()
     assert "| V1: shared block, 5 recycles | 1.50 ± 0.71 | 0.30 ± 0.00 | 0.50 ± 0.00 | 1,000 + 20 | 3 |" in page
     for member in members.MEMBERS.values():

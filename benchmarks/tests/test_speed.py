@@ -25,7 +25,7 @@ def test_the_page_tells_its_command_and_cores() -> None:
 
 
 def test_a_measurement_runs_in_a_fresh_process() -> None:
-    found = speed.measure("import", argparse.Namespace(data="", model=""))
+    found = speed.measure("import", argparse.Namespace(data="nowhere", cache="nowhere"))
     assert found["loaded"] == []  # neither PyTorch nor pyplot, though this process may well have both
     assert 0 < found["seconds"] < 30
     assert found["cpus"] >= 1
@@ -33,9 +33,9 @@ def test_a_measurement_runs_in_a_fresh_process() -> None:
 
 def test_a_failure_says_what_failed() -> None:
     with pytest.raises(RuntimeError, match="fit failed"):
-        speed.measure("fit", argparse.Namespace(data="nowhere", model=""))
+        speed.measure("fit", argparse.Namespace(data="nowhere", cache="nowhere"))
 
 
 def test_placing_cells_asks_for_the_model_that_training_saves(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="--only fit --fresh"):
-        speed.run_predict(argparse.Namespace(data="nowhere", model=str(tmp_path / "none")))
+        speed.run_predict(argparse.Namespace(data="nowhere", cache=tmp_path))
