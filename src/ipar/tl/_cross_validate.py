@@ -125,11 +125,9 @@ def cross_validate(
             fold = _Fold.of(bare, name)
             for method in (METHOD, *methods):
                 bar.set_postfix_str(f"{name}: {method}")
-                if method == METHOD:
-                    placed, uncertainty = _place(fold, options, fit_options)
-                else:
-                    placed, uncertainty = CONTROLS[method](fold, random_state), None
-                scores[name, method] = evaluate(fold.truth, placed, uncertainty=uncertainty)
+                own = method == METHOD
+                found = _place(fold, options, fit_options) if own else (CONTROLS[method](fold, random_state), None)
+                scores[name, method] = evaluate(fold.truth, found[0], uncertainty=found[1])
                 bar.update()
     table = _tidy(scores)
     record(adata)["cross_validation"] = {
