@@ -34,6 +34,21 @@ TEXTS = {
 miniset_size
     Smallest and largest subset (default: as in the model's training).""",
 }
+TEXTS |= {
+    "slide": """library_key
+    Column of ``obs`` with the slide of each cell (default: ``"slide"``, if it exists).
+slide
+    Slide to draw (default: the first by name).""",
+    "show": """show
+    Call :func:`matplotlib.pyplot.show` (default: only if neither `ax` nor `return_fig` is given).""",
+    "figure": """return_fig
+    Return the figure.
+
+Returns
+-------
+matplotlib.figure.Figure or None
+    The figure, if `return_fig`.""",
+}
 TEXTS["run"] = "\n".join(TEXTS[name] for name in ("random_state", "device", "progress"))
 TEXTS["training"] = "\n".join(TEXTS[name] for name in ("spatial_key", "layer", "mask_var", "run"))
 

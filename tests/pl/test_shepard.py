@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from ipar.pl import shepard
-from ipar.pl._quartiles import quartiles
+from ipar.pl._errors import quartiles
 
 
 def median_line(ax):

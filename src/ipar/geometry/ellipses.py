@@ -53,19 +53,10 @@ def area_moments(parts: Iterable[tuple[Floats, float]]) -> tuple[Floats, Floats]
 
 
 def ellipse_table(offset: Floats, covariance: Floats) -> Floats:
-    """Table of ellipses from offsets and covariances.
+    """Table of ellipses ``(n, 5)`` or ``(n, 9)`` from offsets ``(n, d)`` and covariances ``(n, d, d)``.
 
-    Parameters
-    ----------
-    offset
-        Centre minus the position of the cell, ``(n, d)``.
-    covariance
-        Second central moments, ``(n, d, d)``.
-
-    Returns
-    -------
-    NDArray
-        ``(n, 5)`` or ``(n, 9)``: offset, standard deviations along the axes (longest first) and angles in (−π/2, π/2].
+    An offset is the centre minus the position of the cell. Columns are offset, standard deviations along the axes (longest
+    first), and the angle in (−π/2, π/2] or, in 3D, the rotation vector of the axes.
     """
     values, vectors = np.linalg.eigh(covariance)
     deviations = np.sqrt(np.maximum(values[:, ::-1], 0.0))

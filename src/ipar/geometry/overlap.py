@@ -18,19 +18,9 @@ def gaussian_overlap(gap: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
 
     .. math:: E_{ij} = (\mu_i - \mu_j)^\top (\Sigma_i + \Sigma_j)^{-1} (\mu_i - \mu_j) + \log\det(\Sigma_i + \Sigma_j)
 
-    Up to a constant, this is −2 times the logarithm of the integral of their product.
-
-    Parameters
-    ----------
-    gap
-        Differences of the means, ``(..., d)``.
-    covariance
-        Sums of the covariances, packed by :func:`pack_symmetric`, ``(..., 3)`` or ``(..., 6)``.
-
-    Returns
-    -------
-    tuple of Tensor
-        Energy and log-determinant (clamped to ±20), each ``(...)``.
+    Up to a constant, this is −2 times the logarithm of the integral of their product. ``gap`` holds the differences of
+    the means ``(..., d)``, ``covariance`` the sums of the covariances as packed by :func:`pack_symmetric`. Returns the
+    energy and the log-determinant (clamped to ±20), each ``(...)``.
     """
     determinant, solved = (_solve_2d if covariance.shape[-1] == 3 else _solve_3d)(gap, covariance)
     determinant = determinant.clamp_min(torch.finfo(gap.dtype).tiny)

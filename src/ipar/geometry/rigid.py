@@ -92,17 +92,8 @@ class OffsetGaussianRigid:
         return OffsetGaussianRigid(back, moved, self.scaling_log, self.local_mean)
 
     def move(self, turn: Tensor, shift: Tensor | None = None) -> OffsetGaussianRigid:
-        """Move all of space: means become Q·μ + b and covariances Q·Σ·Qᵀ.
+        """Rotate or reflect by Q ``(..., d, d)`` and shift by b ``(..., d)``: means become Q·μ + b, covariances Q·Σ·Qᵀ.
 
-        Parameters
-        ----------
-        turn
-            Rotation or reflection Q, ``(..., d, d)``, broadcast over poses.
-        shift
-            Shift b, ``(..., d)``. Zero by default.
-
-        Notes
-        -----
         A reflection turns a right-handed frame into a left-handed one. The last axis and its entry of the local mean
         then change sign, which leaves the Gaussian unchanged.
         """
@@ -164,18 +155,6 @@ class OffsetGaussianRigid:
         return (self.rotation @ self.local_mean[..., None]).squeeze(-1)
 
     def to_global(self, *, scale_min: float = 0.0, scale_max: float = float("inf")) -> tuple[Tensor, Tensor]:
-        """Mean and covariance in the global frame.
-
-        Parameters
-        ----------
-        scale_min, scale_max
-            Limits of the standard deviations. A positive lower and a finite upper limit make every covariance positive
-            definite.
-
-        Returns
-        -------
-        tuple of Tensor
-            μ ``(..., d)`` and Σ ``(..., d, d)``.
-        """
+        """Mean ``(..., d)`` and covariance ``(..., d, d)`` in the global frame, with limits of the standard deviations."""
         scaled = self.rotation * self.scaling_log.exp().clamp(scale_min, scale_max)[..., None, :]
         return self.translation + self.offset(), scaled @ scaled.mT

@@ -9,12 +9,7 @@ from torch import Tensor
 
 
 def squared_distances(x: Tensor) -> Tensor:
-    """Pairwise squared Euclidean distances ``(..., n, n)`` of points ``(..., n, d)``.
-
-    Notes
-    -----
-    Differences are formed explicitly, which is accurate for close points.
-    """
+    """Pairwise squared Euclidean distances ``(..., n, n)`` of points ``(..., n, d)``, also accurate for close points."""
     return (x[..., :, None, :] - x[..., None, :, :]).square().sum(-1)
 
 
@@ -69,19 +64,8 @@ def log_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
     .. math:: P^{(1)}_{ij} = w_{ij} / \textstyle\sum_l w_{il}, \quad
               w_{ij} = \exp(-\lVert x_i - x_j \rVert^2 / \sigma_i \sigma_j) \text{ on edges}
 
-    Parameters
-    ----------
-    x
-        Layout, ``(..., n, 2)``.
-    adjacency
-        Symmetric edges without self loops, bool ``(..., n, n)``.
-    sigma
-        Bandwidth of each cell, ``(..., n)``.
-
-    Returns
-    -------
-    Tensor
-        ``log P``, ``(..., n, n)``. It is ``-inf`` where there is no edge.
+    The layout x is ``(..., n, 2)``, edges are symmetric without self loops, bool ``(..., n, n)``, and each cell has a
+    bandwidth σ ``(..., n)``. Returns ``log P`` ``(..., n, n)``, which is ``-inf`` where there is no edge.
     """
     energy = -squared_distances(x) / (sigma[..., :, None] * sigma[..., None, :])
     energy = energy.masked_fill(~adjacency, float("-inf"))
@@ -100,19 +84,9 @@ def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: T
     .. math:: L_{RW} = \sum_{s=1}^{S} 0.5^{s-1} \; \mathrm{mean}_i\,
               \mathrm{KL}\big(P^{(s)}_{ref,i} \,\Vert\, P^{(s)}_{pred,i}\big)
 
-    Parameters
-    ----------
-    log_reference, log_predicted
-        ``log P`` of one step on the same edges from :func:`log_walk`, ``(B, n, n)``.
-    steps
-        Longest walk of each set, int ``(B,)``.
-    mask
-        True for real cells, False for padding, bool ``(B, n)``.
-
-    Returns
-    -------
-    Tensor
-        One value per set, in nats, ``(B,)``.
+    ``log_reference`` and ``log_predicted`` are ``log P`` of one step on the same edges, ``(B, n, n)``, as from
+    :func:`log_walk`. ``steps`` is the longest walk S of each set, int ``(B,)``, and ``mask`` is True for real cells, False
+    for padding, ``(B, n)``. Returns one value per set, in nats, ``(B,)``.
     """
     weight = mask.to(log_predicted.dtype)
     count = weight.sum(-1).clamp_min(1.0)
@@ -136,23 +110,10 @@ def landmark_count(n: int) -> int:
 
 
 def multiscale_edges(distance: Tensor, n_neighbors: int, generator: torch.Generator, *, n_ring: int = 10) -> Tensor:
-    """Undirected edges at three scales: neighbours, a mid-range ring, and pairs of landmarks.
+    """Undirected edges at three scales, from true distances ``(n, n)``; ``(2, m)`` with ``i < j``, each pair once.
 
-    Parameters
-    ----------
-    distance
-        True distances, ``(n, n)``.
-    n_neighbors
-        Neighbours k per cell. The ring is drawn from ranks k + 1 to 3k.
-    generator
-        Random generator for ring edges and landmarks.
-    n_ring
-        Ring edges per cell, which tie neighbourhoods together; at most ``n_neighbors``.
-
-    Returns
-    -------
-    Tensor
-        Edges ``(2, m)`` with ``i < j``, each pair once.
+    Edges join each cell to its k nearest, to ``n_ring`` random ones of ranks k + 1 to 3k, which tie neighbourhoods together,
+    and random landmarks to each other.
     """
     n = distance.shape[0]
     order = distance.clone().fill_diagonal_(-1.0).argsort(dim=1)[:, 1:]
@@ -172,18 +133,8 @@ def log_stress(log_predicted: Tensor, log_true: Tensor, mask: Tensor | None = No
     r"""Scale-free stress, :math:`\mathrm{mean}_e (\log d_{pred} + \alpha - \log d_{true})^2` with the best α.
 
     The best :math:`\alpha` is :math:`\mathrm{mean}_e(\log d_{true} - \log d_{pred})`, so that a uniform scale costs nothing.
-
-    Parameters
-    ----------
-    log_predicted, log_true
-        Log distances of the same edges, ``(..., m)``.
-    mask
-        True for real edges, False for padding, ``(..., m)``. By default all edges are real.
-
-    Returns
-    -------
-    Tensor
-        One value per set, ``(...)``.
+    Log distances of the same edges, ``(..., m)``, give one value per set, ``(...)``. The mask is True for real edges, False
+    for padding.
     """
     residual = log_predicted - log_true
     if mask is None:

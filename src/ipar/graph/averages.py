@@ -60,21 +60,8 @@ def averaged_features(
     Averaging shrinks values, more so if neighbours differ. Each block is therefore scaled to the RMS of the components on
     the slide.
 
-    Parameters
-    ----------
-    components
-        ``(n, n_pcs)``, centred within slides.
-    average
-        From :func:`neighbor_average`.
-    codes
-        Slide index of each cell, ``(n,)``.
-    n_hops
-        Number of steps. 0 returns the components alone.
-
-    Returns
-    -------
-    NDArray
-        ``(n, (n_hops + 1) · n_pcs)``, float32.
+    Components ``(n, n_pcs)`` are centred within slides, the average is that of :func:`neighbor_average`, and ``codes`` has
+    the slide index of each cell ``(n,)``. Returns ``(n, (n_hops + 1) · n_pcs)``, float32.
 
     References
     ----------

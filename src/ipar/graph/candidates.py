@@ -45,21 +45,8 @@ def thinned_candidates(h: Tensor, n_neighbors: int, n_context: int, generator: t
     In a large set, nearest cells are much closer than in the small sets of training. Within a random subset of the size of
     those sets, they are as far as in training.
 
-    Parameters
-    ----------
-    h
-        Embeddings, ``(n, d)``.
-    n_neighbors
-        Neighbours per cell.
-    n_context
-        Cells per subset, without the cell itself.
-    generator
-        Random generator for the subsets.
-
-    Returns
-    -------
-    Tensor
-        Indices, ``(n, min(n_neighbors, n_context, n - 1))``, nearest first.
+    Subsets have ``n_context`` cells besides the cell itself. Returns indices ``(n, min(n_neighbors, n_context, n - 1))``,
+    nearest first.
     """
     n = len(h)
     unit = functional.normalize(h, dim=-1)

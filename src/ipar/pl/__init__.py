@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from ipar.pl._attention import attention_focus
+from ipar.pl._bars import gap, localisability
 from ipar.pl._diagnostics import diagnostics
 from ipar.pl._ellipses import ellipses
-from ipar.pl._gap import gap
+from ipar.pl._errors import shepard, uncertainty
 from ipar.pl._history import history
 from ipar.pl._layouts import coord_progression, coords
-from ipar.pl._localisability import localisability
 from ipar.pl._samples import samples
-from ipar.pl._shepard import shepard
-from ipar.pl._uncertainty import uncertainty
 
 __all__ = [
     "attention_focus",

@@ -10,7 +10,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.lines import Line2D
 
-from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, get_panels, panel_height, shared_docs
+from ipar._docs import shared_docs
+from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._focus import Focus, choose_numbers, choose_queries, read_focus
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from ipar.pl._figure import INK, VERMILLION, figure_of, finish, get_axes, shared_docs
+from ipar._docs import shared_docs
+from ipar.pl._figure import INK, VERMILLION, figure_of, finish, get_axes
 from ipar.pl._read import part_of_slide, run_record
 
 if TYPE_CHECKING:

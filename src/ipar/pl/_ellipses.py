@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
+from ipar._docs import shared_docs
 from ipar.pl._colors import add_key, cell_colors
-from ipar.pl._figure import as_map, figure_of, finish, get_panels, panel_height, shared_docs
-from ipar.pl._read import cells_of_slide, finite_rows
+from ipar.pl._figure import as_map, figure_of, finish, get_panels, panel_height
+from ipar.pl._read import cells_of_slide, finite_rows, stored_array
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -100,10 +101,7 @@ def _draw_ellipses(
 
 
 def _columns(adata: AnnData, key: str, n_columns: int, remedy: str) -> NDArray[np.float64]:
-    if key not in adata.obsm:
-        msg = f"adata.obsm has no {key!r}: {remedy}."
-        raise KeyError(msg)
-    values = np.asarray(adata.obsm[key], dtype=np.float64)
+    values = stored_array(adata, key, remedy)
     if values.shape != (adata.n_obs, n_columns):
         msg = (
             f"adata.obsm[{key!r}] has shape {values.shape}, expected (n_obs, {n_columns}): ellipses are drawn in the plane "

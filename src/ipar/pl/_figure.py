@@ -1,9 +1,8 @@
-"""Figures, axes, dots and docstrings, shared by all plots."""
+"""Figures, axes and dots, shared by all plots."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,37 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 AxesLike: TypeAlias = "Axes | Sequence[Axes] | NDArray[Any]"
-Plot = TypeVar("Plot", bound=Callable[..., Any])
 Drawn = TypeVar("Drawn")
 
 # Okabe-Ito, a palette that is safe for all common colour vision deficiencies
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 GREY, INK = "#BDBDBD", "#333333"
-
-_SHARED_TEXTS = {
-    "%(slide)s": """library_key
-    Column of ``obs`` with the slide of each cell. By default ``"slide"`` if it exists.
-slide
-    Slide to draw. By default the first by name.""",
-    "%(show)s": """show
-    Call :func:`matplotlib.pyplot.show`. By default only if neither `ax` nor `return_fig` is given.""",
-    "%(figure)s": """return_fig
-    Return the figure.
-
-Returns
--------
-matplotlib.figure.Figure or None
-    The figure, if `return_fig`.""",
-}
-
-
-def shared_docs(plot: Plot) -> Plot:
-    """Fill in the texts that the docstrings of all plots share."""
-    text = inspect.cleandoc(plot.__doc__ or "")
-    for key, shared in _SHARED_TEXTS.items():
-        text = text.replace(key, shared)
-    plot.__doc__ = text
-    return plot
 
 
 def panel_height(xy: NDArray[np.float64], width: float) -> float:

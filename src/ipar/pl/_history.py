@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ipar._anndata import RECORD
-from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes, shared_docs
+from ipar._docs import shared_docs
+from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes
 from ipar.pl._read import run_record
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ipar._anndata import COORDS, RECYCLES
+from ipar._docs import shared_docs
 from ipar.metrics import procrustes_align, procrustes_error
 from ipar.pl._colors import add_key, cell_colors
-from ipar.pl._figure import as_map, dots, figure_of, finish, get_panels, panel_height, shared_docs
+from ipar.pl._figure import as_map, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._read import layout, read_slide
 
 if TYPE_CHECKING:

@@ -23,12 +23,17 @@ def run_record(adata: AnnData, key: str, remedy: str) -> Any:
     return record[key]
 
 
-def layout(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
-    """Return ``obsm[key]`` as float64, or raise an error that names `remedy`."""
+def stored_array(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
+    """Return ``obsm[key]`` as float64, or raise an error that ends with `remedy`."""
     if key not in adata.obsm:
-        msg = f"adata.obsm has no {key!r}: run {remedy} first."
+        msg = f"adata.obsm has no {key!r}: {remedy}."
         raise KeyError(msg)
-    values = np.asarray(adata.obsm[key], dtype=np.float64)
+    return np.asarray(adata.obsm[key], dtype=np.float64)
+
+
+def layout(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
+    """Return the layout ``obsm[key]`` as float64, or raise an error that names `remedy`."""
+    values = stored_array(adata, key, f"run {remedy} first")
     if values.ndim != 2 or values.shape[1] < 2 or values.shape[1] % 2:
         msg = f"adata.obsm[{key!r}] has shape {values.shape}, expected (n_obs, 2) or pairs of columns: run {remedy} again."
         raise ValueError(msg)

@@ -8,6 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from ipar._anndata import uncertainty_key
+from ipar._docs import shared_docs
 from ipar.metrics import procrustes_align
 from ipar.pl._colors import position_colors
 from ipar.pl._figure import (
@@ -23,9 +24,8 @@ from ipar.pl._figure import (
     finish,
     get_panels,
     panel_height,
-    shared_docs,
 )
-from ipar.pl._read import cells_of_slide, finite_rows, true_positions
+from ipar.pl._read import cells_of_slide, finite_rows, stored_array, true_positions
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -109,16 +109,11 @@ def samples(
 
 def _read(adata: AnnData, use_rep: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Layout (n, d), samples (n, S, d) and uncertainty (n,)."""
-    for key in (use_rep, f"{use_rep}_samples"):
-        if key not in adata.obsm:
-            msg = f"adata.obsm has no {key!r}: run {_REMEDY} first."
-            raise KeyError(msg)
+    point, drawn = (stored_array(adata, key, f"run {_REMEDY} first") for key in (use_rep, f"{use_rep}_samples"))
     doubt = uncertainty_key(use_rep)
     if doubt not in adata.obs:
         msg = f"adata.obs has no {doubt!r}: run {_REMEDY} first."
         raise KeyError(msg)
-    point = np.asarray(adata.obsm[use_rep], dtype=np.float64)
-    drawn = np.asarray(adata.obsm[f"{use_rep}_samples"], dtype=np.float64)
     if drawn.shape[1] % point.shape[1]:
         msg = f"obsm[{use_rep!r}] has {point.shape[1]} columns and its samples {drawn.shape[1]}: run {_REMEDY} again."
         raise ValueError(msg)

@@ -1,16 +1,32 @@
+"""Comparison of a prediction with the truth: distances of pairs of cells, and errors against uncertainty."""
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
 
 from ipar._anndata import uncertainty_key
+from ipar._docs import shared_docs
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
-from ipar.pl._figure import INK, as_chart, as_map, dots, figure_of, finish, get_axes, panel_height, shared_docs
-from ipar.pl._quartiles import draw_quartiles
-from ipar.pl._read import layout, read_slide
+from ipar.metrics.checks import gauge_fix
+from ipar.pl._figure import (
+    INK,
+    VERMILLION,
+    as_chart,
+    as_map,
+    dots,
+    figure_of,
+    finish,
+    get_axes,
+    get_panels,
+    panel_height,
+)
+from ipar.pl._read import cells_of_slide, finite_rows, layout, read_slide, true_positions
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,6 +35,81 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ipar.pl._figure import AxesLike
+
+
+@shared_docs
+def shepard(
+    adata: AnnData,
+    *,
+    use_rep: str = "X_ipar",
+    spatial_key: str = "spatial",
+    library_key: str | None = None,
+    slide: str | None = None,
+    max_cells: int = 1500,
+    random_state: int = 0,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Plot predicted against true distances of all pairs of cells (Shepard diagram).
+
+    Shades show the number of pairs on a logarithmic scale. The line is the median predicted distance, the band the
+    interquartile range. Distances on the diagonal are correct. A line that levels off means that distant parts of the
+    tissue are too close; a wide band at its start means that neighbours are torn apart.
+
+    Parameters
+    ----------
+    adata
+        Cells with predicted and true coordinates.
+    use_rep
+        Key in ``obsm`` of the predicted coordinates (n, 2).
+    spatial_key
+        Key in ``obsm`` of the true coordinates (n, 2).
+    %(slide)s
+    max_cells
+        Larger slides are drawn by a random subset of this many cells.
+    random_state
+        Seed of the subset.
+    ax
+        Axes to draw on instead of a new figure.
+    %(show)s
+    %(figure)s
+
+    References
+    ----------
+    Shepard, Psychometrika 27 (1962).
+    """
+    predicted = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
+    truth = true_positions(adata, spatial_key)
+    if truth is None:
+        msg = f"adata.obsm has no {spatial_key!r}: a Shepard diagram needs true coordinates; pass their key as spatial_key."
+        raise KeyError(msg)
+    rows, name = cells_of_slide(adata, library_key, slide)
+    rows = finite_rows(rows, truth, predicted)
+    if len(rows) < 3:
+        msg = f"a Shepard diagram needs at least three cells with finite coordinates, found {len(rows)}."
+        raise ValueError(msg)
+    if len(rows) > max_cells:
+        rows = np.random.default_rng(random_state).choice(rows, max_cells, replace=False)
+    (axes,) = get_panels(ax, ["shepard"], (4.2, 3.6))
+    _draw_pairs(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name)
+    return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)
+
+
+def _draw_pairs(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], name: str | None) -> None:
+    limit = float(max(true.max(), np.quantile(predicted, 0.999))) * 1.02
+    shades: dict[str, Any] = {"bins": "log", "cmap": "Greys", "linewidths": 0, "alpha": 0.5}
+    ax.hexbin(true, predicted, gridsize=60, extent=(0, limit, 0, limit), **shades)
+    ax.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
+    draw_quartiles(ax, true, predicted, alpha=0.4)
+    as_chart(ax)
+    varies = true.min() < true.max() and predicted.min() < predicted.max()
+    rho = f"{spearmanr(true, predicted).statistic:.2f}" if varies else "undefined"
+    ax.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+    ax.set_xlabel("true distance (RMS radii)")
+    ax.set_ylabel("predicted distance (RMS radii)")
+    ax.set_title(f"{f'{name}: ' if name else ''}Spearman over pairs {rho}", fontsize=10)
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 @shared_docs
@@ -111,3 +202,21 @@ def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64]
     rho, half = uncertainty_spearman(error, doubt), certain_half_error(error, doubt)
     ax.set_title(f"Spearman {rho:.2f}, surest half: error × {half:.2f}", fontsize=10)
     ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, loc="upper right")
+
+
+def quartiles(
+    x: NDArray[np.float64], y: NDArray[np.float64], *, n_bins: int = 25
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Median of x, and quartiles of y, in bins of equal counts along x."""
+    order = np.argsort(x, kind="stable")
+    bins = [part for part in np.array_split(order, n_bins) if len(part)]
+    centre = np.array([np.median(x[part]) for part in bins])
+    low, middle, high = np.array([np.quantile(y[part], (0.25, 0.5, 0.75)) for part in bins]).T
+    return centre, low, middle, high
+
+
+def draw_quartiles(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], *, n_bins: int = 25, alpha: float) -> None:
+    """Draw the running median of y as a line, and the interquartile range as a band."""
+    centre, low, middle, high = quartiles(x, y, n_bins=n_bins)
+    ax.fill_between(centre, low, high, color=VERMILLION, alpha=alpha, linewidth=0, label="middle half")
+    ax.plot(centre, middle, color=VERMILLION, linewidth=1.8, label="median")
