@@ -12,9 +12,8 @@ from scipy import sparse
 from ipar.graph import neighbor_average
 from ipar.graph.averages import averaged_features
 from ipar.model import GeometryEncoder
-from ipar.model import features as _features
-from ipar.model.encoder import Averaging, EncoderPart
-from ipar.model.features import centre_by_slide, equalise_blocks
+from ipar.model.encoder import EncoderPart
+from ipar.model.features import Averaging, Reading, equalise_blocks, match_genes, whole_slides
 from ipar.nn import SetEncoder, SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])
@@ -92,11 +91,9 @@ def test_order_of_cells_does_not_matter(encoder, cells):
 
 def test_cells_made_dense_in_parts_give_the_same(encoder, cells):
     matrix, slides = cells
-    means, codes = _features.centre_by_slide(matrix, slides)
-    components = _features.project(matrix, means, codes, encoder.loadings)
-    read = np.hstack([components] * (1 + encoder.averaging.n_hops))
+    read = Reading.of(matrix, slides, encoder.loadings, encoder.averaging, encoder.gene_scale)
     for part in encoder.parts:
-        whole, parts = (encoder._embed(part, read, matrix, means, codes, n_rows) for n_rows in (len(read), 7))
+        whole, parts = (encoder._embed(part, read, n_rows) for n_rows in (N, 7))
         np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 
@@ -131,11 +128,10 @@ def test_missing_genes_stand_at_the_mean_of_their_slide(encoder, cells):
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_match_says_which_genes_are_there(encoder, cells):
+def test_missing_genes_are_empty_columns(cells):
     matrix, _ = cells
     with pytest.warns(UserWarning, match="5 of the model's 20 genes"):
-        found, present = encoder.match(matrix[:, ::-1][:, :15], GENES[::-1][:15])
-    assert present.tolist() == [False] * 5 + [True] * 15
+        found = match_genes(matrix[:, ::-1][:, :15], GENES[::-1][:15], GENES)
     assert found[:, :5].nnz == 0
     assert np.array_equal(found[:, 5:].toarray(), matrix[:, 5:].toarray())
 
@@ -150,9 +146,9 @@ def test_too_few_genes_name_both_namings(encoder, cells, n_shared):
         encoder.transform(cells[0], names, cells[1])
 
 
-def test_data_without_any_gene(encoder):
+def test_data_without_any_gene():
     with pytest.raises(ValueError, match="Only 0 of the model's 20 genes"):
-        encoder.match(sparse.csr_matrix((5, 0), dtype=np.float32), pd.Index([], dtype=object))
+        match_genes(sparse.csr_matrix((5, 0), dtype=np.float32), pd.Index([], dtype=object), GENES)
 
 
 def test_a_slide_without_expression_stays_finite(encoder, cells):
@@ -171,10 +167,10 @@ def test_inputs_are_left_alone(encoder, cells, global_random_state):
 
 def test_means_by_the_definition(cells):
     matrix, slides = cells
-    means, codes = centre_by_slide(matrix, slides)
+    read = Reading.of(matrix, slides, np.ones((20, 1), np.float32), Averaging())
     frame = pd.DataFrame(matrix.toarray()).groupby(np.asarray(slides)).mean()
-    np.testing.assert_allclose(means, frame.to_numpy(), rtol=1e-5)
-    assert [list(slides.categories)[code] for code in codes] == list(slides)
+    np.testing.assert_allclose(read.means, frame.to_numpy(), rtol=1e-5)
+    assert [list(slides.categories)[code] for code in read.codes] == list(slides)
 
 
 def test_blocks_are_only_rescaled():
@@ -231,10 +227,8 @@ def test_without_a_set_encoder_global_features_are_the_embeddings_own(encoder, c
 
 def test_large_slides_attend_to_some_of_their_cells(overseen, cells):
     matrix, slides = cells
-    means, codes = _features.centre_by_slide(matrix, slides)
-    components = _features.project(matrix, means, codes, overseen.loadings)
-    read = np.hstack([components] * (1 + overseen.averaging.n_hops)).astype(np.float32)
-    expected, found = (_features.whole_slides(overseen.set_encoder, read, codes, n) for n in (2048, 40))
+    read = Reading.of(matrix, slides, overseen.loadings, overseen.averaging)
+    expected, found = (whole_slides(overseen.set_encoder, read.components, read.codes, n) for n in (2048, 40))
     large = np.asarray(slides == "a")  # 50 cells
     np.testing.assert_allclose(found[~large], expected[~large], atol=1e-5)
     assert not np.allclose(found[large], expected[large], atol=1e-3)

@@ -12,16 +12,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar.graph import neighbor_average
-from ipar.graph.averages import averaged_features
 from ipar.model.features import (
+    Averaging,
+    Reading,
     canonical_order,
-    centre_by_slide,
-    centred_genes,
     equalise_blocks,
     match_genes,
     order_genes,
-    project,
     slide_pcs,
     whole_slides,
 )
@@ -38,23 +35,6 @@ class EncoderPart:
     source: Literal["pca", "genes"]  # what the network reads
     net: SharedEncoder
     terms: tuple[Literal["local", "global"], ...]  # the halves that are taken
-
-
-@dataclass(frozen=True)
-class Averaging:
-    """How a cell's expression is averaged with that of the cells most like it on its slide.
-
-    Attributes
-    ----------
-    n_neighbors
-        Cells averaged over; 10 to 50 score alike on held-out brain and embryo slides.
-    n_hops
-        Averages that the network on components reads beside the cell: 1 is the average over its neighbours, 2 adds the
-        average of those averages; 0 for none.
-    """
-
-    n_neighbors: int = 20
-    n_hops: int = 1
 
 
 class Features(NamedTuple):
@@ -141,14 +121,6 @@ class GeometryEncoder:
         kept = [block for block, term in zip(columns, terms, strict=True) if term == "global"]
         return np.concatenate(kept or columns)
 
-    @property
-    def _n_global(self) -> int:
-        return len(self.global_columns) * self.n_blocks // self.n_output
-
-    def match(self, matrix: sparse.csr_matrix, genes: pd.Index) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
-        """Bring a matrix into the encoder's gene order, see :func:`match_genes`."""
-        return match_genes(matrix, genes, self.genes)
-
     def slide_pcs(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Principal components that every slide has by itself, of the genes that the encoder knows, as they count.
 
@@ -198,42 +170,29 @@ class GeometryEncoder:
         matrix, genes, slides
             As in :meth:`transform`.
         """
-        matrix, _ = self.match(matrix, genes)
+        matrix = match_genes(matrix, genes, self.genes)
         order = canonical_order(matrix)
         return self._features(matrix[order], slides[order]).rows(np.argsort(order))
 
     def _features(self, matrix: sparse.csr_matrix, slides: pd.Categorical) -> Features:
-        means, codes = centre_by_slide(matrix, slides)
-        components = project(matrix, means, codes, self.loadings)
-        average = neighbor_average(components, slides, self.averaging.n_neighbors)
-        read = averaged_features(components, average, codes, self.averaging.n_hops)
-        parts = [self._embed(part, read, matrix, means, codes) for part in self.parts]
-        h = equalise_blocks(np.concatenate(parts, axis=1), codes, self.n_blocks)
-        blocks = [equalise_blocks(h[:, own], codes, 1) for own in np.split(self.global_columns, self._n_global)]
+        read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale)
+        codes, across = read.codes, self.global_columns
+        embedding = np.concatenate([self._embed(part, read) for part in self.parts], axis=1)
+        embedding = equalise_blocks(embedding, codes, self.n_blocks)
+        n_global = len(across) * self.n_blocks // self.n_output
+        blocks = [equalise_blocks(embedding[:, own], codes, 1) for own in np.split(across, n_global)]
         if self.set_encoder is not None:
-            whole = equalise_blocks(whole_slides(self.set_encoder, read, codes), codes, 1)
+            whole = equalise_blocks(whole_slides(self.set_encoder, read.components, codes), codes, 1)
             blocks.append(np.float32(self.set_encoder_weight) * whole)
-        return Features(h, np.concatenate(blocks, axis=1))
+        return Features(embedding, np.concatenate(blocks, axis=1))
 
     @torch.no_grad()
-    def _embed(
-        self,
-        part: EncoderPart,
-        features: NDArray[np.float32],
-        matrix: sparse.csr_matrix,
-        means: NDArray[np.float32],
-        codes: NDArray[np.int_],
-        n_rows: int = 4096,  # made dense at a time
-    ) -> NDArray[np.float32]:
-        device = next(part.net.parameters()).device
-        out = np.empty((len(features), part.net.n_output), dtype=np.float32)
-        for start in range(0, len(out), n_rows):
-            rows = slice(start, start + n_rows)
-            if part.source == "pca":
-                x = features[rows]
-            else:
-                x = centred_genes(matrix, means, codes, rows)
-                x = x if self.gene_scale is None else x * self.gene_scale
+    def _embed(self, part: EncoderPart, read: Reading, n_rows: int = 4096) -> NDArray[np.float32]:
+        """The outputs of a network that the embedding takes; ``n_rows`` cells are made dense at a time."""
+        device, n = next(part.net.parameters()).device, len(read.codes)
+        out = np.empty((n, part.net.n_output), dtype=np.float32)
+        for rows in (slice(start, start + n_rows) for start in range(0, n, n_rows)):
+            x = read.components[rows] if part.source == "pca" else read.genes(rows)
             out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -11,14 +13,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar.graph import neighbor_average
+from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
 
 def match_genes(
     matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index, min_overlap: float = 0.5
-) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
-    """Bring a matrix into a model's gene order, and tell which genes are present.
+) -> sparse.csr_matrix:
+    """Bring a matrix into a model's gene order.
 
     Genes are matched by name. A missing one stands at its slide's mean, that is at zero once centred.
 
@@ -42,7 +44,7 @@ def match_genes(
             UserWarning,
             stacklevel=5,
         )
-    return order_genes(matrix, genes, known), present
+    return order_genes(matrix, genes, known)
 
 
 def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> sparse.csr_matrix:
@@ -67,20 +69,63 @@ def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
     return np.argsort(matrix @ weights, kind="stable")
 
 
-def centre_by_slide(matrix: sparse.csr_matrix, slides: pd.Categorical) -> tuple[NDArray[np.float32], NDArray[np.int_]]:
-    """Mean expression of every slide ``(n_slides, n_genes)`` and the slide index of every cell."""
-    codes = np.asarray(slides.codes, dtype=np.int64)
-    counts = np.bincount(codes, minlength=len(slides.categories))
-    member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=(len(counts), len(codes)))
-    return np.asarray((member @ matrix).todense(), dtype=np.float32), codes
+@dataclass(frozen=True)
+class Averaging:
+    """How a cell's expression is averaged with that of the cells most like it on its slide.
+
+    Attributes
+    ----------
+    n_neighbors
+        Cells averaged over; 10 to 50 score alike on held-out brain and embryo slides.
+    n_hops
+        Averages that the network on components reads beside the cell: 1 is the average over its neighbours, 2 adds the
+        average of those averages; 0 for none.
+    """
+
+    n_neighbors: int = 20
+    n_hops: int = 1
 
 
-def project(
-    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], loadings: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Principal components of expression centred within slides, ``(n, n_pcs)``, without a dense copy of the genes."""
-    centred: NDArray[np.float32] = (matrix @ loadings - (means @ loadings)[codes]).astype(np.float32)
-    return centred
+@dataclass(frozen=True)
+class Reading:
+    """Expression of some slides as the encoder's networks read it."""
+
+    matrix: sparse.csr_matrix  # in the encoder's gene order
+    slides: pd.Categorical
+    codes: NDArray[np.int64]  # slide index of every cell
+    means: NDArray[np.float32]  # mean expression of every slide, (n_slides, n_genes)
+    loadings: NDArray[np.float32]
+    averaging: Averaging
+    gene_scale: NDArray[np.float32] | None
+
+    @classmethod
+    def of(
+        cls,
+        matrix: sparse.csr_matrix,
+        slides: pd.Categorical,
+        loadings: NDArray[np.float32],
+        averaging: Averaging,
+        gene_scale: NDArray[np.float32] | None = None,
+    ) -> Reading:
+        """Centre genes within slides."""
+        codes = np.asarray(slides.codes, dtype=np.int64)
+        counts = np.bincount(codes, minlength=len(slides.categories))
+        shape = (len(counts), len(codes))
+        member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=shape)
+        means = np.asarray((member @ matrix).todense(), dtype=np.float32)
+        return cls(matrix, slides, codes, means, loadings, averaging, gene_scale)
+
+    @cached_property
+    def components(self) -> NDArray[np.float32]:
+        """Components and their averages over like cells, ``(n, n_pcs · (1 + n_hops))``, without a dense copy of the genes."""
+        centred = (self.matrix @ self.loadings - (self.means @ self.loadings)[self.codes]).astype(np.float32)
+        average = neighbor_average(centred, self.slides, self.averaging.n_neighbors)
+        return averaged_features(centred, average, self.codes, self.averaging.n_hops)
+
+    def genes(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Expression of some cells, dense, centred within slides and scaled, ``(n_rows, n_genes)``."""
+        centred: NDArray[np.float32] = self.matrix[rows].toarray() - self.means[self.codes[rows]]
+        return centred if self.gene_scale is None else centred * self.gene_scale
 
 
 def slide_pcs(
@@ -115,14 +160,6 @@ def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to norm 1; zeros stay."""
     scaled: NDArray[np.float32] = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
     return scaled
-
-
-def centred_genes(
-    matrix: sparse.csr_matrix, means: NDArray[np.float32], codes: NDArray[np.int_], rows: slice
-) -> NDArray[np.float32]:
-    """Some rows of the expression, dense and centred within slides, ``(n_rows, n_genes)``."""
-    centred: NDArray[np.float32] = matrix[rows].toarray() - means[codes[rows]]
-    return centred
 
 
 @torch.no_grad()

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.graph import neighbor_average
-from ipar.graph.averages import averaged_features
-from ipar.model.encoder import Averaging, EncoderPart, GeometryEncoder, Inputs
-from ipar.model.features import centre_by_slide, centred_genes, project
+from ipar.model.encoder import EncoderPart, GeometryEncoder, Inputs
+from ipar.model.features import Averaging, Reading
 from ipar.nn import SharedEncoder
 from ipar.training.axes import component_axes, gene_weights
 from ipar.training.encoder_training import EncoderTraining, train_encoder
 from ipar.training.set_encoder import SetEncoderTraining, fit_set_encoder
-from ipar.training.slides import Slide, SlideSet
+from ipar.training.slides import SlideSet
 
 _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local", "global"], ...]], ...]] = {
     "pca": (("pca", ("local", "global")),),
@@ -135,22 +133,6 @@ def _read_genes(slides: SlideSet, recipe: EncoderRecipe, run: Run) -> tuple[NDAr
     return weights, axes * weights[:, None]
 
 
-def _features(
-    slide: Slide, loadings: NDArray[np.float32], averaging: Averaging, sources: set[str]
-) -> dict[str, NDArray[np.float32]]:
-    """What the networks read of one slide, as :meth:`GeometryEncoder.transform` makes it; genes are not yet scaled."""
-    single = slide.labels
-    means, codes = centre_by_slide(slide.expression, single)
-    components = project(slide.expression, means, codes, loadings)
-    average = neighbor_average(components, single, averaging.n_neighbors)
-    found = {}
-    if "pca" in sources:
-        found["pca"] = averaged_features(components, average, codes, averaging.n_hops)
-    if "genes" in sources:
-        found["genes"] = centred_genes(slide.expression, means, codes, slice(None))
-    return found
-
-
 def fit_encoder(
     slides: SlideSet,
     inputs: Sequence[Inputs],
@@ -167,18 +149,17 @@ def fit_encoder(
     """
     gene_scale, loadings = _read_genes(slides, recipe, run)
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
-    needed = sources | ({"pca"} if set_encoder else set())
-    read = [_features(slide, loadings, recipe.averaging, needed) for slide in slides]
-    for x in read:
-        if "genes" in x:
-            x["genes"] *= gene_scale
+    read = [Reading.of(slide.expression, slide.labels, loadings, recipe.averaging, gene_scale) for slide in slides]
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
     nets = dict(trained or {})
     for source in sorted(sources - set(nets)):
-        nets[source] = _train_net(source, [x[source] for x in read], coords, recipe, run)
+        nets[source] = _train_net(
+            source, [x.components if source == "pca" else x.genes() for x in read], coords, recipe, run
+        )
     whole = None
     if set_encoder:
-        whole = fit_set_encoder([torch.from_numpy(x["pca"]) for x in read], coords, recipe.set_encoder_training, run)
+        components = [torch.from_numpy(x.components) for x in read]
+        whole = fit_set_encoder(components, coords, recipe.set_encoder_training, run)
     encoders = {}
     for name in inputs:
         parts = tuple(EncoderPart(source, nets[source], terms) for source, terms in _PARTS[name])
