@@ -145,7 +145,7 @@ def test_the_gate_and_the_layouts_have_the_weights_of_the_recipe(train, fit_brie
     assert model.network.beta == found["beta"] == 0.25
     assert model.blend == Blend(global_map=0.8, flow=0.0)
     assert (found["global_weight"], found["flow_weight"]) == (0.8, 0.0)
-    assert list(found["finish"]) == ["hold", "e_geo", "knn_hit_20", "luna_spearman"]
+    assert list(found["finish"]) == ["hold", "slide_pc_share", "e_geo", "knn_hit_20", "luna_spearman", "score"]
 
 
 def test_seeds(train, fit_briefly):
@@ -294,7 +294,7 @@ def test_a_tissue_without_geometry_is_fitted_with_a_warning_that_stays(make_slid
 
 def interrupt(monkeypatch, at):
     """Press ctrl-C in the given training step, counted over all runs; gives the weights at the end of every epoch."""
-    count, losses, validate = iter(range(10**6)), _loop.IPALiteTrainer._losses, _loop.validate
+    count, losses, validate = iter(range(10**6)), _loop.IPALiteTrainer.losses, _loop.validate
     seen = []
 
     def interrupted(self, batch, weights):
@@ -306,7 +306,7 @@ def interrupt(monkeypatch, at):
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
         return validate(net, gate, sets)
 
-    monkeypatch.setattr(_loop.IPALiteTrainer, "_losses", interrupted)
+    monkeypatch.setattr(_loop.IPALiteTrainer, "losses", interrupted)
     monkeypatch.setattr(_loop, "validate", watched)
     return seen
 
