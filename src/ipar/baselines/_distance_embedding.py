@@ -60,14 +60,8 @@ def distance_embedding_mds(
 
     Parameters
     ----------
-    train_x
-        Log-normalised expression of the training slides, dense or sparse, shape (n_train, n_genes).
-    train_coords
-        Positions of the training cells, shape (n_train, 2), each slide in any frame.
-    train_slides
-        Slides of the training cells, shape (n_train,).
-    query_x
-        Expression of the query slide, same genes, shape (n_query, n_genes).
+    train_x, train_coords, train_slides, query_x
+        As for `pca_knn_regression`.
     n_components
         Number of principal components that the first network reads.
     n_steps

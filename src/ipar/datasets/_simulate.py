@@ -40,12 +40,10 @@ def simulate_slides(
         pieces.append(piece)
         coords.append(mount(rng, piece.coords))
         counts.append(draw_counts(rng, piece, genes, tissue, technology))
-    slides = slide_column(n_slides, n_cells)
     obs = pd.concat([_annotate(tissue, piece) for piece in pieces], ignore_index=True)
-    obs.insert(0, "slide", slides)
-    # the order of rows must not be informative
-    order = _stream(seed, "order").permutation(len(obs))
-    adata = _assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], _annotate_genes(genes), "cell")
+    obs.insert(0, "slide", slide_column(n_slides, n_cells))
+    order = _stream(seed, "order").permutation(len(obs))  # the order of rows must not be informative
+    adata = assemble(sp.vstack(counts, format="csr")[order], obs.iloc[order], _annotate_genes(genes), "cell")
     adata.obsm["spatial"] = np.concatenate(coords)[order]
     adata.uns["source"] = _source(tissue, seed, technology) | {
         "n_slides": n_slides,
@@ -77,13 +75,10 @@ def simulate_dissociated(
     counts = draw_counts(rng, piece, genes, tissue, technology)
     measured = np.sort(rng.permutation(n_genes)[round(missing_genes * n_genes) :])
     var = _annotate_genes(genes).iloc[measured]
-    adata = _assemble(counts[:, measured], _annotate(tissue, piece), var, "dissociated")
+    adata = assemble(counts[:, measured], _annotate(tissue, piece), var, "dissociated")
     adata.obsm["spatial_origin"] = piece.coords
-    adata.uns["source"] = _source(tissue, seed, technology) | {
-        "n_cells": n_cells,
-        "n_genes": n_genes,
-        "missing_genes": float(missing_genes),
-    }
+    size = {"n_cells": n_cells, "n_genes": n_genes, "missing_genes": float(missing_genes)}
+    adata.uns["source"] = _source(tissue, seed, technology) | size
     return adata
 
 
@@ -110,7 +105,7 @@ def _annotate_genes(genes: Genes) -> pd.DataFrame:
     return pd.DataFrame({"programme": pd.Categorical(genes.programme)}, index=names)
 
 
-def _assemble(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, prefix: str) -> ad.AnnData:
+def assemble(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, prefix: str) -> ad.AnnData:
     """Build the AnnData. Cells are named after shuffling, so that names are not informative."""
     obs = obs.set_axis([f"{prefix}{i}" for i in range(len(obs))], axis=0)
     return ad.AnnData(log_normalise(counts), obs=obs, var=var, layers={"counts": counts})
@@ -149,9 +144,7 @@ def _at_least(name: str, value: int, minimum: int) -> int:
 
 def _technology(default: Technology, median_counts: float, batch_strength: float) -> Technology:
     if not (np.isfinite(median_counts) and median_counts >= 100):
-        msg = (
-            f"median_counts must be finite and at least 100, found {median_counts}. Typical data have 1,000 to 10,000."
-        )
+        msg = f"median_counts must be finite and at least 100, found {median_counts}. Data have 1,000 to 10,000."
         raise ValueError(msg)
     if not (np.isfinite(batch_strength) and batch_strength >= 0):
         msg = f"batch_strength must be finite and not negative, found {batch_strength}. 1 is realistic."

@@ -8,8 +8,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ipar._run import as_seed
-from ipar.datasets._expression import log_normalise
 from ipar.datasets._sections import Floats, as_categories, slide_column
+from ipar.datasets._simulate import assemble
 
 
 def smooth_tissue(
@@ -76,11 +76,8 @@ def smooth_tissue(
     order = rng.permutation(n_slides * n_cells)
     raw = sp.vstack(counts, format="csr")[order]
     slides, side = slide_column(n_slides, n_cells), as_categories(np.concatenate(sides).astype(int), ["left", "right"])
-    obs = pd.DataFrame(
-        {"slide": slides.array[order], "side": side.array[order]}, index=[f"cell{i}" for i in range(len(order))]
-    )
-    var = pd.DataFrame(index=[f"gene{i}" for i in range(n_genes)])
-    adata = ad.AnnData(log_normalise(raw), obs=obs, var=var, layers={"counts": raw})
+    obs = pd.DataFrame({"slide": slides.array[order], "side": side.array[order]})
+    adata = assemble(raw, obs, pd.DataFrame(index=[f"gene{i}" for i in range(n_genes)]), "cell")
     adata.obsm["spatial"] = np.concatenate(coords)[order]
     adata.uns["source"] = {
         "description": "simulated tissue of smooth gradients, no animal or patient",

@@ -184,12 +184,10 @@ def rssd_by_class(true: ArrayLike, pred: ArrayLike, classes: ArrayLike, *, norma
 
     Parameters
     ----------
-    true, pred
-        Coordinates of the same cells in the same order, shape (n_cells, 2).
+    true, pred, normalise
+        As for `rssd`. The frame is that of all cells.
     classes
         Class of each cell, for example its cell type, shape (n_cells,).
-    normalise
-        As for `rssd`. The frame is that of all cells.
 
     Returns
     -------

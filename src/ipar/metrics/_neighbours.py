@@ -131,10 +131,8 @@ def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> fl
 
     Parameters
     ----------
-    true, pred
-        Coordinates of the same cells in the same order, shape (n_cells, 2), in any unit.
-    n_neighbors
-        Neighbours per cell, without the cell itself; below n_cells / 2.
+    true, pred, n_neighbors
+        As for `trustworthiness`.
 
     Returns
     -------

@@ -45,10 +45,8 @@ def certain_half_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
 
     Parameters
     ----------
-    error
-        Distance of each cell from its true position, shape (n_cells,), for example from `cell_errors`.
-    uncertainty
-        Predicted uncertainty per cell, shape (n_cells,), in any unit. Larger is less certain.
+    error, uncertainty
+        As for `uncertainty_spearman`.
 
     Returns
     -------

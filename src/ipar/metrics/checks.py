@@ -8,13 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 
+def _as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"`{name}` must be a dense numeric {expected}: {error}"
+        raise TypeError(msg) from error
+
+
 def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
     """Return `values` as a finite float64 array of shape (n, 2) with at least four rows."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"`{name}` must be a dense numeric array of shape (n_cells, 2): {error}"
-        raise TypeError(msg) from error
+    array = _as_floats(values, name, "array of shape (n_cells, 2)")
     if array.ndim != 2 or array.shape[1] != 2:
         msg = f"`{name}` must have shape (n_cells, 2), found {array.shape}; pass one row of x, y for each cell."
         raise ValueError(msg)
@@ -44,17 +48,13 @@ def as_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
 
 def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> FloatArray:
     """Return `values` as a finite float64 vector with one entry per cell."""
-    try:
-        vector = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"`{name}` must be a dense numeric vector with one value per cell: {error}"
-        raise TypeError(msg) from error
+    vector = _as_floats(values, name, "vector with one value per cell")
     if vector.ndim != 1 or (n_cells is not None and vector.shape[0] != n_cells):
         expected = "(n_cells,)" if n_cells is None else f"({n_cells},)"
         msg = f"`{name}` must have shape {expected}, one value per cell, found {vector.shape}."
         raise ValueError(msg)
-    if not np.isfinite(vector).all():
-        bad = int((~np.isfinite(vector)).sum())
+    bad = int((~np.isfinite(vector)).sum())
+    if bad:
         msg = f"`{name}` is NaN or infinite in {bad} of {vector.shape[0]} cells; drop these cells first."
         raise ValueError(msg)
     return vector

@@ -29,16 +29,11 @@ class _Panel:
     """How a measure is drawn: title, colour range and healthy range."""
 
     title: str
-    limits: tuple[float | None, float | None] = (0.0, None)
-    healthy: tuple[float, float] | None = None
+    limits: tuple[float, float | None] = (0.0, None)
+    healthy: tuple[float, float] = (-np.inf, np.inf)
     note: str = ""
     decays: bool = False  # healthy values fall from recycle to recycle
     colormap: str = "cividis"
-
-
-def _rho(term: str) -> _Panel:
-    # correlations diverge around zero
-    return _Panel(f"ρ(attention, {term})", (-1.0, 1.0), colormap="PuOr")
 
 
 _PANELS = {
@@ -47,11 +42,11 @@ _PANELS = {
     "logit_std": _Panel("logit deviation", (0.0, None), (4.0, 8.0), "healthy 4 to 8"),
     # log 80 is 4.4: at 2.9, the attention of a cell covers some 18 others; twice and half of that are healthy
     "attention_entropy": _Panel("attention entropy (nats)", (0.0, None), (2.2, 3.6), "healthy about 2.9"),
-    "displacement": _Panel("step |ΔX|/√n", (0.0, None), None, "healthy: decays", decays=True),
-    "rho_qk": _rho("query·key"),
-    "rho_gate": _rho("gate"),
-    "rho_geometry": _rho("geometry"),
-    "rho_pair": _rho("pair"),
+    "displacement": _Panel("step |ΔX|/√n", note="healthy: decays", decays=True),
+    "rho_qk": _Panel("ρ(attention, query·key)", (-1.0, 1.0), colormap="PuOr"),
+    "rho_gate": _Panel("ρ(attention, gate)", (-1.0, 1.0), colormap="PuOr"),
+    "rho_geometry": _Panel("ρ(attention, geometry)", (-1.0, 1.0), colormap="PuOr"),
+    "rho_pair": _Panel("ρ(attention, pair)", (-1.0, 1.0), colormap="PuOr"),
     # two RMS radii reach beyond the tissue
     "offset_query": _Panel("query offset (RMS radii)", (0.0, None), (0.0, 2.0), "healthy below 2"),
     "offset_key": _Panel("key offset (RMS radii)", (0.0, None), (0.0, 2.0), "healthy below 2"),
@@ -77,7 +72,8 @@ def diagnostics(
     """Plot attention diagnostics: one heat map of recycles × heads per measure.
 
     Values outside the healthy range, which is in the title of the panel, have a dashed red frame. Correlations and head
-    diversity have no healthy range. The figure title has the chance level of recall, and precision and recall of the gate.
+    diversity have no healthy range. The figure title has the recall expected by chance, and precision and recall of the
+    gate.
 
     Parameters
     ----------
@@ -96,9 +92,10 @@ def diagnostics(
 
     Notes
     -----
-    Healthy are an attention recall above 0.40 (0.55 in the last recycle of good networks), a standard deviation of logits
-    from 4 (below, attention is flat) to 8 (above, it is near one-hot), an entropy of about 2.9 nats for some 80 candidates,
-    steps that shrink from recycle to recycle, and offsets below 2 RMS radii. For the gate, 0.78 and 0.63 are good.
+    Attention recall should be above 0.40. In the last recycle of good networks it is 0.55. The standard deviation of
+    logits should lie between 4 (below, attention is flat) and 8 (above, it is near one-hot). The entropy should be about
+    2.9 nats for some 80 candidates. Steps should shrink from recycle to recycle, and offsets stay below 2 RMS radii. A gate
+    with a precision of 0.78 and a recall of 0.63 is good.
     """
     stored = part_of_slide(pd.DataFrame(run_record(adata, "diagnostics", _REMEDY)), slide, "the table of diagnostics")
     table = stored.groupby(["measure", "recycle", "head"], observed=True)["value"].mean().reset_index()
@@ -123,31 +120,17 @@ def diagnostics(
 
 def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
     values = grid.to_numpy(dtype=np.float64)
-    low, high = (np.nanmin(values) if panel.limits[0] is None else panel.limits[0], panel.limits[1])
-    image = ax.imshow(
-        values,
-        cmap=panel.colormap,
-        vmin=low,
-        vmax=max(float(np.nanmax(values)), low + 1e-9) if high is None else high,
-        aspect="auto",
-        label=panel.title,
-    )
+    low, high = panel.limits
+    high = max(float(np.nanmax(values)), low + 1e-9) if high is None else high
+    image = ax.imshow(values, cmap=panel.colormap, vmin=low, vmax=high, aspect="auto", label=panel.title)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             style: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink_on(image.cmap(image.norm(value)))}
             ax.text(column, row, _figures(value, panel), fontsize=7.5, **style)
     for row, column in np.argwhere(unhealthy(values, panel)):
-        frame = Rectangle(
-            (column - 0.46, row - 0.46),
-            0.92,
-            0.92,
-            fill=False,
-            edgecolor=VERMILLION,
-            linewidth=1.6,
-            linestyle=(0, (2.5, 1.2)),
-            label="unhealthy",
-        )
-        ax.add_patch(frame)
+        line: dict[str, Any] = {"edgecolor": VERMILLION, "linewidth": 1.6, "linestyle": (0, (2.5, 1.2))}
+        corner = (column - 0.46, row - 0.46)
+        ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, label="unhealthy", **line))
     ax.set_title(f"{panel.title}\n{panel.note}" if panel.note else panel.title, fontsize=8.5)
     heads = ["all" if head == "0" else head for head in grid.columns.astype(str)]
     ax.set_xticks(range(len(heads)), heads, fontsize=8)
@@ -173,15 +156,11 @@ def _ink_on(color: Any) -> str:
 
 def unhealthy(values: NDArray[np.float64], panel: _Panel) -> NDArray[np.bool_]:
     """Values outside the healthy range, or rising where they should fall."""
-    if panel.decays:
-        rises = np.zeros(values.shape, dtype=bool)
-        rises[1:] = np.diff(values, axis=0) > 1e-9
-        return rises
-    if panel.healthy is None:
-        return np.zeros(values.shape, dtype=bool)
     low, high = panel.healthy
-    out: NDArray[np.bool_] = (values < low) | (values > high)
-    return out
+    found: NDArray[np.bool_] = (values < low) | (values > high)
+    if panel.decays:
+        found[1:] |= np.diff(values, axis=0) > 1e-9
+    return found
 
 
 def _summary(table: pd.DataFrame, slide: str | None) -> str:
