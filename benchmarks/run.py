@@ -27,7 +27,7 @@ import ipar
 from benchmarks.methods import controls
 from benchmarks.methods.labels import LABELS, PEERS
 from benchmarks.methods.ours import PLACE
-from benchmarks.pages import questions, tables
+from benchmarks.pages import figure, questions, tables
 from benchmarks.pages.comparisons import Results
 from benchmarks.tasks import tasks
 from benchmarks.tasks.options import command_of, parser_of, write_page
@@ -126,7 +126,7 @@ def main() -> None:
     if options.tables:
         write_page(tables.page(found, options, command), options.tables)
     if options.markdown:
-        questions.draw(found, options.markdown.parent / "images" / questions.FIGURE)
+        figure.draw(found, options.markdown.parent / "images" / figure.FIGURE)
     write_page(questions.page(found, command), options.markdown)
 
 

@@ -16,10 +16,8 @@ from benchmarks.ablations.fits import Layouts, fit, map_of, read
 from benchmarks.ablations.training import other_tissues
 from benchmarks.tasks.tasks import Slides
 from ipar.geometry import gauge_fix
-from ipar.graph import neighbor_average
-from ipar.graph.averages import averaged_features
 from ipar.model import GeometryEncoder
-from ipar.model.features import centre_by_slide, centred_genes, project
+from ipar.model.features import Reading
 from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe, Run, Slide, SlideSet
 from ipar.training.encoder import fit_encoder
@@ -93,11 +91,8 @@ def pretrained_on(others: SlideSet, slides: SlideSet, recipe: EncoderRecipe, see
 
 def read_by(encoder: GeometryEncoder, slide: Slide) -> dict[str, NDArray[np.float32]]:
     """What the networks of an encoder read of a slide."""
-    means, codes = centre_by_slide(slide.expression, slide.labels)
-    components = project(slide.expression, means, codes, encoder.loadings)
-    average = neighbor_average(components, slide.labels, encoder.averaging.n_neighbors)
-    genes = centred_genes(slide.expression, means, codes, slice(None)) * np.float32(encoder.gene_scale)
-    return {"pca": averaged_features(components, average, codes, encoder.averaging.n_hops), "genes": genes}
+    read = Reading.of(slide.expression, slide.labels, encoder.loadings, encoder.averaging, encoder.gene_scale)
+    return {"pca": read.components, "genes": read.genes()}
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ import ipar
 from benchmarks.ablations.folds import MANY_CELLS
 from benchmarks.tasks.embedded import slide_set, unplaced
 from benchmarks.tasks.tasks import Slides
-from ipar.model import Blend, GeometryEncoder, IPALite, Sharpening
+from ipar.model import Blend, Features, GeometryEncoder, IPALite, Sharpening
 from ipar.model.blend import blend_layouts, global_map
 from ipar.model.sharpening import sharpen_layout
+from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe, Recipe, Run, Slide, SlideSet
 from ipar.training.embedding import embed_slide
 from ipar.training.encoder import fit_encoder
@@ -46,7 +46,9 @@ def read(slides: Slides) -> tuple[SlideSet, Slide]:
     return slide_set(slides.train), unplaced(slides.query)
 
 
-def fit(known: SlideSet, recipe: EncoderRecipe, seed: int, *, trained: Any = None) -> GeometryEncoder:
+def fit(
+    known: SlideSet, recipe: EncoderRecipe, seed: int, *, trained: Mapping[str, SharedEncoder] | None = None
+) -> GeometryEncoder:
     """An encoder of components and genes with its set encoder."""
     return fit_encoder(known, ["both"], recipe, Run(seed), set_encoder=True, trained=trained)["both"]
 
@@ -97,7 +99,7 @@ class Placed:
 
     model: IPALite
     order: NDArray[np.intp]
-    features: Any
+    features: Features
     slide_pcs: Coords
     network: Coords
     expected: Coords | None

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+import ipar
 from benchmarks.ablations.encoder import components_of
 from benchmarks.ablations.fits import Layouts, Placed, fit, fit_model, map_of, read
 from benchmarks.tasks import tasks
@@ -61,7 +62,9 @@ def layouts(slides: tasks.Slides, seed: int, data: Path) -> Layouts:
 def layouts_by_minisets(slides: tasks.Slides, seed: int) -> Layouts:
     """The network, by the size of its minisets and its number of candidates; one embedding for all."""
     _, query = read(slides)
-    default = Recipe()
+    default, train = Recipe(), slides.train.copy()
+    ipar.pp.embed(train, "slide", random_state=seed, progress=False)
+    slides = replace(slides, train=train)
     for name, changes in _PLANS.items():
         network = replace(default.network, plan=replace(default.network.plan, **changes))
         model = fit_model(slides, seed, replace(default, network=network), flow=False)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import run
 from benchmarks.methods import controls, ours
-from benchmarks.pages import comparisons, questions, tables
+from benchmarks.pages import comparisons, figure, questions, tables
 from benchmarks.tasks import scores
 from benchmarks.tasks.records import keep, read
 
@@ -284,7 +284,7 @@ def test_the_page_of_questions_names_what_ipar_refuses(results, tmp_path):
         run_["localisability"] = VERDICT | {"localisable": 0.0}
     found["brain7"] = {"ipar": runs([0.9, 0.9], [0.1, 0.1], localisability=VERDICT), "ridge": runs([0.5, 0.6], [1, 1])}
     page = questions.page(found, "some command")
-    questions.draw(found, tmp_path / "images" / questions.FIGURE)
+    figure.draw(found, tmp_path / "images" / figure.FIGURE)
     assert "ipar refuses ob: its check" in page
     assert "**+0.350 ± 0.071**" in row(page, "brain7 |")
-    assert (tmp_path / "images" / questions.FIGURE).stat().st_size > 5000
+    assert (tmp_path / "images" / figure.FIGURE).stat().st_size > 5000
