@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar.metrics.checks import gauge_fix
+
 FloatArray = NDArray[np.float32]
 
 
@@ -84,19 +86,12 @@ def as_reference(
     for code, name in enumerate(names):
         rows = slides == code
         x[rows] -= x[rows].mean(axis=0) if centre_slides else mean
-        coords[rows] = _gauge_fix(coords[rows], str(name))
+        coords[rows] = gauge_fix(coords[rows])
+        if not coords[rows].any():
+            msg = f"all cells of slide {str(name)!r} have the same position; drop it, or pass its measured coordinates."
+            raise ValueError(msg)
     query -= query.mean(axis=0) if centre_slides else mean
     return Reference(x, coords.astype(np.float32), slides, query)
-
-
-def _gauge_fix(coords: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
-    centred = coords - coords.mean(axis=0)
-    radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
-    if radius == 0:
-        msg = f"all cells of slide {slide!r} have the same position; drop the slide, or pass its measured coordinates."
-        raise ValueError(msg)
-    fixed: NDArray[np.float64] = centred / radius
-    return fixed
 
 
 def sklearn_seed(random_state: int | np.random.Generator | None) -> int:

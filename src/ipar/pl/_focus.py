@@ -64,7 +64,9 @@ def read_focus(adata: AnnData, spatial_key: str | None, n_neighbors: int) -> dic
         known = truth is not None and bool(np.isfinite(truth[cells]).all())
         xy = truth[cells] if truth is not None and known else layout(adata, COORDS, _REMEDY)[cells]
         others = candidates & (np.arange(cells.size) != place)
-        nearest = _nearest(xy, place, n_neighbors) if known else np.empty(0, dtype=np.intp)
+        distance = np.linalg.norm(xy - xy[place], axis=1)
+        distance[place] = np.inf
+        nearest = np.argsort(distance, kind="stable")[: min(n_neighbors, len(xy) - 1) if known else 0]
         foci[int(query)] = Focus(str(adata.obs_names[query]), place, xy, known, weights, others, nearest)
     return foci
 
@@ -80,12 +82,10 @@ def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
         msg = f"no attention was stored, its cells have shape {record['cells'].shape}: run {_REMEDY} again."
         raise ValueError(msg)
     n_queries, n_cells = record["cells"].shape
-    expected = {"query": (n_queries,), "weights": (n_queries, *record["weights"].shape[1:3], n_cells)}
-    for name, shape in (expected | {"candidates": (n_queries, n_cells)}).items():
-        if record[name].shape != shape:
-            msg = (
-                f"the stored attention {name!r} has shape {record[name].shape}, expected {shape}: run {_REMEDY} again."
-            )
+    weights = (n_queries, *record["weights"].shape[1:3], n_cells)
+    for name, shape in {"query": (n_queries,), "weights": weights, "candidates": (n_queries, n_cells)}.items():
+        if (found := record[name].shape) != shape:
+            msg = f"the stored attention {name!r} has shape {found}, expected {shape}: run {_REMEDY} again."
             raise ValueError(msg)
     if record["cells"].min() < 0 or record["cells"].max() >= adata.n_obs:
         msg = (
@@ -94,13 +94,6 @@ def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
         )
         raise ValueError(msg)
     return record
-
-
-def _nearest(xy: NDArray[np.float64], place: int, n_neighbors: int) -> NDArray[np.intp]:
-    # among the cells that attention could have reached
-    distance = np.linalg.norm(xy - xy[place], axis=1)
-    distance[place] = np.inf
-    return np.argsort(distance, kind="stable")[: min(n_neighbors, len(xy) - 1)]
 
 
 def choose_queries(
