@@ -150,13 +150,8 @@ class IPALiteConfig:
         if term not in self.terms:
             msg = f"term must be one that the config has, {self.terms}, found {term!r}."
             raise ValueError(msg)
-        off: dict[str, dict[str, Any]] = {
-            "qk": {"qk": False},
-            "geometry": {"geometry": "none"},
-            "pair": {"pair_bias": False},
-            "gate": {"gate": False},
-        }
-        return replace(self, **off[term])
+        off: dict[str, dict[str, Any]] = {"geometry": {"geometry": "none"}, "pair": {"pair_bias": False}}
+        return replace(self, **off.get(term, {term: False}))
 
     @classmethod
     def v1(cls, **overrides: Any) -> IPALiteConfig:
