@@ -47,8 +47,8 @@ def follow_flow(
     r"""Integrate the flow from time 0 to 1 with Euler steps of equal length.
 
     The network predicts the clean end :math:`\hat x_1`. A step of length :math:`\Delta t` covers the share
-    :math:`\Delta t / (1 - t)` of the way there, for rotations along the geodesic, so that it stays on the manifold. Attention
-    reads the true Gaussians `clean` if they are known.
+    :math:`\Delta t / (1 - t)` of the way there, for rotations along the geodesic. It stays on the manifold. Attention reads
+    the true Gaussians `clean` if they are known.
     """
     current, batch = start, start.shape[0]
     for step in range(n_steps):
