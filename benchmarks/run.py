@@ -20,6 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -41,7 +42,7 @@ METHODS = list(LABELS)
 def run_one(task_name: str, method: str, seed: int, data: Path) -> Record:
     """Run one method on one task in this process."""
     slides = tasks.load(tasks.TASKS[task_name], data)
-    uncertainty, extra = None, {}
+    uncertainty, extra = None, dict[str, Any]()
     start = time.perf_counter()
     try:
         if method in PLACE:

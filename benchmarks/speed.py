@@ -29,7 +29,7 @@ from benchmarks.tasks.records import Record, kept, read
 if TYPE_CHECKING:
     import anndata as ad
 
-_MODEL = "speed"
+_MODEL, _N_PLACED = "speed", 100_000
 ROOT = Path(__file__).resolve().parents[1]
 _PAGE = """# Time and memory
 
@@ -111,7 +111,7 @@ def run_predict(options: argparse.Namespace, *, flow: bool = True) -> None:
     section = brain(options.data, ["Hippo3"])
     counts = sparse.csr_matrix(section.X)
     rng = np.random.default_rng(0)
-    many = counts[rng.integers(counts.shape[0], size=100_000)]
+    many = counts[rng.integers(counts.shape[0], size=_N_PLACED)]
     many.data = rng.binomial(many.data.astype(np.int64), 0.7).astype(np.float32)
     many.eliminate_zeros()
     cells = ad.AnnData(many, var=section.var)

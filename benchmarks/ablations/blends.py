@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.ablations.fits import Layouts, Placed, fit_model, read
 from benchmarks.tasks.tasks import Slides
@@ -13,6 +14,14 @@ N_SAMPLES, N_STEPS = 20, 50
 DEFAULT, NO_FLOW = FinishRecipe().blend, FinishRecipe().blend_without_flow
 _TRIED = (Blend(0.0, 0.5), Blend(0.3, 0.5), Blend(0.5, 0.5), Blend(0.8, 0.5), Blend(0.0, 0.7))
 _COMPARED = (Blend(0.8, 0.5), DEFAULT)
+_SHARPENINGS: dict[str, dict[str, Any]] = {
+    " with a weak push (ρ = 1)": {"push": 1.0},
+    " with a loose hold (λ = 0.3)": {"hold": 0.3},
+    " with a firm hold (λ = 4)": {"hold": 4.0},
+    ", only the layout's distances held (τ = 0)": {"global_share": 0.0},
+    " by neighbours in the embedding alone (ω = 0)": {"slide_pc_share": 0.0},
+    " by neighbours in the slide's own components alone (ω = 1)": {"slide_pc_share": 1.0},
+}
 TAUGHT = (0.3, 0.0)  # shares of the global features in the distances that the sharpening holds
 
 
@@ -30,16 +39,8 @@ def layouts_by_steps(slides: Slides, seed: int) -> Layouts:
     yield "network alone", placed.finished(Blend(global_map=0.0))
     yield "mean of network and overview", placed.finished(model.blend)
     yield "… sharpened (the default, as chosen on a left-out training slide)", placed.finished(model.blend, how)
-    for name, changes in (
-        ("with a weak push (ρ = 1)", {"push": 1.0}),
-        ("with a loose hold (λ = 0.3)", {"hold": 0.3}),
-        ("with a firm hold (λ = 4)", {"hold": 4.0}),
-        (", only the layout's distances held (τ = 0)", {"global_share": 0.0}),
-        ("by neighbours in the embedding alone (ω = 0)", {"slide_pc_share": 0.0}),
-        ("by neighbours in the slide's own components alone (ω = 1)", {"slide_pc_share": 1.0}),
-    ):
-        changed = replace(placed.sharpening, **changes)
-        yield f"… sharpened{'' if name[0] == ',' else ' '}{name}", placed.finished(model.blend, changed)
+    for name, changes in _SHARPENINGS.items():
+        yield f"… sharpened{name}", placed.finished(model.blend, replace(placed.sharpening, **changes))
 
 
 def layouts_by_flow(slides: Slides, seed: int) -> Layouts:

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.ablations.fits import Layouts, fit, map_and_sharpened, read, sized
 from benchmarks.tasks.tasks import Slides
+from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe
 
 N_GENES = 350  # of a panel
@@ -37,7 +38,7 @@ def layouts(slides: Slides, seed: int, ways: Ways, recipe: EncoderRecipe = RECIP
 def layouts_of_panels(slides: Slides, seed: int, recipe: EncoderRecipe = RECIPE) -> Layouts:
     """The same; nothing but the network that reads genes differs."""
     known, query = read(slides)
-    recipe, trained = sized(recipe, known), {}
+    recipe, trained = sized(recipe, known), dict[str, SharedEncoder]()
     for name, share in DROPPED.items():
         changed = replace(recipe, genes_input_dropout=share, panel_input_dropout=share)
         encoder = fit(known, changed, seed, trained=trained)

@@ -27,7 +27,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.groups if not options.report_only else ():
         runs, measure = GROUPS[name].runs, GROUPS[name].measure
-        for fold, seed in tqdm(runs if measure else (), desc=name, unit="run"):
+        if measure is None:
+            continue
+        for fold, seed in tqdm(runs, desc=name, unit="run"):
             identity = {"fold": fold, "group": name, "seed": seed}
             make = partial(measure, fold, seed, options.data)
             kept("ablations", identity, make, options.out, fresh=options.fresh)

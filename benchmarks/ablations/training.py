@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -24,7 +25,7 @@ from ipar.training.set_encoder import weighted
 _KEPT_COUNTS, _TARGET_SUM = 0.5, 1e4
 _TRANSPORT_CELLS = 3000  # of the training slides: the plan has a row per query cell
 _OTHERS = {"olfactory bulb": "ob", "liver": "liver"}
-_PLANS = {  # of the network's minisets
+_PLANS: dict[str, dict[str, Any]] = {  # of the network's minisets
     "96 to 384 cells, 100 candidates (the default)": {},
     "384 to 900 cells, 100 candidates": {"size": (384, 900)},
     "96 to 900 cells, 100 candidates": {"size": (96, 900)},

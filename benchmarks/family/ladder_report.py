@@ -14,7 +14,7 @@ from benchmarks.pages.comparisons import COLUMNS
 from benchmarks.tasks.records import read
 
 CAPTION = (
-    "*One miniset a rung, true positions above, the layout turned onto them below; colour is the true position. An energy"
+    "*One miniset per rung, true positions above, the layout turned onto them below; colour is the true position. An energy"
     " near zero is no proof of the right shape: E_geo compares neighbourhoods, and a part that is folded over, as in some of"
     " these, costs it little.*"
 )
@@ -29,7 +29,7 @@ def spread(numbers: np.ndarray, digits: int = 2) -> str:
 
 
 def ladder(folder: Path, pictures: Path | None) -> list[str]:
-    """One row a rung, and a picture, of every task that was climbed; pictures only where there is a folder for them."""
+    """One row per rung, and a picture, of every task that was climbed; pictures only where there is a folder for them."""
     lines = ["## The validation ladder", "", "A rung that fails says that those above it mean nothing.", ""]
     by_task: dict[str, dict[str, Any]] = {}
     for record in read("ladder", folder):
@@ -59,7 +59,7 @@ def polishing(folder: Path, tasks: list[str]) -> list[str]:
         "## Does polishing help?",
         "",
         "`ipar.tl.optimise_coords` with `refine=True` moves a prediction to where walks agree with the candidate"
-        " graph and the gate. Measured on a *training* slide that was left out (`python -m benchmarks.family.polish`): networks"
+        " graph and the gate. Measured on a *training* slide that was held out (`python -m benchmarks.family.polish`): networks"
         " trained on the others place it, and polishing follows. In brackets: seeds in which it got better.",
         "",
         "| task | | " + " | ".join(title for title, _ in titles.values()) + " |",

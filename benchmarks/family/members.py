@@ -114,7 +114,7 @@ CLAIMS = (
     Claim("`rbf` geometry is as good as none", "rbf", "v1", alike=True),
     Claim("`point` geometry is a little worse than none", "v1", "point"),
     Claim("A pair bias is redundant", "pair", "v1", alike=True),
-    Claim("A gate a head is worse than a shared one", "v1", "heads"),
+    Claim("A gate per head is worse than a shared one", "v1", "heads"),
     Claim("A gate taught by T¹ beats T²", "v1", "t2"),
     Claim("A gate taught by T¹ beats the mix", "v1", "mix"),
     Claim("100 candidates beat 80", "v1", "k80"),

@@ -1,4 +1,4 @@
-"""Whether polishing helps: predictions of a left-out training slide, before and after ``optimise_coords(refine=True)``.
+"""Whether polishing helps: predictions of a held-out training slide, before and after ``optimise_coords(refine=True)``.
 
     python -m benchmarks.family.polish --data ../shared/data
 

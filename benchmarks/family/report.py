@@ -71,7 +71,7 @@ def parameters(run: dict[str, Any]) -> str:
 
 
 def table(task: str, runs: Runs) -> list[str]:
-    """One row a member."""
+    """One row per member."""
     spec = TASKS[task]
     seeds = sorted({seed for by_seed in runs.values() for seed in by_seed})
     chance = [run["recall30_chance"] for run in runs.get("v1", {}).values()]

@@ -49,7 +49,7 @@ class Budget:
     n_minisets, size
         Training minisets and their sizes.
     training
-        The recipe: steps of one miniset at four times the rate. On a left-out training slide of brain2 so short a run then
+        The recipe: steps of one miniset at four times the rate. On a held-out training slide of brain2 so short a run then
         reaches an E_geo of 0.9 on target edges, at the default rate 1.6.
     n_scored, n_oracle
         Minisets of the test slide, and of them for the oracle.
@@ -172,7 +172,7 @@ def main() -> None:
     torch.set_num_threads(1)
     jobs = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.members]
     for job in tqdm([] if options.report_only else jobs, unit="run"):
-        run_one(*job, options)
+        run_one(*job, options=options)
     pictures = options.markdown and options.markdown.parent
     write_page(page(Budget(), options.tasks, options.out, pictures), options.markdown)
 

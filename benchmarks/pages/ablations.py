@@ -17,7 +17,7 @@ By these folds the defaults were chosen; no slide that is scored above has a par
 added to, in the same fold with the same seed and among the defaults of its time, mean ± sd over folds and seeds; in bold where
 it is better. A step that is better here and yet not kept lost elsewhere, cost more time than it was worth, or has too few runs
 to tell: `benchmarks/ablations.md` says which, and has the folds, the layouts themselves, what failed without a row, and what a fit
-chooses by itself on a left-out training slide, such as how firmly the sharpening holds.
+chooses by itself on a held-out training slide, such as how firmly the sharpening holds.
 
 """
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.pages.comparisons import COLUMNS, GOAL, OURS, REFERENCES, Results, values, with_ipar
@@ -18,6 +16,9 @@ SPEARMAN = GOAL[0]
 
 def draw(results: Results, path: Path) -> None:
     """LUNA Spearman of ipar, the best other method, the reference and chance."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt  # late: runs in processes of their own need none, and measure their memory
+
     mpl.use("Agg")
     shown = with_ipar(results)
     series: dict[str, tuple[str, str, list[float]]] = {

@@ -236,7 +236,7 @@ def said_of_certainty(shown: Results) -> str:
 
 def generative(shown: Results) -> str:
     """IGA minus ipar, and where it is behind."""
-    rows, behind = [], {}
+    rows, behind = [], dict[str, list[str]]()
     for task, methods in shown.items():
         if "iga" not in methods:
             continue

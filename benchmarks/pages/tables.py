@@ -98,7 +98,7 @@ def _verdict(verdicts: list[dict[str, float]]) -> str:
         yes, f"localisable in {yes} of {len(verdicts)} seeds"
     )
     return (
-        f"ipar's verdict before training: {word} (training slides left out: {explained}distance Spearman {spearman:.2f}, permuted "
+        f"ipar's verdict before training: {word} (training slides held out: {explained}distance Spearman {spearman:.2f}, permuted "
         f"{permuted:.2f}; candidate recall {recall:.1f} × chance)."
     )
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+
 import pandas as pd
+import pytest
 
 from benchmarks import localisability
 
@@ -32,3 +35,13 @@ def test_wrong_verdicts_are_named():
     assert "seed 3 (refused, 0.50 explained)" in said
     assert "seed 3 (passed, 0.10 explained)" in said
     assert said.count("seed 3") == 2
+
+
+@pytest.mark.parametrize("tissue", localisability.TISSUES[::6], ids=lambda tissue: tissue.kind)
+def test_a_run_has_what_the_page_shows(tissue, monkeypatch):
+    monkeypatch.setattr(localisability, "N_CELLS", 60)
+    found = localisability.run_one(tissue, 0)
+    json.dumps(found)
+    assert set(localisability.SHOWN) <= set(found)
+    assert -1 < found["explained"] <= 1
+    assert localisability.rates(pd.DataFrame([found]))

@@ -117,7 +117,7 @@ def test_page_shows_means_and_marks_the_best_without_the_references(results, fol
     assert "**0.900 ± 0.000**" in row(page, "PCA + kNN")
     assert "**" not in row(page, "within-slide")
     assert (
-        "before training: localisable (training slides left out: distance Spearman 0.41, permuted 0.01; candidate"
+        "before training: localisable (training slides held out: distance Spearman 0.41, permuted 0.01; candidate"
         in page
     )
     assert "Not applicable: cell-type centroids (the slides have no cell-type labels)" in page
@@ -159,7 +159,7 @@ def test_the_page_tells_what_the_verdict_is_made_of(results, folder, tmp_path):
         run_["localisability"] = VERDICT | {"localisable": localisable, "explained": explained}
     write_tables(results, make_options(folder, tmp_path))
     expected = (
-        "localisable in 1 of 2 seeds (training slides left out: 20% of positions explained, distance Spearman 0.41"
+        "localisable in 1 of 2 seeds (training slides held out: 20% of positions explained, distance Spearman 0.41"
     )
     assert expected in (tmp_path / "page.md").read_text()
 

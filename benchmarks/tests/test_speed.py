@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import pytest
 
+import ipar
 from benchmarks import speed
 
 
@@ -39,3 +41,23 @@ def test_a_failure_says_what_failed() -> None:
 def test_placing_cells_asks_for_the_model_that_training_saves(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="--only fit --fresh"):
         speed.run_predict(argparse.Namespace(data="nowhere", cache=tmp_path))
+
+
+def test_training_leaves_the_model_that_places_cells(adata, fitted, tmp_path, monkeypatch, capsys) -> None:
+    brain = adata.copy()
+    brain.obs["slide"] = brain.obs["slide"].astype(str).str.replace("MOB", "Hippo").astype("category")
+    brain.write_h5ad(tmp_path / "mouse_brain_st.h5ad")
+
+    def fit(train, key, **_):
+        assert set(train.obs[key]) == {"Hippo1", "Hippo2"}
+        train.uns["ipar"] = {"history": [0, 1], "history_best": 1}
+        return fitted.model
+
+    monkeypatch.setattr(ipar.tl, "fit_ipalite", fit)
+    monkeypatch.setattr(speed, "_N_PLACED", 90)
+    options = argparse.Namespace(data=tmp_path, cache=tmp_path)
+    for name in ("fit", "predict", "predict_no_flow"):
+        speed.RUNS[name].run(options)
+    found = [json.loads(line.removeprefix("RESULT ")) for line in capsys.readouterr().out.splitlines()]
+    assert found[0]["epochs"] == 2
+    assert all(one["seconds"] > 0 for one in found[1:])
