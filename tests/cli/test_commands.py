@@ -214,7 +214,7 @@ def test_columns_and_keys_that_are_missing_are_named(files, placed, capsys):
     assert "obsm has no 'X_ipar'" in said
     predict = ["predict", files / "cells.h5ad", "--model", files / "model", "-o", files / "out.h5ad"]
     assert "no column 'batch'" in fails(capsys, *predict, "--library-key", "batch")
-    assert "adata.layers has no 'raw'; it has ['counts']" in fails(capsys, *predict, "--layer", "raw")
+    assert "adata.layers has no 'raw', found ['counts']" in fails(capsys, *predict, "--layer", "raw")
     assert "Device 'abacus' is not available" in fails(capsys, *predict, "--device", "abacus")
 
 
