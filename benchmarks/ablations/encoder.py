@@ -15,7 +15,7 @@ from benchmarks.methods.controls import CONTROLS
 from benchmarks.tasks.tasks import Slides
 from ipar.model import GeometryEncoder
 from ipar.model.blend import global_map
-from ipar.model.encoder import Averaging
+from ipar.model.features import Averaging
 from ipar.training import EncoderRecipe, Run, Slide
 from ipar.training.embedding import embed_slide
 from ipar.training.encoder import fit_encoder

@@ -60,11 +60,11 @@ def layouts(slides: tasks.Slides, seed: int, data: Path) -> Layouts:
         yield f"… trained on slides of another tissue too ({name})", map_of(beside(list(others)), query)
 
 
-def layouts_by_minisets(slides: tasks.Slides, seed: int) -> Layouts:
+def layouts_by_minisets(slides: tasks.Slides, seed: int, default: Recipe | None = None) -> Layouts:
     """The network, by the size of its minisets and its number of candidates; one embedding for all."""
     _, query = read(slides)
-    default, train = Recipe(), slides.train.copy()
-    ipar.pp.embed(train, "slide", random_state=seed, progress=False)
+    default, train = default or Recipe(), slides.train.copy()
+    ipar.pp.embed(train, "slide", recipe=default.embed, random_state=seed, progress=False)
     slides = replace(slides, train=train)
     for name, changes in _PLANS.items():
         network = replace(default.network, plan=replace(default.network.plan, **changes))

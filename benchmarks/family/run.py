@@ -171,8 +171,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     jobs = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.members]
-    for job in tqdm([] if options.report_only else jobs, unit="run"):
-        run_one(*job, options=options)
+    for task, member, seed in tqdm([] if options.report_only else jobs, unit="run"):
+        run_one(task, member, seed, options)
     pictures = options.markdown and options.markdown.parent
     write_page(page(Budget(), options.tasks, options.out, pictures), options.markdown)
 

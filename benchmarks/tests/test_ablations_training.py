@@ -71,17 +71,22 @@ def test_other_tissues_come_in_the_same_genes():
     assert "spatial" in found.obsm
 
 
-def test_layouts_have_the_names_of_the_records(slides, fitted, monkeypatch, hasty_recipe, names_of):
+@pytest.mark.filterwarnings("ignore:Sinkhorn did not converge")
+def test_layouts_have_the_names_of_the_records(slides, fitted, monkeypatch, small_recipe, names_of):
     others = SlideSet((read(slides)[0][0],), slides.train.var_names)
-    monkeypatch.setattr(training, "RECIPE", hasty_recipe)
+    monkeypatch.setattr(training, "RECIPE", small_recipe.embed)
     monkeypatch.setattr(training, "other_tissues", lambda *_: dict.fromkeys(("olfactory bulb", "liver"), others))
     found = dict(training.layouts(slides, 0, None))
     assert list(found) == names_of("transfer")
     plans = []
-    monkeypatch.setattr(
-        training, "fit_model", lambda slides, seed, recipe, **_: plans.append(recipe.network.plan) or fitted.model
-    )
-    found |= dict(training.layouts_by_minisets(slides, 0))
+
+    def fit_model(slides, seed, recipe, **_):
+        assert "X_ipar_embed" in slides.train.obsm  # one embedding for all
+        plans.append(recipe.network.plan)
+        return fitted.model
+
+    monkeypatch.setattr(training, "fit_model", fit_model)
+    found |= dict(training.layouts_by_minisets(slides, 0, small_recipe))
     assert list(found) == names_of("transfer") + names_of("minisets")
     assert len(set(plans)) == 5
     assert {x.shape for x in found.values()} == {slides.truth.shape}
