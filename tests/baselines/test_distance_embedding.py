@@ -7,7 +7,6 @@ from scipy import sparse
 from scipy.spatial.distance import pdist
 
 import ipar.baselines._distance_embedding as module
-from ipar._steps import steps_for
 from ipar.baselines import distance_embedding_mds
 from ipar.baselines._inputs import as_reference
 from ipar.metrics import luna_spearman
@@ -91,18 +90,22 @@ def test_genes_must_match(tissue):
         distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query[:, 1:])
 
 
-@pytest.mark.parametrize(("n_cells", "steps"), [(60, 400), (2500, 400), (5000, 800), (7500, 1200), (100_000, 1200)])
-def test_more_cells_are_trained_on_longer(n_cells, steps):
-    assert steps_for(400, n_cells) == steps
-
-
-def test_steps_go_by_the_number_of_training_cells(tissue, monkeypatch):
+@pytest.mark.parametrize(("n_cells", "steps"), [(60, 400), (2500, 400), (5000, 800), (7500, 1200), (20_000, 1200)])
+def test_more_cells_are_trained_on_longer(monkeypatch, n_cells, steps):
     asked = []
-    monkeypatch.setattr(module, "steps_for", lambda _, n: asked.append(n) or 5)
-    by_number = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query)
-    given = distance_embedding_mds(tissue.x, tissue.coords, tissue.slides, tissue.query, n_steps=5)
-    assert asked == [len(tissue.x)]
-    np.testing.assert_array_equal(by_number, given)
+
+    class Spy:
+        def __init__(self, *_, n_steps, **__):
+            asked.append(n_steps)
+
+        def minimise(self, loss):
+            pass
+
+    monkeypatch.setattr(module, "Descent", Spy)
+    rng = np.random.default_rng(0)
+    x, coords, slides = rng.random((n_cells, 8)), rng.random((n_cells, 2)), np.repeat(["a", "b"], n_cells // 2)
+    distance_embedding_mds(x, coords, slides, x[:20])
+    assert asked == [steps, steps]  # one network on components, one on genes
 
 
 def test_slides_may_be_left_at_their_level():

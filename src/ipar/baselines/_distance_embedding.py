@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from ipar._steps import input_dropout, steps_for
+from ipar._descent import Descent
 from ipar.baselines._inputs import (
     FloatArray,
     Reference,
@@ -83,12 +83,15 @@ def distance_embedding_mds(
     """
     data = as_reference(train_x, train_coords, train_slides, query_x, centre_slides=centre_slides)
     seed = sklearn_seed(random_state)
-    n_steps = steps_for(400, len(data.x)) if n_steps is None else n_steps
+    # few cells are memorised by longer training, many are not yet learned
+    n_steps = round(400 * min(max(len(data.x) / 2500, 1.0), 3.0)) if n_steps is None else n_steps
     components = principal_components(data.x, data.query, n_components, seed=seed)
     genes = unit_scale(data.x, data.query)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        members = [_embed(data, *x, _Recipe(n_steps, input_dropout(x[0].shape[1]))) for x in (components, genes)]
+        members = [
+            _embed(data, *x, _Recipe(n_steps, 0.2 if x[0].shape[1] < 1000 else 0.5)) for x in (components, genes)
+        ]
     # squared distances of concatenated embeddings add up: the root of their number makes them one distance again
     embedding = np.concatenate(members, axis=1) / np.sqrt(len(members))
     layout: FloatArray = PCA(2, svd_solver="full").fit_transform(embedding).astype(np.float32)
@@ -111,18 +114,15 @@ def _embed(data: Reference, x: FloatArray, query: FloatArray, recipe: _Recipe) -
 
 
 def _train(network: nn.Module, x: Tensor, coords: Tensor, slides: list[Any], recipe: _Recipe) -> None:
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.n_steps)
-    network.train()
-    for step in range(recipe.n_steps):
+    def loss(step: int) -> Tensor:
         rows = torch.from_numpy(slides[step % len(slides)])
         pick = rows[torch.randperm(len(rows))[: recipe.batch_size]]
-        loss = _distance_loss(network(x[pick]), coords[pick], recipe.near)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        return _distance_loss(network(x[pick]), coords[pick], recipe.near)
+
+    network.train()
+    Descent(
+        network.parameters(), lr=recipe.lr, n_steps=recipe.n_steps, weight_decay=recipe.weight_decay, clip=1.0
+    ).minimise(loss)
     network.eval()
 
 
