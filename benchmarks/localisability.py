@@ -106,7 +106,7 @@ def lobules(seed: int, median_counts: float) -> ad.AnnData:
 
 TISSUES = [
     *(
-        Tissue("layers, depth", f"{n} molecules a cell", lambda seed, n=n: layers(seed, n))
+        Tissue("layers, depth", f"{n} molecules per cell", lambda seed, n=n: layers(seed, n))
         for n in (3000, 800, 400, 200, 100)
     ),
     *(
@@ -114,7 +114,7 @@ TISSUES = [
         for share in (0.2, 0.4, 0.6, 0.8, 1.0)
     ),
     *(
-        Tissue("lobules", f"{n} molecules a cell", lambda seed, n=n: lobules(seed, n), repeats=True)
+        Tissue("lobules", f"{n} molecules per cell", lambda seed, n=n: lobules(seed, n), repeats=True)
         for n in (3000, 1000)
     ),
     Tissue("layers, mirrored", "two sides", mirrored, repeats=True),
