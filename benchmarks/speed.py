@@ -140,7 +140,7 @@ def run_sample(_: argparse.Namespace) -> None:
     """Sampling from a flow, of cells at random: its time depends neither on weights nor on what is embedded."""
     import numpy as np
 
-    from ipar.model import Flow
+    from ipar.model.flow import Flow
     from ipar.nn import EdgeGate, IGAConfig, IGANet
 
     flow = Flow(IGANet(IGAConfig(d_input=128)), EdgeGate(128))

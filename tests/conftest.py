@@ -17,7 +17,12 @@ from scipy import sparse
 import ipar
 from ipar.model import IGA, IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
-from ipar.training import EncoderRecipe, EncoderTraining, FinishRecipe, FlowRecipe, FlowTraining, IPALiteTraining, MinisetPlan, NetworkRecipe, Recipe, SetEncoderTraining
+from ipar.training import EncoderRecipe, FinishRecipe, FlowRecipe, NetworkRecipe, Recipe
+from ipar.training.encoder_training import EncoderTraining
+from ipar.training.flow_training import FlowTraining
+from ipar.training.held_out import MinisetPlan
+from ipar.training.network import IPALiteTraining
+from ipar.training.set_encoder import SetEncoderTraining
 
 N_CELLS, N_GENES = 120, 60
 
@@ -331,7 +336,9 @@ BAD_GEOMETRY = {
     "no coordinates": Bad(_without_coords, KeyError, "no 'spatial'.*spatial_key"),
     "three columns": Bad(_flat_coords, ValueError, r"\(n_cells, 2\), found \(360, 3\): keep the columns"),
     "nan coordinate": Bad(_with_coords(np.nan), ValueError, "NaN or infinite values in 1 cells: remove these"),
-    "infinite coordinate": Bad(_with_coords([0, -np.inf]), ValueError, "NaN or infinite values in 1 cells: remove these"),
+    "infinite coordinate": Bad(
+        _with_coords([0, -np.inf]), ValueError, "NaN or infinite values in 1 cells: remove these"
+    ),
     "coincident": Bad(
         _with_coords(7.0, slice(0, 120)),
         ValueError,

@@ -13,19 +13,12 @@ NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 SHORT = """
 import functools
 import ipar
-from ipar.training import (
-    EncoderRecipe,
-    EncoderTraining,
-    FinishRecipe,
-    FlowRecipe,
-    FlowTraining,
-    IPALiteTraining,
-    MinisetPlan,
-    NetworkRecipe,
-    Recipe,
-    SetEncoderTraining,
-    UncertaintyRecipe,
-)
+from ipar.training import EncoderRecipe, FinishRecipe, FlowRecipe, NetworkRecipe, Recipe, UncertaintyRecipe
+from ipar.training.encoder_training import EncoderTraining
+from ipar.training.flow_training import FlowTraining
+from ipar.training.network import IPALiteTraining
+from ipar.training.held_out import MinisetPlan
+from ipar.training.set_encoder import SetEncoderTraining
 
 _few = EncoderTraining(n_steps=40, batch_size=256)
 _recipe = Recipe(

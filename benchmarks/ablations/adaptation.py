@@ -19,9 +19,10 @@ from ipar.geometry import gauge_fix
 from ipar.model import GeometryEncoder
 from ipar.model.features import Reading
 from ipar.nn import SharedEncoder
-from ipar.training import EncoderRecipe, Run, Slide, SlideSet
+from ipar.training import EncoderRecipe, Run, SlideSet
 from ipar.training.encoder import fit_encoder
 from ipar.training.encoder_training import train_encoder
+from ipar.training.slides import Slide
 
 _N_STEPS, _BATCH, _LR = 300, 256, 1e-4  # of the discriminator and what it judges
 RECIPE = EncoderRecipe()

@@ -19,7 +19,9 @@ from ipar.graph import cosine_candidates
 from ipar.model.blend import global_map
 from ipar.model.consensus import ConsensusPlan, consensus_layout
 from ipar.model.sharpening import sharpen_layout
-from ipar.nn import EdgeGate, IPALiteNet, dense_gate, graph_of
+from ipar.nn import EdgeGate, IPALiteNet
+from ipar.nn.gate import dense_gate
+from ipar.nn.graph import graph_of
 from ipar.training import EncoderRecipe, FinishRecipe, Folds, NetworkRecipe, Run, fit_embedding
 from ipar.training.embedding import embed_slide
 from ipar.training.epochs import Trained
@@ -156,7 +158,7 @@ def fit_trial(
 
 @torch.no_grad()
 def place(trial: Trial, networks: Networks, h: Tensor, width: int, k: int, seed: int) -> Coords:
-    """Layout of one slide from many small ones, as :meth:`ipar.model.NetworkLayout.apply` makes it, ``(n, 2)``."""
+    """Layout of one slide from many small ones, as :meth:`ipar.model.network.NetworkLayout.apply` makes it, ``(n, 2)``."""
     net, gate = networks
     net.eval()
 

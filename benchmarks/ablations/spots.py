@@ -12,7 +12,8 @@ from benchmarks.ablations.fits import Layouts, fit, map_and_sharpened, read
 from benchmarks.tasks.tasks import Slides
 from ipar.graph import neighbor_average
 from ipar.model.features import slide_pcs
-from ipar.training import EncoderRecipe, Slide, SlideSet
+from ipar.training import EncoderRecipe, SlideSet
+from ipar.training.slides import Slide
 
 _CELLS_PER_SPOT = 6  # few enough that some hundred spots teach
 _SIZES = (5, 15)  # of pseudo-spots

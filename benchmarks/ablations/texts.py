@@ -15,7 +15,7 @@ the slide by itself. Each row was measured with the defaults of its time. Made w
 WEIGHTS = """## Genes and axes by how well they tell places apart
 
 Genes count alike, or by the root of Moran's I on the training slides, in units of their own spread
-(`ipar.training.gene_weights`). The weights act on the components, on the network that reads genes, and on the slide's own
+(`ipar.training.axes.gene_weights`). The weights act on the components, on the network that reads genes, and on the slide's own
 components, which sharpen the layout. The layout is the global map alone, plain and sharpened. Rows are means over the folds
 {folds}. In the other rows half of the cells of {slide}, a panel of few genes, teaches the other half (seeds {seeds}).
 
@@ -23,7 +23,7 @@ On sections every mean is better with weights, in all scores. On the panel the s
 more E_geo: its genes were chosen because they tell cells apart, so there all genes count alike.
 
 These rows have principal components only. In the last row of each kind, half of the components are axes of largest spatial
-covariance instead (`ipar.training.component_axes`), which is the default. Ranks and fit stay as they were where two sections
+covariance instead (`ipar.training.axes.component_axes`), which is the default. Ranks and fit stay as they were where two sections
 teach. Elsewhere every score is better or equal. The tables below have principal components alone, except for "With the flow
 and without it". All but this one, spots and panels were measured before genes were weighted.
 """
@@ -115,7 +115,7 @@ DOUBTS = """
 ## Which cells are misplaced
 
 The rows rank the errors of a default fit. The signs are: how far its three layouts disagree; a function learned from mistakes on
-training slides (`ipar.model.UncertaintyHead`); how far samples of the flow disagree; and the last two together. The folds are
+training slides (`ipar.model.uncertainty.UncertaintyHead`); how far samples of the flow disagree; and the last two together. The folds are
 {folds}; in the others half of the cells of {slide}, dealt into two slides, teaches the other half. Lower is better for the
 certain half. Where two sections teach, mistakes tell less than samples do. Elsewhere they tell about as much, or more. Both
 together are close to the better one, or ahead of it, so both count alike in each fit. Half as many samples rank errors less

@@ -20,20 +20,14 @@ from benchmarks.family.members import MEMBERS, Member
 from benchmarks.tasks.embedded import Embedded, embedded
 from benchmarks.tasks.options import parser_of, write_page
 from benchmarks.tasks.records import Record, kept
-from ipar.nn import EdgeGate, IPALiteNet, dense_gate
-from ipar.training import (
-    Folds,
-    IPALiteTraining,
-    LossWeights,
-    MinisetPlan,
-    NetworkRecipe,
-    Optimisation,
-    Run,
-)
-from ipar.training.losses import e_geo
+from ipar.nn import EdgeGate, IPALiteNet
+from ipar.nn.gate import dense_gate
+from ipar.training import Folds, NetworkRecipe, Optimisation, Run
+from ipar.training.held_out import MinisetPlan
+from ipar.training.losses import LossWeights, e_geo
 from ipar.training.measures import attention_recall, recall_chance
 from ipar.training.minisets import Miniset, collate
-from ipar.training.network import fit_network
+from ipar.training.network import IPALiteTraining, fit_network
 from ipar.training.optimise import optimise_sets
 from ipar.training.validation import validate
 

@@ -15,8 +15,8 @@ from ipar.geometry.targets import log_walk, predicted_walk, walk_kl
 from ipar.metrics import procrustes_align
 from ipar.model.blend import global_map
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
-from ipar.training import LossWeights, Optimisation, Run
-from ipar.training.losses import e_geo, layout_losses
+from ipar.training import Optimisation, Run
+from ipar.training.losses import LossWeights, e_geo, layout_losses
 from ipar.training.minisets import Miniset, MinisetBatch, collate, sample_minisets
 from ipar.training.network import IPALiteTrainer
 from ipar.training.optimise import optimise_sets

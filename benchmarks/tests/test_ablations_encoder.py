@@ -8,8 +8,9 @@ from scipy import sparse
 
 from benchmarks.ablations import encoder as ablation
 from benchmarks.ablations.fits import fit, map_of, read
-from ipar.training import Run, Slide, SlideSet
+from ipar.training import Run, SlideSet
 from ipar.training.encoder import fit_encoder
+from ipar.training.slides import Slide
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.ablations.gates import NarrowGate, RelationGate, with_relations
-from ipar.nn import dense_gate
+from ipar.nn.gate import dense_gate
 
 WIDTH, N, ROOM = 4, 24, 30
 

@@ -8,9 +8,10 @@ import torch
 
 from benchmarks.ablations import networks
 from ipar.nn import IPALiteConfig, IPALiteNet
-from ipar.training import Folds, IPALiteTraining, MinisetPlan, NetworkRecipe, Run
+from ipar.training import Folds, NetworkRecipe, Run
+from ipar.training.held_out import MinisetPlan
 from ipar.training.minisets import collate, sample_minisets
-from ipar.training.network import fit_network
+from ipar.training.network import IPALiteTraining, fit_network
 
 FEW = IPALiteTraining(max_epochs=1, ramp_epochs=0, gate_steps=2)
 RECIPE = NetworkRecipe(plan=MinisetPlan(n_minisets=4, size=(20, 30), n_neighbors=8), training=FEW)

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from benchmarks.ablations import folds, spots
 from benchmarks.tasks.tasks import Slides
-from ipar.training import Slide
+from ipar.training.slides import Slide
 
 
 def test_a_spot_holds_the_mean_of_its_cells_where_they_lie():

@@ -8,8 +8,9 @@ from scipy import sparse
 
 from benchmarks.ablations import training
 from benchmarks.ablations.fits import read
-from ipar.training import Run, Slide, SlideSet
+from ipar.training import Run, SlideSet
 from ipar.training.encoder import fit_encoder
+from ipar.training.slides import Slide
 
 GENES = pd.Index([f"g{i}" for i in range(15)])
 

@@ -10,9 +10,8 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
-from ipar.model import ConsensusPlan
 from ipar.model.blend import Blend, aligned_to, blend_layouts, global_map
-from ipar.model.consensus import consensus_layout, generalised_procrustes, round_subsets
+from ipar.model.consensus import ConsensusPlan, consensus_layout, generalised_procrustes, round_subsets
 
 PLAN = ConsensusPlan(subset_size=40, n_anchors=12, n_rounds=3, batch_size=3)
 N = 300

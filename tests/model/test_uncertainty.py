@@ -8,8 +8,9 @@ from scipy.stats import spearmanr
 
 import ipar
 from ipar._run import Run
-from ipar.model import Features, Flow, IPALite, UncertaintyHead
-from ipar.model.uncertainty import head_input, joint_sign, spread_of, trouble_signs
+from ipar.model import Features, IPALite
+from ipar.model.flow import Flow
+from ipar.model.uncertainty import UncertaintyHead, head_input, joint_sign, spread_of, trouble_signs
 
 
 @pytest.fixture(scope="module")

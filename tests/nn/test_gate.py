@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.special import erf
 
-from ipar.nn import EdgeGate, dense_gate
+from ipar.nn import EdgeGate
+from ipar.nn.gate import dense_gate
 
 D, N, M = 10, 30, 200
 

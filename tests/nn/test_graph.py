@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from ipar.graph import cosine_candidates
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
+from ipar.nn.gate import dense_gate
+from ipar.nn.graph import graph_of
 
 SMALL = {"d_input": 8, "d_state": 12, "d_head": 6}
 V2_RAW = pytest.mark.filterwarnings("ignore:Without qk_norm")

@@ -10,9 +10,11 @@ from scipy.special import softmax
 from ipar.geometry import OffsetGaussianRigid
 from ipar.geometry.rotation import random_rotation, rotation_log
 from ipar.graph import cosine_candidates
-from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, graph_of
+from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.block import attention_bias
+from ipar.nn.gate import dense_gate
 from ipar.nn.gaussian_attention import GaussianAttention, GaussianUpdateBlock
+from ipar.nn.graph import graph_of
 from ipar.nn.pose_flow import follow_flow, noise_poses
 
 B, N, K, D_INPUT = 2, 30, 9, 12

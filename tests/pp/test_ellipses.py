@@ -8,8 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import ipar
-from ipar.geometry import ellipses_of_rigid, rigid_of_ellipses
-from ipar.geometry.ellipses import ellipse_table
+from ipar.geometry.ellipses import ellipse_table, ellipses_of_rigid, rigid_of_ellipses
 
 N = 12
 

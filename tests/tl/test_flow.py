@@ -16,7 +16,8 @@ from ipar._expression import get_expression
 from ipar._run import Run
 from ipar.graph import cosine_candidates
 from ipar.model import IGA, Blend, Sharpening
-from ipar.nn import dense_gate, graph_of
+from ipar.nn.gate import dense_gate
+from ipar.nn.graph import graph_of
 from ipar.nn.pose_flow import noise_poses
 from ipar.training import fit as module
 

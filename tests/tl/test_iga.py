@@ -10,7 +10,7 @@ import torch
 
 import ipar
 from ipar._run import Run
-from ipar.geometry import rigid_of_ellipses
+from ipar.geometry.ellipses import rigid_of_ellipses
 from ipar.graph import neighbor_distances
 from ipar.metrics import procrustes_error
 from ipar.model import Sharpening

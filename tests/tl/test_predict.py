@@ -12,7 +12,8 @@ from scipy.spatial import procrustes
 
 from ipar import _run
 from ipar.metrics import luna_spearman
-from ipar.model import Blend, ConsensusPlan, Features
+from ipar.model import Blend, Features
+from ipar.model.consensus import ConsensusPlan
 from ipar.pp import LocalisabilityWarning, candidates
 from ipar.tl import predict_coords
 from ipar.tl._attention import quadrant_cells

@@ -10,8 +10,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipar._run import Run
 from ipar.graph import morans_i
-from ipar.training import EncoderRecipe, Slide, SlideSet, component_axes
+from ipar.training import EncoderRecipe, SlideSet
+from ipar.training.axes import component_axes
 from ipar.training.encoder import fit_encoder
+from ipar.training.slides import Slide
 
 N_GENES = 60
 

@@ -10,7 +10,8 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
+from ipar.nn.gate import dense_gate
 from ipar.training.diagnostics import diagnose, probe_set
 
 SMALL = {"d_input": 8, "d_state": 12, "d_head": 6}

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ipar import metrics
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
+from ipar.nn.gate import dense_gate
 from ipar.training.experiments import CONTROLS, GAP, _random_graph, _rows, _spoilt, decompose_gap, shuffle_controls
 from ipar.training.losses import e_geo
 from ipar.training.minisets import collate, sample_minisets

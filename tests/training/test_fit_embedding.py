@@ -9,9 +9,10 @@ from scipy import sparse
 from scipy.spatial.distance import pdist
 
 from ipar._run import Run
-from ipar.training import Folds, Slide, SlideSet, fit_embedding
+from ipar.training import Folds, SlideSet, fit_embedding
 from ipar.training.embedding import embed_slide as features_of
 from ipar.training.encoder import fit_encoder
+from ipar.training.slides import Slide
 
 
 def embed_slide(encoder, slide, genes):

@@ -8,8 +8,7 @@ from scipy.stats import spearmanr
 
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.training import SetEncoderTraining
-from ipar.training.set_encoder import _stress, embedding_distances, fit_set_encoder
+from ipar.training.set_encoder import SetEncoderTraining, _stress, embedding_distances, fit_set_encoder
 
 BRIEF = SetEncoderTraining(n_steps=60, batch_size=2, size=(40, 60), lr=2e-3)
 

@@ -12,8 +12,7 @@ from ipar.nn import EllipseUnits, IGAConfig
 from ipar.nn.gaussian_attention import AttentionSignals
 from ipar.nn.iga import IGAOutput
 from ipar.nn.pose_flow import noise_poses
-from ipar.training import FlowWeights
-from ipar.training.flow_losses import corrupt, couple, flow_losses
+from ipar.training.flow_losses import FlowWeights, corrupt, couple, flow_losses
 
 B, N = 3, 25
 

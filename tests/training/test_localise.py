@@ -9,10 +9,10 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.cluster import KMeans
 
 from ipar.metrics import procrustes_error
-from ipar.training import Localisability
 from ipar.training.localise import (
     FoldScore,
     FoldScoring,
+    Localisability,
     _distance_spearman,
     repeated_message,
     score_fold,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ipar._run import Run
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
+from ipar.nn.gate import dense_gate
 from ipar.training import network as _loop
 from ipar.training.gate import augment, pretrain_gate
 from ipar.training.losses import LossWeights, e_geo, gate_loss, gate_reference

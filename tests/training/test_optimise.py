@@ -10,7 +10,8 @@ from scipy.special import softmax
 
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.nn import EdgeGate, dense_gate
+from ipar.nn import EdgeGate
+from ipar.nn.gate import dense_gate
 from ipar.training.losses import e_geo
 from ipar.training.minisets import collate, make_miniset, sample_minisets
 from ipar.training.optimise import (

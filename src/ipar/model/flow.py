@@ -14,11 +14,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ipar._run import Run
-from ipar.geometry import OffsetGaussianRigid, ellipses_of_rigid, gauge_fix, procrustes_transform
+from ipar.geometry import OffsetGaussianRigid, gauge_fix, procrustes_transform
+from ipar.geometry.ellipses import ellipses_of_rigid
 from ipar.graph import cosine_candidates
 from ipar.graph.candidates import thinned_candidates
 from ipar.model.io import State, load_module, module_arrays
-from ipar.nn import EdgeGate, IGAConfig, IGANet, dense_gate, graph_of
+from ipar.nn import EdgeGate, IGAConfig, IGANet
+from ipar.nn.gate import dense_gate
+from ipar.nn.graph import graph_of
 from ipar.nn.iga import IGACondition
 from ipar.nn.pose_flow import follow_flow, noise_poses
 

@@ -17,7 +17,9 @@ from ipar.graph.candidates import candidate_mask
 from ipar.model.consensus import ConsensusPlan, consensus_layout
 from ipar.model.io import State, load_module, module_arrays
 from ipar.model.outputs import Attention
-from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet, dense_gate, graph_of
+from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
+from ipar.nn.gate import dense_gate
+from ipar.nn.graph import graph_of
 from ipar.nn.ipalite import IPALiteOutput
 
 

@@ -2,8 +2,7 @@
 
 from ipar.nn.config import IPALiteConfig
 from ipar.nn.encoders import SetEncoder, SharedEncoder
-from ipar.nn.gate import EdgeGate, dense_gate
-from ipar.nn.graph import graph_of
+from ipar.nn.gate import EdgeGate
 from ipar.nn.iga import IGANet
 from ipar.nn.iga_config import EllipseUnits, IGAConfig
 from ipar.nn.ipalite import IPALiteNet
@@ -17,6 +16,4 @@ __all__ = [
     "IPALiteNet",
     "SetEncoder",
     "SharedEncoder",
-    "dense_gate",
-    "graph_of",
 ]

@@ -15,8 +15,9 @@ from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder
-from ipar.training import EncoderRecipe, Slide, SlideSet
+from ipar.training import EncoderRecipe, SlideSet
 from ipar.training.fit import Embedded, Model, ModelFit
+from ipar.training.slides import Slide
 
 if TYPE_CHECKING:
     from anndata import AnnData

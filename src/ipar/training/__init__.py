@@ -1,49 +1,30 @@
 """Slides, recipes, fits of every stage, and the localisability check; nothing here knows AnnData."""
 
 from ipar._run import Run
-from ipar.training.axes import component_axes, gene_weights
 from ipar.training.embedding import fit_embedding
 from ipar.training.encoder import EncoderRecipe
-from ipar.training.encoder_training import EncoderTraining
 from ipar.training.finish import FinishRecipe
 from ipar.training.fit import fit_iga, fit_ipalite
 from ipar.training.flow import FlowRecipe
-from ipar.training.flow_losses import FlowWeights
-from ipar.training.flow_training import FlowTraining
 from ipar.training.folds import Folds
-from ipar.training.held_out import MinisetPlan
-from ipar.training.localise import Localisability
-from ipar.training.losses import LossWeights
-from ipar.training.network import IPALiteTraining, NetworkRecipe
+from ipar.training.network import NetworkRecipe
 from ipar.training.optimise import Optimisation
 from ipar.training.recipe import Recipe
-from ipar.training.set_encoder import SetEncoderTraining
-from ipar.training.slides import Slide, SlideSet
+from ipar.training.slides import SlideSet
 from ipar.training.uncertainty import UncertaintyRecipe
 
 __all__ = [
     "EncoderRecipe",
-    "EncoderTraining",
     "FinishRecipe",
     "FlowRecipe",
-    "FlowTraining",
-    "FlowWeights",
     "Folds",
-    "IPALiteTraining",
-    "Localisability",
-    "LossWeights",
-    "MinisetPlan",
     "NetworkRecipe",
     "Optimisation",
     "Recipe",
     "Run",
-    "SetEncoderTraining",
-    "Slide",
     "SlideSet",
     "UncertaintyRecipe",
-    "component_axes",
     "fit_embedding",
     "fit_iga",
     "fit_ipalite",
-    "gene_weights",
 ]

@@ -15,7 +15,8 @@ from torch import Tensor
 from ipar.geometry import gauge_fix
 from ipar.geometry.targets import walk_target
 from ipar.graph.candidates import candidate_mask
-from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteNet
+from ipar.nn.gate import dense_gate
 from ipar.nn.ipalite import IPALiteOutput
 from ipar.nn.terms import PointTerm
 from ipar.training import measures as measures

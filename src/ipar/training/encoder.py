@@ -46,11 +46,11 @@ class EncoderRecipe:
         thousand spots, which many overfit; many for several of them or for thousands of cells.
     spatial_share
         Share of them that are axes of largest spatial covariance instead of largest variance, see
-        :func:`~ipar.training.component_axes`.
+        :func:`~ipar.training.axes.component_axes`.
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
     weigh_genes
-        Whether genes count by how well they tell places apart, see :func:`~ipar.training.gene_weights`. By default they
+        Whether genes count by how well they tell places apart, see :func:`~ipar.training.axes.gene_weights`. By default they
         do where there are `few_genes` or more.
     averaging
         Neighbours in expression that a cell is read together with.

@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ipar.graph.candidates import candidate_mask
-from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteNet
+from ipar.nn.gate import dense_gate
 from ipar.training.losses import e_geo
 from ipar.training.minisets import Miniset, MinisetBatch
 from ipar.training.validation import in_order, layout_energy

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipar._run import Run
-from ipar.model import IGA, Blend, Features, Flow, GeometryEncoder, IPALite, NetworkLayout
+from ipar.model import IGA, Blend, Features, GeometryEncoder, IPALite
+from ipar.model.flow import Flow
+from ipar.model.network import NetworkLayout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 from ipar.training.finish import Finish, choose_sharpening
 from ipar.training.flow import fit_flow

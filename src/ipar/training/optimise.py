@@ -12,7 +12,8 @@ from torch import Tensor
 from ipar._descent import Descent
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.nn import EdgeGate, dense_gate
+from ipar.nn import EdgeGate
+from ipar.nn.gate import dense_gate
 from ipar.training.losses import LossWeights, layout_losses
 from ipar.training.minisets import Miniset, MinisetBatch, collate, make_miniset
 

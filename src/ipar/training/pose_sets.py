@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ipar.geometry import OffsetGaussianRigid, rigid_of_ellipses
+from ipar.geometry import OffsetGaussianRigid
+from ipar.geometry.ellipses import rigid_of_ellipses
 from ipar.nn import EllipseUnits
 from ipar.training.minisets import Miniset, MinisetBatch, collate, draw_cells, make_miniset
 

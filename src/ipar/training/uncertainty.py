@@ -34,7 +34,7 @@ class UncertaintyRecipe:
     n_knots
         Steps of the map from values to errors.
     n_samples, most_drawn
-        Samples of the flow, and the cells that they are drawn for, see :class:`ipar.model.UncertaintyHead`.
+        Samples of the flow, and the cells that they are drawn for, see :class:`ipar.model.uncertainty.UncertaintyHead`.
     """
 
     n_components: int = 24

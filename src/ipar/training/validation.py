@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ipar.nn import EdgeGate, IPALiteNet, dense_gate
+from ipar.nn import EdgeGate, IPALiteNet
+from ipar.nn.gate import dense_gate
 from ipar.training.losses import e_geo
 from ipar.training.minisets import Miniset, MinisetBatch, collate
 
