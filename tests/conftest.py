@@ -17,12 +17,18 @@ from scipy import sparse
 import ipar
 from ipar.model import IGA, IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
-from ipar.training import EncoderRecipe, FinishRecipe, FlowRecipe, NetworkRecipe, Recipe
-from ipar.training.encoder_training import EncoderTraining
-from ipar.training.flow_training import FlowTraining
-from ipar.training.held_out import MinisetPlan
-from ipar.training.network import IPALiteTraining
-from ipar.training.set_encoder import SetEncoderTraining
+from ipar.training import (
+    EncoderRecipe,
+    EncoderTraining,
+    FinishRecipe,
+    FlowRecipe,
+    FlowTraining,
+    IPALiteTraining,
+    MinisetPlan,
+    NetworkRecipe,
+    Recipe,
+    SetEncoderTraining,
+)
 
 N_CELLS, N_GENES = 120, 60
 

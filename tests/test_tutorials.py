@@ -14,11 +14,11 @@ SHORT = """
 import functools
 import ipar
 from ipar.training import EncoderRecipe, FinishRecipe, FlowRecipe, NetworkRecipe, Recipe, UncertaintyRecipe
-from ipar.training.encoder_training import EncoderTraining
-from ipar.training.flow_training import FlowTraining
-from ipar.training.network import IPALiteTraining
-from ipar.training.held_out import MinisetPlan
-from ipar.training.set_encoder import SetEncoderTraining
+from ipar.training import EncoderTraining
+from ipar.training import FlowTraining
+from ipar.training import IPALiteTraining
+from ipar.training import MinisetPlan
+from ipar.training import SetEncoderTraining
 
 _few = EncoderTraining(n_steps=40, batch_size=256)
 _recipe = Recipe(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipar.graph import cosine_candidates
+from ipar.graph.candidates import cosine_candidates
 from ipar.nn import EdgeGate
 
 _MARK = 1000.0  # of a cell's own column: no noise hides it, and where dropout took it nothing is read

@@ -15,7 +15,7 @@ from torch.nn import functional
 from benchmarks.ablations.fits import SHARPENING, Coords, Layouts, blended, read, slide_pcs_of
 from benchmarks.ablations.gates import NarrowGate, RelationGate, ranks, with_relations
 from benchmarks.tasks.tasks import Slides
-from ipar.graph import cosine_candidates
+from ipar.graph.candidates import cosine_candidates
 from ipar.model.blend import global_map
 from ipar.model.consensus import ConsensusPlan, consensus_layout
 from ipar.model.sharpening import sharpen_layout

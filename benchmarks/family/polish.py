@@ -22,8 +22,7 @@ from benchmarks.tasks.options import parser_of
 from benchmarks.tasks.records import Record, kept
 from ipar.metrics import evaluate
 from ipar.model import Blend
-from ipar.training import Folds, NetworkRecipe, Optimisation, Run
-from ipar.training.held_out import MinisetPlan
+from ipar.training import Folds, MinisetPlan, NetworkRecipe, Optimisation, Run
 from ipar.training.network import fit_network
 from ipar.training.optimise import gate_targets, optimise_layout
 

@@ -22,8 +22,7 @@ from benchmarks.tasks.options import parser_of, write_page
 from benchmarks.tasks.records import Record, kept
 from ipar.nn import EdgeGate, IPALiteNet
 from ipar.nn.gate import dense_gate
-from ipar.training import Folds, NetworkRecipe, Optimisation, Run
-from ipar.training.held_out import MinisetPlan
+from ipar.training import Folds, MinisetPlan, NetworkRecipe, Optimisation, Run
 from ipar.training.losses import LossWeights, e_geo
 from ipar.training.measures import attention_recall, recall_chance
 from ipar.training.minisets import Miniset, collate

@@ -36,14 +36,11 @@ from ipar.model.flow import Flow, aligned_samples
 from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.gate import dense_gate
 from ipar.nn.pose_flow import follow_flow, noise_poses
-from ipar.training import EncoderRecipe, Folds, Run, fit_embedding
+from ipar.training import EncoderRecipe, EncoderTraining, Folds, MinisetPlan, Run, SetEncoderTraining, fit_embedding
 from ipar.training.embedding import embed_slide
-from ipar.training.encoder_training import EncoderTraining
 from ipar.training.flow_losses import couple
 from ipar.training.flow_training import FlowTrainer, FlowTraining, validate_flow
-from ipar.training.held_out import MinisetPlan
 from ipar.training.pose_sets import PoseSet, collate_poses, ellipse_units, sample_pose_sets
-from ipar.training.set_encoder import SetEncoderTraining
 
 MODES = ("current", "clean", "curriculum")
 TASKS = ("brain2", "embryo")

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks.tasks import tasks
-from ipar.training import EncoderRecipe, Folds, Run, SlideSet, fit_embedding
+from ipar.training import EncoderRecipe, Folds, Run, SetEncoderTraining, SlideSet, fit_embedding
 from ipar.training.embedding import embed_slide
 from ipar.training.minisets import Miniset, sample_minisets
-from ipar.training.set_encoder import SetEncoderTraining
 from ipar.training.slides import Slide
 
 FloatArray = NDArray[np.float32]

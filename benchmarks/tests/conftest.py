@@ -14,12 +14,19 @@ from scipy import sparse
 
 from ipar.model import IPALite, Sharpening
 from ipar.nn import IGAConfig, IPALiteConfig
-from ipar.training import EncoderRecipe, FinishRecipe, FlowRecipe, NetworkRecipe, Recipe, SlideSet
-from ipar.training.encoder_training import EncoderTraining
-from ipar.training.flow_training import FlowTraining
-from ipar.training.held_out import MinisetPlan
-from ipar.training.network import IPALiteTraining
-from ipar.training.set_encoder import SetEncoderTraining
+from ipar.training import (
+    EncoderRecipe,
+    EncoderTraining,
+    FinishRecipe,
+    FlowRecipe,
+    FlowTraining,
+    IPALiteTraining,
+    MinisetPlan,
+    NetworkRecipe,
+    Recipe,
+    SetEncoderTraining,
+    SlideSet,
+)
 from ipar.training.slides import Slide
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ import torch
 
 from benchmarks.ablations import networks
 from ipar.nn import IPALiteConfig, IPALiteNet
-from ipar.training import Folds, NetworkRecipe, Run
-from ipar.training.held_out import MinisetPlan
+from ipar.training import Folds, MinisetPlan, NetworkRecipe, Run
 from ipar.training.minisets import collate, sample_minisets
 from ipar.training.network import IPALiteTraining, fit_network
 

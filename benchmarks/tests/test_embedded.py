@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.tasks import embedded, tasks
-from ipar.training import EncoderRecipe
-from ipar.training.encoder_training import EncoderTraining
-from ipar.training.set_encoder import SetEncoderTraining
+from ipar.training import EncoderRecipe, EncoderTraining, SetEncoderTraining
 
 HASTY = EncoderRecipe(
     inputs="pca",

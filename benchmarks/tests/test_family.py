@@ -13,8 +13,7 @@ from benchmarks.family import report as family_report
 from benchmarks.family import run as family
 from benchmarks.tasks.embedded import Embedded
 from benchmarks.tasks.records import keep
-from ipar.training import Optimisation
-from ipar.training.network import IPALiteTraining
+from ipar.training import IPALiteTraining, Optimisation
 
 TINY = family.Budget(
     n_minisets=4,

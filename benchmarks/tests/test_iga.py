@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.iga import report
 from benchmarks.iga import run as iga
-from ipar.training.flow_training import FlowTraining
-from ipar.training.held_out import MinisetPlan
+from ipar.training import FlowTraining, MinisetPlan
 
 PLAN = MinisetPlan(n_minisets=4, size=(30, 40), n_neighbors=10)
 TRAINING = FlowTraining(max_epochs=2, gate_steps=2)

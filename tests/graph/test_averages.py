@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipar.graph import neighbor_average
-from ipar.graph.averages import averaged_features
+from ipar.graph.averages import averaged_features, neighbor_average
 
 SIZES = {"a": 60, "b": 45, "c": 8}
 

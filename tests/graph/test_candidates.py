@@ -5,8 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.graph import cosine_candidates
-from ipar.graph.candidates import candidate_mask
+from ipar.graph.candidates import candidate_mask, cosine_candidates
 
 
 def by_sklearn(h, k):

@@ -6,7 +6,8 @@ from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
 
 from ipar.graph import candidates as _fuzzy
-from ipar.graph import fuzzy_neighbors, neighbor_distances
+from ipar.graph import neighbor_distances
+from ipar.graph.candidates import fuzzy_neighbors
 
 
 def by_hand(h, k):

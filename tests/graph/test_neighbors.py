@@ -7,8 +7,9 @@ from pynndescent import PyNNDescentTransformer
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
 
-from ipar.graph import connectivities, neighbor_average, neighbor_distances
+from ipar.graph import connectivities, neighbor_distances
 from ipar.graph import neighbors as _neighbors
+from ipar.graph.averages import neighbor_average
 
 
 @pytest.fixture

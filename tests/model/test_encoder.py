@@ -9,8 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from ipar.graph import neighbor_average
-from ipar.graph.averages import averaged_features
+from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.model import GeometryEncoder
 from ipar.model.encoder import EncoderPart
 from ipar.model.features import Averaging, Reading, equalise_blocks, match_genes, whole_slides

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipar.graph import cosine_candidates
+from ipar.graph.candidates import cosine_candidates
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of

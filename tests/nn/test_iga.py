@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from ipar.geometry import OffsetGaussianRigid
 from ipar.geometry.rotation import random_rotation, rotation_log
-from ipar.graph import cosine_candidates
+from ipar.graph.candidates import cosine_candidates
 from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.block import attention_bias
 from ipar.nn.gate import dense_gate

@@ -16,12 +16,17 @@ from ipar._expression import get_expression
 from ipar.metrics import evaluate
 from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning
-from ipar.training import EncoderRecipe, FlowRecipe, NetworkRecipe, Recipe
-from ipar.training.encoder_training import EncoderTraining
-from ipar.training.flow_training import FlowTraining
-from ipar.training.held_out import MinisetPlan
-from ipar.training.network import IPALiteTraining
-from ipar.training.set_encoder import SetEncoderTraining
+from ipar.training import (
+    EncoderRecipe,
+    EncoderTraining,
+    FlowRecipe,
+    FlowTraining,
+    IPALiteTraining,
+    MinisetPlan,
+    NetworkRecipe,
+    Recipe,
+    SetEncoderTraining,
+)
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

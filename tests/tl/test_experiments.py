@@ -132,7 +132,7 @@ def ablated(fitted, tune):
     query, train = fitted.query.copy(), fitted.train.copy()
     settings = {
         "config": IPALiteConfig.d7(d_state=12, n_heads=2, d_head=6, n_recycles=2),
-        **tune(training=ipar.training.network.IPALiteTraining(gate_steps=5, lr=2e-3), n_minisets=3, size=(48, 60)),
+        **tune(training=ipar.training.IPALiteTraining(gate_steps=5, lr=2e-3), n_minisets=3, size=(48, 60)),
         "max_epochs": 1,
         "n_test_minisets": 2,
         "progress": False,

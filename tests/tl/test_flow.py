@@ -14,7 +14,7 @@ from scipy.spatial import procrustes
 import ipar
 from ipar._expression import get_expression
 from ipar._run import Run
-from ipar.graph import cosine_candidates
+from ipar.graph.candidates import cosine_candidates
 from ipar.model import IGA, Blend, Sharpening
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of

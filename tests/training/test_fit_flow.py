@@ -14,10 +14,9 @@ from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.gate import dense_gate
 from ipar.nn.pose_flow import follow_flow, noise_poses
 from ipar.pp._ellipses import neighbor_ellipses
-from ipar.training import FlowRecipe, Folds
+from ipar.training import FlowRecipe, Folds, MinisetPlan
 from ipar.training.flow import fit_flow
 from ipar.training.flow_training import FlowTrainer, FlowTraining, validate_flow
-from ipar.training.held_out import MinisetPlan
 from ipar.training.pose_sets import collate_poses, ellipse_units, sample_pose_sets
 
 WIDTH = 8

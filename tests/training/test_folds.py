@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipar._run import Run
-from ipar.training import FlowRecipe, Folds, NetworkRecipe
+from ipar.training import FlowRecipe, Folds, MinisetPlan, NetworkRecipe
 from ipar.training.flow import fit_flow
-from ipar.training.held_out import MinisetPlan
 from ipar.training.network import IPALiteTraining, fit_network
 
 PLAN = MinisetPlan(n_minisets=6, size=(40, 60), n_neighbors=15)

@@ -11,7 +11,7 @@ from ipar.training.measures import (
     attention_entropy,
     attention_recall,
     displacement,
-    edge_spearman,
+    edge_ranks,
     head_diversity,
     logit_std,
     precision_recall,
@@ -112,10 +112,11 @@ def test_diversity_of_heads(case):
 
 def test_spearman_over_edges(case):
     logits, weights, candidates, _ = case
-    found = edge_spearman(*tensors(weights[0], np.round(logits[0, :1]), candidates))  # rounded: with ties
+    attention, term, mask = tensors(weights[0], np.round(logits[0, :1]), candidates)  # rounded: with ties
+    found = (edge_ranks(attention, mask) * edge_ranks(term, mask)).sum(-1)
     expected = [spearmanr(weights[0, h][candidates], np.round(logits[0, 0])[candidates]).statistic for h in range(H)]
     np.testing.assert_allclose(found, expected)
-    assert np.isnan(edge_spearman(*tensors(weights[0], np.zeros((1, N, N)), candidates))).all()
+    assert np.isnan(edge_ranks(*tensors(np.zeros((1, N, N)), candidates))).all()
 
 
 def test_displacement_is_the_root_mean_square_step():

@@ -16,8 +16,7 @@ from tqdm.auto import tqdm
 from ipar._run import Run
 from ipar.geometry import OffsetGaussianRigid, gauge_fix, procrustes_transform
 from ipar.geometry.ellipses import ellipses_of_rigid
-from ipar.graph import cosine_candidates
-from ipar.graph.candidates import thinned_candidates
+from ipar.graph.candidates import cosine_candidates, thinned_candidates
 from ipar.model.io import State, load_module, module_arrays
 from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.gate import dense_gate

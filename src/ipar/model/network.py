@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._run import Run
-from ipar.graph import cosine_candidates
-from ipar.graph.candidates import candidate_mask
+from ipar.graph.candidates import candidate_mask, cosine_candidates
 from ipar.model.consensus import ConsensusPlan, consensus_layout
 from ipar.model.io import State, load_module, module_arrays
 from ipar.model.outputs import Attention

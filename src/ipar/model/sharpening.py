@@ -15,7 +15,7 @@ from torch import Tensor
 from ipar._descent import Descent
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.graph import fuzzy_neighbors
+from ipar.graph.candidates import fuzzy_neighbors
 from ipar.model.encoder import Features
 from ipar.model.features import unit_rows
 from ipar.model.io import State
@@ -32,7 +32,7 @@ class Sharpening:
               + \frac{\rho}n \sum_{(i,j) \in P} \log\Big(1 + \frac{1}{d_{ij}^2 / a^2 + 0.01}\Big)
               + 100\,\lambda \operatorname*{mean}_{(i,j) \in P} (d_{ij} - d_{ij}^0)^2
 
-    over the edges E of :func:`ipar.graph.fuzzy_neighbors` and random pairs P, 5n or 100,000 (and then weighted up to
+    over the edges E of :func:`ipar.graph.candidates.fuzzy_neighbors` and random pairs P, 5n or 100,000 (and then weighted up to
     5n), new in every step, with
 
     .. math:: d_{ij}^0 = (1 - \tau) \lVert x_i^0 - x_j^0 \rVert + \tau s \lVert z_i - z_j \rVert

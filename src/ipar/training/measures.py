@@ -82,15 +82,6 @@ def edge_ranks(values: Tensor, candidates: Tensor) -> NDArray[np.float64]:
     return unit
 
 
-def edge_spearman(attention: Tensor, term: Tensor, candidates: Tensor) -> NDArray[np.float64]:
-    """Spearman correlation of attention ``(H, n, m)`` and a term of its logits over all candidate edges, ``(H,)``.
-
-    The term may be ``(1, n, m)`` where heads share it; NaN for one that is constant.
-    """
-    rho: NDArray[np.float64] = (edge_ranks(attention, candidates) * edge_ranks(term, candidates)).sum(axis=-1)
-    return rho
-
-
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     return part.sum(-1) / whole.sum(-1).clamp_min(1)
 

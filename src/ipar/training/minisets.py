@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipar.geometry import gauge_fix
 from ipar.geometry.targets import WalkTarget, log_walk, multiscale_edges, neighbour_count, walk_target
-from ipar.graph import cosine_candidates
+from ipar.graph.candidates import cosine_candidates
 
 
 @dataclass(frozen=True)
