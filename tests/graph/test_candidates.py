@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.graph.candidates import candidate_mask, cosine_candidates
+from ipar.graph.candidates import candidate_mask, cosine_candidates, thinned_candidates
 
 
 def by_sklearn(h, k):
@@ -73,3 +73,40 @@ def test_mask_marks_the_same_cells():
 def test_order_of_cells_is_no_matter():
     h, order = torch.randn(40, 6, dtype=torch.float64), torch.randperm(40)
     assert torch.equal(candidate_mask(h[order], 9), candidate_mask(h, 9)[order][:, order])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_thinned_candidates_are_distinct_others_nearest_first():
+    h = torch.randn(700, 6)
+    found = thinned_candidates(h, 12, 60, seeded())
+    assert found.shape == (700, 12)
+    assert (found != torch.arange(700)[:, None]).all()
+    assert all(len(set(row)) == 12 for row in found.tolist())
+    unit = torch.nn.functional.normalize(h, dim=-1)
+    similarity = (unit[found] * unit[:, None]).sum(-1)
+    assert (similarity.diff(dim=1) <= 1e-6).all()
+
+
+def test_thinned_candidates_are_as_far_as_in_a_set_of_the_context():
+    # within a random subset of 60 of 2,000 cells the nearest cells are as far as among any 60 cells
+    h = torch.randn(2000, 6)
+    unit = torch.nn.functional.normalize(h, dim=-1)
+    found = thinned_candidates(h, 5, 60, seeded())
+    small = h[torch.randperm(2000, generator=seeded(1))[:61]]
+    alone = torch.nn.functional.normalize(small, dim=-1)[cosine_candidates(small, 5)]
+    expected = (alone * torch.nn.functional.normalize(small, dim=-1)[:, None]).sum(-1).mean().item()
+    assert (unit[found] * unit[:, None]).sum(-1).mean().item() == pytest.approx(expected, abs=0.03)
+
+
+def test_blocks_have_subsets_of_their_own():
+    found = thinned_candidates(torch.randn(1000, 6), 20, 60, seeded())
+    used = torch.bincount(found.flatten(), minlength=1000)
+    assert (used > 0).sum() > 180  # four blocks of 61 cells; one shared subset would have 61
+
+
+def test_small_sets_have_all_others_as_context():
+    h = torch.randn(40, 6)
+    assert torch.equal(thinned_candidates(h, 9, 60, seeded()), cosine_candidates(h, 9))

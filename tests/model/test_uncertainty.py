@@ -71,7 +71,7 @@ def test_spread_is_the_distance_of_places_from_their_mean(generated, head):
     flow = generated.model.flow
     h = np.random.default_rng(5).normal(size=(40, flow.net.config.d_input)).astype(np.float32)
     h = h[np.lexsort(h.T[:2])]
-    places = flow.sample(h, 16, n_steps=5, run=Run(3)).coords  # (S, n, 2)
+    places = flow.sample(h, head.n_samples, n_steps=head.n_steps, run=Run(3)).coords  # (S, n, 2)
     expected = [
         np.sqrt(np.mean([np.sum((x - place.mean(0)) ** 2) for x in place])) for place in places.transpose(1, 0, 2)
     ]
@@ -91,7 +91,7 @@ def test_of_very_many_cells_some_are_drawn_and_the_others_are_like_those_near_th
     monkeypatch.setattr(Flow, "sample", lambda self, h, *args, **kw: drawn.append(h) or sample(self, h, *args, **kw))
     found = spread_of(flow, h, head, Run())
     assert [len(part) for part in drawn] == [90]
-    own = sample(flow, drawn[0], 16, n_steps=5).uncertainty
+    own = sample(flow, drawn[0], head.n_samples, n_steps=head.n_steps).uncertainty
     index = [int(np.flatnonzero((h == row).all(1))[0]) for row in drawn[0]]
     assert len(set(index)) == 90
     np.testing.assert_allclose(found[index], own, rtol=0.02)  # who was drawn keeps its own

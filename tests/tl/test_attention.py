@@ -56,7 +56,7 @@ def test_errors(train, query, model):
         attention(query, model, [])
     with pytest.raises(ValueError, match=r"of one slide, found \['a', 'c'\]"):
         attention(train, model, [0, 300], library_key="slide")
-    with pytest.raises(ValueError, match="at most 32 cells for a pass of 64, found 40"):
+    with pytest.raises(ValueError, match="at most 33 cells for a pass of 66, found 40"):
         attention(query, model, range(40))
     with pytest.raises(KeyError, match="no slide 'z', found .*: name one"):
         attention(train, model, slide="z", library_key="slide")

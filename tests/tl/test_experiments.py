@@ -34,7 +34,7 @@ def held_out_sets(model, adata, n=3):
     h = torch.from_numpy(model.encoder.transform(adata.X, adata.var_names, slides))
     x = adata.obsm["spatial"]
     x = torch.from_numpy((x - x.mean(0)).astype(np.float32))
-    return sample_minisets([h], [x], n, size=(48, 80), n_neighbors=model.network.n_neighbors, random_state=0)
+    return sample_minisets([h], [x], n, size=(20, 80), n_neighbors=model.network.n_neighbors, random_state=0)
 
 
 def test_diagnostics_are_written_slide_by_slide(two, model, unchanged, tmp_path, global_random_state):

@@ -317,12 +317,12 @@ def test_no_counts_at_all(query, model, place):
 
 def test_consensus_follows_the_plan(query, model, direct, place):
     plan = model.network.plan
-    assert (plan.direct_max, plan.subset_size, plan.n_anchors) == (80, 64, 21)
+    assert (plan.direct_max, plan.subset_size, plan.n_anchors) == (80, 66, 16)
     coords = place(query, model)
     assert query.uns["ipar"]["prediction"] == {
         "method": "consensus",
         "n_rounds": plan.n_rounds,
-        "subset_size": 64,
+        "subset_size": 66,
         "global_weight": model.blend.global_map,
         "flow_weight": 0.0,
         "sharpened": model.sharpening is not None,
@@ -367,7 +367,7 @@ def test_attention_rows(query, which, place, request):
     coords = place(query, request.getfixturevalue(which))
     found = query.uns["ipar"]["attention"]
     cells, weights, candidates, chosen = (found[key] for key in ("cells", "weights", "candidates", "query"))
-    m = 120 if which == "direct" else 64
+    m = 120 if which == "direct" else 66
     assert cells.shape == candidates.shape == (len(chosen), m)
     assert weights.shape == (len(chosen), 2, 2, m)  # recycles, heads
     assert weights.dtype == np.float32

@@ -40,25 +40,24 @@ def candidate_mask(h: Tensor, n_neighbors: int) -> Tensor:
 
 
 def thinned_candidates(h: Tensor, n_neighbors: int, n_context: int, generator: torch.Generator) -> Tensor:
-    """Nearest neighbours of each cell by cosine distance within a random subset, a different one for each cell.
+    """Nearest neighbours of each cell by cosine distance within a random subset of the cells.
 
     In a large set, nearest cells are much closer than in the small sets of training. Within a random subset of the size of
-    those sets, they are as far as in training.
+    those sets, they are as far as in training. Blocks of random cells share a subset, so that time is linear in cells.
 
     Subsets have ``n_context`` cells besides the cell itself. Returns indices ``(n, min(n_neighbors, n_context, n - 1))``,
     nearest first.
     """
-    n = len(h)
-    unit = functional.normalize(h, dim=-1)
-    size = min(n_context, n - 1)
-    found = []
-    for rows in torch.split(torch.arange(n, device=h.device), 256):  # cells at a time
-        # distinct shifts of a row's own index are distinct cells, and never the cell itself
-        shifts = 1 + torch.randperm(n - 1, generator=generator)[:size].to(h.device)
-        context = (rows[:, None] + shifts) % n
-        similarity = (unit[context] @ unit[rows][:, :, None]).squeeze(-1)
-        found.append(context.gather(1, similarity.topk(min(n_neighbors, size), dim=1).indices))
-    return torch.cat(found)
+    n, unit = len(h), functional.normalize(h, dim=-1)
+    size = min(n_context + 1, n)
+    shuffled, contexts = (torch.randperm(n, generator=generator).to(h.device) for _ in range(2))
+    found = torch.empty(n, min(n_neighbors, size - 1), dtype=torch.int64, device=h.device)
+    steps = torch.arange(size, device=h.device)
+    for number, rows in enumerate(torch.split(shuffled, 256)):
+        context = contexts[(number * size + steps) % n]
+        similarity = (unit[rows] @ unit[context].mT).masked_fill(rows[:, None] == context, -float("inf"))
+        found[rows] = context[similarity.topk(found.shape[1], dim=1).indices]
+    return found
 
 
 def fuzzy_neighbors(

@@ -79,10 +79,16 @@ class Blend:
 
 def global_map(global_features: NDArray[np.float32]) -> Tensor:
     """Layout by the first two principal components of the global features: classical MDS of their distances, ``(n, 2)``."""
-    features = torch.from_numpy(np.ascontiguousarray(global_features, dtype=np.float32))
-    centred = (features - features.mean(0)).double()
+    return gauge_fix(principal_components(global_features, 2))
+
+
+def principal_components(features: NDArray[np.float32], n_components: int) -> Tensor:
+    """The first principal components of features ``(n, d)``, ``(n, n_components)``."""
+    x = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+    centred = (x - x.mean(0)).double()
     _, vectors = torch.linalg.eigh(centred.T @ centred)  # ascending
-    return gauge_fix((centred @ vectors[:, -2:].flip(1)).to(features.dtype))
+    components: Tensor = (centred @ vectors[:, -n_components:].flip(1)).to(x.dtype)
+    return components
 
 
 def blend_layouts(layout: Tensor, other: Tensor, share: float) -> Tensor:

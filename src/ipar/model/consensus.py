@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -27,35 +26,28 @@ class ConsensusPlan:
     direct_max
         Largest set that is laid out at once: the largest trained on.
     subset_size
-        Cells of a subset: the mean size trained on, where candidates are the share of a set that the network is used to.
+        Cells of a subset, not far from the largest set trained on.
     n_anchors
-        Cells that all subsets of a round share; a third of a subset ties subsets together well and still leaves most
-        of the work to new cells.
+        Cells that all subsets of a round share. A quarter of a subset ties subsets together well and leaves most of the
+        work to new cells.
     n_rounds
-        Rounds, each with new anchors and new subsets; half as many for more than `many_cells`, where a round takes long.
-    many_cells
-        See there.
+        Rounds, each with new anchors and new subsets. More change nothing in a finished layout.
     batch_size
         Subsets laid out at once: on a CPU more than one only leave the cache.
     """
 
     direct_max: int = 384
-    subset_size: int = 240
+    subset_size: int = 320
     n_anchors: int = 80
-    n_rounds: int = 8
-    many_cells: int = 20_000
+    n_rounds: int = 2
     batch_size: int = 1
 
-    def rounds_for(self, n: int) -> int:
-        """Rounds for ``n`` cells."""
-        return self.n_rounds if n <= self.many_cells else -(-self.n_rounds // 2)
-
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
-        """The same plan with so many rounds, whatever the number of cells."""
+        """The same plan with so many rounds."""
         if n_rounds < 1:
             msg = f"n_rounds must be at least 1, found {n_rounds}."
             raise ValueError(msg)
-        return replace(self, n_rounds=n_rounds, many_cells=sys.maxsize)
+        return replace(self, n_rounds=n_rounds)
 
 
 def generalised_procrustes(layouts: Tensor, anchors: Tensor, n_iterations: int = 3) -> Tensor:
@@ -90,7 +82,7 @@ def consensus_layout(
     """
     rng = np.random.default_rng(random_state)
     total: Tensor | None = None
-    rounds = [torch.from_numpy(round_subsets(n, plan, rng)) for _ in range(plan.rounds_for(n))]
+    rounds = [torch.from_numpy(round_subsets(n, plan, rng)) for _ in range(plan.n_rounds)]
     with tqdm(total=sum(map(len, rounds)), desc="consensus", unit="subset", disable=not progress) as bar:
         for subsets in rounds:
             parts = []

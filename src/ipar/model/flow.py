@@ -89,12 +89,12 @@ class Flow:
         """Its networks."""
         return [self.net, self.gate]
 
-    def expected_layout(self, embedding: NDArray[np.float32], run: Run, n_draws: int = 4) -> NDArray[np.float32]:
+    def expected_layout(self, embedding: NDArray[np.float32], run: Run, n_draws: int = 8) -> NDArray[np.float32]:
         """The layout that the flow expects, gauge-fixed, ``(n, d)``.
 
         The clean layout that the network gives in one step from noise. Trained by squared errors, it is from pure noise the
         mean over all layouts that go with the cells. What noise is left in it is averaged over ``n_draws`` draws: more
-        than four bring nothing in a blend.
+        than eight bring nothing in a blend.
         """
         return self.sample(embedding, n_draws, n_steps=1, run=run).point("mean")
 
@@ -104,8 +104,8 @@ class Flow:
         """Draw layouts of one slide of any size.
 
         Every sample follows one flow of all cells together, so that it is one answer throughout. In a set larger than those
-        of the training, each cell attends to candidates in a random subset of the trained size, other ones for every cell
-        and sample: time and memory are linear in cells.
+        of the training, each cell attends to candidates in a random subset of the trained size, another one for every two
+        samples: time and memory are linear in cells.
 
         Parameters
         ----------
@@ -132,7 +132,8 @@ class Flow:
             raise ValueError(msg)
         h = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32))[None]
         generator = run.generator
-        together = max(1, min(n_samples, 2_000 // n)) if n <= self.set_size[1] else 1  # small sets fill a batch
+        # small sets fill a batch; two samples of a large one share their candidates and the gate's work on them
+        together = max(1, min(n_samples, 2_000 // n)) if n <= self.set_size[1] else 2
         drawn: list[OffsetGaussianRigid] = []
         with tqdm(total=n_samples * n_steps, desc="sample", unit="step", disable=not run.progress) as bar:
             while (done := sum(len(part.translation) for part in drawn)) < n_samples:

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 from ipar._run import Run
 from ipar.graph import neighbor_distances
-from ipar.model.blend import global_map
+from ipar.model.blend import global_map, principal_components
 from ipar.model.encoder import Features
 from ipar.model.flow import Flow
 from ipar.model.io import Arrays, State
@@ -71,7 +71,7 @@ class UncertaintyHead:
     knots: FloatArray
     joint: FloatArray | None = None
     n_samples: int = 16
-    n_steps: int = 5
+    n_steps: int = 3
     most_drawn: int = 1_500
 
     def expected_error(self, features: Features, spread: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -160,7 +160,7 @@ def trouble_signs(features: Features, n_neighbors: int = 15) -> FloatArray:
     shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, close, strict=True)]
     centred = across - across.mean(axis=0)
     length = np.linalg.norm(centred, axis=1)
-    plane = np.linalg.norm(centred @ _principal_axes(centred, 2), axis=1)
+    plane = np.linalg.norm(principal_components(across, 2).numpy(), axis=1)
     signs = [
         np.square(around - middle[:, None]).sum(axis=-1).mean(axis=1),
         np.square(middle - layout).sum(axis=1),
@@ -172,10 +172,3 @@ def trouble_signs(features: Features, n_neighbors: int = 15) -> FloatArray:
         plane / np.maximum(length, np.finfo(np.float32).tiny),
     ]
     return np.stack([_normal_scores(sign) for sign in signs], axis=1)
-
-
-def _principal_axes(centred: NDArray[np.float32], n_axes: int) -> FloatArray:
-    """First principal axes of centred rows, ``(d, n_axes)``."""
-    wide = centred.astype(np.float64)
-    axes: FloatArray = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :n_axes]
-    return axes

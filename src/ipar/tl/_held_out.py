@@ -39,7 +39,7 @@ class Draw:
     def size_for(self, model: IPALite) -> tuple[int, int]:
         """Sizes of minisets; a model keeps the largest and the mean of its training."""
         plan = model.network.plan
-        return self.size or (max(2 * plan.subset_size - plan.direct_max, 1), plan.direct_max)
+        return self.size or (max(plan.direct_max // 4, 1), plan.direct_max)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _recipe(recipe: Optimisation | None, model: IPALite | None, n_steps: int | N
         msg = f"n_steps must be at least 1, found {n_steps}."
         raise ValueError(msg)
     if recipe is None and model is not None:
-        recipe = replace(Optimisation.polish(), subset_size=model.network.plan.subset_size)
+        recipe = replace(Optimisation.polish(), subset_size=5 * model.network.plan.direct_max // 8)
     recipe = recipe or Optimisation()
     return recipe if n_steps is None else replace(recipe, n_steps=n_steps)
 

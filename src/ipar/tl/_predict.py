@@ -55,7 +55,7 @@ def predict_coords(
     %(library_key)s
     %(layer)s
     n_rounds
-        Rounds of the consensus for large slides (default: 8, or 4 beyond 20,000 cells). More rounds smooth the layout.
+        Rounds of the consensus for large slides (default: 2). More rounds smooth the network's own layout.
     global_weight
         Share of the global map beside the network's layout, from 0 to 1 (default: the model's).
     flow_weight
@@ -195,7 +195,7 @@ def _settings(model: IPALite, found: _Placed, cells: Cells) -> dict[str, Any]:
         "method": found.method,
         "global_weight": model.blend.global_map,
         "flow_weight": model.blend.flow,
-        "n_rounds": plan.rounds_for(int(np.bincount(cells.labels.codes).max())),
+        "n_rounds": plan.n_rounds,
         "subset_size": plan.subset_size,
     }
 

@@ -135,7 +135,8 @@ def fit_network(
     """
     shape, plan = replace(recipe.config, d_input=embeddings[0].shape[1]), recipe.plan
     h, x = ([torch.from_numpy(part) for part in parts] for parts in (embeddings, coords))
-    subsets = ConsensusPlan(direct_max=plan.size[1], subset_size=sum(plan.size) // 2, n_anchors=sum(plan.size) // 6)
+    largest = plan.size[1]
+    subsets = ConsensusPlan(direct_max=largest, subset_size=5 * largest // 6, n_anchors=5 * largest // 24)
 
     def draw(slides: Sequence[int], n_sets: int, seed: int) -> list[Miniset]:
         own = [h[i] for i in slides], [x[i] for i in slides]
