@@ -114,8 +114,17 @@ def test_large_slides_are_searched_approximately(cells, global_random_state):
     assert not hasattr(search.search.index_, "_search_graph")  # an index for other cells would be compiled for a minute
 
 
+def test_empty_cells_are_at_distance_one_from_all_others():
+    h = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    h[7] = 0
+    found = neighbor_distances(h, None, 39)
+    np.testing.assert_allclose(found[7].data, 1, atol=1e-6)
+    np.testing.assert_allclose(found[:, 7].data, 1, atol=1e-6)
+
+
 def test_the_search_is_exact_up_to_a_size():
-    assert isinstance(_neighbors.default_transformer(70, 10, "cosine", 0, 70), KNeighborsTransformer)
+    assert isinstance(_neighbors.default_transformer(70, 10, "cosine", 0, 70), _neighbors.ExactCosine)
+    assert isinstance(_neighbors.default_transformer(70, 10, "euclidean", 0, 70), KNeighborsTransformer)
     approximate = _neighbors.default_transformer(71, 10, "cosine", 3, 70)
     assert isinstance(approximate, _neighbors.GraphAlone)
     assert isinstance(approximate.search, PyNNDescentTransformer)

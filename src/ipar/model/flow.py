@@ -96,16 +96,22 @@ class Flow:
         mean over all layouts that go with the cells. What noise is left in it is averaged over ``n_draws`` draws: more
         than eight bring nothing in a blend.
         """
-        return self.sample(embedding, n_draws, n_steps=1, run=run).point("mean")
+        return self.sample(embedding, n_draws, n_steps=1, n_shared=4, run=run).point("mean")
 
     def sample(
-        self, embedding: NDArray[np.float32], n_samples: int = 20, *, n_steps: int = 50, run: Run | None = None
+        self,
+        embedding: NDArray[np.float32],
+        n_samples: int = 20,
+        *,
+        n_steps: int = 50,
+        n_shared: int = 2,
+        run: Run | None = None,
     ) -> PoseSamples:
         """Draw layouts of one slide of any size.
 
         Every sample follows one flow of all cells together, so that it is one answer throughout. In a set larger than those
-        of the training, each cell attends to candidates in a random subset of the trained size, another one for every two
-        samples: time and memory are linear in cells.
+        of the training, each cell attends to candidates in a random subset of the trained size: time and memory are linear
+        in cells.
 
         Parameters
         ----------
@@ -115,6 +121,8 @@ class Flow:
             Number of layouts.
         n_steps
             Euler steps per layout.
+        n_shared
+            Layouts of a large set that share their candidates, and the gate's work on them.
         run
             Seed of noise and subsets, and whether to show a bar over steps.
 
@@ -131,40 +139,49 @@ class Flow:
             msg = f"n_samples and n_steps must be at least 1, found {n_samples} and {n_steps}."
             raise ValueError(msg)
         h = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32))[None]
-        generator = run.generator
-        # small sets fill a batch; two samples of a large one share their candidates and the gate's work on them
-        together = max(1, min(n_samples, 2_000 // n)) if n <= self.set_size[1] else 2
+        h = h.to(next(self.net.parameters()).device)
+        generator, large = run.generator, n > self.set_size[1]
+        # small sets fill a batch; of a large one, more than two at once only leave the cache
+        shared, size = (n_shared, 2) if large else (n_samples, max(1, 2_000 // n))
         drawn: list[OffsetGaussianRigid] = []
+        self.net.eval()
         with tqdm(total=n_samples * n_steps, desc="sample", unit="step", disable=not run.progress) as bar:
-            while (done := sum(len(part.translation) for part in drawn)) < n_samples:
-                size = min(together, n_samples - done)
-                drawn.append(self._draw(h, size, n_steps, generator, partial(bar.update, size)))
+            for start in range(0, n_samples, shared):
+                index, scores = self._candidates(h, generator)
+                left = min(shared, n_samples - start)
+                for batch in (min(size, left - done) for done in range(0, left, size)):
+                    condition = self._condition(h, index, scores, batch)
+                    drawn.append(self._draw(condition, (batch, n), n_steps, generator, partial(bar.update, batch)))
         parts = [torch.cat([getattr(one, name) for one in drawn]) for name in OffsetGaussianRigid.__annotations__]
         return aligned_samples(OffsetGaussianRigid(*parts))
 
     @torch.no_grad()
-    def _draw(
-        self, h: Tensor, size: int, n_steps: int, generator: torch.Generator, callback: Callable[[], object]
-    ) -> OffsetGaussianRigid:
-        """Some samples at once, ``(size, n)``."""
-        self.net.eval()
-        device = next(self.net.parameters()).device
-        condition = self._condition(h.to(device), size, generator)
-        start = noise_poses((size, h.shape[1]), self.net.config, generator).map(lambda part: part.to(device))
-        return follow_flow(self.net, condition, start, n_steps, callback=callback).map(Tensor.cpu)
-
-    def _condition(self, h: Tensor, size: int, generator: torch.Generator) -> IGACondition:
-        n = h.shape[1]
-        if n <= self.set_size[1]:
+    def _candidates(self, h: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Candidates of one set ``(1, n, k)``, and the gate's scores of them."""
+        if h.shape[1] <= self.set_size[1]:
             index = cosine_candidates(h, self.n_neighbors)
         else:
-            context = sum(self.set_size) // 2
-            index = thinned_candidates(h[0], self.n_neighbors, context, generator)[None]
-        graph = graph_of(index)
-        scores = dense_gate(self.gate, h, graph)
-        if size > 1:
-            graph, scores = graph_of(index.expand(size, -1, -1)), scores.expand(size, -1, -1)
-        return self.net.condition(h.expand(size, -1, -1), graph, scores)
+            index = thinned_candidates(h[0], self.n_neighbors, sum(self.set_size) // 2, generator)[None]
+        return index, dense_gate(self.gate, h, graph_of(index))
+
+    @torch.no_grad()
+    def _condition(self, h: Tensor, index: Tensor, scores: Tensor, size: int) -> IGACondition:
+        index, h, scores = (part.expand(size, -1, -1) for part in (index, h, scores))
+        return self.net.condition(h, graph_of(index), scores)
+
+    @torch.no_grad()
+    def _draw(
+        self,
+        condition: IGACondition,
+        shape: tuple[int, int],
+        n_steps: int,
+        generator: torch.Generator,
+        callback: Callable[[], object],
+    ) -> OffsetGaussianRigid:
+        """Some samples at once, ``(size, n)``."""
+        device = next(self.net.parameters()).device
+        start = noise_poses(shape, self.net.config, generator).map(lambda part: part.to(device))
+        return follow_flow(self.net, condition, start, n_steps, callback=callback).map(Tensor.cpu)
 
     def state(self) -> State:
         """Settings and arrays."""
