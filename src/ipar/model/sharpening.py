@@ -24,33 +24,32 @@ from ipar.model.io import State
 
 @dataclass(frozen=True)
 class Sharpening:
-    r"""How cells alike in expression are drawn together while the layout as a whole is held.
+    r"""How cells with similar expression are drawn together while the layout as a whole is held.
 
-    A layout that was learned from distances blurs what is near: the embedding of a cell, and its expression even more so,
-    hold more of its true neighbours than two dimensions of it show. From the layout :math:`x^0`, minimise
+    A layout learned from distances blurs neighbourhoods: the embedding, and even more the expression, knows more true
+    neighbours than two dimensions show. From the layout :math:`x^0`, minimise
 
     .. math:: \frac1n \sum_{(i,j) \in E} \tfrac32 w_{ij} \log\Big(1 + \frac{d_{ij}^2}{a^2}\Big)
               + \frac{\rho}n \sum_{(i,j) \in P} \log\Big(1 + \frac{1}{d_{ij}^2 / a^2 + 0.01}\Big)
               + 100\,\lambda \operatorname*{mean}_{(i,j) \in P} (d_{ij} - d_{ij}^0)^2
 
-    over the edges E of :func:`ipar.graph.candidates.fuzzy_neighbors` and random pairs P, 5n or 100,000 (and then weighted up to
-    5n), new in every step, with
+    over the edges E of :func:`ipar.graph.candidates.fuzzy_neighbors` and random pairs P, new in every step. There are 5n
+    pairs; beyond 100,000, that many stand for 5n. The distance to hold is
 
     .. math:: d_{ij}^0 = (1 - \tau) \lVert x_i^0 - x_j^0 \rVert + \tau s \lVert z_i - z_j \rVert
 
-    where z holds principal components of the global features and s brings both to one mean. The first two terms are UMAP's
-    attraction and repulsion up to constants; the third is what UMAP lacks, and keeps the map. Distances of z count as
-    they are: two principal components of z, which the layout is made of, leave out what the others say.
+    where z holds principal components of the global features and s brings both distances to one mean. The first two terms
+    are UMAP's attraction and repulsion up to constants. The third keeps the map, which UMAP does not.
 
-    The push is strong because a section is about equally dense everywhere: where it is weak, cells gather in clumps, which
-    walks across the tissue do not cross. With it much may be pulled: it is what allows a loose hold.
+    The push is strong because a section is about equally dense everywhere. Where it is weak, cells gather in clumps. A
+    strong push allows a loose hold.
 
-    Edges join neighbours in the embedding and in the slide's own principal components: their distance is
-    :math:`(1 - \omega)` of the first cosine distance and :math:`\omega` of the second. The components of a cell were averaged
-    with those of the cells most like it (:meth:`GeometryEncoder.slide_pcs`).
+    Edges join neighbours in the embedding and in the slide PCs: their distance is :math:`(1 - \omega)` of the first cosine
+    distance plus :math:`\omega` of the second. The slide PCs of a cell are averaged with those of similar cells
+    (:meth:`GeometryEncoder.slide_pcs`).
 
-    The result repeats, also for rows in another order. But a difference in the last digits of the input (another version
-    of a library, counts normalised elsewhere) may move single cells by some hundredths of an RMS radius.
+    Results repeat, also for rows in another order. A difference in the last digits of the input may move single cells by
+    some hundredths of an RMS radius.
 
     Attributes
     ----------
@@ -58,21 +57,17 @@ class Sharpening:
         a, in mean distances between cells: √(2π/n) RMS radii on a round tissue. Cells nearer than that are pulled
         no further.
     push
-        ρ. UMAP's would be 1: the same true neighbours then cost E_geo much more (``benchmarks/ablations.md``). A far stronger
-        one spreads neighbours again.
+        ρ. With 1, as in UMAP, the same true neighbours cost more E_geo. Much more than 10 spreads neighbours again.
     hold
-        λ, how firmly distances of the layout are held. On spots, a looser hold costs rank correlation and E_geo; on single
-        cells it finds many more neighbours: :func:`ipar.tl.fit_ipalite` chooses it on a held-out training
-        slide.
+        λ, how firmly distances of the layout are held. :func:`ipar.tl.fit_ipalite` chooses it on a held-out slide: a loose
+        hold finds more neighbours of single cells, but costs spots ranks of distances and E_geo.
     global_share
-        τ, the share of the global features in the distances held. With some, development folds had the same or better
-        ranks of distances and more true neighbours than with none.
+        τ, the share of the global features in the distances held.
     slide_pc_share
-        ω, the share of the slide PCs in what makes neighbours; chosen on a held-out training slide. They know no anatomy,
-        but hold what supervision throws away.
+        ω, the share of the slide PCs in what makes neighbours; chosen on a held-out slide.
     held_dims
-        Principal components of the global features whose distances are held. They have 98 % of the variance, and take a
-        sixth of the time of all.
+        Principal components of the global features whose distances are held. On real sections, 32 have 98 % of the
+        variance, and take a sixth of the time of all.
     n_neighbors
         k of the edges.
     pairs_per_cell, most_pairs
