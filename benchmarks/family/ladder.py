@@ -20,8 +20,8 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.family import rungs
+from benchmarks.family.fits import TASKS, Budget
 from benchmarks.family.ladder_figure import draw
-from benchmarks.family.run import TASKS, Budget
 from benchmarks.tasks.embedded import embedded
 from benchmarks.tasks.options import parser_of
 from benchmarks.tasks.records import Record, kept, read

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from benchmarks.family.run import TASKS, Budget
+from benchmarks.family.fits import TASKS, Budget
 from benchmarks.tasks.embedded import Embedded, embedded
 from benchmarks.tasks.options import parser_of
 from benchmarks.tasks.records import Record, kept

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.family.fits import Budget
 from benchmarks.family.ladder_report import ladder, polishing, spread
 from benchmarks.family.members import CLAIMS, DEFAULT_NEIGHBORS, MEMBERS, Claim
-from benchmarks.family.run import Budget
 from benchmarks.tasks.records import read
 from benchmarks.tasks.tasks import TASKS
 

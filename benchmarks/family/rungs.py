@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.family import run as family
+from benchmarks.family import fits as family
 from benchmarks.tasks.embedded import Embedded
 from ipar.geometry import gauge_fix
 from ipar.geometry.targets import log_walk, predicted_walk, walk_kl

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.family import fits as family
 from benchmarks.family import ladder, ladder_figure, members, polish, rungs
 from benchmarks.family import report as family_report
-from benchmarks.family import run as family
 from benchmarks.tasks.embedded import Embedded
 from benchmarks.tasks.records import keep
 from ipar.training import IPALiteTraining, Optimisation
