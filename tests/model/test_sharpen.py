@@ -125,3 +125,15 @@ def test_fewer_pairs_push_as_much(tissue):
     nearest = [np.median(np.partition(squareform(pdist(x)), 1, axis=1)[:, 1]) for x in (all_pairs, fewer)]
     assert nearest[1] == pytest.approx(nearest[0], rel=0.15)
     assert procrustes_error(all_pairs, fewer).rmse < 0.1
+
+
+def test_components_that_are_empty_need_not_be_held(tissue):
+    # global features of three dimensions, turned in twenty: three components are all there is
+    _, h, layout = tissue
+    rng = np.random.default_rng(3)
+    turned = (rng.normal(size=(len(h), 3)) @ np.linalg.qr(rng.normal(size=(20, 20)))[0][:3]).astype(np.float32)
+    few, all_of_them, one = (
+        sharpen_layout(layout, Features(h, turned), Sharpening(n_steps=20, held_dims=dims)) for dims in (3, 20, 1)
+    )
+    np.testing.assert_allclose(few, all_of_them, atol=1e-3)
+    assert np.abs(one - all_of_them).max() > 0.01

@@ -138,6 +138,9 @@ class Flow:
         if n_samples < 1 or n_steps < 1:
             msg = f"n_samples and n_steps must be at least 1, found {n_samples} and {n_steps}."
             raise ValueError(msg)
+        if n_shared < 1:
+            msg = f"n_shared must be at least 1, found {n_shared}."
+            raise ValueError(msg)
         h = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32))[None]
         h = h.to(next(self.net.parameters()).device)
         generator, large = run.generator, n > self.set_size[1]

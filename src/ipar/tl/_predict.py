@@ -121,7 +121,7 @@ def predict_coords(
         attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
     _write(adata, model, found, cells, key_added)
     record(adata)["attention"] = attention
-    write_prediction(adata, model, cells, key_added, run, _settings(model, found, cells))
+    write_prediction(adata, model, cells, key_added, run, _settings(model, found))
     return adata if copy else None
 
 
@@ -189,7 +189,7 @@ def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_add
         adata.obs[column] = found.expected_error
 
 
-def _settings(model: IPALite, found: _Placed, cells: Cells) -> dict[str, Any]:
+def _settings(model: IPALite, found: _Placed) -> dict[str, Any]:
     plan = model.network.plan
     return {
         "method": found.method,
