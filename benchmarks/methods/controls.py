@@ -18,8 +18,9 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
 from benchmarks.methods import frames, networks
-from benchmarks.methods.arrays import FloatArray, Reference, dense, principal_components, reference_of, unit_radius
+from benchmarks.methods.arrays import dense, reference_of, unit_radius
 from ipar import baselines
+from ipar.baselines.inputs import FloatArray, Reference, principal_components
 
 Control = Callable[[ad.AnnData, ad.AnnData, int], NDArray[np.floating]]
 WithTruth = Callable[[ad.AnnData, NDArray[np.float64], int], NDArray[np.floating]]

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from benchmarks.methods.arrays import FloatArray, Rows
+from benchmarks.methods.arrays import Rows
+from ipar.baselines.inputs import FloatArray
 from ipar.metrics import procrustes_align
 
 _FRAME_ROUNDS = 5

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods.arrays import FloatArray, Rows, principal_components, unit_scale
+from benchmarks.methods.arrays import Rows
+from ipar.baselines.inputs import FloatArray, principal_components, unit_scale
 from ipar.geometry import gauge_fix
 from ipar.nn import SharedEncoder
 

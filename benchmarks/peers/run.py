@@ -29,6 +29,7 @@ from benchmarks.tasks import tasks
 from benchmarks.tasks.options import parser_of
 from benchmarks.tasks.records import Record, kept
 from ipar import metrics
+from ipar.baselines.inputs import principal_components
 
 HERE = Path(__file__).resolve().parent
 _N_GENES = 2000
@@ -45,7 +46,7 @@ def exchanged(train: ad.AnnData, query: ad.AnnData) -> Exchange:
     slides = train.obs["slide"].astype(str).to_numpy().astype(np.str_)
     x, unseen = arrays.dense(train), arrays.dense(query)
     data = arrays.reference_of(train, query)
-    components, _ = arrays.principal_components(data.x, data.query, _N_COMPONENTS, seed=_FRAME_SEED, power=0.0)
+    components, _ = principal_components(data.x, data.query, _N_COMPONENTS, seed=_FRAME_SEED, power=0.0)
     coords = frames.common_frame(components, data.coords, data.rows)
     spread = np.mean([x[slides == name].var(axis=0) for name in np.unique(slides)], axis=0)
     genes = np.sort(np.argsort(-spread, kind="stable")[:_N_GENES])

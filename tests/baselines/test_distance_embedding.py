@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist
 
 import ipar.baselines._distance_embedding as module
 from ipar.baselines import distance_embedding_mds
-from ipar.baselines._inputs import as_reference
+from ipar.baselines.inputs import as_reference
 from ipar.metrics import luna_spearman
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from ipar.baselines._inputs import principal_components, unit_scale
+from ipar.baselines.inputs import principal_components, unit_scale
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ipar._descent import Descent
-from ipar.baselines._inputs import (
+from ipar.baselines.inputs import (
     FloatArray,
     Reference,
     as_reference,

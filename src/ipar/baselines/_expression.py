@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
-from ipar.baselines._inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
+from ipar.baselines.inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
 
 
 def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None = 0) -> NDArray[np.float64]:

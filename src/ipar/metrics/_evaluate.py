@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ipar.metrics._alignment import cell_errors, coverage, procrustes_error, rssd
 from ipar.metrics._distances import contact_f1, distance_pearson, row_spearman, stress1
 from ipar.metrics._e_geo import EGeo, e_geo, e_geo_minisets
-from ipar.metrics._neighbours import continuity, knn_hits, trustworthiness
+from ipar.metrics._neighbours import continuity, knn_chance, knn_hits, trustworthiness
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
 from ipar.metrics.checks import FloatArray, as_cell_vector, as_pair
 
@@ -21,7 +21,7 @@ def _knn_scores(true: FloatArray, pred: FloatArray, n_neighbors: Sequence[int]) 
     hits = dict(zip(possible, knn_hits(true, pred, possible), strict=True)) if possible else {}
     scores: dict[str, float] = {}
     for k in n_neighbors:
-        hit, chance = (hits[k], k / (n - 1)) if k in hits else (np.nan, np.nan)
+        hit, chance = (hits[k], knn_chance(n, k)) if k in hits else (np.nan, np.nan)
         scores |= {f"knn_hit_{k}": hit, f"knn_hit_{k}_chance": chance, f"knn_hit_{k}_ratio": hit / chance}
     return scores
 
