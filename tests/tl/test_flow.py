@@ -16,6 +16,7 @@ from ipar._expression import get_expression
 from ipar._run import Run
 from ipar.graph.candidates import cosine_candidates
 from ipar.model import IGA, Blend, Sharpening
+from ipar.model import flow as flow_module
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
 from ipar.nn.pose_flow import noise_poses
@@ -164,3 +165,21 @@ def test_the_flows_layout_is_the_clean_guess_from_pure_noise(query, model, gener
     gaps = [procrustes(guess, np.mean(guesses, axis=0))[2] for guess in guesses]
     assert procrustes(expected, np.mean(guesses, axis=0))[2] < np.median(gaps)  # four draws leave less noise than one
     assert procrustes(expected, again)[2] < np.median(gaps)
+
+
+@pytest.mark.parametrize(("n_shared", "n_searches"), [(1, 6), (2, 3), (4, 2)])
+def test_layouts_of_a_large_set_share_candidates(generated, monkeypatch, n_shared, n_searches):
+    flow = replace(generated.model.flow, set_size=(20, 30))
+    embedding = np.random.default_rng(0).normal(size=(60, flow.net.config.d_input)).astype(np.float32)
+    calls, search = [], flow_module.thinned_candidates
+    monkeypatch.setattr(flow_module, "thinned_candidates", lambda *a: calls.append(a) or search(*a))
+    found = flow.sample(embedding, 6, n_steps=1, n_shared=n_shared)
+    assert found.coords.shape == (6, 60, 2)
+    assert len(calls) == n_searches
+    assert len({x.tobytes() for x in found.coords}) == 6  # each has noise of its own
+
+
+def test_layouts_that_share_nothing_are_refused(generated):
+    embedding = np.zeros((60, generated.model.flow.net.config.d_input), np.float32)
+    with pytest.raises(ValueError, match="n_shared must be at least 1, found 0"):
+        generated.model.flow.sample(embedding, 2, n_shared=0)
