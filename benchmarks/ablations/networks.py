@@ -147,11 +147,16 @@ def fit_trial(
         options: dict[str, Any] = {"size": plan.size, "n_neighbors": plan.n_neighbors, "random_state": seed}
         return [trial.prepared(one, width, recipe) for one in sample_minisets(*own, n_sets, **options)]
 
-    def train(sets: Sequence[Miniset], held_out: Sequence[Miniset], n_epochs: int | None) -> tuple[Networks, Trained]:
+    def train(sets: Sequence[Miniset], held_out: Sequence[Miniset], start: Networks | None) -> tuple[Networks, Trained]:
         with run.seeded():
             net = Narrow(shape)
             gate = (RelationGate if trial.relations else NarrowGate)(width)
-        return (net, gate), trial.trainer(net, gate, recipe.training, run).fit(sets, held_out, n_epochs=n_epochs)
+        training = recipe.training
+        if start is not None:
+            for module, before in zip((net, gate), start, strict=True):
+                module.load_state_dict(before.state_dict())
+            training = training.going_on(recipe.refit_epochs)
+        return (net, gate), trial.trainer(net, gate, training, run).fit(sets, held_out)
 
     return train_held_out(folds, draw, train, recipe, run).stage
 

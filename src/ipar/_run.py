@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -64,11 +65,14 @@ class Run:
         Where networks compute.
     progress
         Show progress bars.
+    seconds
+        Wall-clock time of every stage so far, by its name.
     """
 
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: bool = False
+    seconds: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, random_state: int | np.random.Generator | None, device: str = "auto", progress: bool = True) -> Run:
@@ -88,6 +92,15 @@ class Run:
     def quiet(self) -> Run:
         """The same run without progress bars."""
         return replace(self, progress=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of what is done within to that of a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

@@ -143,8 +143,8 @@ def test_the_gate_and_the_layouts_have_the_weights_of_the_recipe(train, fit_brie
     config = replace(settings.fit["recipe"].network.config, beta=0.25)
     model, found = fit_briefly(train, config=config), train.uns["ipar"]["fit"]
     assert model.network.beta == found["beta"] == 0.25
-    assert model.blend == Blend(global_map=0.8, flow=0.0)
-    assert (found["global_weight"], found["flow_weight"]) == (0.8, 0.0)
+    assert model.blend == Blend(global_map=0.4, flow=0.0)
+    assert (found["global_weight"], found["flow_weight"]) == (0.4, 0.0)
     assert list(found["finish"]) == ["hold", "slide_pc_share", "e_geo", "knn_hit_20", "luna_spearman", "score"]
 
 
@@ -208,9 +208,10 @@ def test_settings_that_make_no_sense(train, fit, unchanged):
     changes = unchanged(train)
     with pytest.raises(ValueError, match="max_epochs must be at least 1, found 0"):
         fit(train, max_epochs=0)
-    for name in ("n_neighbors", "n_minisets"):
-        with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
-            fit_ipalite(train, "slide", **{name: 0})
+    with pytest.raises(ValueError, match="quality must be one of .*'fast', 'default', 'best'.*, found 'good'"):
+        fit_ipalite(train, "slide", quality="good")
+    with pytest.raises(ValueError, match="quality and recipe were both given"):
+        fit(train, quality="fast")
     with pytest.raises(ValueError, match="n_neighbors must be at least 1, found 0"):
         fit(train, n_neighbors=0)
     with pytest.raises(ValueError, match="Device 'abacus' is not available.*use device='auto' or 'cpu'"):

@@ -20,6 +20,7 @@ from ipar.model import flow as flow_module
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
 from ipar.nn.pose_flow import noise_poses
+from ipar.training import Recipe
 from ipar.training import fit as module
 
 
@@ -77,8 +78,9 @@ def test_samples_of_a_model_with_a_flow_know_what_the_model_knows(query, model, 
     assert not query.uns["ipar"]["prediction"]["sharpened"]
 
 
-def test_a_fit_has_a_flow_unless_told_otherwise():
-    assert inspect.signature(ipar.tl.fit_ipalite).parameters["flow"].default is True
+def test_a_fit_has_the_flow_of_its_recipe_unless_told_otherwise():
+    assert inspect.signature(ipar.tl.fit_ipalite).parameters["flow"].default is None
+    assert [Recipe.of(quality).flow is not None for quality in ("fast", "default", "best")] == [False, False, True]
 
 
 def test_a_weight_without_a_flow_is_refused(query, model, with_flow):
@@ -141,7 +143,7 @@ def test_an_interrupted_flow_is_left_out(fit, monkeypatch, caplog):
     with caplog.at_level("WARNING", logger="ipar"):
         model = fit()[1]
     assert model.flow is None
-    assert model.blend == Blend(global_map=0.8, flow=0.0)
+    assert model.blend == Blend(global_map=0.4, flow=0.0)
     assert "the model is without one" in caplog.text
 
 

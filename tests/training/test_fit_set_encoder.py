@@ -76,6 +76,6 @@ def test_it_is_ready_to_use():
     assert not network.training
 
 
-@pytest.mark.parametrize(("n_cells", "steps"), [(100, 500), (2500, 500), (5000, 1000), (50_000, 1500)])
+@pytest.mark.parametrize(("n_cells", "steps"), [(100, 250), (2500, 250), (5000, 500), (50_000, 750)])
 def test_more_cells_are_trained_on_for_longer(n_cells, steps):
     assert SetEncoderTraining().steps_for(n_cells) == steps

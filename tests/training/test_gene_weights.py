@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipar._run import Run
 from ipar.training.axes import gene_weights
-from ipar.training.encoder import EncoderRecipe, _read_genes
+from ipar.training.encoder import EncoderRecipe, GeneAxes
 from ipar.training.slides import Slide, SlideSet
 
 N_GENES = 1200
@@ -87,7 +87,9 @@ def test_axes_hold_the_weights(slides):
         Slide(sparse.csr_matrix(one + 5), places, str(i)) for i, (one, places) in enumerate(zip(x, coords, strict=True))
     ]
     whole = SlideSet(tuple(parts), pd.Index([f"g{i}" for i in range(x[0].shape[1])]))
-    weights, loadings = _read_genes(whole, EncoderRecipe(n_pcs=5, spatial_share=0.0), Run())
+    recipe = EncoderRecipe(n_pcs=5, spatial_share=0.0)
+    axes = GeneAxes.of(whole, recipe, Run())
+    weights, loadings = axes.weights, axes.loadings(recipe)
     np.testing.assert_allclose(weights, gene_weights(x, coords), rtol=1e-3)
     # components of expression by the loadings are those of weighted genes, but for the sign and the scale of each
     found = np.concatenate(x) @ loadings

@@ -97,11 +97,13 @@ def test_without_validation_the_last_epoch_is_kept():
     assert run.history[["val_target", "val_gated"]].isna().all(axis=None)
 
 
-def test_epochs_can_be_fewer_than_the_schedule():
-    full, part = trainer(), trainer()
-    expected = full.fit(minisets()).history.iloc[:2]
-    found = part.fit(minisets(), n_epochs=2).history
-    assert found.equals(expected)
+def test_a_trained_network_goes_on_from_half_the_learning_rate_with_the_full_walk_weight():
+    on = replace(QUICK, ramp_epochs=2).going_on(4)
+    history = trainer(on).fit(minisets()).history
+    assert history["lr"].iloc[0] == pytest.approx(QUICK.lr / 2)
+    assert len(history) == 4
+    assert (history["w_rw"] == on.weights.walk).all()
+    assert on.gate_steps == 0
 
 
 def test_early_stopping_counts_only_after_the_ramp(monkeypatch):
@@ -141,7 +143,7 @@ def test_a_broken_epoch_is_not_kept(monkeypatch):
 )
 def test_interruption_keeps_the_best_so_far(values, kept, monkeypatch, caplog):
     shown = script(monkeypatch, values)
-    made = trainer(IPALiteTraining(max_epochs=9, ramp_epochs=1, gate_steps=1))
+    made = trainer(IPALiteTraining(max_epochs=9, ramp_epochs=1, patience=4, gate_steps=1))
     run = made.fit(minisets(2), minisets(1))
     assert run.interrupted
     assert run.best_epoch == kept
@@ -187,10 +189,10 @@ def test_same_seed_same_result_and_the_global_state_is_left_alone():
 
 
 def test_looking_at_validation_changes_nothing():
-    blind, watching = trainer(), trainer()
-    blind.fit(minisets(), n_epochs=2)
-    watching.fit(minisets(), minisets(2, seed=1), n_epochs=2)
     # both keep their last epoch, as the ramp ends with it
+    blind, watching = (trainer(replace(QUICK, max_epochs=2, ramp_epochs=1)) for _ in range(2))
+    blind.fit(minisets())
+    watching.fit(minisets(), minisets(2, seed=1))
     assert torch.equal(weights(blind), weights(watching))
 
 
@@ -230,7 +232,7 @@ def test_network_and_gate_see_the_same_augmented_embedding(monkeypatch):
     monkeypatch.setattr(_loop, "dense_gate", lambda g, h, *rest: seen.append((h, rest[0])) or real(g, h, *rest))
     inputs = []
     made.net.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[:2]))
-    made.fit(minisets(2), n_epochs=1)
+    made.fit(minisets(2))
     assert inputs
     for (h_gate, c_gate), (h_net, c_net) in zip(seen, inputs, strict=True):
         assert torch.equal(h_gate, h_net)

@@ -33,8 +33,9 @@ class NearGate(EdgeGate):
         super().__init__(2)
         self.scale = scale
 
-    def forward(self, h, source, target, *, dtype=None):
-        return -(h[source] - h[target]).square().sum(1, keepdim=True) / self.scale
+    def forward(self, h, source, target, *, both_ways=False, dtype=None):
+        scores = -(h[source] - h[target]).square().sum(1, keepdim=True) / self.scale
+        return torch.cat([scores, scores]) if both_ways else scores
 
 
 def disparity(a, b):

@@ -26,20 +26,33 @@ class EdgeMLP(nn.Module):
             layers += [nn.GELU(), nn.Linear(before, after)]
         self.rest = nn.Sequential(*layers)
 
-    def forward(self, h: Tensor, source: Tensor, target: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Outputs ``(m, n_output)`` of edges i → j between embeddings ``(n, d_input)``, computed in the given precision."""
+    def forward(
+        self,
+        h: Tensor,
+        source: Tensor,
+        target: Tensor,
+        *,
+        both_ways: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Outputs ``(m, n_output)`` of edges i → j between embeddings ``(n, d_input)``, computed in the given precision.
+
+        With ``both_ways``, those of the edges j → i follow, ``(2m, n_output)``: both share most of the first layer.
+        """
         work = dtype or h.dtype
         # the first layer is linear in its four blocks: the two that depend on one cell are computed once per cell
         w_i, w_j, w_diff, w_prod = torch.split(self.first.weight, h.shape[-1], dim=1)
         from_i, from_j = (h @ w_i.T + self.first.bias).to(work), (h @ w_j.T).to(work)
         cells, w_diff, w_prod = h.to(work), w_diff.T.to(work), w_prod.T.to(work)
         piece = self.PIECE[h.device.type != "cpu"]
-        found = []
+        found: tuple[list[Tensor], ...] = ([], []) if both_ways else ([],)
         for i, j in zip(torch.split(source, piece), torch.split(target, piece), strict=True):
             h_i, h_j = cells.index_select(0, i), cells.index_select(0, j)
-            hidden = from_i.index_select(0, i) + from_j.index_select(0, j)
-            found.append(self._deeper(hidden + (h_i - h_j).abs() @ w_diff + (h_i * h_j) @ w_prod, work))
-        return torch.cat(found).to(h.dtype)
+            symmetric = (h_i - h_j).abs() @ w_diff + (h_i * h_j) @ w_prod
+            for (a, b), outputs in zip(((i, j), (j, i)), found, strict=False):
+                hidden = symmetric + from_i.index_select(0, a) + from_j.index_select(0, b)
+                outputs.append(self._deeper(hidden, work))
+        return torch.cat([part for outputs in found for part in outputs]).to(h.dtype)
 
     def _deeper(self, hidden: Tensor, work: torch.dtype) -> Tensor:
         for layer in self.rest:
@@ -71,11 +84,16 @@ def edge_outputs(
     network: EdgeMLP, embedding: Tensor, candidates: Tensor | CandidateGraph, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Outputs of a network on candidate edges, ``(B, n, m, n_output)``, and zero in all other slots."""
-    graph = as_graph(candidates)
-    source, target, slots = graph.edges()
-    found = network(embedding.reshape(-1, embedding.shape[-1]), source, target, dtype=dtype)
+    graph, flat = as_graph(candidates), embedding.reshape(-1, embedding.shape[-1])
+    mutual = graph.index is None  # as most candidates in a matrix are
+    source, target, slots = graph.pairs() if mutual else graph.edges()
+    found = network(flat, source, target, both_ways=mutual, dtype=dtype)
     out = torch.zeros(*graph.mask.shape, found.shape[-1], dtype=embedding.dtype, device=embedding.device)
-    return out.index_put(slots, found)
+    if not mutual:
+        return out.index_put(slots, found)
+    forth, back = found.chunk(2)
+    batch, i, j = slots
+    return out.index_put((batch, i, j), forth).index_put((batch, j, i), back) * graph.mask[..., None]
 
 
 def dense_gate(

@@ -62,6 +62,13 @@ class CandidateGraph:
         n = self.mask.shape[1]
         return batch * n + source, batch * n + (target if self.index is None else self.index[slots]), slots
 
+    def pairs(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Both cells of every pair with an edge in a matrix, counted over the batch, and their slots ``(batch, i, j)``."""
+        slots = (self.mask | self.mask.mT).triu().nonzero(as_tuple=True)
+        batch, first, second = slots
+        n = self.mask.shape[1]
+        return batch * n + first, batch * n + second, slots
+
     def dense(self) -> CandidateGraph:
         """The same graph as a matrix."""
         if self.index is None:

@@ -28,9 +28,9 @@ from ipar._run import Run, on_device
 from ipar.model import IGA, GeometryEncoder, IPALite
 from ipar.model.encoder import Inputs
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
-from ipar.training.embedding import EmbeddingFit
+from ipar.training.embedding import fit_folds
 from ipar.training.folds import Folds
-from ipar.training.localise import repeated_message
+from ipar.training.localise import Localisability, repeated_message
 from ipar.training.slides import joined
 
 if TYPE_CHECKING:
@@ -167,10 +167,20 @@ def embed_slides(
     run: Run,
     *,
     key_added: str = EMBED,
+    force: bool = True,
 ) -> None:
-    """Fit the encoder on training slides, and write the results of :func:`embed`."""
+    """Fit the encoder on training slides, and write the results of :func:`embed`.
+
+    Without ``force``, what follows the folds takes few steps in a tissue that cannot be localised.
+    """
     folds = Folds.of(slides.sizes, run, n_folds=recipe.n_folds)
-    fit = fit_embedding(slides, folds, recipe, run)
+    with run.stage("folds"):
+        known = fit_folds(slides, folds, recipe, run)
+    _report(known.localisability)
+    if not (force or known.localisability.localisable):
+        recipe = recipe.hurried()
+    with run.stage("encoder"):
+        fit = fit_embedding(slides, folds, recipe, run, known)
     config, arrays = fit.encoder.state()
     adata.obsm[key_added] = joined(fit.cross_fitted, labels)
     adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)
@@ -187,14 +197,13 @@ def embed_slides(
         **{name: value for name, value in asdict(source).items() if value is not None},
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
-    _report(fit)
 
 
-def _report(fit: EmbeddingFit) -> None:
+def _report(localisability: Localisability) -> None:
     """Log that the tissue can be localised, or warn."""
-    message, verdict = fit.localisability.message(), fit.localisability.to_dict()
+    message, verdict = localisability.message(), localisability.to_dict()
     repeat = f" {repeated_message(verdict['two_places'])}" if verdict["repeated"] else ""
-    if not fit.localisability.localisable:
+    if not localisability.localisable:
         warn(
             f"This tissue cannot be localised from expression: {message}. Predicted coordinates would mean nothing. "
             f"See adata.uns['ipar']['localisability'].{repeat}",

@@ -12,9 +12,10 @@ from ipar._docs import shared_docs
 from ipar._run import Run
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
-from ipar.tl._training import read_training, slide_ellipses, with_record, write_fit
-from ipar.training import Recipe
+from ipar.tl._training import read_training, slide_ellipses, verdict, with_record, write_fit
+from ipar.training import FlowRecipe, Recipe
 from ipar.training import fit_ipalite as fit_model
+from ipar.training.recipe import Quality
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,12 +26,13 @@ def fit_ipalite(
     adata: AnnData,
     library_key: str,
     *,
+    quality: Quality = "default",
     recipe: Recipe | None = None,
     config: IPALiteConfig | str | None = None,
     n_neighbors: int | None = None,
-    n_minisets: int | None = None,
     max_epochs: int | None = None,
-    flow: bool = True,
+    flow: bool | None = None,
+    force: bool = False,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
@@ -48,18 +50,23 @@ def fit_ipalite(
     adata
         At least two training slides of at least 50 cells, log-normalised, with coordinates.
     %(slides)s
+    quality
+        How much time to take: ``"fast"`` for a first look, ``"default"``, or ``"best"``, which also trains the flow. The
+        docs have a table of times and scores.
     recipe
-        Settings of every stage of the fit. Arguments below override them.
+        Settings of every stage of the fit, in place of a quality. Arguments below override them.
     config
         Layout network: ``"v1"``, ``"v2"``, ``"d7"``, ``"ipar2d"``, or a config of your own (default: ``"v1"``).
     n_neighbors
         Candidates per cell (default: 100).
-    n_minisets
-        Random subsets of slides to train the layout network on (default: 64).
     max_epochs
-        Passes over the training sets (default: 12 for the network, 30 for the flow).
+        Passes over the training sets (default: 8 for the network, 30 for the flow).
     flow
-        Also train the flow and average its expected layout in (weights: network 0.25, global map 0.25, flow 0.5).
+        Also train the flow, average its expected layout in, and let :func:`sample_coords` draw from it (default: with
+        ``quality="best"`` or a recipe with a flow).
+    force
+        Take the full time for a tissue that cannot be localised, too. By default, what follows the verdict is fitted in its
+        fast form.
     %(training)s
 
     Returns
@@ -74,7 +81,8 @@ def fit_ipalite(
         The chosen epoch.
     ``.uns["ipar"]["fit"]``
         Settings, weights and the held-out slide; ``"finish"``, the table by which sharpening was chosen on that slide;
-        ``"uncertainty_spearman"`` and ``"certain_half_error"``, how well expected errors rank true ones on held-out slides.
+        ``"uncertainty_spearman"`` and ``"certain_half_error"``, how well expected errors rank true ones on held-out slides;
+        ``"seconds"``, the time of every stage.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
 
@@ -86,21 +94,35 @@ def fit_ipalite(
     Notes
     -----
     Network and flow are trained on the cross-fitted embedding without one held-out slide. The number of epochs, the
-    sharpening and the expected error are chosen on that slide. With fewer than four slides, network and flow are then
-    trained again on all slides.
+    sharpening and the expected error are chosen on that slide. With fewer than four slides, training then goes on with all
+    slides.
 
     Each set of cells finds its own candidates in the embedding: graphs in ``obsp`` are not read.
 
-    Without the flow, the weights are network 0.2 and global map 0.8, and :func:`sample_coords` cannot draw samples.
+    A layout is the mean of those of the network (weight 0.6) and the global map (0.4); with a flow, of those of the network
+    (0.25), the global map (0.25) and the flow (0.5).
     """
-    recipe = (recipe or Recipe()).with_network(config, n_neighbors, n_minisets).with_epochs(max_epochs)
-    recipe, run = recipe if flow else replace(recipe, flow=None), Run.of(random_state, device, progress)
-    known = read_training(adata, Source(library_key, spatial_key, layer, mask_var), recipe.embed, run)
+    recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
+    run = Run.of(random_state, device, progress)
+    known = read_training(adata, Source(library_key, spatial_key, layer, mask_var), recipe.embed, run, force=force)
+    if not (force or verdict(adata)["localisable"]):
+        recipe = recipe.refused()
     ellipses = [slide_ellipses(slide) for slide in known.slides]
     fit = fit_model(known.slides, known.embedded, ellipses, recipe, run)
     model, settings = with_record(adata, fit, library_key, run)
     plan, blend = recipe.network.plan, model.blend
     settings |= {"n_minisets": plan.n_minisets, "n_neighbors": plan.n_neighbors, "beta": model.network.beta}
-    settings |= {"global_weight": blend.global_map, "flow_weight": blend.flow}
+    settings |= {"global_weight": blend.global_map, "flow_weight": blend.flow, "seconds": run.seconds}
     write_fit(adata, model, fit, settings)
     return model
+
+
+def _recipe(quality: Quality, recipe: Recipe | None, flow: bool | None) -> Recipe:
+    """The recipe of a quality, or the one given, with a flow or without."""
+    if recipe is not None and quality != "default":
+        msg = f"quality and recipe were both given ({quality!r} and a Recipe): leave one of them out."
+        raise ValueError(msg)
+    recipe = Recipe.of(quality) if recipe is None else recipe
+    if flow is None:
+        return recipe
+    return replace(recipe, flow=(recipe.flow or FlowRecipe()) if flow else None)

@@ -35,7 +35,13 @@ class Training:
 
 
 def read_training(
-    adata: AnnData, source: Source, recipe: EncoderRecipe, run: Run, *, dims: tuple[int, ...] = (2,)
+    adata: AnnData,
+    source: Source,
+    recipe: EncoderRecipe,
+    run: Run,
+    *,
+    dims: tuple[int, ...] = (2,),
+    force: bool = True,
 ) -> Training:
     """Read training slides, and embed them if the embedding is missing."""
     known = is_embedded(adata, source.library_key)
@@ -43,7 +49,7 @@ def read_training(
         source = replace(source, layer=source.layer or adata.uns[EMBED_RECORD].get("layer"), mask_var=None)
     slides, labels = read_slides(adata, source, dims=dims)
     if not known:
-        embed_slides(adata, slides, labels, source, recipe, run)
+        embed_slides(adata, slides, labels, source, recipe, run, force=force)
     return Training(slides, labels, read_embedded(adata, labels))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,58 @@ from sklearn.utils.extmath import randomized_svd
 
 from ipar.graph import morans_i
 from ipar.graph.averages import spatial_average
+
+
+@dataclass(frozen=True)
+class AxisSpace:
+    """Axes of some training slides, of which any number can be taken.
+
+    Attributes
+    ----------
+    principal, spatial
+        Unit vectors, ``(n_genes, p)`` and ``(n_genes, q)``, those of largest variance and of largest spatial covariance first.
+    principal_std, spatial_std
+        Standard deviation of the cells along them.
+    """
+
+    principal: NDArray[np.float32]
+    spatial: NDArray[np.float32]
+    principal_std: NDArray[np.float32]
+    spatial_std: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        slides: Sequence[NDArray[np.float32]],
+        coords: Sequence[NDArray[np.float32]],
+        n_axes: int,
+        *,
+        spatial_share: float = 0.5,
+        subspace: int = 500,
+        random_state: int = 0,
+    ) -> AxisSpace:
+        """Find as many as ``n_axes`` need; see :func:`component_axes`."""
+        stacked = np.concatenate(slides)
+        rank = min(d - 1 for d in stacked.shape)
+        n_axes = min(n_axes, rank)
+        n_spatial = int(n_axes * spatial_share)
+        size = min(max(subspace, n_axes), rank) if n_spatial else n_axes
+        _, singular, found = randomized_svd(stacked, size, random_state=random_state)
+        kept = found.T[:, singular > 1e-4 * singular[0]]  # in the rest, any axis would do
+        principal = np.ascontiguousarray(found.T[:, :n_axes])
+        spatial = _spatial_axes(slides, coords, kept, n_spatial)
+        return cls(principal, spatial, (stacked @ principal).std(axis=0), (stacked @ spatial).std(axis=0))
+
+    def loadings(self, n_axes: int, *, spatial_share: float = 0.5, power: float = 0.0) -> NDArray[np.float32]:
+        """The first axes of either kind, scaled, principal ones first, ``(n_genes, n_axes)``."""
+        n_axes = min(n_axes, self.principal.shape[1])
+        n_spatial = int(n_axes * spatial_share)
+        n_principal = n_axes - n_spatial
+        kinds = [
+            _scaled(self.principal[:, :n_principal], self.principal_std[:n_principal], power),
+            _scaled(self.spatial[:, :n_spatial], self.spatial_std[:n_spatial], power),
+        ]
+        return np.concatenate([axes for axes in kinds if axes.size], axis=1)
 
 
 def component_axes(
@@ -61,18 +114,10 @@ def component_axes(
     Dray, Saïd & Débias, Spatial ordination of vegetation data using a generalization of Wartenberg's multivariate spatial
     correlation (MULTISPATI), Journal of Vegetation Science 19 (2008).
     """
-    stacked = np.concatenate(slides)
-    rank = min(d - 1 for d in stacked.shape)
-    n_axes = min(n_axes, rank)
-    n_spatial = int(n_axes * spatial_share)
-    size = min(subspace, rank) if n_spatial else n_axes
-    _, singular, found = randomized_svd(stacked, size, random_state=random_state)
-    principal = found.T
-    kinds: list[NDArray[np.float32]] = [principal[:, : n_axes - n_spatial]]
-    if n_spatial:
-        kept = principal[:, singular > 1e-4 * singular[0]]  # in the rest, any axis would do
-        kinds.append(_spatial_axes(slides, coords, kept, n_spatial))
-    return np.concatenate([_scaled(axes, stacked, power) for axes in kinds if axes.size], axis=1)
+    space = AxisSpace.of(
+        slides, coords, n_axes, spatial_share=spatial_share, subspace=subspace, random_state=random_state
+    )
+    return space.loadings(n_axes, spatial_share=spatial_share, power=power)
 
 
 def _spatial_axes(
@@ -90,10 +135,10 @@ def _spatial_axes(
     return axes
 
 
-def _scaled(axes: NDArray[np.float32], stacked: NDArray[np.float32], power: float) -> NDArray[np.float32]:
-    components = stacked @ axes
-    divisor = np.maximum(components.std(axis=0), 1e-12) ** power
-    scale = max(float((components / divisor).std()), 1e-12)
+def _scaled(axes: NDArray[np.float32], std: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Axes divided by a power of the standard deviations along them, so that the components have unit variance overall."""
+    divisor = np.maximum(std, 1e-12) ** power
+    scale = max(float(np.sqrt(np.mean(np.square(std / divisor)))) if std.size else 1.0, 1e-12)
     scaled: NDArray[np.float32] = (axes / (divisor * scale)).astype(np.float32)
     return scaled
 

@@ -16,7 +16,7 @@ from ipar.model import Features, GeometryEncoder
 from ipar.model.encoder import Inputs
 from ipar.model.features import equalise_blocks
 from ipar.nn import SharedEncoder
-from ipar.training.encoder import EncoderRecipe, fit_encoder
+from ipar.training.encoder import EncoderRecipe, GeneAxes, fit_encoder
 from ipar.training.folds import Folds
 from ipar.training.localise import FoldScore, Localisability, score_fold, score_of
 from ipar.training.set_encoder import choose_weight, score_weights, weighted
@@ -42,7 +42,7 @@ class EmbeddingFit:
 
 
 @dataclass(frozen=True)
-class _LeftOut:
+class LeftOut:
     """A held-out slide, and an encoder that never saw its coordinates."""
 
     index: int
@@ -50,48 +50,77 @@ class _LeftOut:
     score: FoldScore
 
 
-def fit_embedding(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -> EmbeddingFit:
-    """Choose the encoder's input on held-out slides, fit it on all, embed every slide out of fold.
+@dataclass(frozen=True)
+class FoldEncoders:
+    """Encoders that each held out some slides, with the inputs and the number of components that placed those best."""
+
+    form: Form
+    left_out: list[LeftOut]  # in the order of the slides
+    axes: list[GeneAxes]  # of the slides that each group of the folds was held out of
+    choice: pd.DataFrame  # score of every input and number of components
+
+    @property
+    def localisability(self) -> Localisability:
+        """Scores of the held-out slides, and the verdict."""
+        return Localisability(tuple(one.score for one in self.left_out))
+
+
+def fit_folds(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -> FoldEncoders:
+    """Choose the encoder's input on held-out slides, which tell whether the tissue can be localised.
 
     Components and genes err differently, and an encoder of both is taken unless one of them alone has a clearly better score
     (rank correlation of distances plus recall of neighbours). The number of components is chosen with it, where the recipe
     has several. Each group of ``folds`` costs as much as the final encoder.
     """
     forms = _forms(recipe, len(slides.genes))
+    by_form: dict[Form, list[LeftOut]] = {form: [] for form in forms}
+    axes = []
+    for group in tqdm(folds.groups, desc="folds", unit="fold", disable=not run.progress):
+        others = slides.without(group)
+        axes.append(GeneAxes.of(others, recipe, run))
+        for form, encoder in _fit_forms(others, forms, recipe, run, axes[-1]).items():
+            by_form[form] += [LeftOut(i, encoder, _score(encoder, slides[i], run)) for i in group]
+    means = {form: score_of([one.score for one in found]) for form, found in by_form.items()}
+    lead = recipe.lead_over_both
+    best = max(forms, key=lambda form: means[form] + (lead if form[0] == "both" else 0.0))
+    rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
+    choice = pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"])
+    return FoldEncoders(best, sorted(by_form[best], key=lambda one: one.index), axes, choice)
+
+
+def fit_embedding(
+    slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run, known: FoldEncoders | None = None
+) -> EmbeddingFit:
+    """Choose the encoder's input on held-out slides, fit it on all, embed every slide out of fold.
+
+    The result of :func:`fit_folds` is taken as ``known``, if given.
+    """
+    if known is None:
+        known = fit_folds(slides, folds, recipe, run)
+    inputs, n_pcs = known.form
+    final = replace(recipe, n_pcs=n_pcs)
+    global_features: dict[int, NDArray[np.float32]] = {}
+    votes = []
     voting = folds.groups if slides.n_dims == 2 else ()  # as layouts are
-    by_form: dict[Form, list[_LeftOut]] = {form: [] for form in forms}
-    n_fits = len(folds.groups) + len(voting) + 1
-    with tqdm(total=n_fits, desc="encoder", unit="fold", disable=not run.progress) as bar:
-        for group in folds.groups:
-            for form, encoder in _fit_forms(slides.without(group), forms, recipe, run).items():
-                by_form[form] += [_LeftOut(i, encoder, _score(encoder, slides[i], run)) for i in group]
-            bar.update()
-        means = {form: score_of([one.score for one in found]) for form, found in by_form.items()}
-        lead = recipe.lead_over_both
-        best = max(forms, key=lambda form: means[form] + (lead if form[0] == "both" else 0.0))
-        found = sorted(by_form[best], key=lambda one: one.index)
-        final = replace(recipe, n_pcs=best[1])
-        global_features: dict[int, NDArray[np.float32]] = {}
-        votes = []
-        for group in voting:
-            whole = _with_set_encoder(slides.without(group), found[group[0]].encoder, final, run)
+    with tqdm(total=len(voting) + 1, desc="encoder", unit="fit", disable=not run.progress) as bar:
+        for group, own in zip(voting, known.axes, strict=False):
+            whole = _with_set_encoder(slides.without(group), known.left_out[group[0]].encoder, final, run, own)
             for i in group:
-                own = global_features[i] = embed_slide(whole, slides[i]).global_features
-                cells = folds.cells[i]
-                weights = recipe.set_encoder_weights
-                votes.append(score_weights(whole, own[cells], slides[i].coords[cells], weights, run, recipe.n_minisets))
+                across = global_features[i] = embed_slide(whole, slides[i]).global_features
+                cells, weights = folds.cells[i], recipe.set_encoder_weights
+                truth = slides[i].coords[cells]
+                votes.append(score_weights(whole, across[cells], truth, weights, run, recipe.n_minisets))
             bar.update()
         weight, weight_choice = choose_weight(votes, recipe.energy_cost)
-        encoder = fit_encoder(slides, (best[0],), final, run, set_encoder=True)[best[0]]
+        encoder = fit_encoder(slides, (inputs,), final, run, set_encoder=True)[inputs]
         encoder = replace(encoder, set_encoder_weight=weight)
         bar.update()
-    rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
     return EmbeddingFit(
         encoder=encoder,
-        cross_fitted=[_cross_fit(one, encoder, slides, folds) for one in found],
+        cross_fitted=[_cross_fit(one, encoder, slides, folds) for one in known.left_out],
         cross_fitted_global=[weighted(encoder, own, weight) for _, own in sorted(global_features.items())],
-        localisability=Localisability(tuple(one.score for one in found)),
-        choice=pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"]),
+        localisability=known.localisability,
+        choice=known.choice,
         weight_choice=weight_choice,
     )
 
@@ -103,24 +132,28 @@ def _forms(recipe: EncoderRecipe, n_genes: int) -> list[Form]:
     return [(name, n) for n in sizes for name in inputs if name != "genes" or n == sizes[0]]
 
 
-def _fit_forms(slides: SlideSet, forms: Sequence[Form], recipe: EncoderRecipe, run: Run) -> dict[Form, GeometryEncoder]:
+def _fit_forms(
+    slides: SlideSet, forms: Sequence[Form], recipe: EncoderRecipe, run: Run, axes: GeneAxes
+) -> dict[Form, GeometryEncoder]:
     """An encoder per form; the network on genes is trained once."""
     fitted: dict[Form, GeometryEncoder] = {}
     trained: dict[str, SharedEncoder] = {}
     for n_pcs in dict.fromkeys(n for _, n in forms):
         names = [name for name, n in forms if n == n_pcs]
         one = replace(recipe, n_pcs=n_pcs)
-        for name, encoder in fit_encoder(slides, names, one, run, trained=trained).items():
+        for name, encoder in fit_encoder(slides, names, one, run, trained=trained, axes=axes).items():
             fitted[name, n_pcs] = encoder
             trained |= {part.source: part.net for part in encoder.parts if part.source == "genes"}
     return fitted
 
 
-def _with_set_encoder(slides: SlideSet, encoder: GeometryEncoder, recipe: EncoderRecipe, run: Run) -> GeometryEncoder:
+def _with_set_encoder(
+    slides: SlideSet, encoder: GeometryEncoder, recipe: EncoderRecipe, run: Run, axes: GeneAxes
+) -> GeometryEncoder:
     """An encoder with a set encoder, trained on the same slides, beside it."""
     name: Inputs = encoder.record["inputs"]
     trained: dict[str, SharedEncoder] = {part.source: part.net for part in encoder.parts}
-    return fit_encoder(slides, (name,), recipe, run, set_encoder=True, trained=trained)[name]
+    return fit_encoder(slides, (name,), recipe, run, set_encoder=True, trained=trained, axes=axes)[name]
 
 
 def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index | None = None) -> Features:
@@ -134,7 +167,7 @@ def _score(encoder: GeometryEncoder, slide: Slide, run: Run) -> FoldScore:
     return score_fold(slide.name, embedding, slide.coords, global_columns=columns, random_state=run.seed)
 
 
-def _cross_fit(one: _LeftOut, encoder: GeometryEncoder, slides: SlideSet, folds: Folds) -> NDArray[np.float32]:
+def _cross_fit(one: LeftOut, encoder: GeometryEncoder, slides: SlideSet, folds: Folds) -> NDArray[np.float32]:
     """The slide's embedding, rotated from the fold's space into the final one on the slides that both were trained on."""
     known = slides.without(folds.group_of(one.index))
     source = np.concatenate([embed_slide(one.encoder, slide).embedding for slide in known])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ipar.geometry import gauge_fix
 from ipar.model.encoder import EncoderPart, GeometryEncoder, Inputs
 from ipar.model.features import Averaging, Reading
 from ipar.nn import SharedEncoder
-from ipar.training.axes import component_axes, gene_weights
+from ipar.training.axes import AxisSpace, gene_weights
 from ipar.training.encoder_training import EncoderTraining, train_encoder
 from ipar.training.set_encoder import SetEncoderTraining, fit_set_encoder
 from ipar.training.slides import SlideSet
@@ -25,6 +25,9 @@ _PARTS: dict[Inputs, tuple[tuple[Literal["pca", "genes"], tuple[Literal["local",
     "genes": (("genes", ("local", "global")),),
     "both": (("pca", ("local", "global")), ("genes", ("global",))),
 }
+
+
+_Training = TypeVar("_Training", EncoderTraining, SetEncoderTraining)
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ class EncoderRecipe:
     few_genes: int = 1000
     genes_input_dropout: float = 0.5
     panel_input_dropout: float = 0.2
-    pca_training: EncoderTraining = EncoderTraining(n_steps=600, batch_size=384, noise=0.5, scale=1.0)
-    genes_training: EncoderTraining = EncoderTraining(n_steps=800, batch_size=384)
+    pca_training: EncoderTraining = EncoderTraining(n_steps=300, batch_size=384, noise=0.5, scale=1.0, lr=2e-3)
+    genes_training: EncoderTraining = EncoderTraining(n_steps=400, batch_size=384, lr=2e-3)
     set_encoder_training: SetEncoderTraining = SetEncoderTraining()
     set_encoder_weights: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     energy_cost: float = 0.05
@@ -108,6 +111,19 @@ class EncoderRecipe:
             msg = f"inputs must be one of {known}, or None to choose on held-out slides; found {self.inputs!r}."
             raise ValueError(msg)
 
+    def hurried(self, times: float = 4.0) -> EncoderRecipe:
+        """The same with so many times fewer steps, at learning rates as many times higher."""
+
+        def fewer(training: _Training) -> _Training:
+            return replace(training, n_steps=max(1, round(training.n_steps / times)), lr=times * training.lr)
+
+        return replace(
+            self,
+            pca_training=fewer(self.pca_training),
+            genes_training=fewer(self.genes_training),
+            set_encoder_training=fewer(self.set_encoder_training),
+        )
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """All numbers of components to try."""
@@ -118,19 +134,30 @@ class EncoderRecipe:
         return self.panel_input_dropout if n_genes < self.few_genes else self.genes_input_dropout
 
 
-def _read_genes(slides: SlideSet, recipe: EncoderRecipe, run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights of the genes, and the axes of weighted genes, which hold the weights too."""
-    centred = [slide.expression.toarray() for slide in slides]
-    for x in centred:
-        x -= x.mean(axis=0)
-    coords = slides.coords
-    weigh = recipe.weigh_genes
-    weights = gene_weights(centred, coords, len(slides.genes) >= recipe.few_genes if weigh is None else weigh)
-    for x in centred:
-        x *= weights
-    share, power = recipe.spatial_share, recipe.pc_power
-    axes = component_axes(centred, coords, recipe.sizes[0], spatial_share=share, power=power, random_state=run.seed)
-    return weights, axes * weights[:, None]
+@dataclass(frozen=True)
+class GeneAxes:
+    """Weights of the genes of training slides, and axes of weighted genes: found once for any number of components."""
+
+    weights: NDArray[np.float32]  # (n_genes,)
+    space: AxisSpace
+
+    @classmethod
+    def of(cls, slides: SlideSet, recipe: EncoderRecipe, run: Run) -> GeneAxes:
+        """Those of some slides, as many as the recipe tries."""
+        centred = [slide.expression.toarray() for slide in slides]
+        for x in centred:
+            x -= x.mean(axis=0)
+        coords, weigh = slides.coords, recipe.weigh_genes
+        weights = gene_weights(centred, coords, len(slides.genes) >= recipe.few_genes if weigh is None else weigh)
+        for x in centred:
+            x *= weights
+        share, most = recipe.spatial_share, max(recipe.sizes)
+        return cls(weights, AxisSpace.of(centred, coords, most, spatial_share=share, random_state=run.seed))
+
+    def loadings(self, recipe: EncoderRecipe) -> NDArray[np.float32]:
+        """The axes of a recipe's first number of components, which hold the weights too, ``(n_genes, n_pcs)``."""
+        axes = self.space.loadings(recipe.sizes[0], spatial_share=recipe.spatial_share, power=recipe.pc_power)
+        return axes * self.weights[:, None]
 
 
 def fit_encoder(
@@ -141,13 +168,15 @@ def fit_encoder(
     *,
     set_encoder: bool = False,
     trained: Mapping[str, SharedEncoder] | None = None,
+    axes: GeneAxes | None = None,
 ) -> dict[Inputs, GeometryEncoder]:
     """Train the networks that the asked inputs need, each once, and put the encoders together.
 
-    Of several numbers of components, the first is taken. Networks in ``trained``, by what they read, are taken as they are.
-    Returns an encoder for each of ``inputs``, with a set encoder if asked.
+    Of several numbers of components, the first is taken. Networks in ``trained``, by what they read, are taken as they are,
+    as are ``axes`` of the slides. Returns an encoder for each of ``inputs``, with a set encoder if asked.
     """
-    gene_scale, loadings = _read_genes(slides, recipe, run)
+    axes = axes or GeneAxes.of(slides, recipe, run)
+    gene_scale, loadings = axes.weights, axes.loadings(recipe)
     sources: set[str] = {source for name in inputs for source, _ in _PARTS[name]}
     read = [Reading.of(slide.expression, slide.labels, loadings, recipe.averaging, gene_scale) for slide in slides]
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]

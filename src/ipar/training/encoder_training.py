@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ipar._descent import Descent, fast_dtype
 from ipar._run import Run
@@ -61,8 +60,10 @@ def local_loss(h: Tensor, distance2: Tensor, sigma: float) -> Tensor:
     """
     diagonal = torch.eye(len(h), dtype=torch.bool, device=h.device)
     target = (-distance2 / (2 * sigma**2)).masked_fill(diagonal, -1e9).log_softmax(1)
-    predicted = (-torch.cdist(h, h).square()).masked_fill(diagonal, -1e9).log_softmax(1)
-    return functional.kl_div(predicted, target, log_target=True, reduction="batchmean")
+    # the squared norm of h_i is the same along a row: the softmax does without it
+    logits = (2 * h @ h.T - h.square().sum(1)).masked_fill(diagonal, -1e9)
+    share = target.exp()
+    return (logits.logsumexp(1) + (share * (target - logits)).sum(1)).mean()
 
 
 def global_loss(h: Tensor, distance: Tensor, scale: float) -> Tensor:

@@ -6,8 +6,8 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Self, TypeVar
 
 import pandas as pd
 from torch import Tensor, nn
@@ -48,6 +48,10 @@ class EpochTraining(GateTraining):
     max_epochs: int = 12
     batch_size: int = 2
     lr_min: float = 1e-5
+
+    def going_on(self, n_epochs: int) -> Self:
+        """How a trained network is trained for some epochs more: no gate alone, from half the learning rate down."""
+        return replace(self, gate_steps=0, max_epochs=n_epochs, lr=self.lr / 2)
 
 
 @dataclass(frozen=True)
@@ -131,32 +135,27 @@ class EpochTrainer(ABC, Generic[Set]):
     def stepped(self) -> None:
         """What follows a step of the optimiser."""
 
-    def schedule_length(self, n_epochs: int) -> int:
-        """Epochs that the schedule of a run of ``n_epochs`` is made for."""
-        return n_epochs
-
-    def fit(self, train: Sequence[Set], validation: Sequence[Set] = (), *, n_epochs: int | None = None) -> Trained:
+    def fit(self, train: Sequence[Set], validation: Sequence[Set] = ()) -> Trained:
         """Train the gate alone, then the network and the gate.
 
         Of a held-out slide, ``validation`` sets choose the epoch; without any, the last one is kept. Ctrl-C ends the training
-        early and keeps the best weights so far. ``n_epochs`` replaces the recipe's number.
+        early and keeps the best weights so far.
         """
-        n_epochs = n_epochs or self.recipe.max_epochs
-        length, rng = self.schedule_length(n_epochs), self.run.rng
+        n_epochs, rng = self.recipe.max_epochs, self.run.rng
         sizes, batch_size = [len(one) for one in train], self.recipe.batch_size
         n_batches = -(-len(sizes) // batch_size)
         best, rows, interrupted = Best(self.kept()), [], False
-        descent = self.recipe.descent(self.params, n_steps=length * n_batches, lr_end=self.recipe.lr_min)
+        descent = self.recipe.descent(self.params, n_steps=n_epochs * n_batches, lr_end=self.recipe.lr_min)
         bar = tqdm(total=n_epochs * n_batches, desc="fit", disable=not self.run.progress)
         with self.run.seeded(), bar:
             try:
                 pretrain_gate(self.gate, self.minisets(train), self.recipe, rng, self.supervision)
                 for epoch in range(n_epochs):
-                    weights = self.weights_of(epoch, length)
+                    weights = self.weights_of(epoch, n_epochs)
                     row: dict[str, Any] = {"epoch": epoch, "lr": descent.lr, **weights}
                     batches = [[train[i] for i in batch] for batch in batch_order(sizes, batch_size, rng)]
                     rows.append(row | self._epoch(batches, weights, descent, bar) | self.validate(validation))
-                    best.offer(epoch, rows[-1].get(self.watched, math.nan), counts=self.counts(epoch, length))
+                    best.offer(epoch, rows[-1].get(self.watched, math.nan), counts=self.counts(epoch, n_epochs))
                     if self.enough(epoch, best.epoch):
                         break
             except KeyboardInterrupt:
@@ -172,7 +171,7 @@ class EpochTrainer(ABC, Generic[Set]):
     ) -> dict[str, float]:
         totals: dict[str, float] = {}
         for number, sets in enumerate(batches):
-            if number % 4 == 0:  # fragments of freed blocks grow by tens of MB per batch
+            if number % 16 == 0:  # fragments of freed blocks grow by tens of MB per batch
                 release_memory()
             for module in self.modules:
                 module.train()

@@ -44,7 +44,7 @@ class FinishRecipe:
     """
 
     blend: Blend = Blend(global_map=0.5, flow=0.5)
-    blend_without_flow: Blend = Blend(global_map=0.8)
+    blend_without_flow: Blend = Blend(global_map=0.4)
     sharpening: Sharpening = Sharpening()
     holds: tuple[float, ...] = (0.3, 1.0, 4.0)
     slide_pc_shares: tuple[float, ...] = (0.2, 0.6)

@@ -67,13 +67,17 @@ def fit_ipalite(
     """
     folds = Folds.of(slides.sizes, run, most_cells=recipe.most_cells)
     embeddings = [one.embedding for one in embedded.features]
-    network = fit_network(embeddings, slides.coords, folds, recipe.network, run)
-    flow = _flow_or_none(slides, embeddings, ellipses, folds, recipe, run)
+    with run.stage("network"):
+        network = fit_network(embeddings, slides.coords, folds, recipe.network, run)
+    with run.stage("flow"):
+        flow = _flow_or_none(slides, embeddings, ellipses, folds, recipe, run)
     blend = recipe.finish.blend if flow else recipe.finish.blend_without_flow
     held_out = HeldOut.of(slides, embedded, folds)
     layout = held_out.blended(network.held_out, flow.held_out if flow else None, blend, run)
-    finish = choose_sharpening(layout, *held_out.known, held_out.slide_pcs, recipe.finish, run)
-    head, ranks = _expected_error(slides, embedded, folds, flow.held_out if flow else None, finish, recipe, run)
+    with run.stage("finish"):
+        finish = choose_sharpening(layout, *held_out.known, held_out.slide_pcs, recipe.finish, run)
+    with run.stage("expected error"):
+        head, ranks = _expected_error(slides, embedded, folds, flow.held_out if flow else None, finish, recipe, run)
     model = IPALite(embedded.encoder, network.stage, flow.stage if flow else None, blend, finish.sharpening, head)
     return ModelFit(model, slides[folds.held_out].name, network, finish, ranks)
 

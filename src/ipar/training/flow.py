@@ -37,6 +37,7 @@ class FlowRecipe(StageRecipe):
 
     plan: MinisetPlan = field(default_factory=lambda: MinisetPlan(n_minisets=48, size=(128, 256), n_neighbors=48))
     n_validation: int = 4
+    refit_epochs: int = 8
     config: IGAConfig = field(default_factory=IGAConfig)
     training: FlowTraining = field(default_factory=FlowTraining)
     n_tried: int = 10
@@ -51,7 +52,7 @@ def fit_flow(
     recipe: FlowRecipe,
     run: Run,
 ) -> StageFit[Flow]:
-    """Train without the held-out slide to choose the number of epochs, then again on all slides.
+    """Train without the held-out slide, which chooses the epoch, then go on with all slides.
 
     Takes cross-fitted embeddings ``(n_s, e)``, coordinates and ellipses ``(n_s, 5 or 9)`` of the training slides.
 
@@ -72,10 +73,15 @@ def fit_flow(
     units = ellipse_units(draw(others, plan.n_minisets, run.seed))
     shape = replace(recipe.config, n_dims=coords[0].shape[1], d_input=embeddings[0].shape[1], units=units)
 
-    def train(sets: Sequence[PoseSet], held_out: Sequence[PoseSet], n_epochs: int | None) -> tuple[Flow, Trained]:
+    def train(sets: Sequence[PoseSet], held_out: Sequence[PoseSet], start: Flow | None) -> tuple[Flow, Trained]:
         with run.seeded():
             net, gate = IGANet(shape).to(run.device), EdgeGate(shape.d_input).to(run.device)
-        trained = FlowTrainer(net, gate, recipe.training, run).fit(sets, held_out, n_epochs=n_epochs)
+        training = recipe.training
+        if start is not None:
+            net.load_state_dict(start.net.state_dict())
+            gate.load_state_dict(start.gate.state_dict())
+            training = training.going_on(recipe.refit_epochs)
+        trained = FlowTrainer(net, gate, training, run).fit(sets, held_out)
         return Flow(net.cpu(), gate.cpu(), plan.n_neighbors, plan.size), trained
 
     return train_held_out(folds, draw, train, recipe, run)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,10 @@ class FlowTraining(EpochTraining):
     validation_times: tuple[float, ...] = (0.1, 0.4, 0.7, 0.9)
     weights: FlowWeights = field(default_factory=FlowWeights)
 
+    def going_on(self, n_epochs: int) -> Self:
+        """Also without a curriculum: attention reads what it reads at the end."""
+        return replace(super().going_on(n_epochs), curriculum_share=0.0)
+
 
 class FlowTrainer(EpochTrainer[PoseSet]):
     """Trains a denoising network and its gate on pose sets."""
@@ -76,12 +80,10 @@ class FlowTrainer(EpochTrainer[PoseSet]):
     def _fresh_average(self) -> AveragedModel:
         return AveragedModel(self.net, multi_avg_fn=moving_average(self.config.average))
 
-    def fit(
-        self, train: Sequence[PoseSet], validation: Sequence[PoseSet] = (), *, n_epochs: int | None = None
-    ) -> Trained:
+    def fit(self, train: Sequence[PoseSet], validation: Sequence[PoseSet] = ()) -> Trained:
         """Train as :meth:`EpochTrainer.fit`; the network is left with its averaged weights."""
         self.average = self._fresh_average()  # a second call starts from the weights of the first, not from its average
-        trained = super().fit(train, validation, n_epochs=n_epochs)
+        trained = super().fit(train, validation)
         self.net.load_state_dict(self.average.module.state_dict())
         return trained
 
@@ -98,7 +100,8 @@ class FlowTrainer(EpochTrainer[PoseSet]):
         mode = self.net.config.attention_geometry
         if mode != "curriculum":
             return float(mode == "clean")
-        return max(0.0, 1 - epoch / max(self.config.curriculum_share * n_epochs, 1e-9))
+        length = self.config.curriculum_share * n_epochs
+        return max(0.0, 1 - epoch / length) if length else 0.0
 
     def losses(self, sets: Sequence[PoseSet], weights: dict[str, float]) -> dict[str, Tensor]:
         """Losses at one time and one noise per set, and attention's signals."""

@@ -29,6 +29,8 @@ class GateTraining:
         Largest norm of the gradient.
     gate_steps
         Steps that the gate is trained alone.
+    gate_share
+        Share of the cells whose candidate edges such a step reads.
     embedding_noise
         Standard deviation of Gaussian noise on the embedding.
     embedding_dropout
@@ -41,6 +43,7 @@ class GateTraining:
     weight_decay: float = 5e-4
     clip: float = 1.0
     gate_steps: int = 500
+    gate_share: float = 0.25
     embedding_noise: float = 0.3
     embedding_dropout: float = 0.1
     edge_drop: float = 0.2
@@ -71,7 +74,9 @@ def pretrain_gate(
 
     def loss(step: int) -> Tensor:
         batch = augment(collate([train[order[step]]], device), training)
-        scores = dense_gate(gate, batch.h, batch.candidates, fast_dtype(device))
-        return gate_loss(scores, batch.candidates, gate_reference(batch.log_reference, supervision))
+        read = torch.rand(batch.mask.shape, device=device) < training.gate_share
+        candidates = batch.candidates & read[..., None]
+        scores = dense_gate(gate, batch.h, candidates, fast_dtype(device))
+        return gate_loss(scores, candidates, gate_reference(batch.log_reference, supervision))
 
     training.descent(gate.parameters(), n_steps=training.gate_steps, schedule="constant").minimise(loss)

@@ -1,4 +1,4 @@
-"""Training without the held-out slide to choose the number of epochs, then again on all slides."""
+"""Training without the held-out slide, which chooses the epoch, and then on with all slides."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Set = TypeVar("Set")
 
 Draw = Callable[[Sequence[int], int, int], list[Set]]
 """Takes slides, the number of sets and a seed; gives training sets."""
-Train = Callable[[Sequence[Set], Sequence[Set], "int | None"], tuple[Stage, Trained]]
-"""Takes training sets, held-out sets and a number of epochs (None: the recipe's); gives a fresh trained stage."""
+Train = Callable[[Sequence[Set], Sequence[Set], "Stage | None"], tuple[Stage, Trained]]
+"""Takes training sets, held-out sets and a stage to go on from (None: a fresh one); gives a trained stage."""
 
 
 def at_least_one(name: str, value: int) -> int:
@@ -64,12 +64,15 @@ class StageRecipe:
     n_validation
         Subsets of the held-out slide, on which the epoch is chosen.
     refit
-        Train again on all slides. By default with fewer than four slides, where one slide is much.
+        Then go on with all slides. By default with fewer than four slides, where one slide is much.
+    refit_epochs
+        Epochs of that.
     """
 
     plan: MinisetPlan = field(default_factory=MinisetPlan)
     n_validation: int = 12
     refit: bool | None = None
+    refit_epochs: int = 3
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class StageFit(Generic[Stage]):
 def train_held_out(
     folds: Folds, draw: Draw[Set], train: Train[Set, Stage], recipe: StageRecipe, run: Run
 ) -> StageFit[Stage]:
-    """Choose the epoch on the held-out slide, and train again on all of them.
+    """Train without the held-out slide, choose the epoch on it, and go on with all slides.
 
     Raises
     ------
@@ -98,9 +101,9 @@ def train_held_out(
     if trained.best_epoch < 0:  # interrupted before there was anything to keep
         raise KeyboardInterrupt
     final = stage
-    again = len(everything) < 4 if recipe.refit is None else recipe.refit
-    if again and not trained.interrupted:
-        refitted, second = train(draw(everything, n_sets, run.seed), (), trained.best_epoch + 1)
-        if not second.interrupted:  # half a run is worse than a whole one without the held-out slide
+    goes_on = len(everything) < 4 if recipe.refit is None else recipe.refit
+    if goes_on and not trained.interrupted:
+        refitted, second = train(draw(everything, n_sets, run.seed), (), stage)
+        if not second.interrupted:
             final = refitted
     return StageFit(final, stage, trained.history, trained.best_epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -40,9 +41,15 @@ class IPALiteTraining(EpochTraining):
         Weights of the losses.
     """
 
-    ramp_epochs: int = 6
-    patience: int = 4
+    max_epochs: int = 8
+    lr: float = 1e-3
+    ramp_epochs: int = 4
+    patience: int = 1
     weights: LossWeights = field(default_factory=LossWeights)
+
+    def going_on(self, n_epochs: int) -> Self:
+        """Also with the full walk weight from the start."""
+        return replace(super().going_on(n_epochs), ramp_epochs=0)
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,6 @@ class IPALiteTrainer(EpochTrainer[Miniset]):
     def minisets(self, sets: Sequence[Miniset]) -> Sequence[Miniset]:
         """The sets themselves."""
         return sets
-
-    def schedule_length(self, n_epochs: int) -> int:
-        """The recipe's: a shorter run stops early in the same schedule."""
-        return self.config.max_epochs
 
     def weights_of(self, epoch: int, n_epochs: int) -> dict[str, float]:
         """Weight of the walk loss: none in epoch 0, then a ramp."""
@@ -124,7 +127,7 @@ def fit_network(
     recipe: NetworkRecipe,
     run: Run,
 ) -> StageFit[NetworkLayout]:
-    """Train without the held-out slide to choose the number of epochs, then again on all slides.
+    """Train without the held-out slide, which chooses the epoch, then go on with all slides.
 
     Takes cross-fitted embeddings ``(n_s, e)``, coordinates of the training slides.
 
@@ -143,11 +146,16 @@ def fit_network(
         return sample_minisets(*own, n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed)
 
     def train(
-        sets: Sequence[Miniset], held_out: Sequence[Miniset], n_epochs: int | None
+        sets: Sequence[Miniset], held_out: Sequence[Miniset], start: NetworkLayout | None
     ) -> tuple[NetworkLayout, Trained]:
         with run.seeded():
             net, gate = IPALiteNet(shape).to(run.device), EdgeGate(shape.d_input, shape.gate_heads).to(run.device)
-        trained = IPALiteTrainer(net, gate, recipe.training, run).fit(sets, held_out, n_epochs=n_epochs)
+        training = recipe.training
+        if start is not None:
+            net.load_state_dict(start.net.state_dict())
+            gate.load_state_dict(start.gate.state_dict())
+            training = training.going_on(recipe.refit_epochs)
+        trained = IPALiteTrainer(net, gate, training, run).fit(sets, held_out)
         return NetworkLayout(net.cpu(), gate.cpu(), plan.n_neighbors, subsets), trained
 
     return train_held_out(folds, draw, train, recipe, run)

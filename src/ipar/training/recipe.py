@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training.encoder import EncoderRecipe
 from ipar.training.finish import FinishRecipe
 from ipar.training.flow import FlowRecipe
-from ipar.training.held_out import at_least_one
-from ipar.training.network import NetworkRecipe
+from ipar.training.held_out import MinisetPlan, at_least_one
+from ipar.training.network import IPALiteTraining, NetworkRecipe
 from ipar.training.uncertainty import UncertaintyRecipe
+
+Quality = Literal["fast", "default", "best"]
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,53 @@ class Recipe:
 
     embed: EncoderRecipe = field(default_factory=EncoderRecipe)
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
-    flow: FlowRecipe | None = field(default_factory=FlowRecipe)
+    flow: FlowRecipe | None = None
     finish: FinishRecipe = field(default_factory=FinishRecipe)
     uncertainty: UncertaintyRecipe = field(default_factory=UncertaintyRecipe)
     most_cells: int = 1500
+
+    @classmethod
+    def of(cls, quality: Quality) -> Recipe:
+        """The recipe of a quality: :meth:`fast`, the default, or :meth:`best`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such quality.
+        """
+        if quality not in get_args(Quality):
+            msg = f"quality must be one of {get_args(Quality)}, found {quality!r}."
+            raise ValueError(msg)
+        return cls() if quality == "default" else cls.fast() if quality == "fast" else cls.best()
+
+    @classmethod
+    def fast(cls) -> Recipe:
+        """A first look: few steps at high learning rates, one training of the layout network, one sharpening tried."""
+        embed = EncoderRecipe(n_pcs=60).hurried(2.0)
+        training = IPALiteTraining(max_epochs=6, ramp_epochs=3, gate_steps=150)
+        network = NetworkRecipe(plan=MinisetPlan(n_minisets=32), training=training, refit_epochs=2)
+        return cls(embed, network, finish=FinishRecipe(holds=(1.0,), slide_pc_shares=(0.2,)))
+
+    @classmethod
+    def best(cls) -> Recipe:
+        """The most accurate: twice the steps at lower learning rates, and the flow."""
+        return cls(
+            EncoderRecipe().hurried(0.5),
+            NetworkRecipe(training=IPALiteTraining(max_epochs=12, lr=5e-4, ramp_epochs=6, patience=4), refit_epochs=6),
+            FlowRecipe(),
+        )
+
+    def refused(self) -> Recipe:
+        """What is left of it for a tissue that cannot be localised: the rest of the fit in its fast form."""
+        fast = Recipe.fast()
+        return replace(self, network=replace(fast.network, config=self.network.config), flow=None, finish=fast.finish)
 
     def with_network(
         self,
         config: IPALiteConfig | str | None = None,
         n_neighbors: int | None = None,
-        n_minisets: int | None = None,
     ) -> Recipe:
-        """The same with another layout network (a member of the family by name, or switches) or minisets.
+        """The same with another layout network (a member of the family by name, or switches) or number of candidates.
 
         Raises
         ------
@@ -54,7 +92,7 @@ class Recipe:
             If there is no such member, or a number is below 1.
         """
         config = IPALiteConfig.named(config) if isinstance(config, str) else config
-        plan = self.network.plan.with_numbers(n_minisets=n_minisets, n_neighbors=n_neighbors)
+        plan = self.network.plan.with_numbers(n_neighbors=n_neighbors)
         return replace(self, network=replace(self.network, config=config or self.network.config, plan=plan))
 
     def with_flow(self, config: IGAConfig | None = None, n_neighbors: int | None = None) -> Recipe:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._descent import Descent
+from ipar._descent import Descent, fast_dtype
 from ipar._run import Run
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import GeometryEncoder
@@ -38,13 +38,13 @@ class SetEncoderTraining:
         Of AdamW under a one-cycle schedule; largest norm of the gradient.
     """
 
-    n_steps: int = 500
+    n_steps: int = 250
     batch_size: int = 4
     few_cells: int = 2500
     most_times: float = 3.0
     size: tuple[int, int] = (96, 384)
     noise: float = 0.3
-    lr: float = 5e-4
+    lr: float = 1e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
 
@@ -72,6 +72,7 @@ def fit_set_encoder(
         Input ``(n_s, n_input)`` and gauge-fixed coordinates ``(n_s, 2)`` of every training slide.
     """
     n_steps, rng = recipe.steps_for(sum(map(len, features))), run.rng
+    low = fast_dtype(run.device) == torch.bfloat16
     with run.seeded():
         network = SetEncoder(features[0].shape[1]).to(run.device).train()
         descent = Descent(
@@ -85,7 +86,9 @@ def fit_set_encoder(
 
         def loss(_: int) -> Tensor:
             x, position = (part.to(run.device) for part in _draw(features, coords, recipe, rng))
-            return _stress(network(x + recipe.noise * torch.randn_like(x)), position)
+            with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=low):
+                h = network(x + recipe.noise * torch.randn_like(x))
+            return _stress(h.float(), position)
 
         descent.minimise(loss)
     return network.eval()
