@@ -10,7 +10,7 @@ from benchmarks.ablations.folds import WHOLE
 from benchmarks.tasks import tasks
 from benchmarks.tasks.embedded import unplaced
 from ipar.graph import neighbor_distances
-from ipar.model.features import slide_pcs
+from ipar.model.features import SlidePCs
 
 COMPONENTS, STEPS = (30, 50, 100, 200), (0, 1, 2, 3)
 _N_TRUE, _N_NEAR = 20, 8
@@ -24,7 +24,7 @@ def measure(slide: str, data: Path) -> dict[str, float]:
     codes, found = np.zeros(len(coords), dtype=np.int64), {}
     for n_components in COMPONENTS:
         for n_steps in STEPS:
-            own = slide_pcs(matrix, codes, n_components, n_steps)
+            own = SlidePCs(n_components, n_steps).of(matrix, codes)
             near = neighbor_distances(own, None, _N_NEAR).astype(bool)
             found[f"{n_components}, {n_steps}"] = float(near.multiply(true).nnz / max(near.nnz, 1))
     return found

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +22,7 @@ from benchmarks.ablations.groups import (
     TRAINING_FOLDS,
 )
 from benchmarks.tasks.records import Record, read
-from ipar.model.features import slide_pcs
+from ipar.model.features import SlidePCs
 
 Results = dict[str, list[Record]]
 """Records of each group, in the order of its runs."""
@@ -76,9 +74,9 @@ def table(results: Results, groups: Sequence[str]) -> list[str]:
 
 def table_of_neighbors(shares: dict[str, dict[str, float]]) -> list[str]:
     """A row per number of components, a column per slide; a value per number of averages."""
-    default = inspect.signature(slide_pcs).parameters
+    default = SlidePCs()
     words = {"steps": ", ".join(map(str, neighbors.STEPS))}
-    numbers: dict[str, Any] = {name: default[name].default for name in ("n_components", "n_steps")}
+    numbers = {"n_components": default.n_components, "n_steps": default.n_steps}
     lines = [texts.NEIGHBORS.format(**words, **numbers)]
     lines += [f"| components | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
     for n in neighbors.COMPONENTS:

@@ -11,7 +11,7 @@ from benchmarks.ablations.encoder import with_covariance_of, with_variance_of
 from benchmarks.ablations.fits import Layouts, fit, map_and_sharpened, read
 from benchmarks.tasks.tasks import Slides
 from ipar.graph.averages import neighbor_average
-from ipar.model.features import slide_pcs
+from ipar.model.features import SlidePCs
 from ipar.training import EncoderRecipe, SlideSet
 from ipar.training.slides import Slide
 
@@ -50,7 +50,7 @@ def as_spots(cells: Slide) -> Slide:
 
 def as_pseudo_spots(cells: Slide, size: int) -> Slide:
     """Every cell as the mean of itself and those most like it, about ``size`` in all: the noise of a spot."""
-    own = slide_pcs(cells.expression, np.zeros(len(cells), dtype=np.int64), _N_COMPONENTS, 0)
+    own = SlidePCs(_N_COMPONENTS, 0).of(cells.expression, np.zeros(len(cells), dtype=np.int64))
     return replace(cells, expression=mean_expression(neighbor_average(own, None, size - 1), cells.expression))
 
 

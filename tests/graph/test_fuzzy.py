@@ -5,9 +5,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
 
-from ipar.graph import candidates as _fuzzy
-from ipar.graph import neighbor_distances
-from ipar.graph.candidates import fuzzy_neighbors
+from ipar.graph.candidates import fuzzy_edges
+from ipar.graph.neighbors import nearest
 
 
 def by_hand(h, k):
@@ -26,7 +25,7 @@ def by_hand(h, k):
 @pytest.mark.parametrize(("n", "k"), [(60, 5), (200, 15)])
 def test_weights_are_those_of_the_full_matrix(n, k):
     h = np.random.default_rng(n).normal(size=(n, 8)).astype(np.float32)
-    edges, weights = fuzzy_neighbors(h, k)
+    edges, weights = fuzzy_edges(nearest(h, k))
     assert (edges[0] < edges[1]).all()
     found = np.zeros((n, n))
     found[edges[0], edges[1]] = weights
@@ -36,7 +35,7 @@ def test_weights_are_those_of_the_full_matrix(n, k):
 def test_every_cell_has_its_nearest_neighbour():
     h = np.random.default_rng(1).normal(size=(90, 6)).astype(np.float32)
     h[:3] *= -1  # outliers too
-    edges, weights = fuzzy_neighbors(h, 4)
+    edges, weights = fuzzy_edges(nearest(h, 4))
     best = np.zeros(90)
     np.maximum.at(best, edges.ravel(), np.tile(weights, 2))
     np.testing.assert_allclose(best, 1, atol=1e-6)
@@ -45,36 +44,28 @@ def test_every_cell_has_its_nearest_neighbour():
 @pytest.mark.parametrize("n", [2, 4, 8])
 def test_fewer_cells_than_neighbours(n):
     h = np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32)
-    edges, weights = fuzzy_neighbors(h, 15)
+    edges, weights = fuzzy_edges(nearest(h, 15))
     assert edges.shape[1] <= n * (n - 1) // 2
     assert np.isfinite(weights).all()
 
 
 def test_cells_of_one_embedding_are_neighbours():
     h = np.repeat(np.random.default_rng(0).normal(size=(10, 6)), 4, axis=0).astype(np.float32)
-    edges, _ = fuzzy_neighbors(h, 3)
+    edges, _ = fuzzy_edges(nearest(h, 3))
     assert edges.shape[1] == 10 * 6
     assert (edges[0] // 4 == edges[1] // 4).all()
 
 
-def test_neighbours_that_a_search_did_not_find_are_left_out(monkeypatch):
-    h = np.random.default_rng(2).normal(size=(60, 6)).astype(np.float32)
-    expected = dict(zip(map(tuple, fuzzy_neighbors(h, 6)[0].T), fuzzy_neighbors(h, 6)[1], strict=True))
+def test_weights_are_those_of_umap():
+    from umap.umap_ import fuzzy_simplicial_set
 
-    def fewer(*args, **options):
-        found = neighbor_distances(*args, **options)
-        row = slice(found.indptr[5], found.indptr[6])
-        found.data[row][np.argsort(found.data[row])[3:]] = 0  # half of what cell 5 has
-        found.eliminate_zeros()
-        return found
-
-    monkeypatch.setattr(_fuzzy, "neighbor_distances", fewer)
-    edges, weights = fuzzy_neighbors(h, 6)
-    found = dict(zip(map(tuple, edges.T), weights, strict=True))
-    assert np.isfinite(weights).all()
-    assert set(found) <= set(expected)
-    assert len(found) < len(expected)
-    for pair, weight in found.items():
-        if 5 not in pair:
-            assert weight == pytest.approx(expected[pair], abs=1e-6)
-    assert min(weight for pair, weight in found.items() if 5 in pair) < 0.9
+    h = np.random.default_rng(3).normal(size=(150, 10)).astype(np.float32)
+    near = nearest(h, 8)
+    itself = np.arange(150, dtype=np.int32)[:, None]
+    index = np.concatenate([itself, near.index], axis=1)
+    distance = np.concatenate([np.zeros((150, 1), dtype=np.float32), near.distance], axis=1)
+    expected, *_ = fuzzy_simplicial_set(h, 9, None, "cosine", knn_indices=index, knn_dists=distance)
+    edges, weights = fuzzy_edges(near)
+    found = np.zeros((150, 150))
+    found[edges[0], edges[1]] = weights
+    np.testing.assert_allclose(found, np.triu(expected.toarray(), 1), atol=2e-3)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from pynndescent import PyNNDescentTransformer
 from scipy import sparse
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
 
 from ipar.graph import connectivities, neighbor_distances
-from ipar.graph import neighbors as _neighbors
 from ipar.graph.averages import neighbor_average
+from ipar.graph.neighbors import FaissTransformer
 
 
 @pytest.fixture
@@ -95,23 +95,47 @@ def test_far_neighbours_keep_a_weight():
     assert (weights.data > 0).all()
 
 
-@pytest.mark.slow
-def test_large_slides_are_searched_approximately(cells, global_random_state):
-    h, slides = cells
-    exact = neighbor_distances(h, slides, 10)
-    found = neighbor_distances(h, slides, 10, exact_max=70)
-    big = slides == "a"
-    assert (np.diff(found.indptr)[big] == 10).all()
-    kept = [len(a & b) for a, b in zip(row_sets(exact), row_sets(found), strict=True)]
-    assert np.mean(np.array(kept)[big]) > 9
-    assert (found[~big] != exact[~big]).nnz == 0
-    assert (neighbor_distances(h, slides, 10, exact_max=70) != found).nnz == 0
-    # more than the eight cells of the smallest slide: those it does not find are left out
-    search = _neighbors.GraphAlone(PyNNDescentTransformer(n_neighbors=9, metric="cosine", random_state=0))
-    with pytest.warns(UserWarning, match="Failed to correctly find n_neighbors"):
-        own = neighbor_distances(h, slides, 5, transformer=search)
-    assert (np.diff(own.indptr) == 5).all()
-    assert not hasattr(search.search.index_, "_search_graph")  # an index for other cells would be compiled for a minute
+def test_large_slides_are_searched_in_lists_of_like_cells():
+    rng = np.random.default_rng(0)
+    h = (rng.normal(size=(4_000, 8)) @ rng.normal(size=(8, 32))).astype(np.float32)
+    exact = neighbor_distances(h, None, 10)
+    found = neighbor_distances(h, None, 10, exact_max=1_000)
+    assert (np.diff(found.indptr) == 10).all()
+    assert found.diagonal().max() == 0
+    kept = np.mean([len(a & b) for a, b in zip(row_sets(exact), row_sets(found), strict=True)])
+    assert 9 < kept < 10
+    assert (neighbor_distances(h, None, 10, exact_max=1_000) != found).nnz == 0
+
+
+def test_lists_that_hold_too_few_cells_are_made_up_for(cells):
+    h = np.concatenate([np.ones((5, 3)), -np.ones((300, 3))]).astype(np.float32)
+    h += 0.1 * np.random.default_rng(0).normal(size=h.shape).astype(np.float32)
+    search = FaissTransformer(20, exact_max=10, n_lists_searched=1)
+    found = search.nearest(h)
+    assert (found.index >= 0).all()
+    exact = FaissTransformer(20).nearest(h)
+    np.testing.assert_allclose(found.distance[:5], exact.distance[:5], atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_lists_of_neighbours_are_those_of_all_distances(metric):
+    h = np.random.default_rng(1).normal(size=(90, 6)).astype(np.float32)
+    found = FaissTransformer(7, metric).nearest(h)
+    distances = cdist(h.astype(float), h.astype(float), metric)
+    np.fill_diagonal(distances, np.inf)
+    np.testing.assert_array_equal(found.index, np.argsort(distances, axis=1)[:, :7])
+    np.testing.assert_allclose(found.distance, np.sort(distances, axis=1)[:, :7], rtol=1e-3, atol=1e-5)
+    order = np.random.default_rng(2).permutation(90)
+    moved, expected = found.in_order(order), FaissTransformer(7, metric).nearest(h[order])
+    np.testing.assert_array_equal(moved.index, expected.index)
+    np.testing.assert_allclose(moved.graph().toarray(), expected.graph().toarray(), atol=1e-5)
+
+
+def test_cells_in_one_place_are_each_others_neighbours():
+    h = np.repeat(np.random.default_rng(0).normal(size=(5, 4)), 30, axis=0).astype(np.float32)
+    found = FaissTransformer(10).nearest(h)
+    assert (found.index != np.arange(150)[:, None]).all()
+    assert (found.index // 30 == np.arange(150)[:, None] // 30).all()
 
 
 def test_empty_cells_are_at_distance_one_from_all_others():
@@ -120,16 +144,6 @@ def test_empty_cells_are_at_distance_one_from_all_others():
     found = neighbor_distances(h, None, 39)
     np.testing.assert_allclose(found[7].data, 1, atol=1e-6)
     np.testing.assert_allclose(found[:, 7].data, 1, atol=1e-6)
-
-
-def test_the_search_is_exact_up_to_a_size():
-    assert isinstance(_neighbors.default_transformer(70, 10, "cosine", 0, 70), _neighbors.ExactCosine)
-    assert isinstance(_neighbors.default_transformer(70, 10, "euclidean", 0, 70), KNeighborsTransformer)
-    approximate = _neighbors.default_transformer(71, 10, "cosine", 3, 70)
-    assert isinstance(approximate, _neighbors.GraphAlone)
-    assert isinstance(approximate.search, PyNNDescentTransformer)
-    settings = approximate.search.get_params()
-    assert (settings["metric"], settings["random_state"]) == ("cosine", 3)
 
 
 @pytest.mark.parametrize(

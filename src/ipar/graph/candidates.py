@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from ipar.graph.neighbors import neighbor_distances
+from ipar.graph.neighbors import Nearest
 
 
 def cosine_candidates(h: Tensor, n_neighbors: int) -> Tensor:
@@ -60,10 +60,8 @@ def thinned_candidates(h: Tensor, n_neighbors: int, n_context: int, generator: t
     return found
 
 
-def fuzzy_neighbors(
-    h: NDArray[np.float32], n_neighbors: int = 8, *, random_state: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    r"""UMAP's graph of one slide by cosine distance: nearest neighbours have weight 1, farther ones less.
+def fuzzy_edges(near: Nearest) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    r"""UMAP's graph of one slide: nearest neighbours have weight 1, farther ones less.
 
     .. math:: w_{ij} = v_{ij} + v_{ji} - v_{ij} v_{ji}, \quad
               v_{ij} = \exp\big(-\max(0, d_{ij} - \rho_i) / \sigma_i\big), \quad j \in N_i
@@ -73,12 +71,8 @@ def fuzzy_neighbors(
 
     Parameters
     ----------
-    h
-        Embeddings of one slide, ``(n, d)``.
-    n_neighbors
-        k, at most ``n - 1``.
-    random_state
-        Seed of the approximate search on large slides.
+    near
+        The k nearest of every cell.
 
     Returns
     -------
@@ -89,21 +83,24 @@ def fuzzy_neighbors(
     ----------
     McInnes et al., UMAP, arXiv:1802.03426 (2018), section 3.1.
     """
-    from umap.umap_ import fuzzy_simplicial_set  # takes seconds to compile
+    n, k = near.index.shape
+    beyond = (near.distance - near.distance.min(axis=1, keepdims=True)).astype(np.float64)
+    weights = np.exp(-beyond / _bandwidths(beyond, near.distance, np.log2(k + 1))).astype(np.float32)
+    one_way = sparse.csr_matrix((weights.ravel(), near.index.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    both = one_way + one_way.T - one_way.multiply(one_way.T)
+    upper = sparse.triu(both, k=1).tocoo()
+    return np.stack([upper.row, upper.col]).astype(np.int64), upper.data
 
-    n, k = len(h), min(n_neighbors, len(h) - 1)
-    near = neighbor_distances(h, None, k, random_state=random_state)
-    rows = np.repeat(np.arange(n), np.diff(near.indptr))
-    order = np.lexsort((near.data, rows))
-    rank = np.arange(len(order)) - near.indptr[:-1][rows]
-    # An approximate search may find fewer than k. umap-learn ignores index −1, but averages over its distance, which is
-    # therefore that of the farthest neighbour found.
-    indices = np.full((n, k + 1), -1, dtype=np.int32)
-    distances = np.repeat(near.max(axis=1).toarray(), k + 1, axis=1).astype(np.float32)
-    indices[:, 0], distances[:, 0] = np.arange(n), 0.0  # umap-learn counts the cell itself
-    indices[rows, rank + 1], distances[rows, rank + 1] = near.indices[order], near.data[order]
-    graph, *_ = fuzzy_simplicial_set(
-        h, n_neighbors=k + 1, random_state=None, metric="cosine", knn_indices=indices, knn_dists=distances
-    )
-    upper = sparse.triu(graph, k=1).tocoo()
-    return np.stack([upper.row, upper.col]).astype(np.int64), upper.data.astype(np.float32)
+
+def _bandwidths(
+    beyond: NDArray[np.float64], distance: NDArray[np.float32], total: float, n_steps: int = 40
+) -> NDArray[np.float64]:
+    """σ of every cell by bisection, ``(n, 1)``, at least a thousandth of its mean distance."""
+    least = np.maximum(1e-3 * distance.mean(axis=1, keepdims=True), 1e-12).astype(np.float64)
+    low, high = least.copy(), np.maximum(1e3 * beyond.max(axis=1, keepdims=True), least)
+    for _ in range(n_steps):
+        middle = np.sqrt(low * high)
+        enough = np.exp(-beyond / middle).sum(axis=1, keepdims=True) > total
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    bandwidths: NDArray[np.float64] = high
+    return bandwidths

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors
+from sklearn.neighbors import KNeighborsTransformer
 
 
 class Transformer(Protocol):
@@ -20,44 +20,135 @@ class Transformer(Protocol):
 
 
 @dataclass(frozen=True)
-class GraphAlone:
-    """PyNNDescent without its index for new cells, which takes a minute to compile."""
+class Nearest:
+    """The k nearest cells of every cell of a slide, nearest first, without the cell itself.
 
-    search: Any
+    Attributes
+    ----------
+    index
+        The cells, int32 ``(n, k)``.
+    distance
+        Their distances, float32 ``(n, k)``.
+    """
 
-    def fit_transform(self, X: Any) -> Any:
-        """Distances of each row to its neighbours, CSR."""
-        return self.search.fit(X, compress_index=False).transform(None)
+    index: NDArray[np.int32]
+    distance: NDArray[np.float32]
+
+    def first(self, k: int) -> Nearest:
+        """The k nearest of them."""
+        return Nearest(self.index[:, :k], self.distance[:, :k])
+
+    def in_order(self, order: NDArray[np.intp]) -> Nearest:
+        """The same with the cells in another order."""
+        return Nearest(np.argsort(order).astype(np.int32)[self.index[order]], self.distance[order])
+
+    def graph(self) -> sparse.csr_matrix:
+        """Distances as a CSR matrix ``(n, n)``."""
+        n, k = self.index.shape
+        # two cells with the same embedding: an exact zero would count as no edge
+        data = np.maximum(self.distance, np.finfo(np.float32).tiny).ravel()
+        return sparse.csr_matrix((data, self.index.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
 
 @dataclass(frozen=True)
-class ExactCosine:
-    """Exact search by cosine distance: half the squared distance of rows of norm 1, in a third of the time and memory."""
+class FaissTransformer:
+    """Nearest neighbours by faiss, as a scikit-learn transformer.
+
+    Up to `exact_max` cells the search is exact. More cells are sorted into 4√n lists of similar ones, and a cell's
+    neighbours are sought in the lists that are closest to it, so that time grows with n√n.
+
+    Attributes
+    ----------
+    n_neighbors
+        Neighbours per cell.
+    metric
+        ``"cosine"`` or ``"euclidean"``.
+    exact_max
+        Cells that are searched exactly.
+    n_lists_searched
+        Lists in which the neighbours of a cell are sought.
+    random_state
+        Seed of the lists.
+
+    References
+    ----------
+    Douze et al., The Faiss library, arXiv:2401.08281 (2024).
+    """
 
     n_neighbors: int
+    metric: str = "cosine"
+    exact_max: int = 40_000
+    n_lists_searched: int = 32
+    random_state: int = 0
 
-    def fit_transform(self, X: Any) -> Any:
+    def fit_transform(self, X: NDArray[np.float32]) -> sparse.csr_matrix:
         """Distances of each row to its neighbours, CSR."""
-        norm = np.linalg.norm(X, axis=1, keepdims=True)
-        # rows without direction are at distance 1 from all others
-        unit = np.hstack([X / np.where(norm > 0, norm, 1), norm == 0]).astype(X.dtype)
-        search = NearestNeighbors(n_neighbors=self.n_neighbors, metric="sqeuclidean", algorithm="brute").fit(unit)
-        found = search.kneighbors_graph(mode="distance")
-        found.data /= 2
+        return self.nearest(X).graph()
+
+    def nearest(self, x: NDArray[np.float32], n_rows: int = 32_768) -> Nearest:
+        """Neighbours of each row, as lists; ``n_rows`` are sought at a time."""
+        n = len(x)
+        k = min(self.n_neighbors, n - 1)
+        index, distance = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
+        lists = self._lists(x, n_rows)
+        for start in range(0, n, n_rows):
+            rows = slice(start, min(start + n_rows, n))
+            score, found = lists.search(self._prepared(x[rows]), k + 1)
+            short = np.flatnonzero((found < 0).any(axis=1))  # the lists held fewer cells than asked
+            if short.size:
+                score[short], found[short] = self._search_all(x, x[rows][short], k + 1)
+            own = found == np.arange(rows.start, rows.stop)[:, None]
+            own[~own.any(axis=1), -1] = True  # among many cells in one place, a cell may not find itself
+            index[rows] = found[~own].reshape(-1, k)
+            distance[rows] = self._distance(score[~own].reshape(-1, k))
+        return Nearest(index, distance)
+
+    def _prepared(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows of norm 1 for cosine distances; a row without direction is at distance 1 from all others."""
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        if self.metric == "euclidean":
+            return x
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        return (x / np.where(norm > 0, norm, 1)).astype(np.float32)
+
+    def _distance(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """From what faiss returns: products of rows, or squared distances."""
+        if self.metric == "euclidean":
+            return np.sqrt(np.maximum(score, 0))
+        return np.maximum(1 - score, 0)
+
+    def _lists(self, x: NDArray[np.float32], n_rows: int) -> Any:
+        """An index of all rows."""
+        import faiss
+
+        n, width = x.shape
+        index: Any = faiss.IndexFlatL2(width) if self.metric == "euclidean" else faiss.IndexFlatIP(width)
+        if n > self.exact_max:
+            kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+            n_lists = int(4 * n**0.5)
+            index = faiss.IndexIVFFlat(index, width, n_lists, kind)
+            index.nprobe, index.cp.seed, index.cp.spherical = self.n_lists_searched, 1234, self.metric == "cosine"
+            rng = np.random.default_rng(self.random_state)
+            index.train(self._prepared(x[np.sort(rng.permutation(n)[: 40 * n_lists])]))
+        for start in range(0, n, n_rows):
+            index.add(self._prepared(x[start : start + n_rows]))
+        return index
+
+    def _search_all(
+        self, x: NDArray[np.float32], rows: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        import faiss
+
+        kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = faiss.knn(
+            self._prepared(rows), self._prepared(x), k, metric=kind
+        )
         return found
 
 
-def default_transformer(n_cells: int, n_neighbors: int, metric: str, random_state: int, exact_max: int) -> Transformer:
-    """Exact search up to `exact_max` cells, PyNNDescent beyond, where exact search takes minutes."""
-    if n_cells <= exact_max and metric == "cosine":
-        return ExactCosine(n_neighbors)
-    if n_cells <= exact_max:
-        exact: Transformer = KNeighborsTransformer(n_neighbors=n_neighbors, metric=metric, algorithm="auto")
-        return exact
-    from pynndescent import PyNNDescentTransformer
-
-    # some versions count the cell itself as a neighbour
-    return GraphAlone(PyNNDescentTransformer(n_neighbors=n_neighbors + 1, metric=metric, random_state=random_state))
+def nearest(h: NDArray[np.float32], n_neighbors: int, *, random_state: int = 0) -> Nearest:
+    """The nearest cells of one slide by cosine distance, at most all others."""
+    return FaissTransformer(n_neighbors, random_state=random_state).nearest(h)
 
 
 def cells_by_slide(slides: pd.Categorical[Any] | None, n_cells: int) -> list[NDArray[np.int64]]:
@@ -88,45 +179,57 @@ def neighbor_distances(
     n_neighbors
         Neighbours per cell, without the cell itself. On a smaller slide, all other cells.
     metric
-        Distance metric. Ignored if a transformer is given.
+        Distance metric: any of scikit-learn's. Ignored if a transformer is given.
     transformer
         Any scikit-learn neighbour transformer, used with its own settings.
     random_state
         Seed of the approximate search.
     exact_max
-        Largest slide, in cells, that is searched exactly. Larger ones are searched by PyNNDescent.
+        Largest slide, in cells, that is searched exactly by cosine and Euclidean distance. All others are.
 
     Returns
     -------
     csr_matrix
         ``(n, n)``, with a zero diagonal and at most ``n_neighbors`` entries per row.
     """
-    none = np.empty(0, dtype=np.int64)
-    rows, columns, values = [none], [none], [np.empty(0, dtype=np.float32)]
+    parts = []
     for cells in cells_by_slide(slides, len(h)):
         k = min(n_neighbors, len(cells) - 1)
         if k < 1:
             continue
-        search = transformer or default_transformer(len(cells), k, metric, random_state, exact_max)
-        row, column, distance = _nearest(sparse.csr_matrix(search.fit_transform(h[cells])), k)
-        rows.append(cells[row])
-        columns.append(cells[column])
-        values.append(distance)
-    # two cells with the same embedding: an exact zero would count as no edge
-    data = np.maximum(np.concatenate(values), np.finfo(np.float32).tiny).astype(np.float32)
-    shape = (len(h), len(h))
-    return sparse.csr_matrix((data, (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+        if transformer is None and metric in ("cosine", "euclidean"):
+            found = FaissTransformer(k, metric, exact_max, random_state=random_state).fit_transform(h[cells])
+        else:
+            search = transformer or KNeighborsTransformer(n_neighbors=k, metric=metric)
+            found = _nearest_of(sparse.csr_matrix(search.fit_transform(h[cells])), k)
+        parts.append((cells, found))
+    return joined_graphs(parts, len(h))
 
 
-def _nearest(found: sparse.csr_matrix, k: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Row, column and distance of the k nearest of every row of a neighbour graph, the row itself excluded."""
+def joined_graphs(parts: list[tuple[NDArray[np.int64], sparse.csr_matrix]], n_cells: int) -> sparse.csr_matrix:
+    """One graph of all cells ``(n, n)`` from those of slides, each with its cells."""
+    if len(parts) == 1 and len(parts[0][0]) == n_cells:
+        return parts[0][1]
+    none = np.empty(0, dtype=np.int64)
+    rows, columns, values = [none], [none], [np.empty(0, dtype=np.float32)]
+    for cells, graph in parts:
+        rows.append(np.repeat(cells, np.diff(graph.indptr)))
+        columns.append(cells[graph.indices])
+        values.append(graph.data)
+    ends = np.concatenate(rows), np.concatenate(columns)
+    return sparse.csr_matrix((np.concatenate(values), ends), shape=(n_cells, n_cells))
+
+
+def _nearest_of(found: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
+    """The k nearest of every row of a neighbour graph, the row itself excluded."""
     row, column = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr)), found.indices
     # PyNNDescent marks a neighbour that it did not find by column −1
     others = np.flatnonzero((row != column) & (column >= 0))
     order = others[np.lexsort((found.data[others], row[others]))]
     first = np.searchsorted(row[order], row[order], side="left")
     kept = order[np.arange(len(order)) - first < k]
-    return row[kept], column[kept], found.data[kept]
+    data = np.maximum(found.data[kept], np.finfo(np.float32).tiny).astype(np.float32)
+    return sparse.csr_matrix((data, (row[kept], column[kept])), shape=found.shape)
 
 
 def connectivities(distances: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -136,10 +239,15 @@ def connectivities(distances: sparse.csr_matrix) -> sparse.csr_matrix:
 
     on the union of both directions. Each cell has its own bandwidth.
     """
-    n = distances.shape[0]
-    rows = np.split(distances.data, distances.indptr[1:-1])
-    sigma = np.array([np.median(row) if len(row) else 1.0 for row in rows])
-    edges = sparse.coo_matrix(distances.maximum(distances.T))
-    scale = np.maximum(sigma[edges.row] * sigma[edges.col], np.finfo(np.float32).tiny)
-    weights = np.exp(-np.minimum(edges.data.astype(np.float64) ** 2 / scale, 50.0)).astype(np.float32)
-    return sparse.csr_matrix((weights, (edges.row, edges.col)), shape=(n, n))
+    counts = np.diff(distances.indptr)
+    if len(counts) and counts.min() == counts.max() > 0:
+        sigma = np.median(distances.data.reshape(len(counts), -1), axis=1)
+    else:
+        rows = np.split(distances.data, distances.indptr[1:-1])
+        sigma = np.array([np.median(row) if len(row) else 1.0 for row in rows])
+    weights = sparse.csr_matrix(distances.maximum(distances.T))
+    row = np.repeat(np.arange(len(counts), dtype=np.int32), np.diff(weights.indptr))
+    scale = np.maximum(sigma[row] * sigma[weights.indices], np.finfo(np.float32).tiny)
+    square = weights.data.astype(np.float64) ** 2
+    weights.data = np.exp(-np.minimum(square / scale, 50.0)).astype(np.float32)
+    return weights

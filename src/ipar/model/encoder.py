@@ -15,11 +15,11 @@ from scipy import sparse
 from ipar.model.features import (
     Averaging,
     Reading,
+    SlidePCs,
     canonical_order,
     equalise_blocks,
     match_genes,
     order_genes,
-    slide_pcs,
     whole_slides,
 )
 from ipar.model.io import Arrays, State, load_module, module_arrays
@@ -136,11 +136,7 @@ class GeometryEncoder:
             cells or genes.
         """
         matrix = order_genes(matrix, genes, self.genes)
-        if self.gene_scale is not None:
-            matrix = sparse.csr_matrix(matrix @ sparse.diags_array(self.gene_scale))
-        order = canonical_order(matrix)
-        found = slide_pcs(matrix[order], np.asarray(slides.codes[order], dtype=np.int64))
-        return found[np.argsort(order)]
+        return SlidePCs().of(matrix, np.asarray(slides.codes, dtype=np.int64), self.gene_scale)
 
     def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Embed cells.
@@ -172,10 +168,10 @@ class GeometryEncoder:
         """
         matrix = match_genes(matrix, genes, self.genes)
         order = canonical_order(matrix)
-        return self._features(matrix[order], slides[order]).rows(np.argsort(order))
+        read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale, order)
+        return self._features(read).rows(np.argsort(order))
 
-    def _features(self, matrix: sparse.csr_matrix, slides: pd.Categorical) -> Features:
-        read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale)
+    def _features(self, read: Reading) -> Features:
         codes, across = read.codes, self.global_columns
         embedding = np.concatenate([self._embed(part, read) for part in self.parts], axis=1)
         embedding = equalise_blocks(embedding, codes, self.n_blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,11 +89,15 @@ class Averaging:
 
 @dataclass(frozen=True)
 class Reading:
-    """Expression of some slides as the encoder's networks read it."""
+    """Expression of some slides as the encoder's networks read it, with its cells in an order of their own.
+
+    The matrix is not copied: a million cells would take gigabytes.
+    """
 
     matrix: sparse.csr_matrix  # in the encoder's gene order
-    slides: pd.Categorical
-    codes: NDArray[np.int64]  # slide index of every cell
+    order: NDArray[np.intp]  # rows of the matrix as they are read
+    slides: pd.Categorical  # of the cells in that order
+    codes: NDArray[np.int64]  # slide index of every cell in that order
     means: NDArray[np.float32]  # mean expression of every slide, (n_slides, n_genes)
     loadings: NDArray[np.float32]
     averaging: Averaging
@@ -106,54 +111,96 @@ class Reading:
         loadings: NDArray[np.float32],
         averaging: Averaging,
         gene_scale: NDArray[np.float32] | None = None,
+        order: NDArray[np.intp] | None = None,
     ) -> Reading:
         """Centre genes within slides."""
+        order = np.arange(matrix.shape[0]) if order is None else order
+        slides = slides[order]
         codes = np.asarray(slides.codes, dtype=np.int64)
         counts = np.bincount(codes, minlength=len(slides.categories))
-        shape = (len(counts), len(codes))
-        member = sparse.csr_matrix((1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=shape)
-        means = np.asarray((member @ matrix).todense(), dtype=np.float32)
-        return cls(matrix, slides, codes, means, loadings, averaging, gene_scale)
+        means = np.zeros((len(counts), matrix.shape[1]))
+        for rows in row_slices(len(order)):
+            own = codes[rows]
+            member = sparse.csr_matrix((1.0 / counts[own], (own, np.arange(len(own)))), shape=(len(counts), len(own)))
+            means += (member @ matrix[order[rows]]).toarray()
+        return cls(matrix, order, slides, codes, means.astype(np.float32), loadings, averaging, gene_scale)
 
     @cached_property
     def components(self) -> NDArray[np.float32]:
         """Components and their averages over like cells, ``(n, n_pcs · (1 + n_hops))``, without a dense copy of the genes."""
-        centred = (self.matrix @ self.loadings - (self.means @ self.loadings)[self.codes]).astype(np.float32)
+        centred = ((self.matrix @ self.loadings)[self.order] - (self.means @ self.loadings)[self.codes]).astype(
+            np.float32
+        )
         average = neighbor_average(centred, self.slides, self.averaging.n_neighbors)
         return averaged_features(centred, average, self.codes, self.averaging.n_hops)
 
     def genes(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """Expression of some cells, dense, centred within slides and scaled, ``(n_rows, n_genes)``."""
-        centred: NDArray[np.float32] = self.matrix[rows].toarray() - self.means[self.codes[rows]]
+        centred: NDArray[np.float32] = self.matrix[self.order[rows]].toarray() - self.means[self.codes[rows]]
         return centred if self.gene_scale is None else centred * self.gene_scale
 
 
-def slide_pcs(
-    matrix: sparse.csr_matrix, codes: NDArray[np.int_], n_components: int = 100, n_steps: int = 2, n_like: int = 15
-) -> NDArray[np.float32]:
-    """Principal components of every slide by itself, averaged over like cells, ``(n, n_components)``.
+def row_slices(n: int, n_rows: int = 65_536) -> Iterator[slice]:
+    """Slices of so many rows: of a large matrix, no more is copied at once."""
+    return (slice(start, min(start + n_rows, n)) for start in range(0, n, n_rows))
 
-    A cell's components are drawn in ``n_steps`` towards those of the ``n_like`` cells most like it (rows of norm 1): its
-    nearest cells are then true neighbours more often (``benchmarks/ablations.md``). Zeros where a slide has fewer
-    components.
+
+@dataclass(frozen=True)
+class SlidePCs:
+    """How principal components of a slide by itself are found.
+
+    A cell's components are drawn towards those of the cells most like it (rows of norm 1): its nearest cells are then true
+    neighbours more often (``benchmarks/ablations.md``).
+
+    Attributes
+    ----------
+    n_components
+        Number of components.
+    n_steps, n_like
+        Steps in which a cell is drawn, and the cells that it is drawn to.
+    most_cells
+        Cells that the axes are found on: of more cells they take far longer and are the same.
     """
-    out = np.zeros((len(codes), n_components), dtype=np.float32)
-    for code in np.unique(codes):
-        cells = np.flatnonzero(codes == code)
-        slide = matrix[cells]
-        present = np.diff(slide.tocsc().indptr) > 0
-        k = min(n_components, len(cells) - 1, int(present.sum()) - 1)
-        if k > 0:
-            found = PCA(k, svd_solver="arpack", random_state=0).fit_transform(slide[:, present])
-            out[cells, :k] = _drawn_together(unit_rows(found.astype(np.float32)), n_steps, n_like)
-    return out
 
+    n_components: int = 100
+    n_steps: int = 2
+    n_like: int = 15
+    most_cells: int = 10_000
 
-def _drawn_together(x: NDArray[np.float32], n_steps: int, n_like: int) -> NDArray[np.float32]:
-    average = neighbor_average(x, None, n_like)
-    for _ in range(n_steps):
-        x = unit_rows(x + unit_rows(average @ x))
-    return x
+    def of(
+        self, matrix: sparse.csr_matrix, codes: NDArray[np.int_], gene_scale: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Components of every slide, ``(n, n_components)``, of genes times a scale; zeros where a slide has fewer."""
+        scale = np.ones(matrix.shape[1], dtype=np.float32) if gene_scale is None else gene_scale
+        order, out = canonical_order(matrix), np.zeros((len(codes), self.n_components), dtype=np.float32)
+        for code in np.unique(codes):
+            cells = order[codes[order] == code]
+            axes, centre = self._axes(matrix, cells, scale)
+            if axes.shape[1]:
+                found = np.concatenate([matrix[cells[rows]] @ axes for rows in row_slices(len(cells))]) - centre
+                out[cells, : axes.shape[1]] = self._drawn_together(unit_rows(found))
+        return out
+
+    def _axes(
+        self, matrix: sparse.csr_matrix, cells: NDArray[np.intp], scale: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Axes of a slide ``(n_genes, k)``, and where its mean lies along them ``(k,)``."""
+        read = np.sort(np.random.default_rng(0).permutation(len(cells))[: self.most_cells])
+        slide = sparse.csr_matrix(matrix[cells[read]] @ sparse.diags_array(scale))
+        present = np.bincount(slide.indices, slide.data != 0, minlength=len(scale)) > 0
+        k = max(min(self.n_components, len(read) - 1, int(present.sum()) - 1), 0)
+        axes = np.zeros((len(scale), k), dtype=np.float32)
+        if k == 0:
+            return axes, np.zeros(0, dtype=np.float32)
+        pca = PCA(k, svd_solver="arpack", random_state=0).fit(slide[:, present])
+        axes[present] = pca.components_.T * scale[present, None]
+        return axes, (pca.mean_ @ pca.components_.T).astype(np.float32)
+
+    def _drawn_together(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        average = neighbor_average(x, None, self.n_like)
+        for _ in range(self.n_steps):
+            x = unit_rows(x + unit_rows(average @ x))
+        return x
 
 
 def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ipar._run import Run
+from ipar.graph.neighbors import Nearest
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.flow import Flow
@@ -73,7 +74,11 @@ class IPALite(SavedModel):
         return [*self.encoder.modules, *self.network.modules, *([] if self.flow is None else self.flow.modules)]
 
     def layout(
-        self, features: Features, slide_pcs: NDArray[np.float32] | None = None, run: Run | None = None
+        self,
+        features: Features,
+        slide_pcs: NDArray[np.float32] | None = None,
+        run: Run | None = None,
+        near: Nearest | None = None,
     ) -> Layout:
         """Lay out one slide of any size.
 
@@ -85,6 +90,8 @@ class IPALite(SavedModel):
             What :meth:`GeometryEncoder.slide_pcs` says of them; sharpening does without, if None.
         run
             Seed of the consensus subsets and the flow's noise, and whether to show bars.
+        near
+            The nearest cells in the embedding; sharpening seeks them, if None.
 
         Raises
         ------
@@ -98,16 +105,20 @@ class IPALite(SavedModel):
         # random draws go by the order of the embedding: that of the rows must not matter
         order = np.lexsort(features.embedding.T[:2])
         features, slide_pcs = features.rows(order), None if slide_pcs is None else slide_pcs[order]
+        near = None if near is None else near.in_order(order)
         recycles = self.network.apply(features.embedding, run)
         expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
         finished = self.blend.apply(recycles[-1], features.global_features, expected)
         if self.sharpening is not None:  # its pairs keep their seed: a direct layout has no randomness of its own
-            sharp = sharpen_layout(finished.numpy(), features, self.sharpening, slide_pcs, Run(progress=run.progress))
+            own = Run(progress=run.progress)
+            sharp = sharpen_layout(finished.numpy(), features, self.sharpening, slide_pcs, own, near)
             finished = torch.from_numpy(sharp)
         back = np.argsort(order)
         return Layout(finished.numpy()[back], aligned_to(recycles, finished).numpy()[:, back], self.network.method(n))
 
-    def expected_error(self, features: Features, run: Run | None = None) -> NDArray[np.float32] | None:
+    def expected_error(
+        self, features: Features, run: Run | None = None, near: Nearest | None = None
+    ) -> NDArray[np.float32] | None:
         """How far each cell of a slide may be expected from its true place.
 
         Parameters
@@ -116,6 +127,8 @@ class IPALite(SavedModel):
             As in :meth:`layout`.
         run
             Seed of the flow's samples, whose spread is read where the model has a flow, and whether to show a bar.
+        near
+            As in :meth:`layout`.
 
         Returns
         -------
@@ -126,4 +139,4 @@ class IPALite(SavedModel):
             return None
         sampled = self.flow if self.uncertainty.joint is not None else None
         spread = None if sampled is None else spread_of(sampled, features.embedding, self.uncertainty, run or Run())
-        return self.uncertainty.expected_error(features, spread)
+        return self.uncertainty.expected_error(features, spread, near)

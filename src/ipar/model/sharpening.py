@@ -15,7 +15,8 @@ from torch import Tensor
 from ipar._descent import Descent
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.graph.candidates import fuzzy_neighbors
+from ipar.graph.candidates import fuzzy_edges
+from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import principal_components
 from ipar.model.encoder import Features
 from ipar.model.features import unit_rows
@@ -33,7 +34,7 @@ class Sharpening:
               + \frac{\rho}n \sum_{(i,j) \in P} \log\Big(1 + \frac{1}{d_{ij}^2 / a^2 + 0.01}\Big)
               + 100\,\lambda \operatorname*{mean}_{(i,j) \in P} (d_{ij} - d_{ij}^0)^2
 
-    over the edges E of :func:`ipar.graph.candidates.fuzzy_neighbors` and random pairs P, new in every step. There are 5n
+    over the edges E of :func:`ipar.graph.candidates.fuzzy_edges` and random pairs P, new in every step. There are 5n
     pairs; beyond 100,000, that many stand for 5n. The distance to hold is
 
     .. math:: d_{ij}^0 = (1 - \tau) \lVert x_i^0 - x_j^0 \rVert + \tau s \lVert z_i - z_j \rVert
@@ -45,8 +46,8 @@ class Sharpening:
     strong push allows a loose hold.
 
     Edges join neighbours in the embedding and in the slide PCs: their distance is :math:`(1 - \omega)` of the first cosine
-    distance plus :math:`\omega` of the second. The slide PCs of a cell are averaged with those of similar cells
-    (:meth:`GeometryEncoder.slide_pcs`).
+    distance plus :math:`\omega` of the second. They are sought among the nearest cells in the embedding. The slide PCs of a
+    cell are averaged with those of similar cells (:meth:`GeometryEncoder.slide_pcs`).
 
     Results repeat, also for rows in another order. A difference in the last digits of the input may move single cells by
     some hundredths of an RMS radius.
@@ -67,8 +68,8 @@ class Sharpening:
         ω, the share of the slide PCs in what makes neighbours; chosen on a held-out slide.
     held_dims
         Principal components of the global features whose distances are held: all of them would take far longer.
-    n_neighbors
-        k of the edges.
+    n_neighbors, n_candidates
+        k of the edges, and nearest cells in the embedding among which they are sought.
     pairs_per_cell, most_pairs
         Random pairs per step and cell, and at most in all.
     n_steps, lr, lr_end
@@ -86,6 +87,7 @@ class Sharpening:
     slide_pc_share: float = 0.0
     held_dims: int = 32
     n_neighbors: int = 8
+    n_candidates: int = 100
     pairs_per_cell: int = 5
     most_pairs: int = 100_000
     n_steps: int = 300
@@ -102,19 +104,27 @@ class Sharpening:
         return cls(**config)
 
 
-def fused_features(
-    embedding: NDArray[np.float32], slide_pcs: NDArray[np.float32] | None, share: float
-) -> NDArray[np.float32]:
-    """What neighbours are found in: cosine distances in it are the weighted means of those of both.
+def fused_nearest(
+    near: Nearest, slide_pcs: NDArray[np.float32] | None, share: float, k: int, n_rows: int = 512
+) -> Nearest:
+    """The k nearest by a weighted mean of two distances, among the nearest cells in the embedding.
 
-    Without slide PCs ``(n, p)`` it is the embedding ``(n, d)`` alone.
+    Without slide PCs ``(n, p)``, they are the first of these. ``n_rows`` cells are compared at a time, to fit the cache.
     """
     if slide_pcs is None or share == 0:
-        return embedding
-    both = ((1 - share, embedding), (share, slide_pcs))
-    weighted = [math.sqrt(weight) * unit_rows(x) for weight, x in both if weight > 0]
-    fused: NDArray[np.float32] = np.concatenate(weighted, axis=1).astype(np.float32)
-    return fused
+        return near.first(k)
+    unit = unit_rows(slide_pcs)
+    index, distance = (
+        np.empty((len(unit), min(k, near.index.shape[1])), dtype=kind) for kind in (np.int32, np.float32)
+    )
+    for start in range(0, len(unit), n_rows):
+        rows = slice(start, start + n_rows)
+        found = near.index[rows]
+        apart = 1 - np.matmul(unit[found], unit[rows, :, None])[..., 0]
+        fused = (1 - share) * near.distance[rows] + share * apart
+        order = np.argsort(fused, axis=1, kind="stable")[:, :k]
+        index[rows], distance[rows] = (np.take_along_axis(x, order, axis=1) for x in (found, fused))
+    return Nearest(index, np.maximum(distance, 0))
 
 
 def sharpen_layout(
@@ -123,15 +133,18 @@ def sharpen_layout(
     sharpening: Sharpening,
     slide_pcs: NDArray[np.float32] | None = None,
     run: Run | None = None,
+    near: Nearest | None = None,
 ) -> NDArray[np.float32]:
     """Draw neighbours together; time and memory are linear in cells.
 
     Takes coordinates ``(n, 2)``, and features and slide PCs of the same cells; without these, neighbours are those of the
-    embedding alone. Returns gauge-fixed coordinates, float32, ``(n, 2)``.
+    embedding alone. ``near`` holds the nearest cells in the embedding, if they are known. Returns gauge-fixed coordinates,
+    float32, ``(n, 2)``.
     """
     run = run or Run()
-    near = fused_features(features.embedding, slide_pcs, sharpening.slide_pc_share)
-    edges, weights = (torch.from_numpy(x) for x in fuzzy_neighbors(near, sharpening.n_neighbors))
+    near = nearest(features.embedding, sharpening.n_candidates) if near is None else near
+    alike = fused_nearest(near, slide_pcs, sharpening.slide_pc_share, sharpening.n_neighbors)
+    edges, weights = (torch.from_numpy(x) for x in fuzzy_edges(alike))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
     n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))
     x = start.clone().requires_grad_()

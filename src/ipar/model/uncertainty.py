@@ -13,7 +13,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 from ipar._run import Run
-from ipar.graph import neighbor_distances
+from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import global_map, principal_components
 from ipar.model.encoder import Features
 from ipar.model.flow import Flow
@@ -74,19 +74,22 @@ class UncertaintyHead:
     n_steps: int = 3
     most_drawn: int = 1_500
 
-    def expected_error(self, features: Features, spread: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def expected_error(
+        self, features: Features, spread: NDArray[np.float32] | None = None, near: Nearest | None = None
+    ) -> NDArray[np.float32]:
         """Expected distance from the true place, after alignment, in RMS radii of the tissue, ``(n,)``.
 
-        ``spread``, of samples of the flow (:func:`spread_of`), is not read by a head that was fitted without.
+        ``spread``, of samples of the flow (:func:`spread_of`), is not read by a head that was fitted without. ``near`` holds
+        the nearest cells in the embedding, if they are known.
         """
-        value = self.value(features)
+        value = self.value(features, near)
         if spread is None or self.joint is None:
             return np.interp(value, *self.knots).astype(np.float32)
         return np.interp(joint_sign(value, spread), *self.joint).astype(np.float32)
 
-    def value(self, features: Features) -> FloatArray:
+    def value(self, features: Features, near: Nearest | None = None) -> FloatArray:
         """What m is applied to, ``(n,)``."""
-        z = head_input(features, self.centre, self.axes)
+        z = head_input(features, self.centre, self.axes, near)
         parts = np.array_split(z, -(-len(z) // 20_000))  # cells whose kernel is held at once
         return self.intercept + np.concatenate(
             [rbf_kernel(part, self.landmarks, gamma=self.gamma) @ self.weights for part in parts]
@@ -136,12 +139,13 @@ def _normal_scores(sign: NDArray[np.floating]) -> FloatArray:
     return scores
 
 
-def head_input(features: Features, centre: FloatArray, axes: FloatArray) -> FloatArray:
+def head_input(features: Features, centre: FloatArray, axes: FloatArray, near: Nearest | None = None) -> FloatArray:
     """Signs of trouble beside principal components, ``(n, 8 + p)``."""
-    return np.concatenate([trouble_signs(features), (features.embedding - centre) @ axes], axis=1)
+    signs = trouble_signs(features, near)
+    return np.concatenate([signs, features.embedding @ axes - centre @ axes], axis=1)
 
 
-def trouble_signs(features: Features, n_neighbors: int = 15) -> FloatArray:
+def trouble_signs(features: Features, near: Nearest | None = None, n_neighbors: int = 15) -> FloatArray:
     """What tells, without the truth, that a cell of a slide may be misplaced, ``(n, 8)``, as normal scores.
 
     Spread of a cell's nearest in the embedding over the global map, distance of their mean from the cell, cosine distance to
@@ -152,21 +156,22 @@ def trouble_signs(features: Features, n_neighbors: int = 15) -> FloatArray:
     n = len(embedding)
     k = min(n_neighbors, n - 1)
     layout = global_map(across).numpy().astype(np.float64)
-    graph = neighbor_distances(embedding, None, k)
-    near, distance = graph.indices.reshape(n, k), graph.data.reshape(n, k)
-    around = layout[near]  # (n, k, 2)
+    alike = (nearest(embedding, k) if near is None else near).first(k)
+    around = layout[alike.index]  # (n, k, 2)
     middle = around.mean(axis=1)
     close = NearestNeighbors(n_neighbors=k).fit(layout).kneighbors(return_distance=False)
-    shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, close, strict=True)]
+    shared = np.zeros(n)
+    for column in alike.index.T:
+        shared += (close == column[:, None]).any(axis=1)
     centred = across - across.mean(axis=0)
     length = np.linalg.norm(centred, axis=1)
     plane = np.linalg.norm(principal_components(across, 2).numpy(), axis=1)
     signs = [
         np.square(around - middle[:, None]).sum(axis=-1).mean(axis=1),
         np.square(middle - layout).sum(axis=1),
-        distance.min(axis=1),
-        distance.max(axis=1),
-        np.array(shared),
+        alike.distance[:, 0],
+        alike.distance[:, -1],
+        shared,
         np.linalg.norm(layout, axis=1),
         length,
         plane / np.maximum(length, np.finfo(np.float32).tiny),

@@ -40,7 +40,7 @@ def masked_attention(query: Tensor, key: Tensor, bias: Tensor, graph: CandidateG
 
     Rows sum to 1, or to 0 for a cell without candidates.
     """
-    return (graph.dot(query, key) + bias).softmax(-1) * graph.mask.any(-1)[:, None, :, None]
+    return (graph.dot(query, key) + bias).softmax(-1) * graph.filled[:, None, :, None]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class IPALiteBlock(nn.Module):
         # one product gives messages and displacements: Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
         position = x[:, None].expand(-1, self.config.n_heads, -1, -1)
         gathered = inputs.graph.weighted_sum(attention, torch.cat([value, position], dim=-1))
-        pull = gathered[..., -2:] - position * inputs.graph.mask.any(-1)[:, None, :, None]
+        pull = gathered[..., -2:] - position * inputs.graph.filled[:, None, :, None]
         shift = torch.einsum("hab,zhnb->zna", self.step, pull)
         message = gathered[..., :-2].transpose(1, 2).flatten(2)
         s = s + self.update(torch.cat([self.norm(s), message], dim=-1))

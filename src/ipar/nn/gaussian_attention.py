@@ -75,7 +75,7 @@ class GaussianAttention(nn.Module):
         gathered = graph.weighted_sum(weights, torch.cat([value, places], dim=-1))
         message, attended = torch.split(gathered, [self.config.d_head, self.config.n_dims], dim=-1)
         # a cell without candidates attends to nothing, not to the origin
-        seen = graph.mask.any(-1)[:, :, None, None]
+        seen = graph.filled[:, :, None, None]
         vectors = (attended.transpose(1, 2) - rigid.translation[:, :, None]) * seen
         return message.transpose(1, 2).flatten(2), vectors, _signals(term, log_det, weights, graph.mask)
 

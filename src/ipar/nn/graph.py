@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -31,6 +32,11 @@ class CandidateGraph:
 
     mask: Tensor
     index: Tensor | None = None
+
+    @cached_property
+    def filled(self) -> Tensor:
+        """Which cells have any candidate, bool ``(B, n)``."""
+        return self.mask.any(-1)
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """Products a_i · b_j of ``(B, H, n, d)`` tensors, ``(B, H, n, m)``."""

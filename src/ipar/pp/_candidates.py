@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
@@ -51,8 +49,8 @@ def candidates(
     metric
         Distance between embeddings. Cosine recalls about 2 % more true neighbours than Euclidean.
     transformer
-        Any scikit-learn neighbour transformer, as in :func:`scanpy.pp.neighbors` (default: exact search up to 40,000 cells
-        per slide, PyNNDescent beyond).
+        Any scikit-learn neighbour transformer, as in :func:`scanpy.pp.neighbors` (default: faiss, exact up to 40,000 cells per
+        slide).
     %(random_state)s
     key_added
         Prefix of the keys of the results.
@@ -92,28 +90,20 @@ def candidates(
     key = library_key or adata.uns.get(EMBED_RECORD, {}).get("library_key")
     params: dict[str, Any] = {"use_rep": use_rep, "metric": metric, "random_state": random_state}
     params |= {"library_key": key} if key else {}
-    write_candidates(adata, embedding, get_slides(adata, key), n_neighbors, transformer, key_added, **params)
+    how: dict[str, Any] = {"metric": metric, "transformer": transformer, "random_state": random_state}
+    distances = neighbor_distances(embedding, get_slides(adata, key), n_neighbors, **how)
+    method = "ipar" if transformer is None else type(transformer).__name__
+    write_candidates(adata, distances, key_added, method=method, n_neighbors=n_neighbors, **params)
     return adata if copy else None
 
 
-def write_candidates(
-    adata: AnnData,
-    embedding: NDArray[np.float32],
-    labels: pd.Categorical,
-    n_neighbors: int,
-    transformer: Transformer | None = None,
-    key_added: str = CANDIDATES,
-    **params: Any,
-) -> None:
-    """Find the candidates of every slide, and write them in scanpy's form."""
-    params = {"use_rep": EMBED, "metric": "cosine", "random_state": 0} | params
-    how: dict[str, Any] = {name: params[name] for name in ("metric", "random_state")}
-    distances = neighbor_distances(embedding, labels, n_neighbors, transformer=transformer, **how)
-    adata.obsp[f"{key_added}_distances"] = sparse.csr_matrix(distances)
+def write_candidates(adata: AnnData, distances: sparse.csr_matrix, key_added: str = CANDIDATES, **params: Any) -> None:
+    """Write a graph of candidates in scanpy's form."""
+    defaults = {"method": "ipar", "use_rep": EMBED, "metric": "cosine", "random_state": 0}
+    adata.obsp[f"{key_added}_distances"] = distances
     adata.obsp[f"{key_added}_connectivities"] = connectivities(distances)
-    method = "ipar" if transformer is None else type(transformer).__name__
     adata.uns[key_added] = {
         "connectivities_key": f"{key_added}_connectivities",
         "distances_key": f"{key_added}_distances",
-        "params": {"method": method, "n_neighbors": n_neighbors, **params},
+        "params": defaults | params,
     }

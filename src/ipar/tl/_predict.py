@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, record, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
-from ipar.graph.neighbors import cells_by_slide
+from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
 from ipar.model import IGA, Features, IPALite
 from ipar.pp._candidates import write_candidates
 from ipar.tl._attention import quadrant_attention
@@ -133,6 +134,7 @@ class _Placed:
     coords: NDArray[np.float32]
     recycles: NDArray[np.float32]
     expected_error: NDArray[np.float32] | None
+    candidates: sparse.csr_matrix  # distances in the embedding
     method: str
 
 
@@ -162,17 +164,20 @@ def _place(model: IPALite, cells: Cells, run: Run) -> _Placed:
     n = len(cells.labels)
     coords, expected = np.empty((n, 2), dtype=np.float32), np.empty(n, dtype=np.float32)
     recycles = np.empty((n, 2 * (model.network.net.config.n_recycles + 1)), dtype=np.float32)
-    methods = []
+    methods, graphs = [], []
     for rows in cells_by_slide(cells.labels, n):
         own = features.rows(rows)
-        layout = model.layout(own, None if slide_pcs is None else slide_pcs[rows], run)
+        near = nearest(own.embedding, model.network.n_neighbors)  # one search for all that follows
+        graphs.append((rows, near.graph()))
+        layout = model.layout(own, None if slide_pcs is None else slide_pcs[rows], run, near)
         coords[rows] = layout.coords
         recycles[rows] = layout.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
         methods.append(layout.method)
         if model.uncertainty is not None:
-            expected[rows] = model.expected_error(own, run)
+            expected[rows] = model.expected_error(own, run, near)
     method = "consensus" if "consensus" in methods else "direct"
-    return _Placed(features, coords, recycles, None if model.uncertainty is None else expected, method)
+    error = None if model.uncertainty is None else expected
+    return _Placed(features, coords, recycles, error, joined_graphs(graphs, n), method)
 
 
 def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_added: str) -> None:
@@ -181,7 +186,7 @@ def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_add
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = found.features.embedding
         params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
-        write_candidates(adata, found.features.embedding, cells.labels, model.network.n_neighbors, **params)
+        write_candidates(adata, found.candidates, n_neighbors=model.network.n_neighbors, **params)
     column = uncertainty_key(key_added)
     if column in adata.obs:
         del adata.obs[column]  # of coordinates that were just replaced

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ipar._run import Run
+from ipar.graph.neighbors import nearest
 from ipar.metrics import e_geo_minisets, knn_hit, luna_spearman
 from ipar.model.blend import Blend
 from ipar.model.encoder import Features
@@ -85,8 +86,9 @@ def choose_sharpening(
     the embedding alone.
     """
     rows, layouts, options = [], [], recipe.tried(slide_pcs is not None)
+    near = nearest(features.embedding, recipe.sharpening.n_candidates)
     for how in tqdm(options, desc="finish", disable=not run.progress):
-        x = layout if how is None else sharpen_layout(layout, features, how, slide_pcs, run.quiet())
+        x = layout if how is None else sharpen_layout(layout, features, how, slide_pcs, run.quiet(), near)
         energy = e_geo_minisets(coords, x, n_minisets=recipe.n_minisets, random_state=run.seed).total
         found = (energy, knn_hit(coords, x), luna_spearman(coords, x))
         setting = (np.inf, 0.0) if how is None else (how.hold, how.slide_pc_share)
