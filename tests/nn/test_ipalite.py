@@ -175,8 +175,8 @@ def test_permutation_equivariance(geometry):
 def run_block(net, s, x, candidates, gate):
     block, given = net.blocks[0], _block.Inputs(CandidateGraph(candidates), None, gate, None)
     bias = _ipalite.attention_bias(candidates, gate, 1.0, s.dtype)
-    attention = block.attend(s, x, given, bias, None, geometry=net.config.has_geometry(0))
-    return *block.move(s, x, attention, given, None), attention
+    attended, attention = block.attend(s, x, given, bias, None, geometry=net.config.has_geometry(0))
+    return *block.move(s, x, attended, given, None), attention
 
 
 def states_and_layout():

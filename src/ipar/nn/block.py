@@ -12,6 +12,7 @@ from torch.nn import functional
 from ipar.geometry import gauge_fix
 from ipar.nn.config import IPALiteConfig
 from ipar.nn.graph import CandidateGraph
+from ipar.nn.kernels import fused_attention, has_kernel
 from ipar.nn.terms import geometry_term
 
 
@@ -41,6 +42,20 @@ def masked_attention(query: Tensor, key: Tensor, bias: Tensor, graph: CandidateG
     Rows sum to 1, or to 0 for a cell without candidates.
     """
     return (graph.dot(query, key) + bias).softmax(-1) * graph.filled[:, None, :, None]
+
+
+def attend(
+    query: Tensor, key: Tensor, bias: Tensor, graph: CandidateGraph, values: Tensor, *, need_weights: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Values ``(B, H, n, e)`` summed by attention weights, ``(B, H, n, e)``, and these weights, ``(B, H, n, m)``.
+
+    Where a kernel does it in one pass and weights are not needed, the largest of each row stands for them, ``(B, H, n, 1)``.
+    """
+    if not need_weights and has_kernel(graph, query, key, bias, values):
+        sums, largest = fused_attention(query, key, bias, graph, values)
+        return sums, largest[..., None]
+    weights = masked_attention(query, key, bias, graph)
+    return graph.weighted_sum(weights, values), weights
 
 
 @dataclass(frozen=True)
@@ -104,12 +119,27 @@ class IPALiteBlock(nn.Module):
         return terms
 
     def attend(
-        self, s: Tensor, x: Tensor, inputs: Inputs, bias: Tensor, tau: Tensor | None, *, geometry: bool
-    ) -> Tensor:
-        """Attention weights ``(B, H, n, m)``."""
+        self,
+        s: Tensor,
+        x: Tensor,
+        inputs: Inputs,
+        bias: Tensor,
+        tau: Tensor | None,
+        *,
+        geometry: bool,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Attended values and positions ``(B, H, n, d_head + 2)``, and weights as :func:`attend` gives them."""
         for term in self.extra_terms(s, x, inputs, geometry=geometry).values():
             bias = bias + term
-        return masked_attention(*self._query_key(s, tau), bias, inputs.graph)
+        value = split_heads(self.value(s), self.config.n_heads)
+        # one product gives messages and displacements
+        both = torch.cat([value, self._positions(x)], dim=-1)
+        return attend(*self._query_key(s, tau), bias, inputs.graph, both, need_weights=need_weights)
+
+    def _positions(self, x: Tensor) -> Tensor:
+        """The layout for every head, ``(B, H, n, 2)``."""
+        return x[:, None].expand(-1, self.config.n_heads, -1, -1)
 
     def logit_terms(
         self, s: Tensor, x: Tensor, inputs: Inputs, tau: Tensor | None, *, geometry: bool
@@ -118,16 +148,11 @@ class IPALiteBlock(nn.Module):
         terms = {"qk": inputs.graph.dot(*self._query_key(s, tau))} if self.config.qk else {}
         return terms | self.extra_terms(s, x, inputs, geometry=geometry)
 
-    def move(
-        self, s: Tensor, x: Tensor, attention: Tensor, inputs: Inputs, eta: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """New states ``(B, n, c)`` and the new gauge-fixed layout ``(B, n, 2)``."""
-        value = split_heads(self.value(s), self.config.n_heads)
-        # one product gives messages and displacements: Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
-        position = x[:, None].expand(-1, self.config.n_heads, -1, -1)
-        gathered = inputs.graph.weighted_sum(attention, torch.cat([value, position], dim=-1))
-        pull = gathered[..., -2:] - position * inputs.graph.filled[:, None, :, None]
+    def move(self, s: Tensor, x: Tensor, attended: Tensor, inputs: Inputs, eta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """New states ``(B, n, c)`` and the new gauge-fixed layout ``(B, n, 2)``, by what :meth:`attend` gives."""
+        # Σ_j a_ij (x_j − x_i) = Σ_j a_ij x_j − x_i, as rows sum to 1
+        pull = attended[..., -2:] - self._positions(x) * inputs.graph.filled[:, None, :, None]
         shift = torch.einsum("hab,zhnb->zna", self.step, pull)
-        message = gathered[..., :-2].transpose(1, 2).flatten(2)
+        message = attended[..., :-2].transpose(1, 2).flatten(2)
         s = s + self.update(torch.cat([self.norm(s), message], dim=-1))
         return s, gauge_fix(x + (shift if eta is None else eta * shift), inputs.mask)

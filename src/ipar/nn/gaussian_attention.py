@@ -12,7 +12,7 @@ from torch.nn import functional
 from ipar.geometry import OffsetGaussianRigid
 from ipar.geometry.overlap import gaussian_overlap, pack_symmetric
 from ipar.geometry.rotation import n_angles, rotation_exp
-from ipar.nn.block import masked_attention, split_heads
+from ipar.nn.block import attend, split_heads
 from ipar.nn.graph import CandidateGraph
 from ipar.nn.iga_config import IGAConfig
 
@@ -70,9 +70,9 @@ class GaussianAttention(nn.Module):
         """Attended values ``(B, n, H·d_head)``, attended means relative to the cell ``(B, n, H, d)``, and signals."""
         term, log_det, mean = self.overlap_term(rigid, graph)
         query, key, value = (split_heads(f(s), self.config.n_heads) for f in (self.query, self.key, self.value))
-        weights = masked_attention(query / math.sqrt(self.config.d_head), key, bias + term, graph)
         places = mean[:, None].expand(-1, self.config.n_heads, -1, -1)
-        gathered = graph.weighted_sum(weights, torch.cat([value, places], dim=-1))
+        both = torch.cat([value, places], dim=-1)
+        gathered, weights = attend(query / math.sqrt(self.config.d_head), key, bias + term, graph, both)
         message, attended = torch.split(gathered, [self.config.d_head, self.config.n_dims], dim=-1)
         # a cell without candidates attends to nothing, not to the origin
         seen = graph.filled[:, :, None, None]
@@ -82,6 +82,7 @@ class GaussianAttention(nn.Module):
 
 @torch.no_grad()
 def _signals(term: Tensor, log_det: Tensor, weights: Tensor, mask: Tensor) -> AttentionSignals:
+    """Signals of a pass; of the weights, the largest of each row are enough."""
     rows = mask.any(-1)[:, None].expand(weights.shape[:-1])
     saturated = (weights.amax(-1) > 0.99) & rows if weights.shape[-1] else torch.zeros_like(rows)
     absmax = (term.abs() * mask[:, None]).amax() if term.numel() else term.new_zeros(())

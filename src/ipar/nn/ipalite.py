@@ -107,14 +107,16 @@ class IPALiteNet(nn.Module):
             block = cast(IPALiteBlock, self.blocks[0 if self.config.shared else recycle])
             geometry = self.config.has_geometry(recycle)
             bias, tau, eta, beta_r = self._of_recycle(recycle, inputs, fixed, weight)
-            attention = block.attend(s, x, inputs, bias, tau, geometry=geometry)
+            attended, attention = block.attend(
+                s, x, inputs, bias, tau, geometry=geometry, need_weights=return_attention
+            )
             if return_terms:
                 found = block.logit_terms(s, x, inputs, tau, geometry=geometry)
                 terms.append(found if inputs.gate is None else found | {"gate": beta_r * by_head(inputs.gate)})
                 states.append(s)
             if return_attention:
                 attentions.append(attention)
-            s, x = block.move(s, x, attention, inputs, eta)
+            s, x = block.move(s, x, attended, inputs, eta)
             layouts.append(x)
         return IPALiteOutput(
             torch.stack(layouts),
