@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 LABELS = {
-    "ipar": "**ipar**",
+    "ipar": '**ipar**, `quality="best"`',
     "ipar_no_flow": "ipar without its flow (`flow=False`)",
+    "ipar_default": 'ipar, `quality="default"`',
+    "ipar_fast": 'ipar, `quality="fast"`',
     "iga": "ipar, IGA: mean of 20 samples, sharpened",
     "distance_embedding": "distance embedding + MDS",
     "common_frame_mlp": "common-frame MLP",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import ipar
 from ipar.training import EncoderRecipe
+from ipar.training.recipe import Quality
 
 Placed = tuple[NDArray[np.floating], NDArray[np.floating], dict[str, Any]]
 """Coordinates, expected errors or the spread of samples, and what else is kept."""
@@ -24,14 +25,20 @@ PLAIN = EncoderRecipe(n_pcs=(30, 100), spatial_share=0.0, weigh_genes=False)  # 
 
 
 def place_with_ipar(
-    train: ad.AnnData, query: ad.AnnData, seed: int, *, flow: bool = True, plain: bool = False
+    train: ad.AnnData,
+    query: ad.AnnData,
+    seed: int,
+    *,
+    quality: Quality = "best",
+    flow: bool | None = None,
+    plain: bool = False,
 ) -> Placed:
-    """The documented default, without a flow, or of plain components: fit and predict."""
+    """A documented quality, with its flow or without, or of plain components: fit, also where ipar refuses, and predict."""
     options: dict[str, Any] = {"random_state": seed, "progress": False}
     with _verdict_kept():
         if plain:
             embed_plain(train, seed)
-        model = ipar.tl.fit_ipalite(train, library_key="slide", flow=flow, **options)
+        model = ipar.tl.fit_ipalite(train, library_key="slide", quality=quality, flow=flow, force=True, **options)
         ipar.tl.predict_coords(query, model, **options)
     verdict = {k: float(v) for k, v in train.uns["ipar"]["localisability"].items() if k != "folds"}
     chosen = {"beta": model.network.beta, "global_weight": model.blend.global_map, **_chosen(train, model)}
@@ -57,6 +64,8 @@ def embed_plain(train: ad.AnnData, seed: int) -> None:
 PLACE: dict[str, Callable[[ad.AnnData, ad.AnnData, int], Placed]] = {
     "ipar": place_with_ipar,
     "ipar_no_flow": partial(place_with_ipar, flow=False),
+    "ipar_default": partial(place_with_ipar, quality="default"),
+    "ipar_fast": partial(place_with_ipar, quality="fast"),
     "iga": place_with_iga,
     "ipar_plain": partial(place_with_ipar, plain=True),
     "ipar_no_flow_plain": partial(place_with_ipar, flow=False, plain=True),

@@ -28,7 +28,7 @@ RANKED = {"brain7": 0.4}  # of the uncertainty: its rank correlation with the er
 CERTAIN = 0.6  # of the uncertainty: median error of the certain half over that of all
 GOAL = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "e_geo")
 PLAIN = {"ipar_plain", "ipar_no_flow_plain", "iga_plain"}  # of principal components, all genes alike
-OURS = {"ipar", "ipar_no_flow", "iga", *PLAIN}
+OURS = {"ipar", "ipar_no_flow", "ipar_default", "ipar_fast", "iga", *PLAIN}
 REFERENCES = {"within_slide_mlp", "permuted"}  # they read the truth: never in bold, never compared
 
 

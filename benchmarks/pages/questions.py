@@ -38,7 +38,8 @@ INTRO = """# Benchmarks
 Each method receives the expression of an unseen section and returns a place per cell. The true coordinates of that section
 are used for the scores only. All scores ignore rotation, reflection and scale.
 
-ipar runs with its defaults: {{func}}`ipar.tl.fit_ipalite`, then {{func}}`ipar.tl.predict_coords`. Only the seed is set.
+ipar runs with `quality="best"`: {{func}}`ipar.tl.fit_ipalite`, then {{func}}`ipar.tl.predict_coords`. {{doc}}`speed` compares
+the qualities.
 The other methods are controls and published peers, which `benchmarks/README.md` describes. Figures are means over up to
 {seeds} seeds per task, and ± is one standard deviation. The full tables are in `benchmarks/tables.md`. Both pages are made
 with

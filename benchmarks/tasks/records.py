@@ -25,7 +25,7 @@ KEYS = {
     "ladder": ("task", "rung"),
     "localisability": ("kind", "grade", "seed"),
     "polish": ("task", "seed"),
-    "speed": ("name",),
+    "speed": ("name", "version"),
 }
 """What identifies a record of each page."""
 

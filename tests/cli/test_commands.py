@@ -77,7 +77,7 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     make_slides(localisable=localisable).write_h5ad(tmp_path / "slides.h5ad")
     query.write_h5ad(tmp_path / "cells.h5ad")
     slides, cells, model, out = (tmp_path / name for name in ("slides.h5ad", "cells.h5ad", "model", "deep/placed.h5ad"))
-    options = ["--inputs", "pca", "--config", "d7", "--seed", "3", "--no-flow", "--quiet"]
+    options = ["--inputs", "pca", "--config", "d7", "--seed", "3", "--no-flow", "--force", "--quiet"]
     assert main(["fit", str(slides), "--model", str(model), *options]) == 0
     said = capsys.readouterr()
     assert f"model: {model}" in said.out
@@ -86,7 +86,7 @@ def test_fit_predict_evaluate(make_slides, query, tmp_path, quick_fit, capsys, l
     assert re.match(f"localisable: {verdict} {figures}", said.out)
     assert ("warning: This tissue cannot be localised" in said.err) is not localisable
     assert (quick_fit["random_state"], quick_fit["inputs"], quick_fit["progress"]) == (3, "pca", False)
-    assert quick_fit["flow"] is False
+    assert (quick_fit["flow"], quick_fit["force"]) == (False, True)
     assert ipar.load(model).network.net.config.geometry == "clamped"  # of d7
     assert (quick_fit["library_key"], quick_fit["spatial_key"]) == ("slide", "spatial")
 

@@ -85,7 +85,21 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument(
         "--config", choices=["v1", "v2", "d7", "ipar2d"], default="v1", help="network configuration (default: v1)"
     )
-    fit.add_argument("--no-flow", action="store_true", help="do not train the flow: half the time, less accurate")
+    fit.add_argument(
+        "--quality",
+        choices=["fast", "default", "best"],
+        default="default",
+        help="how much time to take; best also trains the flow (default: default)",
+    )
+    fit.add_argument(
+        "--flow",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="train the flow, or not (default: with --quality best)",
+    )
+    fit.add_argument(
+        "--force", action="store_true", help="take the full time for a tissue that cannot be localised, too"
+    )
     _add_common(fit)
     fit.set_defaults(run=_lazy("_files", "run_fit"))
 
@@ -99,7 +113,7 @@ def _add_predict(commands: Any) -> None:
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
     )
     predict.add_argument(
-        "--n-rounds", type=int, default=None, help="number of consensus rounds for large samples (default: 8)"
+        "--n-rounds", type=int, default=None, help="number of consensus rounds for large samples (default: 2)"
     )
     predict.add_argument("--no-sharpen", action="store_true", help="do not sharpen the layout")
     _add_common(predict)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -42,17 +43,20 @@ def write(adata: ad.AnnData, path: str | Path) -> None:
 
 def run_fit(options: argparse.Namespace) -> None:
     """Train on the slides of a file and write the model."""
-    from ipar.training import EncoderRecipe, Recipe  # loads torch, which other commands need not wait for
+    from ipar.training import Recipe  # loads torch, which other commands need not wait for
 
     adata = read(options.slides)
+    recipe = Recipe.of(options.quality)
+    recipe = replace(recipe, embed=replace(recipe.embed, inputs=options.inputs))
     model = ipar.tl.fit_ipalite(
         adata,
         options.library_key,
         config=options.config,
         spatial_key=options.spatial_key,
         n_neighbors=options.n_neighbors,
-        recipe=Recipe(embed=EncoderRecipe(inputs=options.inputs)),
-        flow=not options.no_flow,
+        recipe=recipe,
+        flow=options.flow,
+        force=options.force,
         layer=options.layer,
         random_state=options.seed,
         device=options.device,

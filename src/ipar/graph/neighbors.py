@@ -78,7 +78,7 @@ class FaissTransformer:
     n_neighbors: int
     metric: str = "cosine"
     exact_max: int = 40_000
-    n_lists_searched: int = 32
+    n_lists_searched: int = 16
     random_state: int = 0
 
     def fit_transform(self, X: NDArray[np.float32]) -> sparse.csr_matrix:
