@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.pages.speed import page
 from benchmarks.tasks.options import command_of, parser_of, write_page
 from benchmarks.tasks.records import Record, kept, read
 
@@ -258,6 +257,8 @@ def main() -> None:
         return
     if not options.report_only:
         measure_all(options)
+    from benchmarks.pages.speed import page  # loads ipar, whose import is measured above
+
     titles = {name: (one.title, one.seconds, one.gib) for name, one in RUNS.items()}
     records = {kind: read(kind, options.out) for kind in ("speed", "benchmarks", "peer_speed")}
     write_page(page(titles, records, command_of("benchmarks.speed")), options.markdown)

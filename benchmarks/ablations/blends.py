@@ -11,7 +11,8 @@ from ipar.model import Blend
 from ipar.training import FinishRecipe, Run
 
 N_SAMPLES, N_STEPS = 20, 50
-DEFAULT, NO_FLOW = FinishRecipe().blend, FinishRecipe().blend_without_flow
+DEFAULT = FinishRecipe().blend
+NO_FLOW = Blend(global_map=0.8)  # of the records
 _TRIED = (Blend(0.0, 0.5), Blend(0.3, 0.5), Blend(0.5, 0.5), Blend(0.8, 0.5), Blend(0.0, 0.7))
 _COMPARED = (Blend(0.8, 0.5), DEFAULT)
 _SHARPENINGS: dict[str, dict[str, Any]] = {

@@ -28,12 +28,11 @@ from tqdm.auto import tqdm
 from benchmarks.methods.labels import PEERS
 from benchmarks.peers.exchange import Floats
 from benchmarks.peers.run import environment, placed, prepared
-from benchmarks.tasks.records import KEYS, RESULTS, Record, kept, read
+from benchmarks.tasks.records import RESULTS, Record, kept, read
 
 PAGE = "peer_speed"
 TIMED = ("tangram", "moscot", "novosparc")
 N_CELLS = (1_000, 5_000, 20_000)
-KEYS[PAGE] = ("peer", "n_cells")
 
 _TASK = "brain2"
 _SEED = 0

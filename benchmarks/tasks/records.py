@@ -26,6 +26,8 @@ KEYS = {
     "localisability": ("kind", "grade", "seed"),
     "polish": ("task", "seed"),
     "speed": ("name", "version"),
+    "peer_speed": ("peer", "n_cells"),
+    "attention": ("n_cells", "n_threads", "method"),
 }
 """What identifies a record of each page."""
 

@@ -143,8 +143,8 @@ def test_the_gate_and_the_layouts_have_the_weights_of_the_recipe(train, fit_brie
     config = replace(settings.fit["recipe"].network.config, beta=0.25)
     model, found = fit_briefly(train, config=config), train.uns["ipar"]["fit"]
     assert model.network.beta == found["beta"] == 0.25
-    assert model.blend == Blend(global_map=0.4, flow=0.0)
-    assert (found["global_weight"], found["flow_weight"]) == (0.4, 0.0)
+    assert model.blend == Blend(global_map=0.5, flow=0.0)
+    assert (found["global_weight"], found["flow_weight"]) == (0.5, 0.0)
     assert list(found["finish"]) == ["hold", "slide_pc_share", "e_geo", "knn_hit_20", "luna_spearman", "score"]
 
 

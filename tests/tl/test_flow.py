@@ -143,7 +143,7 @@ def test_an_interrupted_flow_is_left_out(fit, monkeypatch, caplog):
     with caplog.at_level("WARNING", logger="ipar"):
         model = fit()[1]
     assert model.flow is None
-    assert model.blend == Blend(global_map=0.4, flow=0.0)
+    assert model.blend == Blend(global_map=0.5, flow=0.0)
     assert "the model is without one" in caplog.text
 
 

@@ -44,15 +44,7 @@ def run_demo(options: argparse.Namespace) -> None:
     truth = test.obsm.pop("spatial")  # only the expression of the held-out slide is used
     print(f"simulated {options.tissue}: {train.n_obs} cells on 2 training slides, {test.n_obs} cells on a held-out one")
 
-    print(f"\nControls on the held-out slide\n{_head()}", flush=True)
-    columns = {}
-    for name, coords in _controls(train, test, truth, options.seed):
-        columns[name] = ipar.metrics.evaluate(truth, coords)
-        print(_row(name, columns[name]), flush=True)
-        if name == "PCA + kNN":
-            _draw_control(test, truth, coords, output / "control.png")
-            print(f"(first picture after {time.monotonic() - start:.0f} s: {output}/control.png)", flush=True)
-
+    columns = _score_controls(train, test, truth, options.seed, output)
     print("\nTraining (quality='fast')", flush=True)
     if not _is_localisable(train, options):
         _save(ipar.pl.localisability(train, return_fig=True), output / "localisability.png")
@@ -100,6 +92,23 @@ def _row(name: str, scores: dict[str, float]) -> str:
     return f"{name:<16}" + "".join(f"{scores[key]:>12.3f}" for key in _SHOWN)
 
 
+def _score_controls(
+    train: ad.AnnData, test: ad.AnnData, truth: NDArray[Any], seed: int, output: Path
+) -> dict[str, dict[str, float]]:
+    """Print the scores of the controls, and draw one of them: a first picture within seconds."""
+    print(f"\nControls on the held-out slide\n{_head()}", flush=True)
+    columns = {}
+    for name, coords in _controls(train, test, truth, seed):
+        columns[name] = ipar.metrics.evaluate(truth, coords)
+        print(_row(name, columns[name]), flush=True)
+        if name == "PCA + kNN":
+            cells = test.copy()
+            cells.obsm["spatial"], cells.obsm["X_ipar"] = truth, coords
+            _save(ipar.pl.coords(cells, return_fig=True), output / "control.png")
+            print(f"(first picture, of this control: {output}/control.png)", flush=True)
+    return columns
+
+
 def _controls(
     train: ad.AnnData, test: ad.AnnData, truth: NDArray[Any], seed: int
 ) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -110,12 +119,6 @@ def _controls(
     yield "PCA + kNN", baselines.pca_knn_regression(x, known, slides, query, random_state=seed)
     yield "PCA + UMAP", baselines.pca_umap(query, random_state=seed)
     yield "embedding + MDS", baselines.distance_embedding_mds(x, known, slides, query, random_state=seed)
-
-
-def _draw_control(test: ad.AnnData, truth: NDArray[Any], coords: NDArray[Any], path: Path) -> None:
-    cells = test.copy()
-    cells.obsm["spatial"], cells.obsm["X_ipar"] = truth, coords
-    _save(ipar.pl.coords(cells, return_fig=True), path)
 
 
 def _draw(train: ad.AnnData, test: ad.AnnData, output: Path) -> None:

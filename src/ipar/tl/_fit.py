@@ -99,8 +99,8 @@ def fit_ipalite(
 
     Each set of cells finds its own candidates in the embedding: graphs in ``obsp`` are not read.
 
-    A layout is the mean of those of the network (weight 0.6) and the global map (0.4); with a flow, of those of the network
-    (0.25), the global map (0.25) and the flow (0.5).
+    A layout is the mean of those of the network and the global map; with a flow, of these (weight 0.25 each) and that of the
+    flow (0.5).
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)

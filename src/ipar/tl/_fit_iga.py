@@ -89,7 +89,7 @@ def fit_iga(
     Notes
     -----
     The network is trained on the cross-fitted embedding without one held-out slide. The number of epochs and the sharpening
-    of the mean are chosen on that slide. With fewer than four slides, the network is then trained again on all slides.
+    of the mean are chosen on that slide. With fewer than four slides, training then goes on with all slides.
 
     References
     ----------

@@ -31,9 +31,9 @@ class FinishRecipe:
 
     Attributes
     ----------
-    blend, blend_without_flow
-        Shares of the layouts, with a flow and without. On held-out slides a fixed share is as good on average as one that
-        is chosen, which differs by the seed.
+    blend
+        Shares of the layouts; a model without a flow does without its share. On held-out slides a fixed share is as good on
+        average as one that is chosen, which differs by the seed.
     sharpening
         The other settings of every sharpening tried.
     holds, slide_pc_shares
@@ -45,7 +45,6 @@ class FinishRecipe:
     """
 
     blend: Blend = Blend(global_map=0.5, flow=0.5)
-    blend_without_flow: Blend = Blend(global_map=0.4)
     sharpening: Sharpening = Sharpening()
     holds: tuple[float, ...] = (0.3, 1.0, 4.0)
     slide_pc_shares: tuple[float, ...] = (0.2, 0.6)

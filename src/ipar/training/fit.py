@@ -71,7 +71,7 @@ def fit_ipalite(
         network = fit_network(embeddings, slides.coords, folds, recipe.network, run)
     with run.stage("flow"):
         flow = _flow_or_none(slides, embeddings, ellipses, folds, recipe, run)
-    blend = recipe.finish.blend if flow else recipe.finish.blend_without_flow
+    blend = recipe.finish.blend if flow else replace(recipe.finish.blend, flow=0.0)
     held_out = HeldOut.of(slides, embedded, folds)
     layout = held_out.blended(network.held_out, flow.held_out if flow else None, blend, run)
     with run.stage("finish"):
