@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.ablations.blends import NO_FLOW
 from benchmarks.ablations.fits import SHARPENING, Coords, Layouts, blended, read, slide_pcs_of
 from benchmarks.ablations.gates import NarrowGate, RelationGate, ranks, with_relations
 from benchmarks.tasks.tasks import Slides
@@ -22,7 +23,7 @@ from ipar.model.sharpening import sharpen_layout
 from ipar.nn import EdgeGate, IPALiteNet
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
-from ipar.training import EncoderRecipe, FinishRecipe, Folds, NetworkRecipe, Run, fit_embedding
+from ipar.training import EncoderRecipe, Folds, NetworkRecipe, Run, fit_embedding
 from ipar.training.embedding import embed_slide
 from ipar.training.epochs import Trained
 from ipar.training.held_out import train_held_out
@@ -187,7 +188,7 @@ def layouts(
     encoder, width = fit.encoder, fit.cross_fitted[0].shape[1]
     wide = [beside(h, slide_pcs_of(encoder, slide)) for h, slide in zip(fit.cross_fitted, known, strict=True)]
     features, own = embed_slide(encoder, query), slide_pcs_of(encoder, query)
-    usual, share = global_map(features.global_features).numpy(), FinishRecipe().blend_without_flow.global_map
+    usual, share = global_map(features.global_features).numpy(), NO_FLOW.global_map
     for trial in TRIALS:
         networks = fit_trial(trial, wide, known.coords, width, folds, recipe, run)
         alone = place(trial, networks, beside(features.embedding, own), width, recipe.plan.n_neighbors, seed)

@@ -86,7 +86,7 @@ def fuzzy_edges(near: Nearest) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     n, k = near.index.shape
     beyond = (near.distance - near.distance.min(axis=1, keepdims=True)).astype(np.float64)
     weights = np.exp(-beyond / _bandwidths(beyond, near.distance, np.log2(k + 1))).astype(np.float32)
-    one_way = sparse.csr_matrix((weights.ravel(), near.index.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    one_way = sparse.csr_matrix((weights.ravel(), near.index.ravel(), k * np.arange(n + 1)), shape=(n, n))
     both = one_way + one_way.T - one_way.multiply(one_way.T)
     upper = sparse.triu(both, k=1).tocoo()
     return np.stack([upper.row, upper.col]).astype(np.int64), upper.data

@@ -47,7 +47,7 @@ class Nearest:
         n, k = self.index.shape
         # two cells with the same embedding: an exact zero would count as no edge
         data = np.maximum(self.distance, np.finfo(np.float32).tiny).ravel()
-        return sparse.csr_matrix((data, self.index.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+        return sparse.csr_matrix((data, self.index.ravel(), k * np.arange(n + 1)), shape=(n, n))
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class FaissTransformer:
                 score[short], found[short] = self._search_all(x, x[rows][short], k + 1)
             own = found == np.arange(rows.start, rows.stop)[:, None]
             own[~own.any(axis=1), -1] = True  # among many cells in one place, a cell may not find itself
-            index[rows] = found[~own].reshape(-1, k)
-            distance[rows] = self._distance(score[~own].reshape(-1, k))
+            index[rows] = found[~own].reshape(len(found), k)
+            distance[rows] = self._distance(score[~own].reshape(len(found), k))
         return Nearest(index, distance)
 
     def _prepared(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
