@@ -11,7 +11,7 @@ from benchmarks.tasks.records import Record
 
 Title = tuple[str, float | None, float | None]  # of a row, and its limits in seconds and GiB
 
-QUALITIES = {"ipar_fast": "`fast`", "ipar_default": "`default`", "ipar": "`best`"}
+QUALITIES = {"ipar_fast": "`fast`", "ipar_default": "`default`", "ipar": "`best`, as of the version before"}
 SCORES = {"luna_spearman": "LUNA Spearman", "knn_hit_20_ratio": "kNN hit@20 ÷ chance", "e_geo": "E_geo"}
 
 _PAGE = """# Time and memory
@@ -39,10 +39,13 @@ those that vary most. Prediction is almost linear in cells.
 
 {qualities}
 
-The flow is part of `best` only. `fit_ipalite(…, flow=True)` adds it to any quality. It takes about as long as all other stages
+Their time is in the first table. The flow is part of `best` only. `fit_ipalite(…, flow=True)` adds it to any quality. It takes about as long as all other stages
 of a default fit together. {{doc}}`benchmarks` shows what every method costs and reaches on real slides.
 
 ## Other methods
+
+CPU seconds and peak memory of published methods that place cells of the same section on one thread, each from its own
+package (`python -m benchmarks.peers.speed`):
 
 {peers}
 """
@@ -73,7 +76,7 @@ def number(seconds: float) -> str:
 
 
 def table_of_qualities(found: Sequence[Record]) -> str:
-    """Mean scores and time over the tasks that have been run in every quality with the first seed."""
+    """Mean scores over the tasks that have been run in every quality with the first seed."""
     runs = {
         quality: {one["task"]: one for one in found if one["method"] == quality and one["seed"] == 0}
         for quality in QUALITIES
@@ -82,12 +85,11 @@ def table_of_qualities(found: Sequence[Record]) -> str:
     shared = sorted(set.intersection(*(set(tasks) for tasks in runs.values()))) if runs else []
     if len(runs) < 2 or not shared:
         return "Not measured yet."
-    lines = [f"Means over {', '.join(shared)}, one seed. Seconds are those of fit and prediction on one thread.", ""]
-    lines += [f"| quality | {' | '.join(SCORES.values())} | seconds |", "|---" * (len(SCORES) + 2) + "|"]
+    lines = [f"Means over the tasks {' and '.join(shared)}, one seed:", ""]
+    lines += [f"| quality | {' | '.join(SCORES.values())} |", "|---" * (len(SCORES) + 1) + "|"]
     for quality, tasks in runs.items():
         means = [np.mean([tasks[task]["scores"][name] for task in shared]) for name in SCORES]
-        seconds = np.mean([tasks[task]["seconds"] for task in shared])
-        lines.append(f"| {QUALITIES[quality]} | {' | '.join(f'{mean:.3f}' for mean in means)} | {seconds:.0f} |")
+        lines.append(f"| {QUALITIES[quality]} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
     return "\n".join(lines)
 
 

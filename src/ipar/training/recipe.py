@@ -61,7 +61,7 @@ class Recipe:
     def fast(cls) -> Recipe:
         """A first look: few steps at high learning rates, one training of the layout network, one sharpening tried."""
         embed = EncoderRecipe().hurried(2.0)
-        training = IPALiteTraining(max_epochs=6, ramp_epochs=3, gate_steps=150)
+        training = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=150)
         network = NetworkRecipe(plan=MinisetPlan(n_minisets=32), training=training, refit_epochs=2)
         return cls(embed, network, finish=FinishRecipe(holds=(1.0,), slide_pc_shares=(0.2,)))
 
