@@ -181,7 +181,7 @@ class Measurement:
 
 RUNS = {
     "import": Measurement("`import ipar`, without PyTorch", run_import, 0.5),
-    "demo": Measurement("`ipar demo`: simulate, train on two slides, place a third, score, draw", run_demo, 60),
+    "demo": Measurement("`ipar demo`: simulate, train on two slides, place a third, score, draw", run_demo, 90),
     "fit": Measurement("`fit_ipalite`: two brain sections, 2,300 spots", run_fit, 600, 3),
     "fit_fast": Measurement('… `quality="fast"`', partial(run_fit, quality="fast"), 120, 3, before=False),
     "fit_best": Measurement('… `quality="best"`', partial(run_fit, quality="best"), 1200, 3, before=False),
@@ -192,7 +192,7 @@ RUNS = {
         "… 1,000,000 cells, 500 genes found in each",
         partial(run_predict, n_cells=1_000_000, n_genes=500),
         900,
-        12,
+        16,
         before=False,
     ),
     "fit_many": Measurement(
