@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods.labels import PEERS
+from benchmarks.methods.labels import LABELS, PEERS
 from benchmarks.pages.comparisons import (
     CERTAIN,
     COLUMNS,
@@ -38,9 +38,8 @@ INTRO = """# Benchmarks
 Each method receives the expression of an unseen section and returns a place per cell. The true coordinates of that section
 are used for the scores only. All scores ignore rotation, reflection and scale.
 
-ipar runs with `quality="best"`: {{func}}`ipar.tl.fit_ipalite`, then {{func}}`ipar.tl.predict_coords`. {{doc}}`speed` compares
-the qualities.
-The other methods are controls and published peers, which `benchmarks/README.md` describes. Figures are means over up to
+ipar runs with what is now `quality="best"`: {{func}}`ipar.tl.fit_ipalite`, then {{func}}`ipar.tl.predict_coords`.
+{{doc}}`speed` compares the qualities. The other methods are controls and published peers, which `benchmarks/README.md` describes. Figures are means over up to
 {seeds} seeds per task, and ± is one standard deviation. The full tables are in `benchmarks/tables.md`. Both pages are made
 with
 
@@ -265,4 +264,5 @@ def cost(shown: Results) -> str:
 
 def _column(method: str) -> str:
     names = {"ipar": "ipar", "ipar_no_flow": "ipar, `flow=False`", "iga": "IGA"}
+    names |= {name: LABELS[name] for name in ("ipar_default", "ipar_fast")}
     return names.get(method) or (label(method) if method in PEERS else short(method))

@@ -86,7 +86,7 @@ def table_of_qualities(found: Sequence[Record]) -> str:
     shared = sorted(set.intersection(*(set(tasks) for tasks in runs.values()))) if runs else []
     if len(runs) < 2 or not shared:
         return "Not measured yet."
-    lines = [f"Means over the tasks {' and '.join(shared)}, one seed:", ""]
+    lines = [f"Means over tasks ({', '.join(shared)}), one seed:", ""]
     lines += [f"| quality | {' | '.join(SCORES.values())} |", "|---" * (len(SCORES) + 1) + "|"]
     for quality, tasks in runs.items():
         means = [np.mean([tasks[task]["scores"][name] for task in shared]) for name in SCORES]

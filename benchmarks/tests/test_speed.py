@@ -42,9 +42,9 @@ def test_qualities_are_compared_on_the_tasks_that_all_of_them_have() -> None:
     found = [run("ipar_fast", "a", 0.5), run("ipar_fast", "b", 0.7), run("ipar", "a", 0.6), run("ipar", "b", 0.8)]
     found += [run("ipar", "c", 0.0), run("ipar", "a", 0.0, seed=1), run("ridge", "a", 0.0)]
     lines = pages.table_of_qualities(found).splitlines()
-    assert "tasks a and b" in lines[0]
+    assert "tasks (a, b)" in lines[0]
     assert cells_of(lines[-2])[:2] == ["`fast`", "0.600"]
-    assert cells_of(lines[-1])[:2] == ["`best`", "0.700"]
+    assert cells_of(lines[-1])[:2] == ["`best`, as of the version before", "0.700"]
     assert pages.table_of_qualities(found[:2]) == "Not measured yet."
 
 
