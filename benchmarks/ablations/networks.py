@@ -25,7 +25,7 @@ from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
 from ipar.training import EncoderRecipe, Folds, NetworkRecipe, Run, fit_embedding
 from ipar.training.embedding import embed_slide
-from ipar.training.epochs import Trained
+from ipar.training.epochs import Trained, copy_weights
 from ipar.training.held_out import train_held_out
 from ipar.training.minisets import Miniset, MinisetBatch, sample_minisets
 from ipar.training.network import IPALiteTrainer
@@ -154,8 +154,7 @@ def fit_trial(
             gate = (RelationGate if trial.relations else NarrowGate)(width)
         training = recipe.training
         if start is not None:
-            for module, before in zip((net, gate), start, strict=True):
-                module.load_state_dict(before.state_dict())
+            copy_weights(start, (net, gate))
             training = training.going_on(recipe.refit_epochs)
         return (net, gate), trial.trainer(net, gate, training, run).fit(sets, held_out)
 

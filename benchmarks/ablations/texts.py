@@ -23,7 +23,7 @@ On sections every mean is better with weights, in all scores. On the panel the s
 more E_geo: its genes were chosen because they tell cells apart, so there all genes count alike.
 
 These rows have principal components only. In the last row of each kind, half of the components are axes of largest spatial
-covariance instead (`ipar.training.axes.component_axes`), which is the default. Ranks and fit stay as they were where two sections
+covariance instead (`ipar.training.axes.AxisSpace`), which is the default. Ranks and fit stay as they were where two sections
 teach. Elsewhere every score is better or equal. The tables below have principal components alone, except for "With the flow
 and without it". All but this one, spots and panels were measured before genes were weighted.
 """

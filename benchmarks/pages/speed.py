@@ -39,9 +39,8 @@ those that vary most. Prediction is almost linear in cells.
 
 {qualities}
 
-Their time is in the first table. The flow is part of `best` only; `fit_ipalite(…, flow=True)` adds it to any quality. It takes
-about as long as all other stages of a default fit together. {{doc}}`benchmarks` shows what every method costs and reaches on
-real slides.
+Their time is in the first table. The flow is part of `best` only; `fit_ipalite(…, flow=True)` adds it to any quality. {{doc}}`benchmarks`
+shows what every method costs and reaches on real slides.
 
 ## Other methods
 

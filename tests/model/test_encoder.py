@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from scipy.spatial.distance import pdist
 
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.model import GeometryEncoder
 from ipar.model.encoder import EncoderPart
-from ipar.model.features import Averaging, Reading, equalise_blocks, match_genes, whole_slides
+from ipar.model.features import Averaging, Reading, SlidePCs, equalise_blocks, match_genes, whole_slides
 from ipar.nn import SetEncoder, SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])
@@ -295,3 +296,16 @@ def test_rows_in_another_order_are_the_same_to_the_last_bit(overseen, cells):
     ):
         assert np.array_equal(after, before[order])
     assert np.array_equal(overseen.slide_pcs(*shuffled), overseen.slide_pcs(matrix, GENES, slides)[order])
+
+
+def test_slide_pcs_of_many_cells_are_found_on_some_of_them():
+    rng = np.random.default_rng(0)
+    dense = np.abs(rng.normal(size=(600, 4)) @ rng.normal(size=(4, 40))).astype(np.float32)
+    matrix, codes = sparse.csr_matrix(dense), np.repeat([0, 1], 300)
+    every, some = (SlidePCs(n_components=4, n_steps=0, most_cells=most).of(matrix, codes) for most in (300, 150))
+    for code in (0, 1):
+        own = codes == code
+        # the planes are nearly the same: distances in them are, whatever the axes
+        assert np.corrcoef(pdist(every[own]), pdist(some[own]))[0, 1] > 0.9
+    scaled = SlidePCs(n_components=4, n_steps=0).of(matrix, codes, np.full(40, 2.0, dtype=np.float32))
+    np.testing.assert_allclose(np.abs(scaled), np.abs(every), atol=1e-3)

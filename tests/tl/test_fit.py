@@ -13,8 +13,10 @@ from ipar.metrics import luna_spearman
 from ipar.model import Blend, load
 from ipar.nn import IPALiteConfig
 from ipar.pp import LocalisabilityWarning, embed
+from ipar.tl import _fit as fit_tl
 from ipar.tl import fit_ipalite, predict_coords
 from ipar.training import Recipe
+from ipar.training import embedding as embedding_module
 from ipar.training import fit as fit_module
 from ipar.training import network as _loop
 
@@ -395,3 +397,62 @@ def test_a_gate_with_an_output_a_head(slides, query, fit_briefly):
     model = fit_briefly(slides, config=IPALiteConfig.v1(gate_heads=4))
     predict_coords(query, model, progress=False)
     assert np.isfinite(query.obsm["X_ipar"]).all()
+
+
+def test_a_refused_tissue_costs_less_unless_forced(make_slides, fit_briefly, monkeypatch):
+    """The verdict comes before the rest of the fit, which then has no flow and a quarter of the encoder's steps."""
+    seen = []
+
+    def stopped(slides, embedded, ellipses, recipe, run):
+        seen.append((recipe, slides))
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(fit_tl, "fit_model", stopped)
+    slides = make_slides(localisable=False)
+    steps = []
+    original = embedding_module.fit_encoder
+    monkeypatch.setattr(
+        embedding_module,
+        "fit_encoder",
+        lambda some, names, recipe, run, **more: (
+            steps.append(recipe.set_encoder_training.n_steps) or original(some, names, recipe, run, **more)
+        ),
+    )
+    for force in (False, True):
+        with pytest.warns(LocalisabilityWarning), pytest.raises(RuntimeError, match="far enough"):
+            fit_briefly(slides.copy(), flow=True, n_neighbors=7, force=force)
+    (cheap, _), (full, _) = seen
+    assert cheap.flow is None
+    assert full.flow is not None
+    assert cheap.network.plan.n_neighbors == full.network.plan.n_neighbors == 7
+    assert len(cheap.finish.tried(True)) == 2 < len(full.finish.tried(True))
+    assert steps[len(steps) // 2 - 1] < steps[-1]  # of the final encoder
+
+
+def test_a_refusal_never_asks_for_more_than_the_recipe(settings):
+    recipe = settings.fit["recipe"]
+    for one in (recipe, Recipe(), Recipe.best()):
+        left = one.refused()
+        assert left.network.plan.n_minisets <= one.network.plan.n_minisets
+        assert left.network.training.max_epochs <= one.network.training.max_epochs
+        assert left.network.config == one.network.config
+    assert Recipe().refused().network.plan.n_minisets < Recipe().network.plan.n_minisets
+
+
+def test_every_stage_has_its_time(make_slides, fit_briefly):
+    slides = make_slides()
+    fit_briefly(slides)
+    seconds = slides.uns["ipar"]["fit"]["seconds"]
+    assert list(seconds) == ["folds", "encoder", "network", "finish", "expected error"]
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_qualities_differ_in_their_work():
+    fast, default, best = (Recipe.of(name) for name in ("fast", "default", "best"))
+    steps = [one.embed.genes_training.n_steps for one in (fast, default, best)]
+    assert steps == sorted(set(steps))
+    rates = [one.embed.genes_training.lr for one in (fast, default, best)]
+    assert rates == sorted(set(rates), reverse=True)
+    assert default == Recipe()
+    assert fast.flow is default.flow is None
+    assert best.flow is not None

@@ -11,11 +11,17 @@ from sklearn.neighbors import NearestNeighbors
 from ipar._run import Run
 from ipar.graph import morans_i
 from ipar.training import EncoderRecipe, SlideSet
-from ipar.training.axes import component_axes
+from ipar.training.axes import AxisSpace
 from ipar.training.encoder import fit_encoder
 from ipar.training.slides import Slide
 
 N_GENES = 60
+
+
+def component_axes(x, coords, n_axes, *, spatial_share=0.5, power=0.0):
+    return AxisSpace.of(x, coords, n_axes, spatial_share=spatial_share).loadings(
+        n_axes, spatial_share=spatial_share, power=power
+    )
 
 
 def section(seed, n=300):

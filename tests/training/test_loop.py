@@ -9,6 +9,7 @@ import torch
 from ipar._run import Run
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.nn.gate import dense_gate
+from ipar.training import gate as gate_module
 from ipar.training import network as _loop
 from ipar.training.gate import augment, pretrain_gate
 from ipar.training.losses import LossWeights, e_geo, gate_loss, gate_reference
@@ -309,3 +310,20 @@ def test_the_gate_learns_what_the_config_names():
             fits[supervision, target] = gate_loss(scores, batch.candidates, reference).item()
     assert fits["T1", "T1"] < fits["T2", "T1"]
     assert fits["T2", "T2"] < fits["T1", "T2"]
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_step_of_the_gate_alone_reads_the_edges_of_a_share_of_the_cells(share, monkeypatch):
+    read = []
+    original = gate_module.dense_gate
+    monkeypatch.setattr(
+        gate_module,
+        "dense_gate",
+        lambda gate, h, candidates, *rest: (
+            read.append(candidates.any(-1).float().mean().item()) or original(gate, h, candidates, *rest)
+        ),
+    )
+    made = trainer(replace(QUICK, gate_steps=12, gate_share=share))
+    pretrain_gate(made.gate, minisets(), made.config, np.random.default_rng(0))
+    assert len(read) == 12
+    assert np.mean(read) == pytest.approx(share, abs=0.05)

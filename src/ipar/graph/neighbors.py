@@ -127,7 +127,8 @@ class FaissTransformer:
             kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
             n_lists = int(4 * n**0.5)
             index = faiss.IndexIVFFlat(index, width, n_lists, kind)
-            index.nprobe, index.cp.seed, index.cp.spherical = self.n_lists_searched, 1234, self.metric == "cosine"
+            index.nprobe, index.cp.spherical = self.n_lists_searched, self.metric == "cosine"
+            index.cp.seed = self.random_state % 2**31
             rng = np.random.default_rng(self.random_state)
             index.train(self._prepared(x[np.sort(rng.permutation(n)[: 40 * n_lists])]))
         for start in range(0, n, n_rows):

@@ -105,7 +105,7 @@ def fit_ipalite(
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
     known = read_training(adata, Source(library_key, spatial_key, layer, mask_var), recipe.embed, run, force=force)
-    if not (force or verdict(adata)["localisable"]):
+    if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
     ellipses = [slide_ellipses(slide) for slide in known.slides]
     fit = fit_model(known.slides, known.embedded, ellipses, recipe, run)

@@ -15,7 +15,16 @@ from ipar.graph.averages import spatial_average
 
 @dataclass(frozen=True)
 class AxisSpace:
-    """Axes of some training slides, of which any number can be taken.
+    r"""Principal axes of training slides and axes of largest spatial covariance, of which any number can be taken.
+
+    Principal axes hold what differs most between cells, whether it has a place or not. Spatial axes are the :math:`a` that
+    maximise
+
+    .. math:: \sum_s (X_s a)^\top W_s X_s a, \quad \lVert a \rVert = 1,
+
+    one perpendicular to the other, where :math:`W_s` averages over the 8 cells that are nearest in the tissue: a component's
+    variance times its Moran's I. On a new slide, more of the cells next to each other along them are true neighbours.
+    From both together, encoders place held-out sections better than from either (``benchmarks/ablations.md``).
 
     Attributes
     ----------
@@ -23,6 +32,11 @@ class AxisSpace:
         Unit vectors, ``(n_genes, p)`` and ``(n_genes, q)``, those of largest variance and of largest spatial covariance first.
     principal_std, spatial_std
         Standard deviation of the cells along them.
+
+    References
+    ----------
+    Dray, Saïd & Débias, Spatial ordination of vegetation data using a generalization of Wartenberg's multivariate spatial
+    correlation (MULTISPATI), Journal of Vegetation Science 19 (2008).
     """
 
     principal: NDArray[np.float32]
@@ -41,7 +55,23 @@ class AxisSpace:
         subspace: int = 500,
         random_state: int = 0,
     ) -> AxisSpace:
-        """Find as many as ``n_axes`` need; see :func:`component_axes`."""
+        """Find as many as ``n_axes`` need.
+
+        Parameters
+        ----------
+        slides
+            Expression centred within every training slide, ``(n_s, n_genes)``.
+        coords
+            Coordinates, ``(n_s, 2)`` or ``(n_s, 3)``.
+        n_axes
+            How many in all; fewer, where slides have fewer cells or genes.
+        spatial_share
+            Share of them that are spatial; with 0, all are principal.
+        subspace
+            Principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more.
+        random_state
+            Seed of the decomposition.
+        """
         stacked = np.concatenate(slides)
         rank = min(d - 1 for d in stacked.shape)
         n_axes = min(n_axes, rank)
@@ -54,7 +84,11 @@ class AxisSpace:
         return cls(principal, spatial, (stacked @ principal).std(axis=0), (stacked @ spatial).std(axis=0))
 
     def loadings(self, n_axes: int, *, spatial_share: float = 0.5, power: float = 0.0) -> NDArray[np.float32]:
-        """The first axes of either kind, scaled, principal ones first, ``(n_genes, n_axes)``."""
+        """The first axes of either kind, principal ones first, ``(n_genes, n_axes)``.
+
+        Components are divided by a ``power`` of their standard deviation, far below 1: whitening would blow up the noise of the
+        last ones. Those of each kind then have unit variance overall.
+        """
         n_axes = min(n_axes, self.principal.shape[1])
         n_spatial = int(n_axes * spatial_share)
         n_principal = n_axes - n_spatial
@@ -63,61 +97,6 @@ class AxisSpace:
             _scaled(self.spatial[:, :n_spatial], self.spatial_std[:n_spatial], power),
         ]
         return np.concatenate([axes for axes in kinds if axes.size], axis=1)
-
-
-def component_axes(
-    slides: Sequence[NDArray[np.float32]],
-    coords: Sequence[NDArray[np.float32]],
-    n_axes: int,
-    *,
-    spatial_share: float = 0.5,
-    power: float = 0.0,
-    subspace: int = 500,
-    random_state: int = 0,
-) -> NDArray[np.float32]:
-    r"""Principal axes of training slides, and beside them the axes of largest spatial covariance.
-
-    Principal axes hold what differs most between cells, whether it has a place or not. Spatial axes are the :math:`a` that
-    maximise
-
-    .. math:: \sum_s (X_s a)^\top W_s X_s a, \quad \lVert a \rVert = 1,
-
-    one perpendicular to the other, where :math:`W_s` averages over the 8 cells that are nearest in the tissue: a component's
-    variance times its Moran's I. On a new slide, more of the cells next to each other along them are true neighbours.
-    From both together, encoders place held-out sections better than from either (``benchmarks/ablations.md``).
-
-    Parameters
-    ----------
-    slides
-        Expression centred within every training slide, ``(n_s, n_genes)``.
-    coords
-        Coordinates, ``(n_s, 2)`` or ``(n_s, 3)``.
-    n_axes
-        How many in all; fewer, where slides have fewer cells or genes.
-    spatial_share
-        Share of the axes that are spatial; with 0, all are principal.
-    power
-        Every component is divided by this power of its standard deviation. Far below 1: whitening would blow up the noise of
-        the last components.
-    subspace
-        Principal axes that spatial ones are sought among: 200 find fewer true neighbours, all of them hardly more.
-    random_state
-        Seed of the decomposition.
-
-    Returns
-    -------
-    NDArray
-        ``(n_genes, n_axes)``, principal ones first, scaled so that the components of each kind have unit variance overall.
-
-    References
-    ----------
-    Dray, Saïd & Débias, Spatial ordination of vegetation data using a generalization of Wartenberg's multivariate spatial
-    correlation (MULTISPATI), Journal of Vegetation Science 19 (2008).
-    """
-    space = AxisSpace.of(
-        slides, coords, n_axes, spatial_share=spatial_share, subspace=subspace, random_state=random_state
-    )
-    return space.loadings(n_axes, spatial_share=spatial_share, power=power)
 
 
 def _spatial_axes(

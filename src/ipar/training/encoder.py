@@ -49,7 +49,7 @@ class EncoderRecipe:
         thousand spots, which many overfit; many for several of them or for thousands of cells.
     spatial_share
         Share of them that are axes of largest spatial covariance instead of largest variance, see
-        :func:`~ipar.training.axes.component_axes`.
+        :class:`~ipar.training.axes.AxisSpace`.
     pc_power
         Components are divided by this power of their standard deviation: 0 leaves them raw, 1 whitens.
     weigh_genes

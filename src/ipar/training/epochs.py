@@ -185,6 +185,12 @@ class EpochTrainer(ABC, Generic[Set]):
         return totals
 
 
+def copy_weights(start: Sequence[nn.Module], modules: Sequence[nn.Module]) -> None:
+    """Give modules the weights of others of the same shape."""
+    for before, module in zip(start, modules, strict=True):
+        module.load_state_dict(before.state_dict())
+
+
 def add_up(totals: dict[str, float], values: dict[str, float], count: int) -> None:
     """Add to the means of losses, and to the extremes of signals, over ``count`` calls."""
     for name, value in values.items():

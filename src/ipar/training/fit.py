@@ -69,8 +69,7 @@ def fit_ipalite(
     embeddings = [one.embedding for one in embedded.features]
     with run.stage("network"):
         network = fit_network(embeddings, slides.coords, folds, recipe.network, run)
-    with run.stage("flow"):
-        flow = _flow_or_none(slides, embeddings, ellipses, folds, recipe, run)
+    flow = _flow_or_none(slides, embeddings, ellipses, folds, recipe, run)
     blend = recipe.finish.blend if flow else replace(recipe.finish.blend, flow=0.0)
     held_out = HeldOut.of(slides, embedded, folds)
     layout = held_out.blended(network.held_out, flow.held_out if flow else None, blend, run)
@@ -148,7 +147,8 @@ def _flow_or_none(
     if recipe.flow is None:
         return None
     try:
-        return fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
+        with run.stage("flow"):
+            return fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
     except KeyboardInterrupt:  # the network is worth keeping
         logger.warning("Interrupted before the end of the flow's first epoch: the model is without one.")
         return None

@@ -14,7 +14,7 @@ from ipar.model.flow import Flow
 from ipar.nn.gate import EdgeGate
 from ipar.nn.iga import IGANet
 from ipar.nn.iga_config import IGAConfig
-from ipar.training.epochs import Trained
+from ipar.training.epochs import Trained, copy_weights
 from ipar.training.flow_training import FlowTrainer, FlowTraining
 from ipar.training.folds import Folds
 from ipar.training.held_out import MinisetPlan, StageFit, StageRecipe, train_held_out
@@ -78,8 +78,7 @@ def fit_flow(
             net, gate = IGANet(shape).to(run.device), EdgeGate(shape.d_input).to(run.device)
         training = recipe.training
         if start is not None:
-            net.load_state_dict(start.net.state_dict())
-            gate.load_state_dict(start.gate.state_dict())
+            copy_weights(start.modules, (net, gate))
             training = training.going_on(recipe.refit_epochs)
         trained = FlowTrainer(net, gate, training, run).fit(sets, held_out)
         return Flow(net.cpu(), gate.cpu(), plan.n_neighbors, plan.size), trained

@@ -18,7 +18,7 @@ from ipar.model.network import NetworkLayout
 from ipar.nn.config import IPALiteConfig
 from ipar.nn.gate import EdgeGate, dense_gate
 from ipar.nn.ipalite import IPALiteNet
-from ipar.training.epochs import EpochTrainer, EpochTraining, Trained
+from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, copy_weights
 from ipar.training.folds import Folds
 from ipar.training.gate import augment
 from ipar.training.held_out import StageFit, StageRecipe, train_held_out
@@ -152,8 +152,7 @@ def fit_network(
             net, gate = IPALiteNet(shape).to(run.device), EdgeGate(shape.d_input, shape.gate_heads).to(run.device)
         training = recipe.training
         if start is not None:
-            net.load_state_dict(start.net.state_dict())
-            gate.load_state_dict(start.gate.state_dict())
+            copy_weights(start.modules, (net, gate))
             training = training.going_on(recipe.refit_epochs)
         trained = IPALiteTrainer(net, gate, training, run).fit(sets, held_out)
         return NetworkLayout(net.cpu(), gate.cpu(), plan.n_neighbors, subsets), trained

@@ -59,7 +59,7 @@ class Recipe:
 
     @classmethod
     def fast(cls) -> Recipe:
-        """A first look: few steps at high learning rates, one training of the layout network, one sharpening tried."""
+        """A first look: few steps at high learning rates, half of the minisets, one sharpening tried."""
         embed = EncoderRecipe().hurried(2.0)
         training = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=150)
         network = NetworkRecipe(plan=MinisetPlan(n_minisets=32), training=training, refit_epochs=2)
@@ -75,9 +75,16 @@ class Recipe:
         )
 
     def refused(self) -> Recipe:
-        """What is left of it for a tissue that cannot be localised: the rest of the fit in its fast form."""
-        fast = Recipe.fast()
-        return replace(self, network=replace(fast.network, config=self.network.config), flow=None, finish=fast.finish)
+        """What is left of it for a tissue that cannot be localised: no flow, and no more work than :meth:`fast` has."""
+        own, fast = self.network, Recipe.fast()
+        least = {
+            name: min(getattr(own.training, name), getattr(fast.network.training, name))
+            for name in ("max_epochs", "ramp_epochs", "gate_steps")
+        }
+        plan = replace(own.plan, n_minisets=min(own.plan.n_minisets, fast.network.plan.n_minisets))
+        network = replace(own, plan=plan, training=replace(own.training, **least))
+        finish = replace(self.finish, holds=fast.finish.holds, slide_pc_shares=fast.finish.slide_pc_shares)
+        return replace(self, network=network, flow=None, finish=finish)
 
     def with_network(
         self,
