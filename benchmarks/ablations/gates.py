@@ -99,9 +99,11 @@ class RelationGate(NarrowGate):
         n_read = 2 * N_RELATIONS + 2  # from either end, and the lesser nearness of the two ends
         self.relation = nn.Sequential(nn.Linear(n_read, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, n_heads))
 
-    def forward(self, h: Tensor, source: Tensor, target: Tensor, **options: Any) -> Tensor:
+    def forward(self, h: Tensor, source: Tensor, target: Tensor, *, both_ways: bool = False, **options: Any) -> Tensor:
         """Read edges of cells that :func:`with_relations` made, ``(m, d + 6 * room)``."""
-        return super().forward(h, source, target, **options) + self.relation(self.read(h, source, target))
+        ends = [(source, target), (target, source)] if both_ways else [(source, target)]
+        relations = torch.cat([self.relation(self.read(h, *one)) for one in ends])
+        return super().forward(h, source, target, both_ways=both_ways, **options) + relations
 
     def read(self, h: Tensor, source: Tensor, target: Tensor) -> Tensor:
         """Relations of the ends of edges, ``(m, 12)``; zeros where a cell's mark was lost."""
