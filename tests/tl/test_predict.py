@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.spatial import procrustes
 
 from ipar import _run
+from ipar._expression import get_expression
 from ipar.metrics import luna_spearman
-from ipar.model import Blend, Features
+from ipar.model import Blend, Features, Sharpening
 from ipar.model.consensus import ConsensusPlan
 from ipar.pp import LocalisabilityWarning, candidates
 from ipar.tl import predict_coords
@@ -459,3 +460,14 @@ def test_weight_of_the_global_map(query, model, place):
 def test_a_weight_that_is_no_share(query, model, weight):
     with pytest.raises(ValueError, match=r"global_weight must lie between 0 and 1, found"):
         predict_coords(query, model, global_weight=weight, progress=False)
+
+
+def test_sharpening_seeks_as_many_cells_as_in_the_fit_whatever_the_candidates(fitted):
+    """The one search of a prediction is wide enough for both."""
+    few = replace(fitted.model, network=replace(fitted.model.network, n_neighbors=5), sharpening=Sharpening())
+    query = fitted.query.copy()
+    predict_coords(query, few, progress=False)
+    cells = (get_expression(query).matrix, query.var_names, pd.Categorical(["a"] * query.n_obs))
+    features, slide_pcs = few.encoder.features(*cells), few.encoder.slide_pcs(*cells)
+    np.testing.assert_allclose(query.obsm["X_ipar"], few.layout(features, slide_pcs).coords, atol=1e-5)
+    assert set(np.diff(query.obsp["ipar_candidates_distances"].indptr)) == {5}

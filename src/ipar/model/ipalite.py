@@ -73,6 +73,12 @@ class IPALite(SavedModel):
         """All its networks."""
         return [*self.encoder.modules, *self.network.modules, *([] if self.flow is None else self.flow.modules)]
 
+    @property
+    def n_nearest(self) -> int:
+        """Nearest cells in the embedding that a prediction reads, for candidates and for sharpening."""
+        sought = 0 if self.sharpening is None else self.sharpening.n_candidates
+        return max(self.network.n_neighbors, sought)
+
     def layout(
         self,
         features: Features,

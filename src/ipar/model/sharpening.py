@@ -143,7 +143,9 @@ def sharpen_layout(
     """
     run = run or Run()
     near = nearest(features.embedding, sharpening.n_candidates) if near is None else near
-    alike = fused_nearest(near, slide_pcs, sharpening.slide_pc_share, sharpening.n_neighbors)
+    alike = fused_nearest(
+        near.first(sharpening.n_candidates), slide_pcs, sharpening.slide_pc_share, sharpening.n_neighbors
+    )
     edges, weights = (torch.from_numpy(x) for x in fuzzy_edges(alike))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
     n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))

@@ -156,7 +156,7 @@ def trouble_signs(features: Features, near: Nearest | None = None, n_neighbors: 
     n = len(embedding)
     k = min(n_neighbors, n - 1)
     layout = global_map(across).numpy().astype(np.float64)
-    alike = (nearest(embedding, k) if near is None else near).first(k)
+    alike = nearest(embedding, k) if near is None or near.index.shape[1] < k else near.first(k)
     around = layout[alike.index]  # (n, k, 2)
     middle = around.mean(axis=1)
     close = NearestNeighbors(n_neighbors=k).fit(layout).kneighbors(return_distance=False)

@@ -167,8 +167,8 @@ def _place(model: IPALite, cells: Cells, run: Run) -> _Placed:
     methods, graphs = [], []
     for rows in cells_by_slide(cells.labels, n):
         own = features.rows(rows)
-        near = nearest(own.embedding, model.network.n_neighbors)  # one search for all that follows
-        graphs.append((rows, near.graph()))
+        near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
+        graphs.append((rows, near.first(model.network.n_neighbors).graph()))
         layout = model.layout(own, None if slide_pcs is None else slide_pcs[rows], run, near)
         coords[rows] = layout.coords
         recycles[rows] = layout.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
