@@ -22,6 +22,8 @@ COORDS = "X_ipar"
 RECYCLES = "X_ipar_recycles"
 RECORD = "ipar"
 ELLIPSE = "ellipse"
+PART = "ipar_part"
+SECTION = "section"
 SAMPLES = "X_ipar_samples"
 UNCERTAINTY = "ipar_uncertainty"
 
@@ -40,7 +42,7 @@ the rotation of the axes in radians."""
 class Source:
     """Where an AnnData holds training slides: arguments of public functions, as these document them."""
 
-    library_key: str
+    library_key: str | None
     spatial_key: str = "spatial"
     layer: str | None = None
     mask_var: str | None = None
@@ -79,9 +81,11 @@ def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical[Any]:
         msg = f"adata.obs has no column {library_key!r}: name the column with the slide of each cell as library_key."
         raise KeyError(msg)
     column = adata.obs[library_key]
+    if pd.api.types.is_string_dtype(column.dropna()):  # as in scanpy, but on a copy
+        column = column.astype("category")
     if not isinstance(column.dtype, pd.CategoricalDtype):
         msg = (
-            f"obs[{library_key!r}] must be categorical, found dtype {column.dtype}: "
+            f"obs[{library_key!r}] must be categorical or of strings, found dtype {column.dtype}: "
             f"adata.obs[{library_key!r}] = adata.obs[{library_key!r}].astype('category')."
         )
         raise TypeError(msg)
@@ -94,9 +98,15 @@ def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical[Any]:
     return pd.Categorical(column.cat.remove_unused_categories())
 
 
-def check_slide_sizes(slides: pd.Categorical, minimum: int = 50) -> None:
-    """Raise ValueError if a slide has too few cells to learn neighbourhoods from."""
+def check_slide_sizes(slides: pd.Categorical, minimum: int = 50, minimum_alone: int = 200) -> None:
+    """Raise ValueError if a slide has too few cells to learn neighbourhoods from, or a section to teach alone."""
     counts = pd.Series(slides).value_counts()
+    if len(counts) == 1 and len(slides) < minimum_alone:
+        msg = (
+            f"A section that teaches alone needs at least {minimum_alone} cells, since parts of it are held out, found "
+            f"{len(slides)}: add cells, or another section."
+        )
+        raise ValueError(msg)
     small = counts[counts < minimum]
     if len(small):
         listed = ", ".join(f"{name} ({count})" for name, count in small.items())
@@ -106,6 +116,12 @@ def check_slide_sizes(slides: pd.Categorical, minimum: int = 50) -> None:
 
 def get_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int, ...] = (2,)) -> NDArray[np.float32]:
     """Read coordinates, float32 ``(n, d)`` with d in `dims`, centred to keep their precision."""
+    coords = raw_coords(adata, spatial_key, dims=dims)
+    return coords.astype(np.float32) if len(coords) == 0 else (coords - coords.mean(0)).astype(np.float32)
+
+
+def raw_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int, ...] = (2,)) -> NDArray[np.float64]:
+    """Read coordinates as they are, ``(n, d)`` with d in `dims`."""
     if spatial_key not in adata.obsm:
         msg = f"adata.obsm has no {spatial_key!r}: name the key of the coordinates as spatial_key."
         raise KeyError(msg)
@@ -122,7 +138,7 @@ def get_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int,
             f"obsm[{spatial_key!r}] must be finite, found NaN or infinite values in {n_bad} cells: remove these cells."
         )
         raise ValueError(msg)
-    return coords.astype(np.float32) if len(coords) == 0 else (coords - coords.mean(0)).astype(np.float32)
+    return coords
 
 
 def check_distinct(coords: NDArray[np.float32], slides: pd.Categorical) -> None:

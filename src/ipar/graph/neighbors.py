@@ -42,12 +42,12 @@ class Nearest:
         """The same with the cells in another order."""
         return Nearest(np.argsort(order).astype(np.int32)[self.index[order]], self.distance[order])
 
-    def graph(self) -> sparse.csr_matrix:
-        """Distances as a CSR matrix ``(n, n)``."""
+    def graph(self, n_columns: int | None = None) -> sparse.csr_matrix:
+        """Distances as a CSR matrix ``(n, n)``, or of so many columns where neighbours are other cells."""
         n, k = self.index.shape
         # two cells with the same embedding: an exact zero would count as no edge
         data = np.maximum(self.distance, np.finfo(np.float32).tiny).ravel()
-        return sparse.csr_matrix((data, self.index.ravel(), k * np.arange(n + 1)), shape=(n, n))
+        return sparse.csr_matrix((data, self.index.ravel(), k * np.arange(n + 1)), shape=(n, n_columns or n))
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,17 @@ class FaissTransformer:
 def nearest(h: NDArray[np.float32], n_neighbors: int, *, random_state: int = 0) -> Nearest:
     """The nearest cells of one slide by cosine distance, at most all others."""
     return FaissTransformer(n_neighbors, random_state=random_state).nearest(h)
+
+
+def nearest_in(h: NDArray[np.float32], others: NDArray[np.float32], n_neighbors: int) -> Nearest:
+    """The cells among others ``(m, d)`` that are nearest to each of some cells ``(n, d)`` by cosine distance."""
+    import faiss
+
+    prepare = FaissTransformer(n_neighbors)._prepared
+    score, index = faiss.knn(
+        prepare(h), prepare(others), min(n_neighbors, len(others)), metric=faiss.METRIC_INNER_PRODUCT
+    )
+    return Nearest(index.astype(np.int32), np.maximum(1 - score, 0).astype(np.float32))
 
 
 def cells_by_slide(slides: pd.Categorical[Any] | None, n_cells: int) -> list[NDArray[np.int64]]:

@@ -138,6 +138,10 @@ class GeometryEncoder:
         matrix = order_genes(matrix, genes, self.genes)
         return SlidePCs().of(matrix, np.asarray(slides.codes, dtype=np.int64), self.gene_scale)
 
+    def ordered(self, matrix: sparse.csr_matrix, genes: pd.Index) -> sparse.csr_matrix:
+        """Expression in the encoder's order of genes, zero where they are missing."""
+        return order_genes(matrix, genes, self.genes)
+
     def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Embed cells.
 
@@ -158,17 +162,25 @@ class GeometryEncoder:
         """
         return self.features(matrix, genes, slides).embedding
 
-    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+    def features(
+        self,
+        matrix: sparse.csr_matrix,
+        genes: pd.Index,
+        slides: pd.Categorical,
+        centres: NDArray[np.float32] | None = None,
+    ) -> Features:
         """Embed cells, and give their global features.
 
         Parameters
         ----------
         matrix, genes, slides
             As in :meth:`transform`.
+        centres
+            What the genes of every slide are centred on, ``(n_slides, n_genes)``; the mean of the slide, if None.
         """
         matrix = match_genes(matrix, genes, self.genes)
         order = canonical_order(matrix)
-        read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale, order)
+        read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale, order, centres)
         return self._features(read).rows(np.argsort(order))
 
     def _features(self, read: Reading) -> Features:

@@ -98,7 +98,7 @@ class Reading:
     order: NDArray[np.intp]  # rows of the matrix as they are read
     slides: pd.Categorical  # of the cells in that order
     codes: NDArray[np.int64]  # slide index of every cell in that order
-    means: NDArray[np.float32]  # mean expression of every slide, (n_slides, n_genes)
+    means: NDArray[np.float32]  # what the genes of every slide are centred on, (n_slides, n_genes)
     loadings: NDArray[np.float32]
     averaging: Averaging
     gene_scale: NDArray[np.float32] | None
@@ -112,11 +112,14 @@ class Reading:
         averaging: Averaging,
         gene_scale: NDArray[np.float32] | None = None,
         order: NDArray[np.intp] | None = None,
+        centres: NDArray[np.float32] | None = None,
     ) -> Reading:
-        """Centre genes within slides."""
+        """Centre genes within slides, on given centres ``(n_slides, n_genes)`` or on their means."""
         order = np.arange(matrix.shape[0]) if order is None else order
         slides = slides[order]
         codes = np.asarray(slides.codes, dtype=np.int64)
+        if centres is not None:
+            return cls(matrix, order, slides, codes, centres, loadings, averaging, gene_scale)
         counts = np.bincount(codes, minlength=len(slides.categories))
         means = np.zeros((len(counts), matrix.shape[1]))
         for rows in row_slices(len(order)):

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest
@@ -15,8 +17,10 @@ from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.flow import Flow
 from ipar.model.io import SavedModel
+from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
+from ipar.model.reference import Reference
 from ipar.model.sharpening import Sharpening, sharpen_layout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
@@ -41,6 +45,10 @@ class IPALite(SavedModel):
         How cells alike in expression are drawn together at last; None leaves this out.
     uncertainty
         Expected error of every cell; None in a model that has none.
+    reference
+        The training slides, kept small, onto which cells can be placed; None in a model without.
+    centring
+        How the genes of a query are centred, where there is a reference.
     record
         Localisability and settings of the fit.
     """
@@ -51,10 +59,12 @@ class IPALite(SavedModel):
     blend: Blend = field(default_factory=Blend)
     sharpening: Sharpening | None = None
     uncertainty: UncertaintyHead | None = None
+    reference: Reference | None = None
+    centring: Centring = field(default_factory=Centring)
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IPALite"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     stages: ClassVar[dict[str, Any]] = {
         "encoder": GeometryEncoder,
         "network": NetworkLayout,
@@ -62,6 +72,7 @@ class IPALite(SavedModel):
         "blend": Blend,
         "sharpening": Sharpening,
         "uncertainty": UncertaintyHead,
+        "reference": Reference,
     }
 
     def __repr__(self) -> str:
@@ -78,6 +89,16 @@ class IPALite(SavedModel):
         """Nearest cells in the embedding that a prediction reads, for candidates and for sharpening."""
         sought = 0 if self.sharpening is None else self.sharpening.n_candidates
         return max(self.network.n_neighbors, sought)
+
+    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+        """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`.
+
+        Genes are centred on what a slide shares with the training slides, or on its mean in a model without reference.
+        """
+        if self.reference is None:
+            return self.encoder.features(matrix, genes, slides)
+        centres = self.centring.centres(self.encoder, self.reference, matrix, genes, slides)
+        return self.encoder.features(matrix, genes, slides, centres)
 
     def layout(
         self,

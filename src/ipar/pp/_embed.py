@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from ipar._anndata import (
     EMBED,
     EMBED_RECORD,
     GLOBAL_SUFFIX,
+    PART,
+    SECTION,
     Source,
     check_distinct,
     check_slide_sizes,
@@ -71,7 +73,7 @@ def embed(
     adata
         Annotated data, log-normalised. Raw counts are normalised on a copy, with a warning.
     library_key
-        Column of ``obs`` with the slide of each cell. Needed for training.
+        Column of ``obs`` with the slide of each cell (default: all cells are one section).
     model
         Fitted model whose encoder is used (default: train an encoder).
     inputs
@@ -80,7 +82,7 @@ def embed(
     recipe
         Shapes and training of the networks.
     n_folds
-        Groups of slides that are held out in turn (default: 3).
+        Groups of slides, or parts of a single section, that are held out in turn (default: 3).
     spatial_key
         Key of the coordinates in ``obsm``, in two or three dimensions. Read for training only.
     %(layer)s
@@ -136,9 +138,6 @@ def embed(
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]
         return adata if copy else None
-    if library_key is None:
-        msg = "Training needs library_key, found None: name the column of adata.obs with the slide of each cell."
-        raise ValueError(msg)
     recipe = recipe or EncoderRecipe()
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
     source = Source(library_key, spatial_key, layer, mask_var)
@@ -149,13 +148,21 @@ def embed(
 
 def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tuple[SlideSet, pd.Categorical]:
     """Read and check training slides; the slide of every cell comes second."""
-    labels = get_slides(adata, source.library_key, minimum=2)
+    labels = training_slides(adata, source.library_key)
     check_slide_sizes(labels)
     coords = get_coords(adata, source.spatial_key, dims=dims)
     check_distinct(coords, labels)
     expression = get_expression(adata, layer=source.layer, mask_var=source.mask_var)
     warn_empty_cells(expression)
     return SlideSet.of(expression.matrix, expression.genes, coords, labels), labels
+
+
+def training_slides(adata: AnnData, library_key: str | None) -> pd.Categorical[Any]:
+    """Slide of every training cell; without a column, all are of one section of this name."""
+    if library_key is None:
+        section: pd.Categorical[Any] = pd.Categorical(np.full(adata.n_obs, SECTION))
+        return section
+    return get_slides(adata, library_key)
 
 
 def embed_slides(
@@ -173,7 +180,7 @@ def embed_slides(
 
     Without ``force``, what follows the folds takes few steps in a tissue that cannot be localised.
     """
-    folds = Folds.of(slides.sizes, run, n_folds=recipe.n_folds)
+    folds = Folds.for_slides(slides, run, n_folds=recipe.n_folds)
     with run.stage("folds"):
         known = fit_folds(slides, folds, recipe, run)
     _report(known.localisability)
@@ -182,10 +189,14 @@ def embed_slides(
     with run.stage("encoder"):
         fit = fit_embedding(slides, folds, recipe, run, known)
     config, arrays = fit.encoder.state()
-    adata.obsm[key_added] = joined(fit.cross_fitted, labels)
+    adata.obsm[key_added] = joined(folds.joined(fit.cross_fitted), labels)
     adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)
     if fit.cross_fitted_global:
-        adata.obsm[key_added + GLOBAL_SUFFIX] = joined(fit.cross_fitted_global, labels)
+        adata.obsm[key_added + GLOBAL_SUFFIX] = joined(folds.joined(fit.cross_fitted_global), labels)
+    if PART in adata.obs:
+        del adata.obs[PART]
+    if folds.one_section:
+        adata.obs[PART] = pd.Categorical(folds.part_of_cell + 1)
     adata.uns[EMBED_RECORD] = {
         "encoder": {"config": json.dumps(config), "arrays": arrays},
         "inputs": fit.encoder.record["inputs"],

@@ -12,7 +12,7 @@ from ipar._docs import shared_docs
 from ipar._run import Run
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
-from ipar.tl._training import read_training, slide_ellipses, verdict, with_record, write_fit
+from ipar.tl._training import read_training, reference_of, verdict, with_record, write_fit
 from ipar.training import FlowRecipe, Recipe
 from ipar.training import fit_ipalite as fit_model
 from ipar.training.recipe import Quality
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @shared_docs
 def fit_ipalite(
     adata: AnnData,
-    library_key: str,
+    library_key: str | None = None,
     *,
     quality: Quality = "default",
     recipe: Recipe | None = None,
@@ -33,6 +33,7 @@ def fit_ipalite(
     max_epochs: int | None = None,
     flow: bool | None = None,
     force: bool = False,
+    keep_reference: bool = True,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
@@ -67,6 +68,9 @@ def fit_ipalite(
     force
         Take the full time for a tissue that cannot be localised, too. By default, what follows the verdict is fitted in its
         fast form.
+    keep_reference
+        Keep features and coordinates of the training cells in the model, about 140 bytes per cell. Cells are placed onto
+        training slides by them, and the genes of a query are centred by them.
     %(training)s
 
     Returns
@@ -104,11 +108,13 @@ def fit_ipalite(
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
-    known = read_training(adata, Source(library_key, spatial_key, layer, mask_var), recipe.embed, run, force=force)
+    source = Source(library_key, spatial_key, layer, mask_var)
+    known = read_training(adata, source, recipe.embed, run, most_cells=recipe.most_cells, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
-    ellipses = [slide_ellipses(slide) for slide in known.slides]
-    fit = fit_model(known.slides, known.embedded, ellipses, recipe, run)
+    fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)
+    if keep_reference:
+        fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, spatial_key)))
     model, settings = with_record(adata, fit, library_key, run)
     plan, blend = recipe.network.plan, model.blend
     settings |= {"n_minisets": plan.n_minisets, "n_neighbors": plan.n_neighbors, "beta": model.network.beta}

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords
 from ipar._docs import shared_docs
 from ipar._run import Run
-from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA
 from ipar.nn import IGAConfig
-from ipar.tl._training import read_training, slide_ellipses, with_record, write_fit
+from ipar.tl._training import read_training, with_record, write_fit
 from ipar.training import Recipe
 from ipar.training import fit_iga as fit_model
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @shared_docs
 def fit_iga(
     adata: AnnData,
-    library_key: str,
+    library_key: str | None = None,
     *,
     recipe: Recipe | None = None,
     config: IGAConfig | None = None,
@@ -99,12 +98,9 @@ def fit_iga(
     run = Run.of(random_state, device, progress)
     coords = get_coords(adata, spatial_key, dims=(2, 3))
     table = _ellipses(adata, coords.shape[1], ellipse_key)
-    known = read_training(adata, Source(library_key, spatial_key, layer, mask_var), recipe.embed, run, dims=(2, 3))
-    if table is None:
-        ellipses = [slide_ellipses(slide) for slide in known.slides]
-    else:
-        ellipses = [table[cells] for cells in cells_by_slide(known.labels, len(known.labels))]
-    fit = fit_model(known.slides, known.embedded, ellipses, recipe, run)
+    source = Source(library_key, spatial_key, layer, mask_var)
+    known = read_training(adata, source, recipe.embed, run, dims=(2, 3), most_cells=recipe.most_cells)
+    fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)
     model, settings = with_record(adata, fit, library_key, run)
     net = model.flow.net.config
     settings |= {name: getattr(net, name) for name in ("attention_geometry", "corrupt_gaussians", "n_dims")}

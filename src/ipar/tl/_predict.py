@@ -157,7 +157,7 @@ def _with_options(
 
 def _place(model: IPALite, cells: Cells, run: Run) -> _Placed:
     """Features, then layout and expected error slide by slide."""
-    features = model.encoder.features(*cells.arrays)
+    features = model.features(*cells.arrays)
     slide_pcs = None
     if model.sharpening is not None and model.sharpening.slide_pc_share:
         slide_pcs = model.encoder.slide_pcs(*cells.arrays)

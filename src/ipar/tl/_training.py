@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, RECORD, Source, get_slides, record
+from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, raw_coords, record
 from ipar.graph.neighbors import cells_by_slide
-from ipar.model import IGA, Features, IPALite
+from ipar.model import IGA, Features, GeometryEncoder, IPALite
+from ipar.model.reference import Reference
 from ipar.pp._ellipses import neighbor_ellipses
-from ipar.pp._embed import embed_slides, read_slides, stored_encoder
-from ipar.training import EncoderRecipe, SlideSet
+from ipar.pp._embed import embed_slides, read_slides, stored_encoder, training_slides
+from ipar.training import EncoderRecipe, Folds, Recipe, SlideSet
 from ipar.training.fit import Embedded, Model, ModelFit
-from ipar.training.slides import Slide
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,11 +27,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """Training slides, the slide of every cell, and encoder and cross-fitted features."""
+    """What a fit reads of an AnnData.
+
+    Attributes
+    ----------
+    slides
+        Training slides.
+    labels
+        Slide of every cell.
+    folds
+        What is held out of what.
+    embedded
+        The encoder and cross-fitted features of every part of the folds.
+    """
 
     slides: SlideSet
     labels: pd.Categorical
+    folds: Folds
     embedded: Embedded
+
+    @property
+    def parts(self) -> SlideSet:
+        """Every part of the folds as a slide."""
+        return self.folds.split(self.slides)
+
+    def ellipses(self, table: NDArray[np.float32] | None = None, n_neighbors: int = 10) -> list[NDArray[np.float32]]:
+        """Ellipses of the cells of every part: of a table of all cells, or from their nearest neighbours in the tissue."""
+        rows = cells_by_slide(self.labels, len(self.labels))
+        if table is not None:
+            return [table[rows[part.slide][part.rows]] for part in self.folds.parts]
+        found = [neighbor_ellipses(one.coords, one.labels, n_neighbors).astype(np.float32) for one in self.slides]
+        return [found[part.slide][part.rows] for part in self.folds.parts]
 
 
 def read_training(
@@ -41,43 +67,61 @@ def read_training(
     run: Run,
     *,
     dims: tuple[int, ...] = (2,),
+    most_cells: int = Recipe.most_cells,
     force: bool = True,
 ) -> Training:
-    """Read training slides, and embed them if the embedding is missing."""
+    """Read training slides, and embed them if the embedding is missing; choices are scored on ``most_cells`` per part."""
     known = is_embedded(adata, source.library_key)
     if known:
         source = replace(source, layer=source.layer or adata.uns[EMBED_RECORD].get("layer"), mask_var=None)
     slides, labels = read_slides(adata, source, dims=dims)
     if not known:
         embed_slides(adata, slides, labels, source, recipe, run, force=force)
-    return Training(slides, labels, read_embedded(adata, labels))
+    folds = Folds.for_slides(slides, run, part=stored_parts(adata, slides), most_cells=most_cells)
+    encoder, features = read_embedded(adata)
+    rows = cells_by_slide(labels, len(labels))
+    own = [features.rows(rows[part.slide][part.rows]) for part in folds.parts]
+    return Training(slides, labels, folds, Embedded(encoder, own))
 
 
-def is_embedded(adata: AnnData, library_key: str) -> bool:
+def is_embedded(adata: AnnData, library_key: str | None) -> bool:
     """Whether the stored encoder was trained on these slides and gave the stored embedding."""
     found = adata.uns.get(EMBED_RECORD, {})
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
         return False
-    return set(found.get("slides", ())) == set(get_slides(adata, library_key).categories.astype(str))
+    return set(found.get("slides", ())) == set(training_slides(adata, library_key).categories.astype(str))
 
 
-def read_embedded(adata: AnnData, labels: pd.Categorical) -> Embedded:
-    """The stored encoder and the features of every slide."""
+def stored_parts(adata: AnnData, slides: SlideSet) -> NDArray[np.int64] | None:
+    """The parts that a section was cut into when it was embedded; None for several slides."""
+    if len(slides) > 1:
+        return None
+    return np.asarray(adata.obs[PART].cat.codes, dtype=np.int64)
+
+
+def read_embedded(adata: AnnData) -> tuple[GeometryEncoder, Features]:
+    """The stored encoder and the cross-fitted features of all cells."""
     encoder = stored_encoder(adata)
     embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)
     kept = adata.obsm.get(EMBED + GLOBAL_SUFFIX)  # none in three dimensions
     across = embedding[:, encoder.global_columns] if kept is None else np.asarray(kept, dtype=np.float32)
-    return Embedded(encoder, [Features(embedding, across).rows(cells) for cells in cells_by_slide(labels, len(labels))])
+    return encoder, Features(embedding, across)
 
 
-def slide_ellipses(slide: Slide, n_neighbors: int = 10) -> NDArray[np.float32]:
-    """Ellipses from the covariance of each cell's nearest neighbours in the tissue."""
-    return neighbor_ellipses(slide.coords, slide.labels, n_neighbors).astype(np.float32)
+def reference_of(adata: AnnData, known: Training, spatial_key: str) -> Reference:
+    """The training slides, kept small."""
+    coords = raw_coords(adata, spatial_key)
+    parts = [coords[rows] for rows in cells_by_slide(known.labels, len(known.labels))]
+    expression = [slide.expression for slide in known.slides]
+    return Reference.of(known.embedded.encoder, expression, parts, [slide.name for slide in known.slides])
 
 
-def with_record(adata: AnnData, fit: ModelFit[Model], library_key: str, run: Run) -> tuple[Model, dict[str, Any]]:
+def with_record(
+    adata: AnnData, fit: ModelFit[Model], library_key: str | None, run: Run
+) -> tuple[Model, dict[str, Any]]:
     """The fitted model with its record, and the settings that every record of a fit has."""
-    settings = {"random_state": run.seed, "library_key": library_key, "validation_slide": fit.held_out}
+    settings = {"random_state": run.seed, "validation_slide": fit.held_out}
+    settings |= {"library_key": library_key} if library_key else {}
     known = {"localisability": verdict(adata), "best_epoch": fit.stage.best_epoch}
     return replace(fit.model, record=known | settings), settings
 

@@ -34,7 +34,7 @@ class EmbeddingFit:
     """
 
     encoder: GeometryEncoder  # trained on all slides
-    cross_fitted: list[NDArray[np.float32]]  # embedding of every slide, in the space of `encoder`
+    cross_fitted: list[NDArray[np.float32]]  # embedding of every part of the folds, in the space of `encoder`
     cross_fitted_global: list[NDArray[np.float32]]  # global features, each in a space of its own; none in 3D
     localisability: Localisability  # scores of the held-out slides, and the verdict
     choice: pd.DataFrame  # score of every input and number of components
@@ -43,7 +43,7 @@ class EmbeddingFit:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A held-out slide, and an encoder that never saw its coordinates."""
+    """A held-out slide or part, and an encoder that never saw its coordinates."""
 
     index: int
     encoder: GeometryEncoder
@@ -58,11 +58,13 @@ class FoldEncoders:
     left_out: list[LeftOut]  # in the order of the slides
     axes: list[GeneAxes]  # of the slides that each group of the folds was held out of
     choice: pd.DataFrame  # score of every input and number of components
+    one_section: bool = False  # whether parts of one section were held out
 
     @property
     def localisability(self) -> Localisability:
         """Scores of the held-out slides, and the verdict."""
-        return Localisability(tuple(one.score for one in self.left_out))
+        scores = tuple(one.score for one in self.left_out)
+        return Localisability(scores, held_out="blocks" if self.one_section else "slides")
 
 
 def fit_folds(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -> FoldEncoders:
@@ -75,17 +77,19 @@ def fit_folds(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -
     forms = _forms(recipe, len(slides.genes))
     by_form: dict[Form, list[LeftOut]] = {form: [] for form in forms}
     axes = []
+    parts = folds.split(slides)
     for group in tqdm(folds.groups, desc="folds", unit="fold", disable=not run.progress):
-        others = slides.without(group)
+        others = folds.known(slides, group)
         axes.append(GeneAxes.of(others, recipe, run))
         for form, encoder in _fit_forms(others, forms, recipe, run, axes[-1]).items():
-            by_form[form] += [LeftOut(i, encoder, _score(encoder, slides[i], run)) for i in group]
+            by_form[form] += [LeftOut(i, encoder, _score(encoder, parts[i], run)) for i in group]
     means = {form: score_of([one.score for one in found]) for form, found in by_form.items()}
     lead = recipe.lead_over_both
     best = max(forms, key=lambda form: means[form] + (lead if form[0] == "both" else 0.0))
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
     choice = pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"])
-    return FoldEncoders(best, sorted(by_form[best], key=lambda one: one.index), axes, choice)
+    left_out = sorted(by_form[best], key=lambda one: one.index)
+    return FoldEncoders(best, left_out, axes, choice, folds.one_section)
 
 
 def fit_embedding(
@@ -100,15 +104,15 @@ def fit_embedding(
     inputs, n_pcs = known.form
     final = replace(recipe, n_pcs=n_pcs)
     global_features: dict[int, NDArray[np.float32]] = {}
-    votes = []
+    votes, parts = [], folds.split(slides)
     voting = folds.groups if slides.n_dims == 2 else ()  # as layouts are
     with tqdm(total=len(voting) + 1, desc="encoder", unit="fit", disable=not run.progress) as bar:
         for group, own in zip(voting, known.axes, strict=False):
-            whole = _with_set_encoder(slides.without(group), known.left_out[group[0]].encoder, final, run, own)
+            whole = _with_set_encoder(folds.known(slides, group), known.left_out[group[0]].encoder, final, run, own)
             for i in group:
-                across = global_features[i] = embed_slide(whole, slides[i]).global_features
+                across = global_features[i] = embed_slide(whole, parts[i]).global_features
                 cells, weights = folds.cells[i], recipe.set_encoder_weights
-                truth = slides[i].coords[cells]
+                truth = parts[i].coords[cells]
                 votes.append(score_weights(whole, across[cells], truth, weights, run, recipe.n_minisets))
             bar.update()
         weight, weight_choice = choose_weight(votes, recipe.energy_cost)
@@ -169,10 +173,10 @@ def _score(encoder: GeometryEncoder, slide: Slide, run: Run) -> FoldScore:
 
 def _cross_fit(one: LeftOut, encoder: GeometryEncoder, slides: SlideSet, folds: Folds) -> NDArray[np.float32]:
     """The slide's embedding, rotated from the fold's space into the final one on the slides that both were trained on."""
-    known = slides.without(folds.group_of(one.index))
+    known = folds.known(slides, folds.group_of(one.index))
     source = np.concatenate([embed_slide(one.encoder, slide).embedding for slide in known])
     target = np.concatenate([embed_slide(encoder, slide).embedding for slide in known])
-    own = embed_slide(one.encoder, slides[one.index]).embedding
+    own = embed_slide(one.encoder, folds.split(slides)[one.index]).embedding
     blocks = []
     for columns in np.array_split(np.arange(source.shape[1]), encoder.n_blocks):
         a, b = source[:, columns], target[:, columns]

@@ -32,7 +32,7 @@ class Embedded:
     """Training slides as encoders see them that never saw their coordinates."""
 
     encoder: GeometryEncoder  # trained on all slides; for new ones
-    features: list[Features]  # cross-fitted, of every training slide
+    features: list[Features]  # cross-fitted, of every part of the folds
 
 
 Model = TypeVar("Model", IPALite, IGA)
@@ -50,22 +50,28 @@ class ModelFit(Generic[Model]):
 
 
 def fit_ipalite(
-    slides: SlideSet, embedded: Embedded, ellipses: Sequence[NDArray[np.float32]], recipe: Recipe, run: Run
+    slides: SlideSet,
+    embedded: Embedded,
+    ellipses: Sequence[NDArray[np.float32]],
+    folds: Folds,
+    recipe: Recipe,
+    run: Run,
 ) -> ModelFit[IPALite]:
     """Fit the layouts on cross-fitted features, and choose on the held-out slide how they are finished.
 
     Parameters
     ----------
     slides
-        Training slides with coordinates in two dimensions.
+        Training slides with coordinates in two dimensions, or the parts of a single section (:meth:`Folds.split`).
     embedded
         Their cross-fitted features, from :func:`ipar.training.fit_embedding`.
     ellipses
         Ellipses of their cells, ``(n_s, 5)``; for the flow.
+    folds
+        What is held out.
     recipe, run
         All knobs; seed, device and progress.
     """
-    folds = Folds.of(slides.sizes, run, most_cells=recipe.most_cells)
     embeddings = [one.embedding for one in embedded.features]
     with run.stage("network"):
         network = fit_network(embeddings, slides.coords, folds, recipe.network, run)
@@ -82,7 +88,12 @@ def fit_ipalite(
 
 
 def fit_iga(
-    slides: SlideSet, embedded: Embedded, ellipses: Sequence[NDArray[np.float32]], recipe: Recipe, run: Run
+    slides: SlideSet,
+    embedded: Embedded,
+    ellipses: Sequence[NDArray[np.float32]],
+    folds: Folds,
+    recipe: Recipe,
+    run: Run,
 ) -> ModelFit[IGA]:
     """Fit the flow alone, in two dimensions or three.
 
@@ -92,7 +103,6 @@ def fit_iga(
     if recipe.flow is None:
         msg = "A generative model needs recipe.flow, found None: give a FlowRecipe."
         raise ValueError(msg)
-    folds = Folds.of(slides.sizes, run, most_cells=recipe.most_cells)
     embeddings = [one.embedding for one in embedded.features]
     flow = fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
     model = IGA(embedded.encoder, flow.stage)

@@ -17,7 +17,7 @@ from ipar.nn.iga_config import IGAConfig
 from ipar.training.epochs import Trained, copy_weights
 from ipar.training.flow_training import FlowTrainer, FlowTraining
 from ipar.training.folds import Folds
-from ipar.training.held_out import MinisetPlan, StageFit, StageRecipe, train_held_out
+from ipar.training.held_out import Cells, MinisetPlan, StageFit, StageRecipe, train_held_out
 from ipar.training.pose_sets import PoseSet, ellipse_units, sample_pose_sets
 
 
@@ -64,13 +64,14 @@ def fit_flow(
     plan = recipe.plan
     h, x, shapes = ([torch.from_numpy(part) for part in parts] for parts in (embeddings, coords, ellipses))
 
-    def draw(slides: Sequence[int], n_sets: int, seed: int) -> list[PoseSet]:
-        own = [h[i] for i in slides], [x[i] for i in slides], [shapes[i] for i in slides]
-        return sample_pose_sets(*own, n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed)
+    def draw(cells: Sequence[Cells], n_sets: int, seed: int) -> list[PoseSet]:
+        own = [[part[i][rows] for i, rows in cells] for part in (h, x, shapes)]
+        return sample_pose_sets(
+            own[0], own[1], own[2], n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed
+        )
 
     # units are those of the run without the held-out slide, also when all are trained on
-    others = [i for i in range(len(coords)) if i != folds.held_out]
-    units = ellipse_units(draw(others, plan.n_minisets, run.seed))
+    units = ellipse_units(draw(folds.rest(), plan.n_minisets, run.seed))
     shape = replace(recipe.config, n_dims=coords[0].shape[1], d_input=embeddings[0].shape[1], units=units)
 
     def train(sets: Sequence[PoseSet], held_out: Sequence[PoseSet], start: Flow | None) -> tuple[Flow, Trained]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ipar._run import Run
 from ipar.training.epochs import Trained
@@ -15,8 +17,10 @@ from ipar.training.folds import Folds
 Stage = TypeVar("Stage")
 Set = TypeVar("Set")
 
-Draw = Callable[[Sequence[int], int, int], list[Set]]
-"""Takes slides, the number of sets and a seed; gives training sets."""
+Cells = tuple[int, NDArray[np.int64] | slice]
+"""A part of the folds, and some of its cells."""
+Draw = Callable[[Sequence[Cells], int, int], list[Set]]
+"""Takes cells of some parts, the number of sets and a seed; gives training sets."""
 Train = Callable[[Sequence[Set], Sequence[Set], "Stage | None"], tuple[Stage, Trained]]
 """Takes training sets, held-out sets and a stage to go on from (None: a fresh one); gives a trained stage."""
 
@@ -95,9 +99,10 @@ def train_held_out(
     KeyboardInterrupt
         If interrupted before the end of the first epoch; later on the best weights so far are kept.
     """
-    n_sets, everything = recipe.plan.n_minisets, range(len(folds.cells))
-    held_out = draw([folds.held_out], recipe.n_validation, run.seed + 1)
-    stage, trained = train(draw([i for i in everything if i != folds.held_out], n_sets, run.seed), held_out, None)
+    n_sets = recipe.plan.n_minisets
+    everything: list[Cells] = [(i, slice(None)) for i in range(len(folds.parts))]
+    held_out = draw([everything[folds.held_out]], recipe.n_validation, run.seed + 1)
+    stage, trained = train(draw(folds.rest(), n_sets, run.seed), held_out, None)
     if trained.best_epoch < 0:  # interrupted before there was anything to keep
         raise KeyboardInterrupt
     final = stage

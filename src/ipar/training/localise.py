@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -217,10 +218,14 @@ class Localisability:
         Scores of the held-out slides.
     limits
         From where on.
+    held_out
+        What was held out: ``"slides"``, or ``"blocks"`` of a single section. Blocks share animal, section and batch with what
+        teaches, so that they say too much good of other sections.
     """
 
     folds: tuple[FoldScore, ...]
     limits: Limits = Limits()
+    held_out: Literal["slides", "blocks"] = "slides"
 
     def _mean(self, name: str) -> float:
         return float(np.mean([getattr(fold, name) for fold in self.folds]))
@@ -240,15 +245,17 @@ class Localisability:
         """One row per fold."""
         return pd.DataFrame([asdict(fold) | {"recall_ratio": fold.recall_ratio} for fold in self.folds])
 
-    def to_dict(self) -> dict[str, float | bool]:
+    def to_dict(self) -> dict[str, Any]:
         """Verdict and means, as plain values."""
-        verdict = {"localisable": self.localisable, "repeated": self.repeated}
+        verdict: dict[str, Any] = {"localisable": self.localisable, "repeated": self.repeated}
+        verdict["held_out"] = self.held_out
         return verdict | {name: self._mean(name) for name in self.table().columns.drop("slide")}
 
     def message(self) -> str:
         """The figures in a sentence."""
+        where = "slides" if self.held_out == "slides" else "blocks of the one section, an optimistic test for others"
         return (
-            f"on held-out slides, the embedding explains {self._mean('explained'):.0%} of the variance of true positions "
+            f"on held-out {where}, the embedding explains {self._mean('explained'):.0%} of the variance of true positions "
             f"({self.limits.explained:.0%} is needed), distances in it correlate with distances in the tissue at "
             f"{self._mean('distance_spearman'):.2f} (permuted: {self._mean('permutation_spearman'):.2f}; "
             f"{self.limits.distance_spearman:g} is needed), and candidates hold {self._mean('recall_ratio'):.1f} times as many true "

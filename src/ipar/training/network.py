@@ -21,7 +21,7 @@ from ipar.nn.ipalite import IPALiteNet
 from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, copy_weights
 from ipar.training.folds import Folds
 from ipar.training.gate import augment
-from ipar.training.held_out import StageFit, StageRecipe, train_held_out
+from ipar.training.held_out import Cells, StageFit, StageRecipe, train_held_out
 from ipar.training.losses import LossWeights, gate_loss, gate_reference, layout_losses
 from ipar.training.minisets import Miniset, MinisetBatch, collate, sample_minisets
 from ipar.training.validation import validate
@@ -141,8 +141,8 @@ def fit_network(
     largest = plan.size[1]
     subsets = ConsensusPlan(direct_max=largest, subset_size=5 * largest // 6, n_anchors=5 * largest // 24)
 
-    def draw(slides: Sequence[int], n_sets: int, seed: int) -> list[Miniset]:
-        own = [h[i] for i in slides], [x[i] for i in slides]
+    def draw(cells: Sequence[Cells], n_sets: int, seed: int) -> list[Miniset]:
+        own = [h[i][rows] for i, rows in cells], [x[i][rows] for i, rows in cells]
         return sample_minisets(*own, n_sets, size=plan.size, n_neighbors=plan.n_neighbors, random_state=seed)
 
     def train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,10 @@ class Slide:
 
     def __len__(self) -> int:
         return int(self.expression.shape[0])
+
+    def rows(self, cells: NDArray[np.int64], name: str | None = None) -> Slide:
+        """Some of its cells, under another name if one is given."""
+        return Slide(self.expression[cells], self.coords[cells], name or self.name)
 
     @property
     def labels(self) -> pd.Categorical[Any]:
@@ -88,10 +92,6 @@ class SlideSet:
     def n_dims(self) -> int:
         """Dimensions of the coordinates."""
         return int(self.slides[0].coords.shape[1])
-
-    def without(self, held_out: Collection[int]) -> SlideSet:
-        """The other slides."""
-        return SlideSet(tuple(slide for i, slide in enumerate(self.slides) if i not in held_out), self.genes)
 
 
 def joined(parts: Sequence[NDArray[np.float32]], labels: pd.Categorical) -> NDArray[np.float32]:

@@ -1,0 +1,124 @@
+"""Cells matched with the places of a reference, and genes centred on what both share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar.graph.neighbors import cells_by_slide, nearest_in
+from ipar.model.encoder import GeometryEncoder
+from ipar.model.reference import Reference
+
+
+@dataclass(frozen=True)
+class Matching:
+    r"""How cells are matched with places in feature space.
+
+    A cell i matches places j with weights :math:`w_{ij} \propto \exp(-(d_{ij} - \min_j d_{ij}) / \sigma)` of the cosine
+    distance d. Matches are sought from the cells and from the places, so that each place has some.
+
+    Attributes
+    ----------
+    n_matches
+        Places per cell, and cells per place.
+    width
+        σ.
+    """
+
+    n_matches: int = 30
+    width: float = 0.05
+
+    def find(
+        self, features: NDArray[np.float32], known: NDArray[np.float32]
+    ) -> tuple[sparse.csr_matrix, NDArray[np.float32]]:
+        """Weights of cells ``(n, d)`` among places ``(m, d)``, CSR ``(n, m)`` with rows that sum to 1.
+
+        The cosine similarity of each cell and its best match comes second, ``(n,)``.
+        """
+        there, back = nearest_in(features, known, self.n_matches), nearest_in(known, features, self.n_matches)
+        best = there.distance[:, 0]
+        graph = there.graph(len(known)).maximum(back.graph(len(features)).T).tocsr()
+        row = np.repeat(np.arange(len(features)), np.diff(graph.indptr))
+        graph.data = np.exp(-(graph.data - best[row]) / self.width)
+        return unit_sums(graph), 1 - best
+
+
+def row_sums(weights: sparse.csr_matrix) -> NDArray[np.float64]:
+    """Sum of every row."""
+    return np.asarray(weights.sum(axis=1), dtype=np.float64).ravel()
+
+
+def unit_sums(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The same with rows that sum to 1; empty rows stay."""
+    return sparse.csr_matrix(sparse.diags_array(1 / np.maximum(row_sums(weights), 1e-30)) @ weights, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Centring:
+    r"""How the genes of a query are centred: on the states that it shares with the training slides.
+
+    The mean of a slide holds the batch, which must go, and the composition, which must not: a query of one cell type,
+    centred on its own mean, would look like a whole tissue. So the centre is the query's mean less what its cells are
+    expected to deviate from the mean of the training slides, as their matches say,
+
+    .. math:: c = \frac{n (\bar x - \bar e) + n_0 \mu}{n + n_0}
+
+    where :math:`\bar e` starts at zero and is found anew with every round of matches, and μ, the mean of the training
+    slides, stands in for few cells.
+
+    Attributes
+    ----------
+    n_rounds
+        Rounds. After many, queries of a few types may drift away.
+    n_prior
+        :math:`n_0`, in cells.
+    most_cells
+        Cells of a query, and of the reference, that are matched.
+    matching
+        How they are matched.
+
+    References
+    ----------
+    Corrections on matched cells: Haghverdi et al., Nature Biotechnology 36 (2018).
+    """
+
+    n_rounds: int = 2
+    n_prior: float = 20.0
+    most_cells: int = 3000
+    matching: Matching = field(default_factory=Matching)
+
+    def centres(
+        self,
+        encoder: GeometryEncoder,
+        reference: Reference,
+        matrix: sparse.csr_matrix,
+        genes: pd.Index,
+        slides: pd.Categorical,
+    ) -> NDArray[np.float32]:
+        """A centre per slide, ``(n_slides, n_genes)`` in the encoder's order of genes.
+
+        Takes what :meth:`GeometryEncoder.features` takes, and the reference.
+        """
+        known = reference.sample(self.most_cells)
+        present = (genes.get_indexer(encoder.genes) >= 0).astype(np.float32)
+        centres = np.zeros((len(slides.categories), len(encoder.genes)), dtype=np.float32)
+        for code, rows in enumerate(cells_by_slide(slides, len(slides))):
+            if not len(rows):
+                continue
+            some = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[: self.most_cells])]
+            own, label = encoder.ordered(matrix[some], genes), pd.Categorical(np.full(len(some), "query"))
+            mean = np.asarray(encoder.ordered(matrix[rows], genes).mean(axis=0), dtype=np.float32).ravel()
+            expected = np.zeros_like(mean)
+            for left in range(self.n_rounds, -1, -1):
+                share = len(rows) / (len(rows) + self.n_prior)
+                centre = present * (share * (mean - expected) + (1 - share) * reference.mean)
+                if left:
+                    features = encoder.features(own, encoder.genes, label, centre[None]).embedding
+                    weights, _ = self.matching.find(reference.project(features), known)
+                    expected = reference.expected(np.asarray(weights.mean(axis=0)).ravel() @ known)
+            centres[code] = centre
+        return centres

@@ -1,0 +1,143 @@
+"""Cells on a reference slide: what they match there, the frame of their layout, and the places of the tissue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar.geometry.frames import Frame, FrameSearch
+from ipar.geometry.transport import covered_places, transported
+from ipar.model.matching import Matching, row_sums, unit_sums
+from ipar.model.reference import ReferenceSlide
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OnReference:
+    """Cells on a reference slide.
+
+    Attributes
+    ----------
+    coords
+        Coordinates in the slide's frame and units, ``(n, 2)``.
+    weights
+        How much each place of the slide matches each cell, CSR ``(n, m)``; rows sum to 1.
+    confidence
+        From 0, where a cell matches places all over the tissue, to 1, where it matches one, ``(n,)``.
+    similarity
+        Cosine similarity of a cell and its best match, ``(n,)``.
+    frame
+        How the layout was carried into the frame; None for cells without a layout.
+    """
+
+    coords: FloatArray
+    weights: sparse.csr_matrix
+    confidence: NDArray[np.float32]
+    similarity: NDArray[np.float32]
+    frame: Frame | None
+
+
+@dataclass(frozen=True)
+class Placement:
+    r"""How cells are placed on a reference slide.
+
+    Each cell is matched with places of the slide. The layout is carried onto the matched places by the similarity of
+    :class:`~ipar.geometry.frames.FrameSearch`. Among a cell's matches, those near its carried position :math:`x_i` count
+    most,
+
+    .. math:: w_{ij} \leftarrow w_{ij} / (1 + \lVert y_j - x_i \rVert^2 / \rho^2)
+
+    and the cell goes to the mean of its matches and, with weight π, of :math:`x_i`. At last, cells are moved towards places
+    of the tissue.
+
+    Attributes
+    ----------
+    matching
+        How cells are matched with places.
+    reach
+        ρ, in RMS radii of the slide.
+    prior
+        π.
+    transport
+        Share of the way to the places, from 0 to 1.
+    margin
+        Places are left empty that are further than this from any cell, in RMS radii of the slide.
+    search
+        How the frame is found.
+    most_witnesses
+        Cells that the frame is found with.
+    least_certainty
+        From which certainty on a frame counts as decided.
+    """
+
+    matching: Matching = field(default_factory=Matching)
+    reach: float = 0.3
+    prior: float = 0.2
+    transport: float = 0.5
+    margin: float = 0.3
+    search: FrameSearch = field(default_factory=FrameSearch)
+    most_witnesses: int = 3000
+    least_certainty: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.transport <= 1:
+            msg = f"transport must lie between 0 and 1, found {self.transport}."
+            raise ValueError(msg)
+
+    def place(
+        self,
+        features: NDArray[np.float32],
+        layout: NDArray[np.float32] | None,
+        slide: ReferenceSlide,
+        random_state: int = 0,
+    ) -> OnReference:
+        """Place cells.
+
+        Parameters
+        ----------
+        features
+            Cells in the space of the reference, ``(n, d)``.
+        layout
+            Their layout, ``(n, 2)``; without one, cells go to the mean of their matches.
+        slide
+            The reference slide.
+        random_state
+            Seed of the cells that the frame is found with.
+        """
+        weights, similarity = self.matching.find(features, slide.features.astype(np.float32))
+        places, frame, prior = slide.coords, None, 0.0
+        radius = float(np.sqrt(np.square(places - places.mean(axis=0)).sum(axis=1).mean()))
+        coords = np.zeros((len(features), 2))
+        if layout is not None:
+            frame = self._frame(layout, weights, places, random_state)
+            coords, prior = frame.similarity.apply(layout), self.prior
+            weights = _near(weights, places, coords, self.reach * radius)
+        total = row_sums(weights) + prior
+        coords = (weights @ places + prior * coords) / total[:, None]
+        weights = unit_sums(weights)
+        spread = np.maximum(weights @ np.square(places).sum(axis=1) - np.square(weights @ places).sum(axis=1), 0)
+        confidence = (1 / (1 + spread / (self.reach * radius) ** 2)).astype(np.float32)
+        if self.transport and layout is not None:
+            kept = places[covered_places(coords, places, self.margin * radius)]
+            coords = (1 - self.transport) * coords + self.transport * transported(
+                coords, kept, random_state=random_state
+            )
+        return OnReference(coords, weights, confidence, similarity, frame)
+
+    def _frame(
+        self, layout: NDArray[np.float32], weights: sparse.csr_matrix, places: FloatArray, random_state: int
+    ) -> Frame:
+        """The frame, as some of the cells tell it."""
+        cells = np.sort(np.random.default_rng(random_state).permutation(len(layout))[: self.most_witnesses])
+        return self.search.find(layout[cells], places, weights[cells], random_state)
+
+
+def _near(weights: sparse.csr_matrix, places: FloatArray, coords: FloatArray, reach: float) -> sparse.csr_matrix:
+    """Weights of matches, less of those far from where the cells were carried."""
+    row = np.repeat(np.arange(len(coords)), np.diff(weights.indptr))
+    square = np.square(places[weights.indices] - coords[row]).sum(axis=1)
+    return sparse.csr_matrix((weights.data / (1 + square / reach**2), weights.indices, weights.indptr), weights.shape)
