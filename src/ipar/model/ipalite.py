@@ -54,7 +54,7 @@ class IPALite(SavedModel):
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IPALite"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     stages: ClassVar[dict[str, Any]] = {
         "encoder": GeometryEncoder,
         "network": NetworkLayout,

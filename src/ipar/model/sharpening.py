@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ipar._descent import Descent
@@ -45,6 +46,16 @@ class Sharpening:
     The push is strong because a section is about equally dense everywhere. Where it is weak, cells gather in clumps. A
     strong push allows a loose hold.
 
+    From half-way through the steps, two terms fill holes and thin out clumps, while the layout is less even than the tissue:
+
+    .. math:: \frac{\sigma}n \sum_i \sum_{j \in N_i} \max\Big(0, 1 - \frac{d_{ij}}b\Big)^2 + \varepsilon (s - s^*)^2,
+              \qquad s > s^*
+
+    where s is the :func:`ipar.metrics.evenness` of the layout, and :math:`s^*` that of training slides. The first term
+    spreads cells over several distances between neighbours. The second alone would line cells up in even strands around
+    holes. The nearest cells in the layout :math:`N_i` are sought anew every few steps; some of them, drawn at random, stand
+    for all.
+
     Edges join neighbours in the embedding and in the slide PCs: their distance is :math:`(1 - \omega)` of the first cosine
     distance plus :math:`\omega` of the second. They are sought among the nearest cells in the embedding. The slide PCs of a
     cell are averaged with those of similar cells (:meth:`GeometryEncoder.slide_pcs`).
@@ -68,6 +79,16 @@ class Sharpening:
         ω, the share of the slide PCs in what makes neighbours; chosen on a held-out slide.
     held_dims
         Principal components of the global features whose distances are held: all of them would take far longer.
+    evenness
+        :math:`s^*`; with None, both terms that even the layout out are left out.
+    evenness_weight
+        ε.
+    spread, spread_reach
+        σ, and b in mean distances between cells. A stronger spread fills more of the tissue and finds fewer neighbours.
+    n_spread, n_spread_drawn
+        Nearest cells in the layout that are spread, and how many of them are drawn.
+    search_every
+        Steps between searches for them.
     n_neighbors, n_candidates
         k of the edges, and nearest cells in the embedding among which they are sought.
     pairs_per_cell, most_pairs
@@ -86,6 +107,13 @@ class Sharpening:
     global_share: float = 0.6
     slide_pc_share: float = 0.0
     held_dims: int = 32
+    evenness: float | None = None
+    evenness_weight: float = 60.0
+    spread: float = 0.4
+    spread_reach: float = 4.0
+    n_spread: int = 50
+    n_spread_drawn: int = 6
+    search_every: int = 10
     n_neighbors: int = 8
     n_candidates: int = 100
     pairs_per_cell: int = 5
@@ -148,14 +176,15 @@ def sharpen_layout(
     )
     edges, weights = (torch.from_numpy(x) for x in fuzzy_edges(alike))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
-    n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))
+    n, reach = len(start), sharpening.reach * _mean_distance(len(start))
     x = start.clone().requires_grad_()
     n_pairs = min(sharpening.pairs_per_cell * n, sharpening.most_pairs)
     pairs = _random_pairs(n, n_pairs, run.generator)
     across = principal_components(features.global_features, sharpening.held_dims)
     held = _held_distances(start, across, sharpening.global_share, next(pairs))
+    even = None if sharpening.evenness is None else Evening(sharpening, sharpening.evenness, run.generator)
 
-    def loss(_: int) -> Tensor:
+    def loss(step: int) -> Tensor:
         first, second = next(pairs)
         pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
         square = _square(x, first, second)
@@ -163,7 +192,8 @@ def sharpen_layout(
         push = torch.log1p(1 / (square / reach**2 + 0.01)).sum() * (sharpening.pairs_per_cell * n / n_pairs)
         # the square is floored before the root, whose gradient at zero is infinite
         gap = square.clamp_min(1e-12).sqrt() - held(first, second)
-        return (1.5 * pull + sharpening.push * push) / n + 100.0 * sharpening.hold * gap.square().mean()
+        total = (1.5 * pull + sharpening.push * push) / n + 100.0 * sharpening.hold * gap.square().mean()
+        return total if even is None or step < sharpening.n_steps // 2 else total + even(x, step)
 
     descent = Descent([x], lr=sharpening.lr, n_steps=sharpening.n_steps, lr_end=sharpening.lr_end)
     descent.minimise(loss, "sharpen" if run.progress else None)
@@ -183,6 +213,46 @@ def _held_distances(
         return (1 - share) * layout + share * scale * taught
 
     return held
+
+
+class Evening:
+    """The terms that even a layout out, step by step; see :class:`Sharpening`."""
+
+    def __init__(self, sharpening: Sharpening, target: float, generator: torch.Generator) -> None:
+        self.how, self.target, self.generator = sharpening, target, generator
+        self.sixth: Tensor | None = None  # sixth neighbour of every cell in the layout, (n,)
+        self.around: list[Tensor] = []  # neighbours at some places among the nearest, (n,) each
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        """Energy of the coordinates ``(n, 2)``; zero where they are as even as the tissue."""
+        if self.sixth is None or step % self.how.search_every == 0:
+            self.sixth, *self.around = self._search(x)
+        cells, unit = torch.arange(len(x)), _mean_distance(len(x))
+        # the floor bounds the log of coincident cells
+        square = _square(x, cells, self.sixth) + (0.01 * unit) ** 2
+        excess = (0.25 * square.log().var(correction=0) + 1e-12).sqrt() - self.target
+        if excess.detach() <= 0:
+            return torch.zeros_like(excess)
+        spread = x.new_zeros(())
+        for near in self.around:
+            distance = _square(x, cells, near).clamp_min(1e-12).sqrt()
+            spread = spread + torch.relu(1 - distance / (self.how.spread_reach * unit)).square().mean()
+        share = self.how.n_spread / self.how.n_spread_drawn
+        return self.how.spread * share * spread + self.how.evenness_weight * excess.square()
+
+    def _search(self, x: Tensor) -> Tensor:
+        """The sixth neighbour of every cell, and those at places drawn among the nearest, ``(1 + n_spread_drawn, n)``."""
+        points, most = x.detach().numpy(), len(x) - 1
+        drawn = torch.randint(min(self.how.n_spread, most), (self.how.n_spread_drawn,), generator=self.generator)
+        # the first place is the cell itself
+        places = [min(6, most) + 1, *(drawn + 2).tolist()]
+        found = cKDTree(points).query(points, k=places, workers=torch.get_num_threads())[1]
+        return torch.from_numpy(np.ascontiguousarray(found.T, dtype=np.int64))
+
+
+def _mean_distance(n: int) -> float:
+    """Mean distance between neighbours of n cells on a round tissue, in RMS radii."""
+    return math.sqrt(2 * math.pi / n)
 
 
 def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
