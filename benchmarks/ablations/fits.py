@@ -32,6 +32,7 @@ SCORES = {
     "contact_f1_1": "contact F1@1 %",
     "procrustes_rmse": "Procrustes RMSE",
     "e_geo": "E_geo",
+    "evenness_ratio": "evenness ÷ truth",
 }
 SHARPENING = Sharpening(slide_pc_share=0.2)  # as held-out slides of spots choose mostly
 

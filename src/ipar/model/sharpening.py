@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ipar._descent import Descent
@@ -20,6 +18,7 @@ from ipar.graph.candidates import fuzzy_edges
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import principal_components
 from ipar.model.encoder import Features
+from ipar.model.evening import Evening, mean_distance, square_distances
 from ipar.model.features import unit_rows
 from ipar.model.io import State
 
@@ -108,8 +107,8 @@ class Sharpening:
     slide_pc_share: float = 0.0
     held_dims: int = 32
     evenness: float | None = None
-    evenness_weight: float = 60.0
-    spread: float = 0.4
+    evenness_weight: float = 40.0
+    spread: float = 0.3
     spread_reach: float = 4.0
     n_spread: int = 50
     n_spread_drawn: int = 6
@@ -176,7 +175,7 @@ def sharpen_layout(
     )
     edges, weights = (torch.from_numpy(x) for x in fuzzy_edges(alike))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
-    n, reach = len(start), sharpening.reach * _mean_distance(len(start))
+    n, reach = len(start), sharpening.reach * mean_distance(len(start))
     x = start.clone().requires_grad_()
     n_pairs = min(sharpening.pairs_per_cell * n, sharpening.most_pairs)
     pairs = _random_pairs(n, n_pairs, run.generator)
@@ -186,8 +185,8 @@ def sharpen_layout(
 
     def loss(step: int) -> Tensor:
         first, second = next(pairs)
-        pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
-        square = _square(x, first, second)
+        pull = (weights * torch.log1p(square_distances(x, *edges) / reach**2)).sum()
+        square = square_distances(x, first, second)
         # the floor bounds the push of coincident cells
         push = torch.log1p(1 / (square / reach**2 + 0.01)).sum() * (sharpening.pairs_per_cell * n / n_pairs)
         # the square is floored before the root, whose gradient at zero is infinite
@@ -205,59 +204,14 @@ def _held_distances(
     start: Tensor, across: Tensor, share: float, pairs: tuple[Tensor, Tensor]
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Distances to hold: the mean of those of the layout and of what was taught them, on the scale of the first."""
-    mean, mean_taught = (_square(x, *pairs).sqrt().mean() for x in (start, across))
+    mean, mean_taught = (square_distances(x, *pairs).sqrt().mean() for x in (start, across))
     scale = torch.where(mean_taught > 0, mean / mean_taught, 0.0)
 
     def held(first: Tensor, second: Tensor) -> Tensor:
-        layout, taught = (_square(x, first, second).sqrt() for x in (start, across))
+        layout, taught = (square_distances(x, first, second).sqrt() for x in (start, across))
         return (1 - share) * layout + share * scale * taught
 
     return held
-
-
-class Evening:
-    """The terms that even a layout out, step by step; see :class:`Sharpening`."""
-
-    def __init__(self, sharpening: Sharpening, target: float, generator: torch.Generator) -> None:
-        self.how, self.target, self.generator = sharpening, target, generator
-        self.sixth: Tensor | None = None  # sixth neighbour of every cell in the layout, (n,)
-        self.around: list[Tensor] = []  # neighbours at some places among the nearest, (n,) each
-
-    def __call__(self, x: Tensor, step: int) -> Tensor:
-        """Energy of the coordinates ``(n, 2)``; zero where they are as even as the tissue."""
-        if self.sixth is None or step % self.how.search_every == 0:
-            self.sixth, *self.around = self._search(x)
-        cells, unit = torch.arange(len(x)), _mean_distance(len(x))
-        # the floor bounds the log of coincident cells
-        square = _square(x, cells, self.sixth) + (0.01 * unit) ** 2
-        excess = (0.25 * square.log().var(correction=0) + 1e-12).sqrt() - self.target
-        if excess.detach() <= 0:
-            return torch.zeros_like(excess)
-        spread = x.new_zeros(())
-        for near in self.around:
-            distance = _square(x, cells, near).clamp_min(1e-12).sqrt()
-            spread = spread + torch.relu(1 - distance / (self.how.spread_reach * unit)).square().mean()
-        share = self.how.n_spread / self.how.n_spread_drawn
-        return self.how.spread * share * spread + self.how.evenness_weight * excess.square()
-
-    def _search(self, x: Tensor) -> Tensor:
-        """The sixth neighbour of every cell, and those at places drawn among the nearest, ``(1 + n_spread_drawn, n)``."""
-        points, most = x.detach().numpy(), len(x) - 1
-        drawn = torch.randint(min(self.how.n_spread, most), (self.how.n_spread_drawn,), generator=self.generator)
-        # the first place is the cell itself
-        places = [min(6, most) + 1, *(drawn + 2).tolist()]
-        found = cKDTree(points).query(points, k=places, workers=torch.get_num_threads())[1]
-        return torch.from_numpy(np.ascontiguousarray(found.T, dtype=np.int64))
-
-
-def _mean_distance(n: int) -> float:
-    """Mean distance between neighbours of n cells on a round tissue, in RMS radii."""
-    return math.sqrt(2 * math.pi / n)
-
-
-def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Squared distances of pairs, ``(m,)``."""
-    return (x.index_select(0, first) - x.index_select(0, second)).square().sum(-1)
 
 
 def _random_pairs(n: int, n_pairs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
