@@ -31,6 +31,7 @@ SCORES = {
     "knn_hit_20_ratio": "kNN hit@20 ÷ chance",
     "contact_f1_1": "contact F1@1 %",
     "procrustes_rmse": "Procrustes RMSE",
+    "evenness_ratio": "evenness ÷ truth",
     "e_geo": "E_geo",
 }
 SHARPENING = Sharpening(slide_pc_share=0.2)  # as held-out slides of spots choose mostly

@@ -67,9 +67,14 @@ def table(results: Results, groups: Sequence[str]) -> list[str]:
     runs = [one["layouts"] for group in groups for one in results.get(group, [])]
     for name in dict.fromkeys(name for run in runs for name in run):
         own = [run[name] for run in runs if name in run]
-        values = [f"{np.mean([one[key] for one in own]):.3f}" for key in SCORES]
+        values = [_mean([one[key] for one in own if key in one]) for key in SCORES]
         lines.append(f"| {name} | {' | '.join(values)} | {len(own)} |")
     return lines
+
+
+def _mean(found: Sequence[float]) -> str:
+    """A dash, where no run has kept the score."""
+    return f"{np.mean(found):.3f}" if found else "–"
 
 
 def table_of_neighbors(shares: dict[str, dict[str, float]]) -> list[str]:

@@ -123,7 +123,7 @@ def _row(ablation: Ablation, runs: list[Layouts]) -> str | None:
     found = gaps(ablation, runs)
     if not found:
         return None
-    cells = [Margin("", np.array([one[key] for one in found]), COLUMNS[key][1]).cell() for key in GOAL]
+    cells = [Margin("", np.array([one[key] for one in found]), bool(COLUMNS[key][1])).cell() for key in GOAL]
     return f"| {ablation.title} | {' | '.join(cells)} | {len(found)} | {ablation.verdict} |"
 
 

@@ -11,8 +11,8 @@ from benchmarks.methods.labels import LABELS, PEERS
 
 Results = dict[str, dict[str, list[dict[str, Any]]]]
 
-# key: title, and whether more is better
-COLUMNS = {
+# key: title, and whether more is better; None, where one is best
+COLUMNS: dict[str, tuple[str, bool | None]] = {
     "luna_spearman": ("LUNA Spearman", True),
     "knn_hit_20_ratio": ("kNN hit@20 ÷ chance", True),
     "contact_f1_1": ("contact F1@1 %", True),
@@ -21,6 +21,7 @@ COLUMNS = {
     "stress1": ("Stress-1", False),
     "trustworthiness_20": ("trustw.@20", True),
     "coverage": ("coverage", True),
+    "evenness_ratio": ("evenness ÷ truth", None),
     "e_geo": ("E_geo", False),
 }
 LEAD, LEAD_TASKS = 0.05, ("brain7", "brain7b", "embryo", "embryo_b")  # of the first score of the goal
@@ -180,7 +181,7 @@ def margin_of(shown: dict[str, list[dict[str, Any]]], key: str, ours: str = "ipa
     others = {m: values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES | OURS}
     if not others:
         return None
-    more = COLUMNS[key][1]
+    more = bool(COLUMNS[key][1])
     best = (max if more else min)(others, key=lambda m: others[m])
     gaps = gaps_of(shown[ours], shown[best], key)
     if not len(gaps):  # no seed in common
@@ -203,6 +204,11 @@ def values(runs: list[dict[str, Any]], key: str) -> np.ndarray:
     return np.array([run["scores"][key] for run in runs], dtype=float)
 
 
+def kept(runs: list[dict[str, Any]], key: str) -> np.ndarray:
+    """A score of every run that has it."""
+    return values([run for run in runs if key in run["scores"]], key)
+
+
 def mean_sd(found: np.ndarray, *, form: str = ".3f") -> str:
     """Mean ± sd; of one run the value alone, which has none."""
     text = f"{round(found.mean(), 6) + 0.0:{form}}"  # no negative zero
@@ -210,8 +216,8 @@ def mean_sd(found: np.ndarray, *, form: str = ".3f") -> str:
 
 
 def cell(found: np.ndarray, *, bold: bool) -> str:
-    """Mean ± sd, as a cell of a table."""
-    text = mean_sd(found)
+    """Mean ± sd, as a cell of a table; a dash, where nothing has been measured."""
+    text = mean_sd(found) if len(found) else "–"
     return f"**{text}**" if bold else text
 
 
@@ -222,7 +228,7 @@ def paired(shown: dict[str, list[dict[str, Any]]]) -> str:
     for method, runs in shown.items():
         if method in REFERENCES | {"ipar"} or not len(gaps_of(shown["ipar"], runs, GOAL[0])):
             continue
-        cells = [Margin(method, gaps_of(shown["ipar"], runs, key), COLUMNS[key][1]).cell() for key in GOAL]
+        cells = [Margin(method, gaps_of(shown["ipar"], runs, key), bool(COLUMNS[key][1])).cell() for key in GOAL]
         lines.append(f"| {label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -242,7 +242,7 @@ def generative(shown: Results) -> str:
             continue
         cells = [task]
         for key in GOAL:
-            margin = Margin("ipar", gaps_of(methods["iga"], methods["ipar"], key), COLUMNS[key][1])
+            margin = Margin("ipar", gaps_of(methods["iga"], methods["ipar"], key), bool(COLUMNS[key][1]))
             cells.append(marked(margin, f"{margin.gaps.mean():+.3f}") if len(margin.gaps) else "–")
             if len(margin.gaps) and not margin.ahead and not margin.level:
                 behind.setdefault(COLUMNS[key][0], []).append(task)

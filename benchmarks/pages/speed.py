@@ -12,7 +12,12 @@ from benchmarks.tasks.records import Record
 Title = tuple[str, float | None, float | None]  # of a row, and its limits in seconds and GiB
 
 QUALITIES = {"ipar_fast": "`fast`", "ipar_default": "`default`", "ipar": "`best`, as of the version before"}
-SCORES = {"luna_spearman": "LUNA Spearman", "knn_hit_20_ratio": "kNN hit@20 ÷ chance", "e_geo": "E_geo"}
+SCORES = {
+    "luna_spearman": "LUNA Spearman",
+    "knn_hit_20_ratio": "kNN hit@20 ÷ chance",
+    "e_geo": "E_geo",
+    "evenness_ratio": "evenness ÷ truth",
+}
 
 _PAGE = """# Time and memory
 
@@ -88,8 +93,9 @@ def table_of_qualities(found: Sequence[Record]) -> str:
     lines = [f"Means over tasks ({', '.join(shared)}), one seed:", ""]
     lines += [f"| quality | {' | '.join(SCORES.values())} |", "|---" * (len(SCORES) + 1) + "|"]
     for quality, tasks in runs.items():
-        means = [np.mean([tasks[task]["scores"][name] for task in shared]) for name in SCORES]
-        lines.append(f"| {QUALITIES[quality]} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+        means = [np.mean([tasks[task]["scores"].get(name, np.nan) for task in shared]) for name in SCORES]
+        cells = ["–" if np.isnan(mean) else f"{mean:.3f}" for mean in means]  # not every run has kept all scores
+        lines.append(f"| {QUALITIES[quality]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

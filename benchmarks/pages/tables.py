@@ -19,6 +19,7 @@ from benchmarks.pages.comparisons import (
     cell,
     glance,
     glance_at_iga,
+    kept,
     label,
     paired,
     values,
@@ -34,7 +35,8 @@ Every method places a slide of which it gets the expression only; the slide's co
 marked otherwise read them, for reference). Scores do not depend on rotation, reflection or scale. Means ± sd over the
 seeds given (of {seeds}; one run alone has no sd); **bold** is the best of the methods that read no truth. E_geo is the mean over 20 random
 minisets of the placed slide, cut from the whole-slide layout for every method alike. Lower is better for Procrustes RMSE (in RMS radii),
-Stress-1 and E_geo. The row **ipar** is `ipar.tl.fit_ipalite(train, library_key="slide")` and `ipar.tl.predict_coords(test, model)`,
+Stress-1 and E_geo. Evenness (the standard deviation of the log distance to the sixth neighbour) over that of the true slide is best near 1:
+clumps and holes raise it. A dash marks what older runs have not kept. The row **ipar** is `ipar.tl.fit_ipalite(train, library_key="slide")` and `ipar.tl.predict_coords(test, model)`,
 with nothing set but the seed. Peers are published methods, run from their packages by `benchmarks.peers.run`. Rows of plain
 components are ipar as it was when it read principal components alone, all genes alike
 (`EncoderRecipe(n_pcs=(30, 100), spatial_share=0, weigh_genes=False)`). Made with
@@ -69,7 +71,7 @@ def section(task: str, by_method: dict[str, list[dict[str, Any]]]) -> str:
     lines += ["| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " | seconds | peak GiB |"]
     lines += ["|---" * (len(COLUMNS) + 3) + "|"]
     for method, runs in shown.items():
-        cells = [cell(values(runs, key), bold=best[key] == method) for key in COLUMNS]
+        cells = [cell(kept(runs, key), bold=best.get(key) == method) for key in COLUMNS]
         cost = [f"{np.median([r['seconds'] for r in runs]):.0f}", f"{max(r['peak_gib'] for r in runs):.1f}"]
         seeds = f" ({_seeds(len(runs))})"
         lines.append(f"| {label(method)}{seeds} | " + " | ".join(cells + cost) + " |")
@@ -130,8 +132,10 @@ def _seeds(n: int) -> str:
 def _best(shown: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     best = {}
     for key, (_, more) in COLUMNS.items():
-        means = {m: values(runs, key).mean() for m, runs in shown.items() if m not in REFERENCES}
-        best[key] = (max if more else min)(means, key=lambda m: means[m])
+        found = {m: kept(runs, key) for m, runs in shown.items() if m not in REFERENCES}
+        means = {m: own.mean() if more is not None else abs(np.log(own.mean())) for m, own in found.items() if len(own)}
+        if means:
+            best[key] = (max if more else min)(means, key=lambda m: means[m])
     return best
 
 

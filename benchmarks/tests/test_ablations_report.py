@@ -34,6 +34,14 @@ def test_rows_are_means_over_the_runs_that_have_them():
     assert rows[1].split(" | ")[-2:] == ["3.000", "1 |"]
 
 
+def test_a_score_that_older_runs_have_not_kept_is_of_those_that_have():
+    old = dict.fromkeys(SCORES, 1.0)
+    del old["evenness_ratio"]
+    both = {"steps": [record({"a": old, "b": old}), record({"a": {**old, "evenness_ratio": 1.5}})]}
+    rows = [line for line in report.page(both, "some command").splitlines() if line.startswith("| ")][1:]
+    assert [row.split(" | ")[-3] for row in rows] == ["1.500", "–"]
+
+
 def test_signs_of_trouble_are_a_table_of_their_own():
     rows = {"spread": {"uncertainty_spearman": 0.41, "certain_half_error": 0.8, "certain_half_median": 0.75}}
     page = report.page({"doubts": [{"fold": "brain2c", "layouts": rows}]}, "some command")

@@ -110,6 +110,19 @@ def row(page, start):
     return next(line for line in page.splitlines() if line.startswith(f"| {start}"))
 
 
+def test_evenness_is_best_near_one_and_a_dash_where_it_was_not_kept(results, folder, tmp_path):
+    for ratio, method in ((1.25, "ipar"), (0.5, "pca_knn")):
+        for one in results["ob"][method]:
+            one["scores"]["evenness_ratio"] = ratio
+    for reference in results["ob"]["within_slide_mlp"]:
+        del reference["scores"]["evenness_ratio"]
+    write_tables(results, make_options(folder, tmp_path))
+    page = (tmp_path / "page.md").read_text()
+    assert "**1.250 ± 0.000**" in row(page, "**ipar**")
+    assert "| 0.500 ± 0.000 |" in row(page, "PCA + kNN")
+    assert "| – |" in row(page, "within-slide")
+
+
 def test_page_shows_means_and_marks_the_best_without_the_references(results, folder, tmp_path):
     write_tables(results, make_options(folder, tmp_path))
     page = (tmp_path / "page.md").read_text()

@@ -21,6 +21,8 @@ EXPECTED = {
     "continuity_20",
     "rssd",
     "coverage",
+    "evenness",
+    "evenness_ratio",
     "e_geo",
     "e_geo_walk",
     "e_geo_stress",
@@ -52,6 +54,8 @@ def test_every_score_is_the_one_of_its_function(layouts):
         "continuity_20": metrics.continuity(true, pred),
         "rssd": metrics.rssd(true, pred),
         "coverage": metrics.coverage(true, pred),
+        "evenness": metrics.evenness(pred),
+        "evenness_ratio": metrics.evenness(pred) / metrics.evenness(true),
         "knn_hit_20": metrics.knn_hit(true, pred, n_neighbors=20),
         "knn_hit_20_chance": 20 / 149,
         "knn_hit_50_ratio": metrics.knn_hit(true, pred, n_neighbors=50) / (50 / 149),
@@ -91,6 +95,7 @@ def test_degenerate_predictions_have_a_score_for_everything(layouts, n, degenera
         scores = metrics.evaluate(true, degenerate(true.shape))
     for key, value in scores.items():
         needs = 40 if key.endswith(("ness_20", "ity_20")) else int(key.split("_")[2]) if "knn" in key else 0
+        needs = 6 if key.startswith("evenness") else needs
         assert np.isfinite(value) == (n > needs), key
 
 

@@ -9,8 +9,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from ipar._run import Run
 from ipar.graph.neighbors import nearest
-from ipar.metrics import knn_hit, procrustes_error
+from ipar.metrics import coverage, evenness, knn_hit, procrustes_error
 from ipar.model import Features, Sharpening
+from ipar.model.evening import Evening
 from ipar.model.sharpening import fused_nearest, sharpen_layout
 
 
@@ -80,7 +81,9 @@ def test_small_and_coincident_sets(n):
     rng = np.random.default_rng(0)
     h = rng.normal(size=(n, 5)).astype(np.float32)
     for layout in (rng.normal(size=(n, 2)), np.zeros((n, 2)), np.repeat(rng.normal(size=(n // 2, 2)), 2, axis=0)):
-        assert np.isfinite(sharpened(layout.astype(np.float32), h, Sharpening(n_steps=10))).all()
+        for target in (None, 0.05):
+            how = Sharpening(n_steps=10, evenness=target)
+            assert np.isfinite(sharpened(layout.astype(np.float32), h, how)).all()
 
 
 def test_what_was_taught_distances_has_a_say(tissue):
@@ -150,3 +153,66 @@ def test_components_that_are_empty_need_not_be_held(tissue):
     )
     np.testing.assert_allclose(few, all_of_them, atol=1e-3)
     assert np.abs(one - all_of_them).max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def torn():
+    """A tissue like an array of spots, and features so blurred that cells draw together in clumps."""
+    rng = np.random.default_rng(0)
+    truth = np.array([(x, y) for x in range(24) for y in range(24)]) / 24 + rng.normal(scale=0.004, size=(576, 2))
+    seen = truth + rng.normal(scale=0.06, size=truth.shape)
+    h = np.exp(-np.square(seen[:, None] - rng.random((80, 2))).sum(-1) / 0.02).astype(np.float32)
+    layout = (0.5 + 0.8 * (truth - 0.5) + rng.normal(scale=0.06, size=truth.shape)).astype(np.float32)
+    return truth, h, layout
+
+
+def test_the_layout_becomes_as_even_as_the_tissue_and_keeps_its_neighbours(torn):
+    truth, h, layout = torn
+    before, after = (sharpened(layout, h, Sharpening(hold=0.6, evenness=aim)) for aim in (None, evenness(truth)))
+    assert evenness(before) > 1.6 * evenness(truth)
+    assert evenness(after) < 1.25 * evenness(truth)
+    assert knn_hit(truth, after) > 0.92 * knn_hit(truth, before)
+    assert coverage(truth, after) > coverage(truth, before)
+
+
+def test_a_layout_is_not_made_more_even_than_the_tissue(torn):
+    truth, h, layout = torn
+    rough, aimed, fine = (evenness(sharpened(layout, h, Sharpening(evenness=aim))) for aim in (None, 0.2, 0.05))
+    assert fine < aimed < rough
+    assert aimed == pytest.approx(0.2, abs=0.03)
+
+
+def energy(x, how, target):
+    return Evening(how, target, torch.Generator().manual_seed(0))(x, 0)
+
+
+def test_the_energy_is_that_of_its_definition(torn):
+    # every cell of a small set is spread: the places drawn stand for all in the mean
+    x = torch.from_numpy(np.random.default_rng(4).normal(size=(12, 2)).astype(np.float32))
+    how = Sharpening(spread=0.7, spread_reach=2.0, evenness_weight=3.0)
+    unit = np.sqrt(2 * np.pi / 12)
+    d = squareform(pdist(x.numpy()))
+    apart = np.maximum(0, 1 - d / (2 * unit))[~np.eye(12, dtype=bool)]
+    excess = np.log(np.sort(d, axis=1)[:, 6] ** 2 + (0.01 * unit) ** 2).std() / 2 - 0.05
+    expected = 0.7 * np.square(apart).sum() / 12 + 3 * excess**2
+    generator = torch.Generator().manual_seed(0)
+    drawn = [float(Evening(how, 0.05, generator)(x, 0)) for _ in range(400)]
+    assert np.mean(drawn) == pytest.approx(expected, rel=0.03)
+
+
+def test_an_even_layout_is_left_alone():
+    x = torch.rand(100, 2, generator=torch.Generator().manual_seed(0))
+    even = evenness(x.numpy())
+    assert energy(x, Sharpening(), 1.02 * even) == 0
+    assert energy(x, Sharpening(), 0.98 * even) > 0
+
+
+def test_cells_are_sought_anew_every_few_steps():
+    even = Evening(Sharpening(search_every=10), 0.0, torch.Generator().manual_seed(0))
+    x = torch.rand(60, 2, generator=torch.Generator().manual_seed(1))
+    even(x, 3)
+    first = even.sixth
+    even(x.flip(0), 9)
+    assert even.sixth is first
+    even(x.flip(0), 10)
+    assert torch.equal(even.sixth, 59 - first.flip(0))

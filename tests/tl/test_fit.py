@@ -147,7 +147,16 @@ def test_the_gate_and_the_layouts_have_the_weights_of_the_recipe(train, fit_brie
     assert model.network.beta == found["beta"] == 0.25
     assert model.blend == Blend(global_map=0.5, flow=0.0)
     assert (found["global_weight"], found["flow_weight"]) == (0.5, 0.0)
-    assert list(found["finish"]) == ["hold", "slide_pc_share", "e_geo", "knn_hit_20", "luna_spearman", "score"]
+    assert list(found["finish"]) == [
+        "hold",
+        "slide_pc_share",
+        "e_geo",
+        "knn_hit_20",
+        "luna_spearman",
+        "coverage",
+        "evenness",
+        "score",
+    ]
 
 
 def test_seeds(train, fit_briefly):
@@ -425,7 +434,7 @@ def test_a_refused_tissue_costs_less_unless_forced(make_slides, fit_briefly, mon
     assert cheap.flow is None
     assert full.flow is not None
     assert cheap.network.plan.n_neighbors == full.network.plan.n_neighbors == 7
-    assert len(cheap.finish.tried(True)) == 2 < len(full.finish.tried(True))
+    assert len(cheap.finish.tried(True, 0.2)) == 2 < len(full.finish.tried(True, 0.2))
     assert steps[len(steps) // 2 - 1] < steps[-1]  # of the final encoder
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ipar._run import Run
-from ipar.metrics import e_geo_minisets, knn_hit, luna_spearman
+from ipar.metrics import coverage, e_geo_minisets, evenness, knn_hit, luna_spearman
 from ipar.model import Features, Sharpening
 from ipar.model.sharpening import sharpen_layout
 from ipar.training import FinishRecipe
-from ipar.training.finish import choose_sharpening
+from ipar.training.finish import choose_sharpening, tissue_evenness
 
 QUICK = Sharpening(n_steps=60)
 RECIPE = FinishRecipe(sharpening=QUICK)
@@ -37,7 +37,7 @@ def noisy(truth, scale, seed):
 
 def choose(layout, h, truth, slide_pcs=None):
     """The choice where the layout stands for the global features."""
-    return choose_sharpening(layout, Features(h, layout), truth, slide_pcs, RECIPE, Run())
+    return choose_sharpening(layout, Features(h, layout), truth, slide_pcs, tissue_evenness([truth]), RECIPE, Run())
 
 
 def test_sharpening_that_finds_neighbours_is_taken(slide):
@@ -65,10 +65,13 @@ def test_the_choice_is_the_best_of_the_whole_grid(slide):
     settings = list(zip(table["hold"], table["slide_pc_share"], strict=True))
     assert settings == [(np.inf, 0.0), *product(RECIPE.holds, RECIPE.slide_pc_shares)]
     # a second way to the score: of two choices, the better one has the larger product
-    product_form = table["knn_hit_20"] / table["e_geo"] * np.exp(20 * table["luna_spearman"])
+    uneven = table["evenness"] / evenness(truth)
+    found = table["knn_hit_20"] * table["coverage"] / table["e_geo"] / np.maximum(uneven, 1 / uneven)
+    product_form = found * np.exp(20 * table["luna_spearman"])
     assert (product_form.rank() == table["score"].rank()).all()
     best = table.loc[product_form.idxmax()]
-    assert finish.sharpening == replace(QUICK, hold=best["hold"], slide_pc_share=best["slide_pc_share"])
+    settings = {"hold": best["hold"], "slide_pc_share": best["slide_pc_share"], "evenness": evenness(truth)}
+    assert finish.sharpening == replace(QUICK, **settings)
 
 
 def test_the_table_tells_the_scores_of_layouts(slide):
@@ -76,10 +79,12 @@ def test_the_table_tells_the_scores_of_layouts(slide):
     layout = noisy(truth, 0.1, 4)
     table = choose(layout, h, truth).table
     assert table["e_geo"].iloc[0] == e_geo_minisets(truth, layout).total
-    firm = sharpen_layout(layout, Features(h, layout), replace(QUICK, hold=4.0))
-    row = table[table["hold"] == 4.0].iloc[0]
+    firm = sharpen_layout(layout, Features(h, layout), replace(QUICK, hold=2.0, evenness=evenness(truth)))
+    row = table[table["hold"] == 2.0].iloc[0]
     assert row["e_geo"] == e_geo_minisets(truth, firm).total
     assert row["knn_hit_20"] == knn_hit(truth, firm)
+    assert row["evenness"] == evenness(firm)
+    assert row["coverage"] == coverage(truth, firm)
 
 
 def test_slide_pcs_that_know_more_neighbours_get_the_larger_share(slide):
@@ -104,3 +109,26 @@ def test_features_that_tell_neighbours_exactly_get_a_looser_hold(slide):
         finish = choose(noisy(truth, 0.05, 2), rbf(noisy(truth, spread, 7)), truth)
         holds.append(np.inf if finish.sharpening is None else finish.sharpening.hold)
     assert holds[0] < holds[1]
+
+
+def test_the_evenness_to_reach_is_the_mean_of_the_slides():
+    rng = np.random.default_rng(9)
+    slides = [rng.random((200, 2)), np.array([(x, y) for x in range(15) for y in range(15)], dtype=float)]
+    assert tissue_evenness(slides) == pytest.approx((evenness(slides[0]) + evenness(slides[1])) / 2)
+    assert np.isfinite(tissue_evenness([rng.random((4, 2))]))
+
+
+def test_clumps_do_not_win():
+    # the same neighbours, ranks and energy: the layout that is as even as the tissue and covers it has the higher score
+    scores = {"e_geo": 1.0, "knn_hit_20": 0.2, "luna_spearman": 0.7, "coverage": 0.7, "evenness": 0.1}
+    best = RECIPE.score(scores, 0.1)
+    for worse in ({"evenness": 0.3}, {"evenness": 0.03}, {"coverage": 0.5}):
+        assert RECIPE.score(scores | worse, 0.1) < best
+    # a third more neighbours are not worth three times the unevenness
+    assert RECIPE.score(scores | {"knn_hit_20": 0.27, "evenness": 0.3}, 0.1) < best
+
+
+def test_every_sharpening_that_is_tried_is_evened(slide):
+    tried = RECIPE.tried(True, 0.15)
+    assert tried[0] is None
+    assert {how.evenness for how in tried[1:]} == {0.15}

@@ -28,6 +28,7 @@ _SHOWN = {
     "procrustes_rmse": "Procrustes",
     "coverage": "coverage",
     "e_geo": "E_geo",
+    "evenness_ratio": "evenness",
 }
 
 
@@ -58,7 +59,8 @@ def run_demo(options: argparse.Namespace) -> None:
     columns = {"ipar": ipar.metrics.evaluate(truth, test.obsm["X_ipar"])} | columns
     print(f"\nHeld-out slide, ipar and the controls\n{_head()}")
     print("\n".join(_row(name, scores) for name, scores in columns.items()))
-    print("(higher is better, except for Procrustes error, in RMS radii, and E_geo; kNN hit is relative to chance)")
+    print("(higher is better, except for Procrustes error, in RMS radii, and E_geo; kNN hit is relative to chance,")
+    print("evenness to the truth, where one is best)")
 
     test.obsm["spatial"] = truth
     test.obsm["X_ipar_aligned"] = procrustes_align(truth, test.obsm["X_ipar"])

@@ -17,6 +17,7 @@ from ipar.metrics._alignment import (
 from ipar.metrics._distances import contact_f1, distance_pearson, luna_spearman, stress1
 from ipar.metrics._e_geo import e_geo, e_geo_minisets
 from ipar.metrics._evaluate import evaluate, evaluate_slides
+from ipar.metrics._evenness import evenness
 from ipar.metrics._neighbours import continuity, knn_hit, trustworthiness
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
 
@@ -31,6 +32,7 @@ __all__ = [
     "e_geo_minisets",
     "evaluate",
     "evaluate_slides",
+    "evenness",
     "knn_hit",
     "luna_spearman",
     "procrustes_align",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ipar.metrics._alignment import cell_errors, coverage, procrustes_error, rssd
 from ipar.metrics._distances import contact_f1, distance_pearson, row_spearman, stress1
 from ipar.metrics._e_geo import EGeo, e_geo, e_geo_minisets
+from ipar.metrics._evenness import evenness
 from ipar.metrics._neighbours import continuity, knn_chance, knn_hits, trustworthiness
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
 from ipar.metrics.checks import FloatArray, as_cell_vector, as_pair
@@ -44,6 +45,13 @@ def _shape_scores(true: FloatArray, pred: FloatArray) -> dict[str, float]:
         "rssd": rssd(true, pred),
         "coverage": coverage(true, pred),
     }
+
+
+def _evenness_scores(true: FloatArray, pred: FloatArray) -> dict[str, float]:
+    counted = len(true) > 6  # a cell has a sixth neighbour
+    even, even_true = (evenness(x) if counted else np.nan for x in (pred, true))
+    # cells that are all equally far from each other have rounding errors only
+    return {"evenness": even, "evenness_ratio": even / even_true if even_true > 1e-9 else np.nan}
 
 
 def _energy_scores(
@@ -102,6 +110,7 @@ def evaluate(
     - ``distance_pearson``, ``stress1``, ``coverage``, ``rssd``: the functions of these names
     - ``procrustes_rmse`` in RMS radii, ``procrustes_median`` in tissue widths: `procrustes_error`
     - ``trustworthiness_20``, ``continuity_20``: the functions of these names
+    - ``evenness``, ``evenness_ratio``: `evenness` of the prediction, and divided by that of the truth, which is best near 1
     - ``e_geo``, ``e_geo_walk``, ``e_geo_stress``: `e_geo_minisets`
     - ``e_geo_whole``, ``e_geo_whole_walk``, ``e_geo_whole_stress``: `e_geo`
     - ``uncertainty_spearman``, ``certain_half_error``: only if `uncertainty` is given
@@ -138,6 +147,7 @@ def evaluate(
     scores = {"n_cells": float(len(truth))}
     scores |= _shape_scores(truth, layout)
     scores |= _knn_scores(truth, layout, n_neighbors)
+    scores |= _evenness_scores(truth, layout)
     scores |= _energy_scores(truth, layout, rng, n_minisets, max_whole)
     if doubts is not None:
         errors = cell_errors(truth, layout)

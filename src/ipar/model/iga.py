@@ -40,7 +40,7 @@ class IGA(SavedModel):
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IGA"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     stages: ClassVar[dict[str, Any]] = {"encoder": GeometryEncoder, "flow": Flow, "sharpening": Sharpening}
 
     def __repr__(self) -> str:

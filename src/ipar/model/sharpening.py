@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from ipar.graph.candidates import fuzzy_edges
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import principal_components
 from ipar.model.encoder import Features
+from ipar.model.evening import Evening, mean_distance, square_distances
 from ipar.model.features import unit_rows
 from ipar.model.io import State
 
@@ -45,6 +45,16 @@ class Sharpening:
     The push is strong because a section is about equally dense everywhere. Where it is weak, cells gather in clumps. A
     strong push allows a loose hold.
 
+    From half-way through the steps, two terms fill holes and thin out clumps, while the layout is less even than the tissue:
+
+    .. math:: \frac{\sigma}n \sum_i \sum_{j \in N_i} \max\Big(0, 1 - \frac{d_{ij}}b\Big)^2 + \varepsilon (s - s^*)^2,
+              \qquad s > s^*
+
+    where s is the :func:`ipar.metrics.evenness` of the layout, and :math:`s^*` that of training slides. The first term
+    spreads cells over several distances between neighbours. The second alone would line cells up in even strands around
+    holes. The nearest cells in the layout :math:`N_i` are sought anew every few steps; some of them, drawn at random, stand
+    for all.
+
     Edges join neighbours in the embedding and in the slide PCs: their distance is :math:`(1 - \omega)` of the first cosine
     distance plus :math:`\omega` of the second. They are sought among the nearest cells in the embedding. The slide PCs of a
     cell are averaged with those of similar cells (:meth:`GeometryEncoder.slide_pcs`).
@@ -68,6 +78,16 @@ class Sharpening:
         ω, the share of the slide PCs in what makes neighbours; chosen on a held-out slide.
     held_dims
         Principal components of the global features whose distances are held: all of them would take far longer.
+    evenness
+        :math:`s^*`; with None, both terms that even the layout out are left out.
+    evenness_weight
+        ε.
+    spread, spread_reach
+        σ, and b in mean distances between cells. A stronger spread fills more of the tissue and finds fewer neighbours.
+    n_spread, n_spread_drawn
+        Nearest cells in the layout that are spread, and how many of them are drawn.
+    search_every
+        Steps between searches for them.
     n_neighbors, n_candidates
         k of the edges, and nearest cells in the embedding among which they are sought.
     pairs_per_cell, most_pairs
@@ -86,6 +106,13 @@ class Sharpening:
     global_share: float = 0.6
     slide_pc_share: float = 0.0
     held_dims: int = 32
+    evenness: float | None = None
+    evenness_weight: float = 40.0
+    spread: float = 0.3
+    spread_reach: float = 4.0
+    n_spread: int = 50
+    n_spread_drawn: int = 6
+    search_every: int = 10
     n_neighbors: int = 8
     n_candidates: int = 100
     pairs_per_cell: int = 5
@@ -148,22 +175,24 @@ def sharpen_layout(
     )
     edges, weights = (torch.from_numpy(x) for x in fuzzy_edges(alike))
     start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
-    n, reach = len(start), sharpening.reach * math.sqrt(2 * math.pi / len(start))
+    n, reach = len(start), sharpening.reach * mean_distance(len(start))
     x = start.clone().requires_grad_()
     n_pairs = min(sharpening.pairs_per_cell * n, sharpening.most_pairs)
     pairs = _random_pairs(n, n_pairs, run.generator)
     across = principal_components(features.global_features, sharpening.held_dims)
     held = _held_distances(start, across, sharpening.global_share, next(pairs))
+    even = None if sharpening.evenness is None else Evening(sharpening, sharpening.evenness, run.generator)
 
-    def loss(_: int) -> Tensor:
+    def loss(step: int) -> Tensor:
         first, second = next(pairs)
-        pull = (weights * torch.log1p(_square(x, *edges) / reach**2)).sum()
-        square = _square(x, first, second)
+        pull = (weights * torch.log1p(square_distances(x, *edges) / reach**2)).sum()
+        square = square_distances(x, first, second)
         # the floor bounds the push of coincident cells
         push = torch.log1p(1 / (square / reach**2 + 0.01)).sum() * (sharpening.pairs_per_cell * n / n_pairs)
         # the square is floored before the root, whose gradient at zero is infinite
         gap = square.clamp_min(1e-12).sqrt() - held(first, second)
-        return (1.5 * pull + sharpening.push * push) / n + 100.0 * sharpening.hold * gap.square().mean()
+        total = (1.5 * pull + sharpening.push * push) / n + 100.0 * sharpening.hold * gap.square().mean()
+        return total if even is None or step < sharpening.n_steps // 2 else total + even(x, step)
 
     descent = Descent([x], lr=sharpening.lr, n_steps=sharpening.n_steps, lr_end=sharpening.lr_end)
     descent.minimise(loss, "sharpen" if run.progress else None)
@@ -175,19 +204,14 @@ def _held_distances(
     start: Tensor, across: Tensor, share: float, pairs: tuple[Tensor, Tensor]
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Distances to hold: the mean of those of the layout and of what was taught them, on the scale of the first."""
-    mean, mean_taught = (_square(x, *pairs).sqrt().mean() for x in (start, across))
+    mean, mean_taught = (square_distances(x, *pairs).sqrt().mean() for x in (start, across))
     scale = torch.where(mean_taught > 0, mean / mean_taught, 0.0)
 
     def held(first: Tensor, second: Tensor) -> Tensor:
-        layout, taught = (_square(x, first, second).sqrt() for x in (start, across))
+        layout, taught = (square_distances(x, first, second).sqrt() for x in (start, across))
         return (1 - share) * layout + share * scale * taught
 
     return held
-
-
-def _square(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Squared distances of pairs, ``(m,)``."""
-    return (x.index_select(0, first) - x.index_select(0, second)).square().sum(-1)
 
 
 def _random_pairs(n: int, n_pairs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,7 +15,7 @@ from ipar.model import IGA, Blend, Features, GeometryEncoder, IPALite
 from ipar.model.flow import Flow
 from ipar.model.network import NetworkLayout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
-from ipar.training.finish import Finish, choose_sharpening
+from ipar.training.finish import Finish, choose_sharpening, tissue_evenness
 from ipar.training.flow import fit_flow
 from ipar.training.folds import Folds
 from ipar.training.held_out import StageFit
@@ -80,7 +80,8 @@ def fit_ipalite(
     held_out = HeldOut.of(slides, embedded, folds)
     layout = held_out.blended(network.held_out, flow.held_out if flow else None, blend, run)
     with run.stage("finish"):
-        finish = choose_sharpening(layout, *held_out.known, held_out.slide_pcs, recipe.finish, run)
+        tissue = tissue_evenness(slides.coords)
+        finish = choose_sharpening(layout, *held_out.known, held_out.slide_pcs, tissue, recipe.finish, run)
     with run.stage("expected error"):
         head, ranks = _expected_error(slides, embedded, folds, flow.held_out if flow else None, finish, recipe, run)
     model = IPALite(embedded.encoder, network.stage, flow.stage if flow else None, blend, finish.sharpening, head)
@@ -111,7 +112,8 @@ def fit_iga(
     held_out = HeldOut.of(slides, embedded, folds)
     n_tried, n_steps = recipe.flow.n_tried, recipe.flow.n_steps_tried
     drawn = flow.held_out.sample(held_out.features.embedding, n_tried, n_steps=n_steps, run=run)
-    finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, recipe.finish, run)
+    tissue = tissue_evenness(slides.coords)
+    finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, tissue, recipe.finish, run)
     model = replace(model, sharpening=finish.sharpening)
     return ModelFit(model, slides[folds.held_out].name, flow, finish, {})
 

@@ -63,7 +63,7 @@ class Recipe:
         embed = EncoderRecipe().hurried(2.0)
         training = IPALiteTraining(max_epochs=5, ramp_epochs=2, gate_steps=150)
         network = NetworkRecipe(plan=MinisetPlan(n_minisets=32), training=training, refit_epochs=2)
-        return cls(embed, network, finish=FinishRecipe(holds=(1.0,), slide_pc_shares=(0.2,)))
+        return cls(embed, network, finish=FinishRecipe(holds=(0.6,), slide_pc_shares=(0.2,)))
 
     @classmethod
     def best(cls) -> Recipe:
