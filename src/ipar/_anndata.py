@@ -26,6 +26,9 @@ PART = "ipar_part"
 SECTION = "section"
 SAMPLES = "X_ipar_samples"
 UNCERTAINTY = "ipar_uncertainty"
+MAP = "ipar_map"
+MAP_CONFIDENCE = "ipar_map_confidence"
+MAP_SIMILARITY = "ipar_map_similarity"
 
 ELLIPSE_COLUMNS = {
     2: ("offset_x", "offset_y", "sd_major", "sd_minor", "angle"),
@@ -59,6 +62,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 def uncertainty_key(layout: str) -> str:
     """Column of ``obs`` with the uncertainty of the layout ``obsm[layout]``."""
     return UNCERTAINTY if layout == COORDS else f"{layout}_uncertainty"
+
+
+def reference_key(layout: str) -> str:
+    """Key of ``obsm`` with the layout ``obsm[layout]`` on its reference."""
+    return f"{layout}_reference"
 
 
 def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> pd.Categorical[Any]:

@@ -7,6 +7,8 @@ from ipar.model.iga import IGA
 from ipar.model.ipalite import IPALite
 from ipar.model.loading import load
 from ipar.model.outputs import Layout
+from ipar.model.placement import Placement
+from ipar.model.reference import Reference
 from ipar.model.sharpening import Sharpening
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "GeometryEncoder",
     "IPALite",
     "Layout",
+    "Placement",
     "PoseSamples",
+    "Reference",
     "Sharpening",
     "load",
 ]

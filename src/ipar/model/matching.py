@@ -27,10 +27,16 @@ class Matching:
         Places per cell, and cells per place.
     width
         σ.
+    least_weight
+        Weight of a place that does not match, in a balanced map.
+    negligible
+        Weights of a balanced map that are left out, as a share of the cell's largest.
     """
 
     n_matches: int = 30
     width: float = 0.05
+    least_weight: float = 1e-9
+    negligible: float = 1e-3
 
     def find(
         self, features: NDArray[np.float32], known: NDArray[np.float32]
@@ -45,6 +51,40 @@ class Matching:
         row = np.repeat(np.arange(len(features)), np.diff(graph.indptr))
         graph.data = np.exp(-(graph.data - best[row]) / self.width)
         return unit_sums(graph), 1 - best
+
+    def balanced(self, weights: sparse.csr_matrix, most_entries: int = 20_000_000) -> sparse.csr_matrix:
+        """The weights of the entropic transport plan between cells and places, each of equal mass.
+
+        It is the plan nearest to the given weights ``(n, m)``, sparse as they are but for entries below a thousandth of a
+        place's share.
+
+        Raises
+        ------
+        ImportError
+            If POT is missing.
+        ValueError
+            If there are more entries than ``most_entries``.
+
+        References
+        ----------
+        Flamary et al., POT: Python Optimal Transport, Journal of Machine Learning Research 22 (2021).
+        """
+        try:
+            import ot
+        except ImportError as error:
+            msg = "balanced=True needs POT: install it with pip install 'ipar[ot]'."
+            raise ImportError(msg) from error
+        n, m = weights.shape
+        if n * m > most_entries:
+            msg = (
+                f"balanced=True takes at most {most_entries} cells times places, found {n} times {m}: map fewer cells at a "
+                "time, or leave it out."
+            )
+            raise ValueError(msg)
+        cost = -np.log(np.maximum(weights.toarray().astype(np.float64), self.least_weight))
+        plan = ot.sinkhorn(np.full(n, 1 / n), np.full(m, 1 / m), cost, 1.0)
+        plan[plan < self.negligible * plan.max(axis=1, keepdims=True)] = 0
+        return unit_sums(sparse.csr_matrix(plan))
 
 
 def row_sums(weights: sparse.csr_matrix) -> NDArray[np.float64]:

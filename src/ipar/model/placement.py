@@ -70,6 +70,8 @@ class Placement:
         How the frame is found.
     most_witnesses
         Cells that the frame is found with.
+    balanced
+        Whether all places shall match like numbers of cells (:meth:`Matching.balanced`).
     least_certainty
         From which certainty on a frame counts as decided.
     """
@@ -81,6 +83,7 @@ class Placement:
     margin: float = 0.3
     search: FrameSearch = field(default_factory=FrameSearch)
     most_witnesses: int = 3000
+    balanced: bool = False
     least_certainty: float = 0.95
 
     def __post_init__(self) -> None:
@@ -116,6 +119,8 @@ class Placement:
             frame = self._frame(layout, weights, places, random_state)
             coords, prior = frame.similarity.apply(layout), self.prior
             weights = _near(weights, places, coords, self.reach * radius)
+        if self.balanced:
+            weights = self.matching.balanced(weights)
         total = row_sums(weights) + prior
         coords = (weights @ places + prior * coords) / total[:, None]
         weights = unit_sums(weights)

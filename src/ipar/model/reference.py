@@ -75,7 +75,9 @@ class Reference:
 
         Of the embedding, so many components are kept.
         """
-        labels = [pd.Categorical([name] * len(x)) for name, x in zip(names, coords, strict=True)]
+        labels: list[pd.Categorical[Any]] = [
+            pd.Categorical([name] * len(x)) for name, x in zip(names, coords, strict=True)
+        ]
         parts = [encoder.transform(x, encoder.genes, own) for x, own in zip(expression, labels, strict=True)]
         whole = np.concatenate(parts)
         pca = PCA(min(n_components, *whole.shape), svd_solver="covariance_eigh").fit(whole)
@@ -112,7 +114,7 @@ class Reference:
 
     def project(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embedding ``(n, e)`` to the space of the reference, ``(n, d)``."""
-        projected: NDArray[np.float32] = (embedding - self.centre) @ self.axes
+        projected: NDArray[np.float32] = np.matmul(embedding - self.centre, self.axes, dtype=np.float32)
         return projected
 
     def sample(self, n: int) -> NDArray[np.float32]:

@@ -7,11 +7,15 @@ from ipar.tl._diagnostics import attention_diagnostics
 from ipar.tl._experiments import decompose_gap, shuffle_controls, sweep_beta
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._fit_iga import fit_iga
+from ipar.tl._map import map_to_reference
 from ipar.tl._optimise import optimise_coords
 from ipar.tl._predict import predict_coords
+from ipar.tl._reference import FrameWarning
 from ipar.tl._sample import sample_coords
+from ipar.tl._transfer import impute, transfer
 
 __all__ = [
+    "FrameWarning",
     "ablate_terms",
     "attention",
     "attention_diagnostics",
@@ -19,9 +23,12 @@ __all__ = [
     "decompose_gap",
     "fit_iga",
     "fit_ipalite",
+    "impute",
+    "map_to_reference",
     "optimise_coords",
     "predict_coords",
     "sample_coords",
     "shuffle_controls",
     "sweep_beta",
+    "transfer",
 ]

@@ -90,8 +90,11 @@ def attention(
 def quadrant_attention(
     model: IPALite, embedding: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, run: Run
 ) -> dict[str, NDArray[np.generic]]:
-    """Attention of one cell per quadrant of the first slide, as it is stored."""
-    cells = np.flatnonzero(slides == slides.categories[0])
+    """Attention of one cell per quadrant of the first slide with a layout, as it is stored; none without layouts."""
+    placed = np.flatnonzero(np.isfinite(coords[:, 0]))
+    if not len(placed):
+        return {}
+    cells = np.flatnonzero(slides.codes == slides.codes[placed].min())
     return _attention_record(model, embedding[cells], cells, quadrant_cells(coords[cells]), run)
 
 

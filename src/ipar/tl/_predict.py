@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, RECYCLES, record, uncertainty_key
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, MAP_CONFIDENCE, RECYCLES, record, reference_key, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
 from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
-from ipar.model import IGA, Features, IPALite
+from ipar.model import IGA, Features, IPALite, Placement
+from ipar.model.ipalite import MIN_CELLS
 from ipar.pp._candidates import write_candidates
 from ipar.tl._attention import quadrant_attention
 from ipar.tl._cells import known_model, read_cells, write_prediction
+from ipar.tl._reference import known_reference, place_cells
 from ipar.tl._sample import sample_coords
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def predict_coords(
     adata: AnnData,
     model: IPALite | IGA | None = None,
     *,
+    reference: str | None = None,
+    transport: float = Placement.transport,
     library_key: str | None = None,
     layer: str | None = None,
     n_rounds: int | None = None,
@@ -53,6 +57,11 @@ def predict_coords(
     model
         Fitted model (default: the model fitted on this AnnData). With an :class:`~ipar.IGA`, this calls
         :func:`sample_coords`.
+    reference
+        Training slide in whose frame and units the cells are also placed (default: none). A model of one section calls it
+        ``"section"``.
+    transport
+        How far cells are moved onto places where the reference has cells: from 0, not at all, to 1, every cell on a place.
     %(library_key)s
     %(layer)s
     n_rounds
@@ -76,6 +85,10 @@ def predict_coords(
         Coordinates, float32, ``(n, 2)``. Each slide is centred and has an RMS radius of 1.
     ``.obsm["X_ipar_recycles"]``
         The network's first guess and its layout after every recycle, aligned with ``X_ipar``, ``(n, 2(R + 1))``.
+    ``.obsm["X_ipar_reference"]``
+        With `reference`: coordinates in its frame and units, float64, ``(n, 2)``.
+    ``.obs["ipar_map_confidence"]``
+        With `reference`: how concentrated the places are that match a cell, from 0 to 1, float32.
     ``.obsm["X_ipar_embed"]``
         Embedding, if missing.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
@@ -86,43 +99,68 @@ def predict_coords(
     ``.uns["ipar"]["attention"]``
         Attention of one cell per quadrant of the first slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
-        Method, settings and seed, and whether the model's tissue can be localised.
+        Method, settings and seed, and whether the model's tissue can be localised. With `reference`, ``"placement"`` tells
+        how sure the frame of each slide is.
 
     Raises
     ------
     ValueError
-        If there is no model, genes do not match, a slide has fewer than four cells, or a weight is not usable.
+        If there is no model, genes do not match, the model has no such reference, a weight is not usable, or a slide has
+        fewer than four cells. With `reference`, the cells of such a slide are placed, but ``X_ipar`` is NaN there.
 
     Warns
     -----
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
+    FrameWarning
+        If it cannot be told how a slide is turned or mirrored on the reference.
 
     Notes
     -----
+    On a reference, a cell goes to the mean of the places that match it in the embedding, those nearest to where its layout
+    puts it first (:class:`ipar.model.Placement`).
+
     Slides no larger than the largest training set are laid out directly. For larger slides, random subsets that share
     anchor cells are laid out, aligned on the anchors, and averaged.
 
-    A layout has no natural rotation, reflection or scale. Use :func:`ipar.metrics.procrustes_align` to align it with known
-    coordinates for display.
+    Without reference, a layout has no natural rotation, reflection or scale. Use :func:`ipar.metrics.procrustes_align` to
+    align it with known coordinates for display.
 
     Without `model`, `library_key` and `layer` default to those of the fit.
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     model, library_key, layer = known_model(adata, model, library_key, layer)
     if isinstance(model, IGA):
-        _refuse_for_samples(n_rounds=n_rounds, global_weight=global_weight, flow_weight=flow_weight)
+        given = {
+            "reference": reference,
+            "n_rounds": n_rounds,
+            "global_weight": global_weight,
+            "flow_weight": flow_weight,
+        }
+        _refuse_for_samples(given)
         keys: dict[str, Any] = {"library_key": library_key, "layer": layer, "sharpen": sharpen, "key_added": key_added}
         sample_coords(adata, model, random_state=run.seed, device=device, progress=progress, **keys)
         return adata if copy else None
     model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
+    placement = Placement(transport=transport)
+    if reference is not None:
+        known_reference(model, reference)
     cells = read_cells(adata, model, library_key, layer)
     with on_device(model.modules, run.device):
-        found = _place(model, cells, run)
+        found = _place(model, cells, run, fewest=1 if reference is not None else MIN_CELLS)
         attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
+    on = None
+    if reference is not None:
+        on = place_cells(model, found.features, found.coords, cells.labels, reference, placement, run)
     _write(adata, model, found, cells, key_added)
+    settings = _settings(model, found)
+    adata.obsm.pop(reference_key(key_added), None)  # of coordinates that were just replaced
+    if on is not None:
+        adata.obsm[reference_key(key_added)] = on.coords
+        adata.obs[MAP_CONFIDENCE] = on.confidence
+        settings["placement"] = on.record
     record(adata)["attention"] = attention
-    write_prediction(adata, model, cells, key_added, run, _settings(model, found))
+    write_prediction(adata, model, cells, key_added, run, settings)
     return adata if copy else None
 
 
@@ -155,17 +193,19 @@ def _with_options(
     )
 
 
-def _place(model: IPALite, cells: Cells, run: Run) -> _Placed:
-    """Features, then layout and expected error slide by slide."""
+def _place(model: IPALite, cells: Cells, run: Run, fewest: int = MIN_CELLS) -> _Placed:
+    """Features, then layout and expected error slide by slide; slides of ``fewest`` to three cells have none, but NaN."""
     features = model.features(*cells.arrays)
     slide_pcs = None
     if model.sharpening is not None and model.sharpening.slide_pc_share:
         slide_pcs = model.encoder.slide_pcs(*cells.arrays)
     n = len(cells.labels)
-    coords, expected = np.empty((n, 2), dtype=np.float32), np.empty(n, dtype=np.float32)
-    recycles = np.empty((n, 2 * (model.network.net.config.n_recycles + 1)), dtype=np.float32)
+    coords, expected = np.full((n, 2), np.nan, dtype=np.float32), np.full(n, np.nan, dtype=np.float32)
+    recycles = np.full((n, 2 * (model.network.net.config.n_recycles + 1)), np.nan, dtype=np.float32)
     methods, graphs = [], []
     for rows in cells_by_slide(cells.labels, n):
+        if fewest <= len(rows) < MIN_CELLS:
+            continue
         own = features.rows(rows)
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
         graphs.append((rows, near.first(model.network.n_neighbors).graph()))
@@ -205,7 +245,7 @@ def _settings(model: IPALite, found: _Placed) -> dict[str, Any]:
     }
 
 
-def _refuse_for_samples(**options: float | None) -> None:
+def _refuse_for_samples(options: dict[str, Any]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         msg = f"{' and '.join(given)} need an IPALite model, found an IGA: leave them out, see ipar.tl.sample_coords."

@@ -1,0 +1,207 @@
+"""Expression and labels carried between cells and the places of a section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from ipar._anndata import MAP, raw_coords
+from ipar._expression import get_expression
+from ipar.model import IPALite
+from ipar.model.matching import unit_sums
+from ipar.model.reference import ReferenceSlide
+from ipar.tl._map import map_to_reference
+from ipar.tl._reference import known_reference
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def impute(
+    section: AnnData,
+    cells: AnnData,
+    model: IPALite,
+    genes: Sequence[str] | None = None,
+    *,
+    reference: str | None = None,
+    layer: str | None = None,
+    spatial_key: str = "spatial",
+    map_key: str = MAP,
+) -> AnnData:
+    """Expression at the places of a section of genes that were measured in dissociated cells only.
+
+    A place takes the mean of the cells that are mapped onto it, by their weights.
+
+    Parameters
+    ----------
+    section
+        The reference slide, as the model was fitted on it.
+    cells
+        Cells, log-normalised. They are mapped first if ``obsm[map_key]`` is missing.
+    model
+        The fitted model.
+    genes
+        Genes of `cells` (default: all that `section` lacks).
+    reference
+        Name of the section in the model (default: the only one).
+    layer
+        Layer of `cells` with log-normalised expression (default: ``X``).
+    spatial_key
+        Key of the section's coordinates in ``obsm``.
+    map_key
+        Key of the map in ``cells.obsm``, see :func:`map_to_reference`.
+
+    Returns
+    -------
+    anndata.AnnData
+        The places of the section and the genes: expression in ``X``, float32, with ``obs`` and the coordinates of `section`.
+
+    Raises
+    ------
+    KeyError
+        If `cells` lacks a gene.
+    ValueError
+        If `section` is not the reference, or no genes are left to impute.
+    """
+    import anndata as ad
+
+    weights = _weights(section, cells, model, reference, layer, spatial_key, map_key)
+    expression = get_expression(cells, layer=layer)
+    wanted = pd.Index(genes if genes is not None else expression.genes.difference(section.var_names, sort=False))
+    missing = wanted[~wanted.isin(expression.genes)]
+    if len(missing):
+        msg = f"cells have no genes {list(missing[:5])}: name genes of cells.var_names."
+        raise KeyError(msg)
+    if not len(wanted):
+        msg = "No genes to impute: the section has all genes of the cells. Name some as genes."
+        raise ValueError(msg)
+    columns = expression.genes.get_indexer(wanted)
+    x = (unit_sums(sparse.csr_matrix(weights.T)) @ expression.matrix[:, columns]).toarray()
+    obsm = {spatial_key: np.array(section.obsm[spatial_key])}
+    return ad.AnnData(x.astype(np.float32), obs=section.obs.copy(), var=pd.DataFrame(index=wanted), obsm=obsm)
+
+
+def transfer(
+    section: AnnData,
+    cells: AnnData,
+    model: IPALite,
+    obs: str,
+    *,
+    to: Literal["section", "cells"] | None = None,
+    reference: str | None = None,
+    layer: str | None = None,
+    spatial_key: str = "spatial",
+    map_key: str = MAP,
+    key_added: str | None = None,
+) -> None:
+    """Carry labels from cells to the places of a section, or from a section to cells.
+
+    The shares of cell types per spot are its composition.
+
+    Parameters
+    ----------
+    section, cells, model, reference, layer, spatial_key, map_key
+        As in :func:`impute`.
+    obs
+        Column of ``obs`` with labels.
+    to
+        Which of the two receives them (default: the one without the column).
+    key_added
+        Key of the results (default: ``"ipar_" + obs``).
+
+    Returns
+    -------
+    None. Writes to `section` or `cells`
+
+    ``.obs[key_added]``
+        The label of the largest share, categorical.
+    ``.obsm[key_added + "_shares"]``
+        DataFrame of the shares, float32, with a column per label; rows sum to 1.
+
+    Raises
+    ------
+    KeyError
+        If no object has the column.
+    ValueError
+        If labels are missing for some cells, both objects have the column and `to` is not given, or `section` is not the
+        reference.
+    """
+    to = _target(section, cells, obs, to)
+    source, target = (cells, section) if to == "section" else (section, cells)
+    labels = _labels(source, obs)
+    weights = _weights(section, cells, model, reference, layer, spatial_key, map_key)
+    carried = unit_sums(sparse.csr_matrix(weights.T)) if to == "section" else weights
+    member = sparse.csr_matrix(
+        (np.ones(len(labels), dtype=np.float32), (np.arange(len(labels)), labels.codes)),
+        shape=(len(labels), len(labels.categories)),
+    )
+    shares = (carried @ member).toarray().astype(np.float32)
+    key = f"ipar_{obs}" if key_added is None else key_added
+    names = labels.categories.astype(str)
+    target.obsm[f"{key}_shares"] = pd.DataFrame(shares, index=target.obs_names, columns=names)
+    target.obs[key] = pd.Categorical.from_codes(shares.argmax(axis=1).tolist(), categories=names)
+
+
+def _weights(
+    section: AnnData,
+    cells: AnnData,
+    model: IPALite,
+    reference: str | None,
+    layer: str | None,
+    spatial_key: str,
+    map_key: str,
+) -> sparse.csr_matrix:
+    """The map of the cells onto the section; made where it is missing, without a change of `cells`."""
+    slide = known_reference(model, reference)[1]
+    _check_section(section, slide, spatial_key)
+    if map_key not in cells.obsm:
+        mapped = map_to_reference(cells, model, reference=reference, layer=layer, progress=False, copy=True)
+        assert mapped is not None
+        return sparse.csr_matrix(mapped.obsm[MAP])
+    weights = sparse.csr_matrix(cells.obsm[map_key])
+    if weights.shape[1] != len(slide):
+        msg = (
+            f"cells.obsm[{map_key!r}] maps onto {weights.shape[1]} places, but reference {slide.name!r} has {len(slide)}: "
+            "run ipar.tl.map_to_reference with this model and reference again."
+        )
+        raise ValueError(msg)
+    return weights
+
+
+def _check_section(section: AnnData, slide: ReferenceSlide, spatial_key: str) -> None:
+    coords = raw_coords(section, spatial_key)
+    if coords.shape != slide.coords.shape or not np.allclose(coords, slide.coords, rtol=1e-4, atol=1e-3):
+        msg = (
+            f"section must be reference {slide.name!r} as the model was fitted on it, {len(slide)} cells in the same order, "
+            f"found {len(coords)} cells or other coordinates: pass that slide alone."
+        )
+        raise ValueError(msg)
+
+
+def _target(section: AnnData, cells: AnnData, obs: str, to: str | None) -> Literal["section", "cells"]:
+    if to not in (None, "section", "cells"):
+        msg = f"to must be 'section', 'cells' or None, found {to!r}."
+        raise ValueError(msg)
+    sources = [name for name, adata in (("section", section), ("cells", cells)) if obs in adata.obs]
+    if to is not None:
+        sources = [name for name in sources if name != to]
+    if not sources:
+        msg = f"Neither object that could give labels has obs[{obs!r}]: name a column with labels as obs."
+        raise KeyError(msg)
+    if len(sources) == 2:
+        msg = f"Both section and cells have obs[{obs!r}]: say with to which of them receives labels."
+        raise ValueError(msg)
+    return "section" if sources[0] == "cells" else "cells"
+
+
+def _labels(adata: AnnData, obs: str) -> pd.Categorical[Any]:
+    labels: pd.Categorical[Any] = pd.Categorical(adata.obs[obs]).remove_unused_categories()
+    missing = int((labels.codes < 0).sum())
+    if missing:
+        msg = f"obs[{obs!r}] must have a label for every cell, found {missing} missing values: fill them, or remove these cells."
+        raise ValueError(msg)
+    return labels
