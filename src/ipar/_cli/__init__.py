@@ -73,7 +73,11 @@ def _add_fit(commands: Any) -> None:
     fit = commands.add_parser("fit", help="train on slides with coordinates")
     fit.add_argument("slides", help="h5ad file with all training slides")
     fit.add_argument("--model", required=True, help="output directory for the model")
-    fit.add_argument("--library-key", default="slide", help="obs column with the slide of each cell (default: slide)")
+    fit.add_argument(
+        "--library-key",
+        default=None,
+        help="obs column with the slide of each cell (default: slide, if there is one; else all cells are one section)",
+    )
     fit.add_argument("--spatial-key", default="spatial", help="obsm key of the coordinates (default: spatial)")
     fit.add_argument("--n-neighbors", type=int, default=None, help="candidates per cell (default: 100)")
     fit.add_argument(
@@ -111,6 +115,17 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("-o", "--output", required=True, help="h5ad file to write")
     predict.add_argument(
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
+    )
+    predict.add_argument(
+        "--reference",
+        default=None,
+        help="training slide in whose frame the cells are also placed (a model of one section calls it section)",
+    )
+    predict.add_argument(
+        "--transport",
+        type=float,
+        default=0.5,
+        help="how far cells are moved onto places of the reference, from 0 to 1 (default: 0.5)",
     )
     predict.add_argument(
         "--n-rounds", type=int, default=None, help="number of consensus rounds for large samples (default: 2)"

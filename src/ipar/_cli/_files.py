@@ -50,7 +50,7 @@ def run_fit(options: argparse.Namespace) -> None:
     recipe = replace(recipe, embed=replace(recipe.embed, inputs=options.inputs))
     model = ipar.tl.fit_ipalite(
         adata,
-        options.library_key,
+        options.library_key or ("slide" if "slide" in adata.obs else None),
         config=options.config,
         spatial_key=options.spatial_key,
         n_neighbors=options.n_neighbors,
@@ -79,6 +79,8 @@ def run_predict(options: argparse.Namespace) -> None:
     ipar.tl.predict_coords(
         adata,
         model,
+        reference=options.reference,
+        transport=options.transport,
         library_key=options.library_key,
         layer=options.layer,
         n_rounds=options.n_rounds,
@@ -88,7 +90,8 @@ def run_predict(options: argparse.Namespace) -> None:
         progress=not options.quiet,
     )
     write(adata, options.output)
-    print(f"{adata.n_obs} cells placed: obsm['X_ipar'] in {options.output}")
+    key = "X_ipar" if options.reference is None else "X_ipar_reference"
+    print(f"{adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

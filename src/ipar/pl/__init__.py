@@ -9,6 +9,7 @@ from ipar.pl._ellipses import ellipses
 from ipar.pl._errors import shepard, uncertainty
 from ipar.pl._history import history
 from ipar.pl._layouts import coord_progression, coords
+from ipar.pl._reference import on_reference
 from ipar.pl._samples import samples
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "gap",
     "history",
     "localisability",
+    "on_reference",
     "samples",
     "shepard",
     "uncertainty",

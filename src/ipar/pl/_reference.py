@@ -1,0 +1,156 @@
+"""Cells over the section that they were placed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ipar._anndata import COORDS, reference_key
+from ipar._docs import shared_docs
+from ipar.pl._colors import add_key, cell_colors
+from ipar.pl._figure import GREY, as_map, dots, figure_of, finish, get_panels, panel_height
+from ipar.pl._read import finite_rows, layout, true_positions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from ipar.pl._figure import AxesLike
+
+
+@shared_docs
+def on_reference(
+    cells: AnnData,
+    section: AnnData,
+    color: str | None = None,
+    *,
+    use_rep: str = reference_key(COORDS),
+    spatial_key: str = "spatial",
+    library_id: str | None = None,
+    image: bool = True,
+    groups: list[str] | None = None,
+    ax: AxesLike | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | None:
+    """Plot cells over the section that they were placed on.
+
+    Parameters
+    ----------
+    cells
+        Cells after ``ipar.tl.predict_coords(cells, model, reference=...)``.
+    section
+        The reference slide, drawn in grey below the cells, or its tissue image where there is one.
+    color
+        Column of ``cells.obs`` to colour by (default: by position). If ``section.obs`` has the column too, the section is
+        drawn beside the cells, coloured by it.
+    use_rep
+        Key in ``cells.obsm`` of the coordinates (n, 2) in the frame of the section.
+    spatial_key
+        Key in ``section.obsm`` of its coordinates (m, 2).
+    library_id
+        Key in ``section.uns["spatial"]`` of its image, as scanpy and squidpy store it (default: the first).
+    image
+        Draw the image, if there is one.
+    groups
+        Categories of `color` to draw; other cells are left out (default: all).
+    ax
+        Axes to draw on instead of a new figure, as many as there are panels. Legend and figure title are then left out.
+    %(show)s
+    %(figure)s
+    """
+    places = true_positions(section, spatial_key)
+    if places is None:
+        msg = f"section.obsm has no {spatial_key!r}: name the key of its coordinates as spatial_key."
+        raise KeyError(msg)
+    xy = layout(cells, use_rep, "ipar.tl.predict_coords(cells, model, reference=...)")[:, :2]
+    rows = finite_rows(_chosen(cells, color, groups), xy)
+    tissue = _Tissue.of(section, library_id) if image else None
+    everything = np.concatenate([places, xy[rows]])
+    both = color is not None and color in section.obs
+    names = [*(["section"] if both else []), f"{len(rows)} cells"]
+    width = 4.2
+    colors = cell_colors(cells, color, rows, xy[rows])
+    size = (width, panel_height(everything, width))
+    axes = get_panels(ax, names, size, n_cols=2, margin=0.1 if colors.bare else 1.4)
+    for panel, name in zip(axes, names, strict=True):
+        as_map(panel, everything)
+        panel.set_title(name, fontsize=10)
+        if tissue is not None:
+            tissue.draw(panel)
+    if both:
+        everywhere = np.arange(len(places))
+        dots(
+            axes[0],
+            places,
+            c=cell_colors(_like(section, cells, color), color, everywhere, places).rgba,
+            label="section",
+        )
+    if tissue is None:
+        dots(axes[-1], places, color=GREY, alpha=0.5, label="section")
+    dots(axes[-1], xy[rows], c=colors.rgba, label="cells")
+    if ax is None:
+        add_key(axes, colors, None)
+    return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
+
+
+def _chosen(cells: AnnData, color: str | None, groups: list[str] | None) -> NDArray[np.intp]:
+    """Rows of the groups asked for."""
+    if groups is None:
+        return np.arange(cells.n_obs)
+    if color is None or color not in cells.obs:
+        msg = f"groups needs a column of cells.obs as color, found {color!r}: name the column that holds the groups."
+        raise ValueError(msg)
+    labels = cells.obs[color].astype(str)
+    unknown = sorted(set(map(str, groups)) - set(labels))
+    if unknown:
+        msg = f"cells.obs[{color!r}] has no {unknown[0]!r}, found {sorted(set(labels))}: name some of these as groups."
+        raise ValueError(msg)
+    return np.flatnonzero(labels.isin([str(group) for group in groups]))
+
+
+def _like(section: AnnData, cells: AnnData, color: str | None) -> AnnData:
+    """The section's labels with the categories and colours of the cells, so that one legend fits both."""
+    import anndata as ad
+    import pandas as pd
+
+    column = section.obs[color]
+    if not pd.api.types.is_numeric_dtype(cells.obs[color]):
+        categories = cells.obs[color].astype("category").cat.categories.astype(str)
+        column = pd.Categorical(column.astype(str), categories=categories)
+    obs = pd.DataFrame({color: column}, index=section.obs_names)
+    known = f"{color}_colors"
+    return ad.AnnData(obs=obs, uns={known: cells.uns[known]} if known in cells.uns else {})
+
+
+@dataclass(frozen=True)
+class _Tissue:
+    """The image of a section, and how many of its pixels a unit of coordinates has."""
+
+    pixels: NDArray[Any]
+    scale: float
+
+    @classmethod
+    def of(cls, section: AnnData, library_id: str | None) -> _Tissue | None:
+        """The image as scanpy and squidpy store it, None without one."""
+        known = section.uns.get("spatial", {})
+        if library_id is not None and library_id not in known:
+            msg = f"section.uns['spatial'] has no {library_id!r}, found {list(known)}: name one of these as library_id."
+            raise KeyError(msg)
+        own = known.get(library_id or next(iter(known), None), {})
+        for name in ("hires", "lowres"):
+            if name in own.get("images", {}):
+                return cls(np.asarray(own["images"][name]), float(own["scalefactors"][f"tissue_{name}_scalef"]))
+        return None
+
+    def draw(self, ax: Axes) -> None:
+        """Below the cells, with rows of pixels running down."""
+        height, width = self.pixels.shape[:2]
+        limits = ax.get_xlim(), ax.get_ylim()
+        extent = (0, width / self.scale, height / self.scale, 0)
+        ax.imshow(self.pixels, extent=extent, cmap="gray" if self.pixels.ndim == 2 else None, zorder=0)
+        ax.set(xlim=limits[0], ylim=limits[1][::-1])
