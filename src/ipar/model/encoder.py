@@ -138,10 +138,6 @@ class GeometryEncoder:
         matrix = order_genes(matrix, genes, self.genes)
         return SlidePCs().of(matrix, np.asarray(slides.codes, dtype=np.int64), self.gene_scale)
 
-    def ordered(self, matrix: sparse.csr_matrix, genes: pd.Index) -> sparse.csr_matrix:
-        """Expression in the encoder's order of genes, zero where they are missing."""
-        return order_genes(matrix, genes, self.genes)
-
     def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Embed cells.
 
@@ -182,6 +178,11 @@ class GeometryEncoder:
         order = canonical_order(matrix)
         read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale, order, centres)
         return self._features(read).rows(np.argsort(order))
+
+    def features_of_slide(self, matrix: sparse.csr_matrix, centre: NDArray[np.float32] | None = None) -> Features:
+        """Features of one slide, with genes in the encoder's order and centred on ``centre`` ``(n_genes,)``, or its mean."""
+        label: pd.Categorical[Any] = pd.Categorical(np.full(matrix.shape[0], "slide"))
+        return self.features(matrix, self.genes, label, None if centre is None else centre[None])
 
     def _features(self, read: Reading) -> Features:
         codes, across = read.codes, self.global_columns

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._run import Run
-from ipar.graph.neighbors import Nearest
+from ipar.graph.neighbors import Nearest, cells_by_slide
+from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.features import match_genes
 from ipar.model.flow import Flow
 from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
@@ -47,6 +49,8 @@ class IPALite(SavedModel):
         Expected error of every cell; None in a model that has none.
     reference
         The training slides, kept small, onto which cells can be placed; None in a model without.
+    adapter
+        Shift and scale of the genes of cells of another technology, see :func:`ipar.tl.adapt`; None without.
     centring
         How the genes of a query are centred, where there is a reference.
     record
@@ -60,6 +64,7 @@ class IPALite(SavedModel):
     sharpening: Sharpening | None = None
     uncertainty: UncertaintyHead | None = None
     reference: Reference | None = None
+    adapter: Adapter | None = None
     centring: Centring = field(default_factory=Centring)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +78,7 @@ class IPALite(SavedModel):
         "sharpening": Sharpening,
         "uncertainty": UncertaintyHead,
         "reference": Reference,
+        "adapter": Adapter,
     }
 
     def __repr__(self) -> str:
@@ -93,12 +99,29 @@ class IPALite(SavedModel):
     def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
         """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`.
 
-        Genes are centred on what a slide shares with the training slides, or on its mean in a model without reference.
+        Genes are centred on what a slide shares with the training slides, or on its mean in a model without reference. Slides
+        that the adapter was made for pass through it.
         """
         if self.reference is None:
             return self.encoder.features(matrix, genes, slides)
-        centres = self.centring.centres(self.encoder, self.reference, matrix, genes, slides)
-        return self.encoder.features(matrix, genes, slides, centres)
+        present = genes.get_indexer(self.encoder.genes) >= 0
+        matrix, n = match_genes(matrix, genes, self.encoder.genes), len(slides)
+        found: list[tuple[NDArray[np.int64], Features]] = []
+        for rows in cells_by_slide(slides, n):
+            if len(rows):
+                found.append((rows, self._of_slide(matrix if len(rows) == n else matrix[rows], present)))
+        order = np.argsort(np.concatenate([rows for rows, _ in found]), kind="stable")
+        embedding, across = (np.concatenate([own[i] for _, own in found])[order] for i in range(2))
+        return Features(embedding, across)
+
+    def _of_slide(self, matrix: sparse.csr_matrix, present: NDArray[np.bool_]) -> Features:
+        """Features of one slide, in the encoder's order of genes."""
+        assert self.reference is not None
+        mean = np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel()
+        if self.adapter is not None and self.adapter.fits(mean, self.reference):
+            return self.adapter.adapted(self.encoder).features_of_slide(matrix, present * self.adapter.centre)
+        centre = self.centring.centre(self.encoder, self.reference, matrix, present)
+        return self.encoder.features_of_slide(matrix, centre)
 
     def layout(
         self,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar.graph.neighbors import cells_by_slide, nearest_in
+from ipar.graph.neighbors import nearest_in
 from ipar.model.encoder import GeometryEncoder
 from ipar.model.reference import Reference
 
@@ -131,34 +130,28 @@ class Centring:
     most_cells: int = 3000
     matching: Matching = field(default_factory=Matching)
 
-    def centres(
-        self,
-        encoder: GeometryEncoder,
-        reference: Reference,
-        matrix: sparse.csr_matrix,
-        genes: pd.Index,
-        slides: pd.Categorical,
+    def centre(
+        self, encoder: GeometryEncoder, reference: Reference, matrix: sparse.csr_matrix, present: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """A centre per slide, ``(n_slides, n_genes)`` in the encoder's order of genes.
+        """The centre of one slide, ``(n_genes,)``.
 
-        Takes what :meth:`GeometryEncoder.features` takes, and the reference.
+        Parameters
+        ----------
+        encoder, reference
+            Those of the model.
+        matrix
+            Expression in the encoder's order of genes, ``(n, n_genes)``.
+        present
+            Which genes were measured, ``(n_genes,)``; the others stay at zero.
         """
-        known = reference.sample(self.most_cells)
-        present = (genes.get_indexer(encoder.genes) >= 0).astype(np.float32)
-        centres = np.zeros((len(slides.categories), len(encoder.genes)), dtype=np.float32)
-        for code, rows in enumerate(cells_by_slide(slides, len(slides))):
-            if not len(rows):
-                continue
-            some = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[: self.most_cells])]
-            own, label = encoder.ordered(matrix[some], genes), pd.Categorical(np.full(len(some), "query"))
-            mean = np.asarray(encoder.ordered(matrix[rows], genes).mean(axis=0), dtype=np.float32).ravel()
-            expected = np.zeros_like(mean)
-            for left in range(self.n_rounds, -1, -1):
-                share = len(rows) / (len(rows) + self.n_prior)
-                centre = present * (share * (mean - expected) + (1 - share) * reference.mean)
-                if left:
-                    features = encoder.features(own, encoder.genes, label, centre[None]).embedding
-                    weights, _ = self.matching.find(reference.project(features), known)
-                    expected = reference.expected(np.asarray(weights.mean(axis=0)).ravel() @ known)
-            centres[code] = centre
-        return centres
+        known, n = reference.sample(self.most_cells), matrix.shape[0]
+        some = matrix[np.sort(np.random.default_rng(0).permutation(n)[: self.most_cells])]
+        mean = np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel()
+        share, expected = n / (n + self.n_prior), np.zeros_like(mean)
+        for left in range(self.n_rounds, -1, -1):
+            centre: NDArray[np.float32] = present * (share * (mean - expected) + (1 - share) * reference.mean)
+            if left:
+                features = encoder.features_of_slide(some, centre.astype(np.float32)).embedding
+                weights, _ = self.matching.find(reference.project(features), known)
+                expected = reference.expected(np.asarray(weights.mean(axis=0)).ravel() @ known)
+        return centre.astype(np.float32)

@@ -52,6 +52,8 @@ class Reference:
         The slides.
     mean
         Mean expression of the training slides, ``(n_genes,)``.
+    spread
+        Standard deviation of every gene within slides, ``(n_genes,)``.
     decoder
         Linear map from features to the expected deviation of every gene from the mean of its slide, ``(d, n_genes)``.
     """
@@ -60,6 +62,7 @@ class Reference:
     axes: NDArray[np.float32]
     slides: tuple[ReferenceSlide, ...]
     mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
     decoder: NDArray[np.float32]
 
     @classmethod
@@ -89,7 +92,9 @@ class Reference:
             for name, z, x in zip(names, features, coords, strict=True)
         )
         decoder = _regression(features, expression, means)
-        return cls(centre, axes, slides, np.mean(means, axis=0), decoder)
+        square = np.mean([np.asarray(x.multiply(x).mean(axis=0)).ravel() for x in expression], axis=0)
+        spread = np.sqrt(np.maximum(square - np.mean(np.square(means), axis=0), 0)).astype(np.float32)
+        return cls(centre, axes, slides, np.mean(means, axis=0), spread, decoder)
 
     @property
     def names(self) -> list[str]:
@@ -132,7 +137,7 @@ class Reference:
 
     def state(self) -> State:
         """Settings and arrays."""
-        names = ("centre", "axes", "mean", "decoder")
+        names = ("centre", "axes", "mean", "spread", "decoder")
         arrays: Arrays = {name: getattr(self, name) for name in names}
         for i, slide in enumerate(self.slides):
             origin = slide.coords.mean(axis=0)
@@ -151,7 +156,7 @@ class Reference:
             ReferenceSlide(name, arrays[f"features{i}"], arrays[f"coords{i}"].astype(np.float64) + arrays[f"origin{i}"])
             for i, name in enumerate(config["names"])
         )
-        return cls(arrays["centre"], arrays["axes"], slides, arrays["mean"], arrays["decoder"])
+        return cls(arrays["centre"], arrays["axes"], slides, *(arrays[name] for name in ("mean", "spread", "decoder")))
 
 
 def _regression(

@@ -1,6 +1,7 @@
 """Tools: training, prediction, and experiments with fitted models."""
 
 from ipar.tl._ablate import ablate_terms
+from ipar.tl._adapt import adapt
 from ipar.tl._attention import attention
 from ipar.tl._cross_validate import cross_validate
 from ipar.tl._diagnostics import attention_diagnostics
@@ -17,6 +18,7 @@ from ipar.tl._transfer import impute, transfer
 __all__ = [
     "FrameWarning",
     "ablate_terms",
+    "adapt",
     "attention",
     "attention_diagnostics",
     "cross_validate",

@@ -1,0 +1,55 @@
+"""A model for cells of another technology."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ipar._docs import shared_docs
+from ipar._expression import Cells
+from ipar._run import get_device, on_device
+from ipar.model import IPALite
+from ipar.model.adapter import Adapter
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@shared_docs
+def adapt(model: IPALite, cells: AnnData, *, layer: str | None = None, device: str = "auto") -> IPALite:
+    """Adapt a model to dissociated cells, or to another technology.
+
+    Every gene is shifted and scaled towards the training slides. The shift is found on states that the cells share with the
+    slides, so that cells of other composition keep what sets them apart. Coordinates play no part.
+
+    Predictions centre every query on shared states by themselves. An adapter is worth its while for parts of a data set, such
+    as one cell type or ten cells: fit it on the whole data set, and predict the part.
+
+    Parameters
+    ----------
+    model
+        Fitted model with a reference.
+    cells
+        Cells of the technology, log-normalised: the more of its cell types, the better.
+    %(layer)s
+    device
+        ``"auto"`` (CUDA if available, else CPU) or a torch device.
+
+    Returns
+    -------
+    IPALite
+        The same model with an adapter. Cells whose mean expression is nearer to that of `cells` than to that of the training
+        slides pass through it. Slides do not, and their embedding stays the same to the last bit.
+
+    Raises
+    ------
+    ValueError
+        If the model keeps no reference, or fewer than half of its genes are in `cells`.
+    """
+    if model.reference is None:
+        msg = "The model keeps no reference to adapt to: fit it with keep_reference=True."
+        raise ValueError(msg)
+    matrix, genes, _ = Cells.read(cells, None, layer).arrays
+    with on_device(model.encoder.modules, get_device(device)):
+        adapter = Adapter.of(model.encoder, model.reference, model.centring, matrix, genes)
+    return replace(model, adapter=adapter, record=model.record | {"adapter": {"n_cells": cells.n_obs}})
