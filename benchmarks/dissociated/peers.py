@@ -26,9 +26,11 @@ _MOST_GENES = 2000
 def place_with_peer(peer: str, given: Dissociated, seed: int, options: argparse.Namespace) -> Placed:
     """Places in the section's frame; the confidence is the certainty of a cell's row of the mapping."""
     found = run_peer(peer, given.section, given.cells, seed, options)
-    plan = found.get("plan")
-    coords = in_frame(found["coords"], places(given.section))
-    return Placed(coords, None if plan is None else row_certainty(plan), cost(found))
+    frame = places(given.section)
+    coords, plan = in_frame(found["coords"], frame), found.get("plan")
+    if plan is None:
+        return Placed(coords, extra=cost(found))
+    return Placed(coords, row_certainty(plan), frame[plan.argmax(axis=1)], cost(found))
 
 
 def impute_with_peer(

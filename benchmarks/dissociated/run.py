@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def place_one(task: str, method: str, seed: int, options: argparse.Namespace) ->
     start = time.perf_counter()
     found = placed_by(method, given, seed, options)
     taken = {"seconds": time.perf_counter() - start} | found.extra
+    if found.likeliest is not None:
+        taken["likeliest"] = given.truth.scored(replace(found, coords=found.likeliest), given.rows)
     return {"scores": given.truth.scored(found, given.rows), "n_cells": len(given.rows), **taken}
 
 

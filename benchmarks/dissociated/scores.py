@@ -30,12 +30,15 @@ class Placed:
         A place per cell, ``(n_cells, 2)``, in the units of the section.
     confidence
         How sure the method is that a cell belongs in the section; None, where it does not say.
+    likeliest
+        The place of the one spot to which a mapping gives most of a cell; None for what is no mapping.
     extra
-        What else is kept in the record: time, memory, notes.
+        What else is kept in the record: time and memory.
     """
 
     coords: Floats
     confidence: Floats | None = None
+    likeliest: Floats | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 

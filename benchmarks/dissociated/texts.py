@@ -13,13 +13,18 @@ LABELS = {
     "ridge": "ridge",
     "nearest_cells": "mean of the nearest cells by correlation",
     "tangram": "Tangram (peer)",
+    "tangram_likeliest": "Tangram, likeliest spot (peer)",
     "moscot": "moscot (peer)",
+    "moscot_likeliest": "moscot, likeliest spot (peer)",
     "novosparc": "novoSpaRc (peer)",
+    "novosparc_likeliest": "novoSpaRc, likeliest spot (peer)",
     "celery": "CeLEry (peer)",
     "any_spot": "any spot (chance)",
     "any_cells": "random cells (chance)",
 }
 CHANCE = ("any_spot", "any_cells")
+LIKELIEST = "_likeliest"
+"""How the names of rows end whose places are those of the one spot that a mapping gives most of a cell."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ method best, so it is an upper bound. The second takes the direction from the se
         """Cells of somatosensory cortex and hippocampus (`zeisel550`) are placed on a section of visual cortex (`v1_starmap_1k`). The
 section is of another area, and holds single cells. Correlations are those of the neurons of S1, of layers 2/3 and 4/5a.
 *In order* says whether the mean places of layer 2/3, layer 4/5a and the oligodendrocytes of white matter have this order.
-Excitatory cells of the hippocampus belong in no cortex. AUROC says how often a method is less sure of such a cell than of a
+Excitatory cells of the hippocampus belong in no cortex, though a few cells at the edge of this section resemble them. AUROC says how often a method is less sure of such a cell than of a
 neuron of S1, or than of any other cell. Of the two look-ups, the confidence is the correlation, and of PCA + kNN the
 distance. For ipar and the mapping peers it is the entropy of a cell's row of the mapping. Ridge and CeLEry have none.""",
         _DEPTH
@@ -168,7 +173,8 @@ have no randomness of their own, so their sd is 0 where the data do not depend o
 - *PCA + kNN* averages the places of the 20 nearest spots in 50 principal components; genes are centred on either side.
   *Ridge* regresses places on the same components.
 - Peers are run from their packages, with the settings of their tutorials, in environments of their own. A mapping peer places
-  a cell at the mean of the spots, weighted by the cell's row of its mapping. CeLEry regresses coordinates.{subsets}
+  a cell at the mean of the spots, weighted by the cell's row of its mapping. *Likeliest spot* is the same mapping, with the cell
+  at the spot of its largest weight. CeLEry regresses coordinates.{subsets}
 - Counts are scaled to the median total of the section over the shared genes, then log1p-transformed. Query cells of `e1z2` come
   log-normalised and stay as they are.
 
