@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.dissociated.texts import CHANCE, LABELS, LEAK, MISSING, PAGE, PARTS, SUBSET, Column, Part
+from benchmarks.dissociated.texts import CHANCE, LABELS, LEAK, LIKELIEST, MISSING, PAGE, PARTS, SUBSET, Column, Part
 from benchmarks.tasks.records import Record
 
 Runs = dict[str, list[Record]]
@@ -22,10 +22,13 @@ def page(records: Sequence[Record], command: str) -> str:
 
 
 def runs_of(task: str, records: Sequence[Record]) -> Runs:
-    """What has been measured of a task."""
-    by_method = {
-        method: [one for one in records if (one["task"], one["method"]) == (task, method)] for method in LABELS
-    }
+    """What has been measured of a task; mappings stand there with their likeliest spots too."""
+    own = [one for one in records if one["task"] == task]
+    likeliest = [one | {"scores": one["likeliest"]} for one in own if "likeliest" in one]
+    by_method = {method: [one for one in own if one["method"] == method] for method in LABELS}
+    for method in by_method:
+        if method.endswith(LIKELIEST):
+            by_method[method] = [one for one in likeliest if one["method"] == method.removesuffix(LIKELIEST)]
     return {method: runs for method, runs in by_method.items() if runs}
 
 
@@ -116,7 +119,7 @@ def _subsets(runs: Runs) -> str:
     """Which peers got fewer cells than the others."""
     sizes = {method: own[0]["n_cells"] for method, own in runs.items()}
     everything = max(sizes.values(), default=0)
-    fewer = [method for method, size in sizes.items() if size < everything]
+    fewer = [method for method, size in sizes.items() if size < everything and not method.endswith(LIKELIEST)]
     if not fewer:
         return ""
     names = [_plain(method).removesuffix(" (peer)") for method in fewer]

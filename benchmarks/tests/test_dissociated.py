@@ -87,6 +87,8 @@ def test_a_peer_is_brought_back_to_the_frame_of_the_section(given, options):
     chance = given.truth.scored(controls.any_spot(given, 0), given.rows)
     assert errors["mixed_median"] < chance["mixed_median"] / 2
     assert found.confidence.shape == (N_CELLS,)
+    spots = {tuple(spot) for spot in tasks.places(given.section)}
+    assert {tuple(spot) for spot in found.likeliest} <= spots
     assert found.extra["seconds"] > 0
 
 

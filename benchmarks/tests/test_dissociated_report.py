@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.dissociated import impute, report, run, tasks, texts
+from benchmarks.dissociated import impute, peers, report, run, tasks, texts
 from benchmarks.tasks.records import RESULTS, read
 from benchmarks.tests.conftest import ROOT
 
@@ -24,7 +24,7 @@ def records(methods=("ipar", "nearest_spot", "any_spot"), task="hippo", seeds=(0
 
 
 def test_every_method_and_task_has_a_name():
-    assert set(run.METHODS) == set(texts.LABELS)
+    assert {*run.METHODS, *(f"{peer}{texts.LIKELIEST}" for peer in peers.MAPPING)} == set(texts.LABELS)
     assert set(texts.PARTS) == {*tasks.TASKS, *impute.TASKS}
     assert all(part.main in part.columns for part in texts.PARTS.values())
 
@@ -48,6 +48,13 @@ def test_without_ipar_the_page_says_so():
     text = report.page(records(("nearest_spot", "any_spot")), "command")
     assert texts.MISSING in text
     assert "paired over seeds" not in text
+
+
+def test_a_mapping_stands_there_with_its_likeliest_spots():
+    found = records(("nearest_spot", "tangram"), "e1z2", (0,))
+    found[1]["likeliest"] = dict.fromkeys(found[1]["scores"], 0.5)
+    text = report.table(texts.PARTS["e1z2"], report.runs_of("e1z2", found))
+    assert f"| {texts.LABELS['tangram_likeliest']} | **0.5** |" in text
 
 
 def test_peers_with_fewer_cells_are_named():
