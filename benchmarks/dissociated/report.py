@@ -45,12 +45,12 @@ def section(task: str, runs: Runs) -> str:
 
 def table(part: Part, runs: Runs) -> str:
     """A row per method and a column per score."""
-    heads = ["method", *(column.title for column in part.columns.values()), "seeds"]
+    heads = ["method", *(column.title for column in part.columns.values()), "seconds", "seeds"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     top = {name: best(name, column, runs) for name, column in part.columns.items()}
     for method, own in runs.items():
         cells = [_cell(name, column, own, method in top[name]) for name, column in part.columns.items()]
-        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} | {len(own)} |")
+        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} | {_seconds(own)} | {len(own)} |")
     return "\n".join(lines)
 
 
@@ -139,6 +139,12 @@ def _cell(name: str, column: Column, runs: Sequence[Record], bold: bool) -> str:
         return "yes" if found.all() else f"{int(found.sum())} of {len(found)}" if found.any() else "no"
     text = _spelled(found, column.digits)
     return f"**{text}**" if bold else text
+
+
+def _seconds(runs: Sequence[Record]) -> str:
+    """Median time of a run."""
+    seconds = float(np.median([run["seconds"] for run in runs]))
+    return f"{seconds:.0f}" if seconds >= 1 else "< 1"
 
 
 def _spelled(found: NDArray[np.float64], digits: int, *, signed: bool = False) -> str:

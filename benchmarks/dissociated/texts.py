@@ -162,8 +162,9 @@ coordinates, and the expression of the cells. It gives a place per cell in the f
 {command}
 ```
 
-Means ± sd over seeds; the best of a column is bold, chance aside. A score without sd has one seed. The look-ups and ridge
-have no randomness of their own, so their sd is 0 where the data do not depend on the seed.
+Means ± sd over seeds; the best of a column is bold, chance aside. A score without sd has one seed. The look-ups have no
+randomness of their own, so their sd is 0 where the data do not depend on the seed. Seconds are the median of runs on one core,
+fitting included, of a machine that others used at the same time.
 
 {parts}
 ## Methods

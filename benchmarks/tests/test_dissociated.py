@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from benchmarks.dissociated import controls, impute, peers, run, scores, tasks
+from benchmarks.dissociated import controls, impute, ours, peers, run, scores, tasks
 from benchmarks.dissociated.scores import Canvas, Half, Layers, Placed
 from benchmarks.peers import run as peers_run
 from ipar import metrics
@@ -196,6 +196,51 @@ def test_a_mapping_peer_deals_out_hidden_genes(held_out, options):
     found, cost = peers.impute_with_peer("moscot", held_out.section, held_out.seen, held_out.values, 0, options)
     assert held_out.scored(found)["pearson_median"] > 0.3
     assert set(cost) == {"seconds", "peak_gib"}
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Names of ipar's tools as they are called; stand-ins give every cell to the first spot."""
+    names = []
+
+    def tool(name, result):
+        def stand_in(*args, **options):
+            names.append(name)
+            return result(*args, **options)
+
+        monkeypatch.setattr(ours.ipar.tl, name, stand_in, raising=False)
+
+    def predict(cells, model, **options):
+        cells.obsm["X_ipar_reference"] = np.tile(model.obsm["spatial"][:1], (cells.n_obs, 1))
+
+    def map_cells(cells, model):
+        cells.obsm["ipar_map"] = sparse.csr_matrix((np.ones(cells.n_obs), (np.arange(cells.n_obs),) * 2))
+
+    tool("fit_ipalite", lambda section, library_key, **options: section)
+    tool("adapt", lambda model, cells: model)
+    tool("predict_coords", predict)
+    tool("map_to_reference", map_cells)
+    tool(
+        "impute",
+        lambda section, cells, model, genes: ad.AnnData(
+            np.ones((section.n_obs, len(genes))), var=pd.DataFrame(index=genes)
+        ),
+    )
+    return names
+
+
+@pytest.mark.parametrize(("method", "adapted"), [("ipar", True), ("ipar_no_adapter", False)])
+def test_ipar_places_in_the_frame_of_the_section(given, called, method, adapted):
+    found = ours.PLACE[method](given, 0)
+    np.testing.assert_array_equal(found.coords, np.tile(tasks.places(given.section)[:1], (N_CELLS, 1)))
+    np.testing.assert_allclose(found.confidence, 0, atol=1e-9)
+    assert ("adapt" in called) == adapted
+
+
+def test_ipar_gives_the_hidden_genes_in_their_order(held_out, called):
+    found = ours.IMPUTE["ipar"](held_out.section, held_out.cells, held_out.genes, 0)
+    assert found.shape == held_out.measured.shape
+    assert called == ["fit_ipalite", "adapt", "impute"]
 
 
 def test_every_method_is_run_on_the_tasks_that_it_can_do():

@@ -16,6 +16,7 @@ def records(methods=("ipar", "nearest_spot", "any_spot"), task="hippo", seeds=(0
             "method": method,
             "seed": seed,
             "n_cells": 10,
+            "seconds": 2.0,
             "scores": dict.fromkeys(texts.PARTS[task].columns, scale[method] + seed / 10),
         }
         for method in methods
