@@ -83,8 +83,8 @@ method best, so it is an upper bound. The second takes the direction from the se
         """Cells of somatosensory cortex and hippocampus (`zeisel550`) are placed on a section of visual cortex (`v1_starmap_1k`). The
 section is of another area, and holds single cells. Correlations are those of the neurons of S1, of layers 2/3 and 4/5a.
 *In order* says whether the mean places of layer 2/3, layer 4/5a and the oligodendrocytes of white matter have this order.
-Excitatory cells of the hippocampus belong in no cortex, though a few cells at the edge of this section resemble them. AUROC says how often a method is less sure of such a cell than of a
-neuron of S1, or than of any other cell. Of the two look-ups, the confidence is the correlation, and of PCA + kNN the
+Excitatory cells of the hippocampus belong in no cortex, though the authors of this section name a few of its cells so. AUROC
+says how often a method is less sure of such a cell than of a neuron of S1, or than of any other cell. Of the two look-ups, the confidence is the correlation, and of PCA + kNN the
 distance. For ipar and the mapping peers it is the entropy of a cell's row of the mapping. Ridge and CeLEry have none.""",
         _DEPTH
         | {
@@ -175,8 +175,8 @@ fitting included, of a machine that others used at the same time.
   *Ridge* regresses places on the same components.
 - Peers are run from their packages, with the settings of their tutorials, in environments of their own. A mapping peer places
   a cell at the mean of the spots, weighted by the cell's row of its mapping. *Likeliest spot* is the same mapping, with the cell
-  at the spot of its largest weight. CeLEry regresses coordinates.{subsets}
-- Counts are scaled to the median total of the section over the shared genes, then log1p-transformed. Query cells of `e1z2` come
+  at the spot of its largest weight. CeLEry regresses coordinates.
+{subsets}- Counts are scaled to the median total of the section over the shared genes, then log1p-transformed. Query cells of `e1z2` come
   log-normalised and stay as they are.
 
 No coordinate of a scored cell reaches a method. Settings of the controls are those of {{doc}}`benchmarks`, or were set before
@@ -191,7 +191,8 @@ spot. Mixed as in the published protocol, it has {mixed}. That figure measures h
 shown. It says little about a cell that was never measured in place. So compare methods on unseen cells only, in the first two
 columns."""
 
-SUBSET = """ {names} got a random {most} of the {all} cells of motor cortex, drawn anew with every seed, because of
-  their time and memory on one core."""
+SUBSET = """- {names} got a random {most} of the {all} cells of motor cortex, drawn anew with every seed. On all of them
+  they would take too much time or memory on one core, as {{doc}}`speed` shows.
+"""
 
 MISSING = "ipar has not been measured yet."
