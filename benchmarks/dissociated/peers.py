@@ -18,7 +18,7 @@ PEERS = ("tangram", "moscot", "novosparc", "celery")
 MAPPING = ("tangram", "moscot", "novosparc")
 """Peers that give a mapping of cells onto spots."""
 MOST_CELLS = dict.fromkeys(MAPPING, 5000)
-"""Cells that a peer gets at most: with more, it takes over ten minutes or too much memory on one core."""
+"""Cells that a peer gets at most, to bound its time and memory on one core."""
 
 _MOST_GENES = 2000
 

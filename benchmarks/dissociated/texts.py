@@ -191,8 +191,8 @@ spot. Mixed as in the published protocol, it has {mixed}. That figure measures h
 shown. It says little about a cell that was never measured in place. So compare methods on unseen cells only, in the first two
 columns."""
 
-SUBSET = """- {names} got a random {most} of the {all} cells of motor cortex, drawn anew with every seed. On all of them
-  they would take too much time or memory on one core, as {{doc}}`speed` shows.
+SUBSET = """- {names} got a random {most} of the {all} cells of motor cortex, drawn anew with every seed, to
+  bound their time and memory on one core. {{doc}}`speed` shows how both grow.
 """
 
 MISSING = "ipar has not been measured yet."
