@@ -15,12 +15,15 @@ from benchmarks.dissociated.scores import Floats, Placed, row_certainty
 from benchmarks.dissociated.tasks import Dissociated
 from benchmarks.methods.arrays import dense
 
+SECTION = "section"
+"""Name of the only slide of a model that was fitted without a key of slides."""
+
 
 def place_with_ipar(given: Dissociated, seed: int, *, adapt: bool = True) -> Placed:
     """Places in the section's frame; the confidence is the certainty of a cell's row of the mapping."""
     cells = given.cells.copy()
     model = _fitted(given.section.copy(), cells, seed, adapt=adapt)
-    ipar.tl.predict_coords(cells, model, random_state=seed, progress=False)
+    ipar.tl.predict_coords(cells, model, reference=SECTION, random_state=seed, progress=False)
     ipar.tl.map_to_reference(cells, model)
     return Placed(np.asarray(cells.obsm["X_ipar_reference"]), row_certainty(cells.obsm["ipar_map"].toarray()))
 
@@ -29,9 +32,9 @@ def impute_with_ipar(
     section: ad.AnnData, cells: ad.AnnData, genes: Sequence[str], seed: int, *, adapt: bool = True
 ) -> Floats:
     """Expression of genes that the section never measured, ``(n_spots, n_genes)``."""
-    known = section.copy()
-    model = _fitted(known, cells, seed, adapt=adapt)
-    return dense(ipar.tl.impute(known, cells, model, genes=list(genes))[:, list(genes)])
+    known, given = section.copy(), cells.copy()  # neither run finds the mapping of another
+    model = _fitted(known, given, seed, adapt=adapt)
+    return dense(ipar.tl.impute(known, given, model, genes=list(genes))[:, list(genes)])
 
 
 def _fitted(section: ad.AnnData, cells: ad.AnnData, seed: int, *, adapt: bool) -> Any:

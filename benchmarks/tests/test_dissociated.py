@@ -210,7 +210,8 @@ def called(monkeypatch):
 
         monkeypatch.setattr(ours.ipar.tl, name, stand_in, raising=False)
 
-    def predict(cells, model, **options):
+    def predict(cells, model, reference, **options):
+        assert reference == ours.SECTION
         cells.obsm["X_ipar_reference"] = np.tile(model.obsm["spatial"][:1], (cells.n_obs, 1))
 
     def map_cells(cells, model):
