@@ -27,7 +27,7 @@ WithTruth = Callable[[ad.AnnData, NDArray[np.float64], int], NDArray[np.floating
 
 _N_COMPONENTS = 50
 _N_FOLDS = 5
-_PENALTIES = np.logspace(-1, 6, 15)
+PENALTIES = np.logspace(-1, 6, 15)
 _JITTER = 0.05  # RMS radii: cells of one type must not coincide, or their neighbours are a matter of row order
 
 
@@ -68,7 +68,7 @@ def ridge_to_frame(
 ) -> FloatArray:
     """Training slides turned into one frame, coordinates linear in principal components; the penalty by left-out cells."""
     _, coords, components, unseen = _in_one_frame(train, query, random_state, centre_slides)
-    placed: FloatArray = RidgeCV(_PENALTIES).fit(components, coords).predict(unseen)
+    placed: FloatArray = RidgeCV(PENALTIES).fit(components, coords).predict(unseen)
     return placed
 
 

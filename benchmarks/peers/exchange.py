@@ -76,12 +76,24 @@ def barycentres(plan: Floats, locations: Floats) -> Floats:
     return placed
 
 
-def serve(place: Callable[[Exchange, int], Floats]) -> None:
-    """Run a peer: ``place_<peer>.py EXCHANGE PLACED SEED``; time and memory are those of the method."""
+def mapped(plan: Floats, locations: Floats) -> tuple[Floats, Floats]:
+    """What a mapping method gives back: barycentres, and the mapping itself."""
+    return barycentres(plan, locations), plan
+
+
+def serve(place: Callable[[Exchange, int], Floats | tuple[Floats, Floats]]) -> None:
+    """Run a peer: ``place_<peer>.py EXCHANGE PLACED SEED``; time and memory are those of the method.
+
+    It gives the coordinates of the query, or these and its mapping ``(n_query, n_locations)``.
+    """
     given, placed, seed = sys.argv[1:]
     data = Exchange.read(Path(given))
     start = time.perf_counter()
-    coords = np.asarray(place(data, int(seed)), dtype=np.float64)
+    given_back = place(data, int(seed))
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    np.savez(placed, coords=coords, seconds=seconds, peak_gib=peak)
+    coords, *plans = given_back if isinstance(given_back, tuple) else (given_back,)
+    found = {"coords": np.asarray(coords, dtype=np.float64)}
+    if plans:
+        found["plan"] = np.asarray(plans[0], dtype=np.float32)
+    np.savez(placed, seconds=seconds, peak_gib=peak, **found)

@@ -4,7 +4,7 @@ import anndata as ad
 import novosparc
 import numpy as np
 
-from exchange import Exchange, Floats, barycentres, serve
+from exchange import Exchange, Floats, mapped, serve
 
 _N_NEIGHBOURS = 5
 _ALPHA = 0.8
@@ -12,8 +12,8 @@ _EPSILON = 5e-3
 _EPSILON_MAX = 0.5
 
 
-def place(data: Exchange, seed: int) -> Floats:
-    """Coordinates of the query."""
+def place(data: Exchange, seed: int) -> tuple[Floats, Floats]:
+    """Coordinates of the query, and its mapping."""
     x, locations = data.reference(seed)
     tissue = novosparc.cm.Tissue(dataset=ad.AnnData(data.query), locations=locations)
     tissue.setup_reconstruction(
@@ -29,7 +29,7 @@ def place(data: Exchange, seed: int) -> Floats:
         if np.isfinite(tissue.gw).all() and (tissue.gw.sum(axis=1) > 0).all():
             break
         epsilon *= 10
-    return barycentres(tissue.gw, locations)
+    return mapped(tissue.gw, locations)
 
 
 if __name__ == "__main__":

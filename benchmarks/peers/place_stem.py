@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from STEM.model import SOmodel
 from STEM.utils import seed_all
 
-from exchange import Exchange, Floats, barycentres, serve
+from exchange import Exchange, Floats, mapped, serve
 
 _N_EPOCHS = 400
 _BATCH = 1000
@@ -29,8 +29,8 @@ def kernels(
     return torch.stack([torch.exp(-distance / (width * kernel_mul**i)) for i in range(kernel_num)]).sum(0)
 
 
-def place(data: Exchange, seed: int) -> Floats:
-    """Coordinates of the query."""
+def place(data: Exchange, seed: int) -> tuple[Floats, Floats]:
+    """Coordinates of the query, and its mapping."""
     seed_all(seed)
     x, locations = data.reference(seed)
     spots, cells = torch.tensor(x, dtype=torch.float32), torch.tensor(data.query, dtype=torch.float32)
@@ -45,7 +45,7 @@ def place(data: Exchange, seed: int) -> Floats:
     model.modeleval()
     with torch.no_grad():
         mapping = torch.softmax(model.netE(cells) @ model.netE(spots).T, dim=1)
-    return barycentres(mapping.numpy(), locations)
+    return mapped(mapping.numpy(), locations)
 
 
 def _settings(spots: Floats, cells: Floats) -> SimpleNamespace:

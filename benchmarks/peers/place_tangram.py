@@ -8,13 +8,13 @@ import anndata as ad
 import tangram as tg
 from scipy.sparse import csr_matrix
 
-from exchange import Exchange, Floats, barycentres, serve
+from exchange import Exchange, Floats, mapped, serve
 
 _N_EPOCHS = 500
 
 
-def place(data: Exchange, seed: int) -> Floats:
-    """Coordinates of the query."""
+def place(data: Exchange, seed: int) -> tuple[Floats, Floats]:
+    """Coordinates of the query, and its mapping."""
     x, locations = data.reference(seed)
     cells, spots = ad.AnnData(csr_matrix(data.query)), ad.AnnData(csr_matrix(x))
     tg.pp_adatas(cells, spots, genes=None)
@@ -27,7 +27,7 @@ def place(data: Exchange, seed: int) -> Floats:
         random_state=seed + 1,  # Tangram takes 0 for no seed at all
         verbose=False,
     )
-    return barycentres(mapping.X, locations)
+    return mapped(mapping.X, locations)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,12 @@ def placed(
     peer: str, given: Exchange, seed: int, python: Path, threads: int
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Coordinates that the peer's script gives the query; its time and peak memory."""
+    found = served(peer, given, seed, python, threads)
+    return found["coords"], {name: float(found[name]) for name in ("seconds", "peak_gib")}
+
+
+def served(peer: str, given: Exchange, seed: int, python: Path, threads: int) -> dict[str, NDArray[np.floating]]:
+    """All that the peer's script gives back: coordinates, time, peak memory, and the mapping where there is one."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "given.npz", Path(folder) / "placed.npz"
         given.write(source)
@@ -84,7 +90,7 @@ def placed(
             msg = f"{peer}, seed {seed}, failed:\n{done.stderr[-3000:]}"
             raise RuntimeError(msg)
         with np.load(target) as stored:
-            return stored["coords"], {name: float(stored[name]) for name in ("seconds", "peak_gib")}
+            return {name: stored[name] for name in stored.files}
 
 
 def _variables(threads: int) -> dict[str, str]:

@@ -20,6 +20,7 @@ RESULTS = Path("benchmarks/results")
 KEYS = {
     "benchmarks": ("task", "method", "seed"),
     "ablations": ("fold", "group", "seed"),
+    "dissociated": ("task", "method", "seed"),
     "family": ("task", "member", "seed"),
     "iga": ("task", "mode", "seed"),
     "ladder": ("task", "rung"),

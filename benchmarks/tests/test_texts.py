@@ -6,10 +6,11 @@ import pytest
 
 from benchmarks import localisability, speed
 from benchmarks.ablations import texts
+from benchmarks.dissociated import texts as dissociated_texts
 from benchmarks.family import report as family_report
 from benchmarks.pages import ablations, questions, tables
 
-MODULES = (texts, family_report, questions, tables, ablations, localisability, speed)
+MODULES = (texts, dissociated_texts, family_report, questions, tables, ablations, localisability, speed)
 TEXTS = {
     f"{module.__name__.removeprefix('benchmarks.')}.{name}": value
     for module in MODULES
