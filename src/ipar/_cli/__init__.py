@@ -124,8 +124,8 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument(
         "--transport",
         type=float,
-        default=0.5,
-        help="how far cells are moved onto places of the reference, from 0 to 1 (default: 0.5)",
+        default=0.0,
+        help="how far cells are moved onto places of the reference, from 0 to 1 (default: 0)",
     )
     predict.add_argument(
         "--n-rounds", type=int, default=None, help="number of consensus rounds for large samples (default: 2)"

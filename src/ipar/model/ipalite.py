@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._run import Run
+from ipar.geometry.frames import weighted_similarity
 from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
@@ -22,7 +23,8 @@ from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
-from ipar.model.reference import Reference
+from ipar.model.placement import OnReference, Placement
+from ipar.model.reference import Reference, ReferenceSlide
 from ipar.model.sharpening import Sharpening, sharpen_layout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
@@ -165,6 +167,45 @@ class IPALite(SavedModel):
             finished = torch.from_numpy(sharp)
         back = np.argsort(order)
         return Layout(finished.numpy()[back], aligned_to(recycles, finished).numpy()[:, back], self.network.method(n))
+
+    def on_reference(
+        self,
+        features: Features,
+        layout: NDArray[np.float32] | None,
+        slide: ReferenceSlide,
+        placement: Placement,
+        slide_pcs: NDArray[np.float32] | None = None,
+        run: Run | None = None,
+        near: Nearest | None = None,
+    ) -> OnReference:
+        """Place the cells of one slide on a reference slide.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`layout`.
+        layout
+            Their finished layout, ``(n, 2)``; without one, cells go to the mean of their matches.
+        slide
+            A slide of the model's reference.
+        placement
+            How cells are placed.
+        slide_pcs, run, near
+            As in :meth:`layout`. With a layout, positions are sharpened as layouts are.
+        """
+        if self.reference is None:
+            msg = "The model keeps no reference: fit it with keep_reference=True."
+            raise ValueError(msg)
+        run = run or Run()
+        found = placement.place(self.reference.project(features.embedding), layout, slide, run.seed)
+        if layout is None:
+            return found
+        coords = found.coords
+        if self.sharpening is not None:
+            how = replace(self.sharpening, global_share=0.0)  # positions on the slide are what is to be held
+            sharp = sharpen_layout(coords.astype(np.float32), features, how, slide_pcs, run, near).astype(np.float64)
+            coords = weighted_similarity(sharp, coords, np.ones(len(sharp))).apply(sharp)
+        return replace(found, coords=placement.moved(coords, slide, run.seed))
 
     def expected_error(
         self, features: Features, run: Run | None = None, near: Nearest | None = None

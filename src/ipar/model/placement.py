@@ -51,8 +51,7 @@ class Placement:
 
     .. math:: w_{ij} \leftarrow w_{ij} / (1 + \lVert y_j - x_i \rVert^2 / \rho^2)
 
-    and the cell goes to the mean of its matches and, with weight π, of :math:`x_i`. At last, cells are moved towards places
-    of the tissue.
+    and the cell goes to the mean of its matches and, with weight π, of :math:`x_i`.
 
     Attributes
     ----------
@@ -63,7 +62,7 @@ class Placement:
     prior
         π.
     transport
-        Share of the way to the places, from 0 to 1.
+        Share of the way to places of the slide that cells are moved, from 0 to 1.
     margin
         Places are left empty that are further than this from any cell, in RMS radii of the slide.
     search
@@ -79,8 +78,8 @@ class Placement:
     matching: Matching = field(default_factory=Matching)
     reach: float = 0.3
     prior: float = 0.2
-    transport: float = 0.5
-    margin: float = 0.3
+    transport: float = 0.0
+    margin: float = 0.15
     search: FrameSearch = field(default_factory=FrameSearch)
     most_witnesses: int = 3000
     balanced: bool = False
@@ -113,25 +112,35 @@ class Placement:
         """
         weights, similarity = self.matching.find(features, slide.features.astype(np.float32))
         places, frame, prior = slide.coords, None, 0.0
-        radius = float(np.sqrt(np.square(places - places.mean(axis=0)).sum(axis=1).mean()))
         coords = np.zeros((len(features), 2))
         if layout is not None:
             frame = self._frame(layout, weights, places, random_state)
             coords, prior = frame.similarity.apply(layout), self.prior
-            weights = _near(weights, places, coords, self.reach * radius)
+            weights = _near(weights, places, coords, self.reach * slide.radius)
         if self.balanced:
             weights = self.matching.balanced(weights)
         total = row_sums(weights) + prior
         coords = (weights @ places + prior * coords) / total[:, None]
         weights = unit_sums(weights)
         spread = np.maximum(weights @ np.square(places).sum(axis=1) - np.square(weights @ places).sum(axis=1), 0)
-        confidence = (1 / (1 + spread / (self.reach * radius) ** 2)).astype(np.float32)
-        if self.transport and layout is not None:
-            kept = places[covered_places(coords, places, self.margin * radius)]
-            coords = (1 - self.transport) * coords + self.transport * transported(
-                coords, kept, random_state=random_state
-            )
+        confidence = (1 / (1 + spread / (self.reach * slide.radius) ** 2)).astype(np.float32)
         return OnReference(coords, weights, confidence, similarity, frame)
+
+    def moved(self, coords: FloatArray, slide: ReferenceSlide, random_state: int = 0) -> FloatArray:
+        """Coordinates ``(n, 2)`` moved towards the places of the slide that they cover, by the share of the transport.
+
+        Cells that go to the same place keep their positions relative to each other, but for a share of 1.
+        """
+        if not self.transport:
+            return coords
+        kept = slide.coords[covered_places(coords, slide.coords, self.margin * slide.radius)]
+        there = transported(coords, kept, random_state=random_state)
+        if self.transport == 1:
+            return there
+        _, place, count = np.unique(there, axis=0, return_inverse=True, return_counts=True)
+        place = place.ravel()
+        middle = np.stack([np.bincount(place, x) for x in coords.T], axis=1) / count[:, None]
+        return coords + self.transport * (there - middle[place])
 
     def _frame(
         self, layout: NDArray[np.float32], weights: sparse.csr_matrix, places: FloatArray, random_state: int

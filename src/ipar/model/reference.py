@@ -37,6 +37,11 @@ class ReferenceSlide:
     def __len__(self) -> int:
         return len(self.coords)
 
+    @property
+    def radius(self) -> float:
+        """RMS distance of its cells from their centre."""
+        return float(np.sqrt(np.square(self.coords - self.coords.mean(axis=0)).sum(axis=1).mean()))
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, record, reference_key
 from ipar._docs import shared_docs
 from ipar._run import Run, on_device
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IPALite, Placement
 from ipar.tl._cells import known_ipalite, read_cells
-from ipar.tl._reference import known_reference, place_cells
+from ipar.tl._reference import joined_places, known_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -87,16 +89,27 @@ def map_to_reference(
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     model, library_key, layer = known_ipalite(adata, model, library_key, layer)
-    known_reference(model, reference)
+    slide = known_reference(model, reference)
     cells = read_cells(adata, model, library_key, layer)
     with on_device(model.modules, run.device):
         features = model.features(*cells.arrays)
-    layout = adata.obsm.get(layout_key) if layout_key else None
-    layout = None if layout is None else np.asarray(layout, dtype=np.float32)
-    placement = Placement(prior=0.0, transport=0.0, balanced=balanced)
-    found = place_cells(model, features, layout, cells.labels, reference, placement, run)
+    assert model.reference is not None
+    projected = model.reference.project(features.embedding)
+    placement, placed = Placement(prior=0.0, balanced=balanced), {}
+    for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, adata.n_obs), strict=True):
+        layout = _layout(adata, layout_key, rows)
+        placed[str(name)] = rows, placement.place(projected[rows], layout, slide, run.seed)
+    found = joined_places(placed, adata.n_obs, slide, placement)
     adata.obsm[key_added] = found.weights
     adata.obsm[reference_key(key_added)] = found.coords
     adata.obs[MAP_CONFIDENCE], adata.obs[MAP_SIMILARITY] = found.confidence, found.similarity
     record(adata)["map"] = found.record | {"balanced": balanced, "key_added": key_added}
     return adata if copy else None
+
+
+def _layout(adata: AnnData, key: str | None, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """The layout of some cells, None where there is none."""
+    if key is None or key not in adata.obsm:
+        return None
+    layout = np.asarray(adata.obsm[key], dtype=np.float32)[rows]
+    return layout if np.isfinite(layout).all() else None

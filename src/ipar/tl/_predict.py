@@ -16,10 +16,11 @@ from ipar._run import Run, on_device
 from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
 from ipar.model import IGA, Features, IPALite, Placement
 from ipar.model.ipalite import MIN_CELLS
+from ipar.model.reference import ReferenceSlide
 from ipar.pp._candidates import write_candidates
 from ipar.tl._attention import quadrant_attention
 from ipar.tl._cells import known_model, read_cells, write_prediction
-from ipar.tl._reference import known_reference, place_cells
+from ipar.tl._reference import Placed, joined_places, known_reference
 from ipar.tl._sample import sample_coords
 
 if TYPE_CHECKING:
@@ -143,22 +144,18 @@ def predict_coords(
         return adata if copy else None
     model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
     placement = Placement(transport=transport)
-    if reference is not None:
-        known_reference(model, reference)
+    slide = None if reference is None else known_reference(model, reference)
     cells = read_cells(adata, model, library_key, layer)
     with on_device(model.modules, run.device):
-        found = _place(model, cells, run, fewest=1 if reference is not None else MIN_CELLS)
+        found = _place(model, cells, run, slide, placement)
         attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
-    on = None
-    if reference is not None:
-        on = place_cells(model, found.features, found.coords, cells.labels, reference, placement, run)
     _write(adata, model, found, cells, key_added)
     settings = _settings(model, found)
     adata.obsm.pop(reference_key(key_added), None)  # of coordinates that were just replaced
-    if on is not None:
-        adata.obsm[reference_key(key_added)] = on.coords
-        adata.obs[MAP_CONFIDENCE] = on.confidence
-        settings["placement"] = on.record
+    if found.on_reference is not None:
+        adata.obsm[reference_key(key_added)] = found.on_reference.coords
+        adata.obs[MAP_CONFIDENCE] = found.on_reference.confidence
+        settings["placement"] = found.on_reference.record
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, settings)
     return adata if copy else None
@@ -174,6 +171,7 @@ class _Placed:
     expected_error: NDArray[np.float32] | None
     candidates: sparse.csr_matrix  # distances in the embedding
     method: str
+    on_reference: Placed | None
 
 
 def _with_options(
@@ -193,8 +191,11 @@ def _with_options(
     )
 
 
-def _place(model: IPALite, cells: Cells, run: Run, fewest: int = MIN_CELLS) -> _Placed:
-    """Features, then layout and expected error slide by slide; slides of ``fewest`` to three cells have none, but NaN."""
+def _place(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | None, placement: Placement) -> _Placed:
+    """Features, then layout, expected error and place on a reference slide, if one is given, slide by slide.
+
+    Only with a reference, there may be fewer than four cells: their layout is NaN.
+    """
     features = model.features(*cells.arrays)
     slide_pcs = None
     if model.sharpening is not None and model.sharpening.slide_pc_share:
@@ -202,22 +203,27 @@ def _place(model: IPALite, cells: Cells, run: Run, fewest: int = MIN_CELLS) -> _
     n = len(cells.labels)
     coords, expected = np.full((n, 2), np.nan, dtype=np.float32), np.full(n, np.nan, dtype=np.float32)
     recycles = np.full((n, 2 * (model.network.net.config.n_recycles + 1)), np.nan, dtype=np.float32)
-    methods, graphs = [], []
-    for rows in cells_by_slide(cells.labels, n):
-        if fewest <= len(rows) < MIN_CELLS:
-            continue
+    methods, graphs, places = [], [], {}
+    for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, n), strict=True):
         own = features.rows(rows)
+        if slide is not None and len(rows) < MIN_CELLS:
+            places[str(name)] = rows, model.on_reference(own, None, slide, placement, run=run)
+            continue
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
         graphs.append((rows, near.first(model.network.n_neighbors).graph()))
-        layout = model.layout(own, None if slide_pcs is None else slide_pcs[rows], run, near)
+        pcs = None if slide_pcs is None else slide_pcs[rows]
+        layout = model.layout(own, pcs, run, near)
         coords[rows] = layout.coords
         recycles[rows] = layout.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
         methods.append(layout.method)
         if model.uncertainty is not None:
             expected[rows] = model.expected_error(own, run, near)
+        if slide is not None:
+            places[str(name)] = rows, model.on_reference(own, layout.coords, slide, placement, pcs, run, near)
     method = "consensus" if "consensus" in methods else "direct"
     error = None if model.uncertainty is None else expected
-    return _Placed(features, coords, recycles, error, joined_graphs(graphs, n), method)
+    on = None if slide is None else joined_places(places, n, slide, placement)
+    return _Placed(features, coords, recycles, error, joined_graphs(graphs, n), method, on)
 
 
 def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_added: str) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import warn
-from ipar._run import Run
-from ipar.graph.neighbors import cells_by_slide
-from ipar.model import Features, IPALite
+from ipar.model import IPALite
 from ipar.model.placement import OnReference, Placement
-from ipar.model.reference import Reference, ReferenceSlide
+from ipar.model.reference import ReferenceSlide
 
 
 class FrameWarning(UserWarning):
@@ -45,8 +42,8 @@ class Placed:
     record: dict[str, Any]
 
 
-def known_reference(model: IPALite, name: str | None) -> tuple[Reference, ReferenceSlide]:
-    """The model's reference, and the slide of a name, or the only one.
+def known_reference(model: IPALite, name: str | None) -> ReferenceSlide:
+    """The training slide of a name, or the only one.
 
     Raises
     ------
@@ -56,38 +53,22 @@ def known_reference(model: IPALite, name: str | None) -> tuple[Reference, Refere
     if model.reference is None:
         msg = "The model keeps no reference: fit it with keep_reference=True."
         raise ValueError(msg)
-    return model.reference, model.reference.slide(name)
+    return model.reference.slide(name)
 
 
-def place_cells(
-    model: IPALite,
-    features: Features,
-    layout: NDArray[np.float32] | None,
-    labels: pd.Categorical[Any],
-    reference: str | None,
-    placement: Placement,
-    run: Run,
+def joined_places(
+    found: dict[str, tuple[NDArray[np.int64], OnReference]], n_cells: int, slide: ReferenceSlide, placement: Placement
 ) -> Placed:
-    """Place every slide by itself on the same reference slide; warns where a frame is not decided.
-
-    A slide whose layout is missing (NaN) is placed by its matches.
-    """
-    known, slide = known_reference(model, reference)
-    projected = known.project(features.embedding)
-    found: dict[str, OnReference] = {}
-    coords = np.empty((len(labels), 2))
-    confidence, similarity = (np.empty(len(labels), dtype=np.float32) for _ in range(2))
-    blocks, order = [], []
-    for name, rows in zip(labels.categories, cells_by_slide(labels, len(labels)), strict=True):
-        if not len(rows):
-            continue
-        own = None if layout is None or np.isnan(layout[rows]).any() else layout[rows]
-        one = found[str(name)] = placement.place(projected[rows], own, slide, run.seed)
-        coords[rows], confidence[rows], similarity[rows] = one.coords, one.confidence, one.similarity
-        blocks.append(one.weights)
-        order.append(rows)
-    weights = sparse.csr_matrix(sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(order))])
-    frames = _frames(found, slide, placement)
+    """All cells from the rows and the placement of every slide; warns where a frame is not decided."""
+    rows = np.concatenate([rows for rows, _ in found.values()])
+    order = np.argsort(rows, kind="stable")
+    assert len(rows) == n_cells
+    parts = [one for _, one in found.values()]
+    coords, confidence, similarity = (
+        np.concatenate([getattr(one, name) for one in parts])[order] for name in ("coords", "confidence", "similarity")
+    )
+    weights = sparse.csr_matrix(sparse.vstack([one.weights for one in parts], format="csr")[order])
+    frames = _frames({name: one for name, (_, one) in found.items()}, slide, placement)
     record = {"reference": slide.name, "transport": placement.transport, "frames": frames}
     return Placed(coords, weights, confidence, similarity, record)
 
@@ -111,8 +92,3 @@ def _frames(found: dict[str, OnReference], slide: ReferenceSlide, placement: Pla
         "decided": decided,
         "mirrored": np.array([frame.similarity.mirrored for frame in framed.values()], dtype=bool),
     }
-
-
-def with_transport(placement: Placement, transport: float) -> Placement:
-    """The same with another share of the transport."""
-    return replace(placement, transport=transport)

@@ -156,7 +156,7 @@ def _weights(
     map_key: str,
 ) -> sparse.csr_matrix:
     """The map of the cells onto the section; made where it is missing, without a change of `cells`."""
-    slide = known_reference(model, reference)[1]
+    slide = known_reference(model, reference)
     _check_section(section, slide, spatial_key)
     if map_key not in cells.obsm:
         mapped = map_to_reference(cells, model, reference=reference, layer=layer, progress=False, copy=True)
