@@ -49,6 +49,7 @@ class Source:
     spatial_key: str = "spatial"
     layer: str | None = None
     mask_var: str | None = None
+    given_rep: str | None = None
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -33,9 +33,14 @@ class Cells:
     library_key: str | None
 
     @classmethod
-    def read(cls, adata: AnnData, library_key: str | None, layer: str | None) -> Cells:
-        """Read them without changing the object."""
-        return cls(get_expression(adata, layer=layer), get_slides(adata, library_key), library_key)
+    def read(cls, adata: AnnData, library_key: str | None, layer: str | None, use_rep: str | None = None) -> Cells:
+        """Read them without changing the object; with ``use_rep``, an embedding in the place of expression."""
+        if use_rep is None:
+            expression = get_expression(adata, layer=layer)
+            warn_empty_cells(expression)
+        else:
+            expression = given_expression(adata, use_rep)
+        return cls(expression, get_slides(adata, library_key), library_key)
 
     @property
     def arrays(self) -> tuple[sparse.csr_matrix, pd.Index, pd.Categorical]:
@@ -57,6 +62,24 @@ def get_expression(adata: AnnData, *, layer: str | None = None, mask_var: str | 
         chosen = adata.var[mask_var].to_numpy(dtype=bool)
         matrix, genes = matrix[:, chosen], genes[chosen]
     return Expression(matrix, pd.Index(genes.astype(str)))
+
+
+def given_expression(adata: AnnData, use_rep: str) -> Expression:
+    """An embedding in ``obsm``, its columns in the place of genes."""
+    if use_rep not in adata.obsm:
+        msg = f"adata.obsm has no {use_rep!r}, found {sorted(adata.obsm)}: embed the cells, or name another key as use_rep."
+        raise KeyError(msg)
+    raw: Any = adata.obsm[use_rep]
+    x = np.asarray(raw.toarray() if sparse.issparse(raw) else raw, dtype=np.float32)
+    if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():
+        msg = f"obsm[{use_rep!r}] must hold two finite columns or more, found shape {x.shape}: remove cells without values."
+        raise ValueError(msg)
+    return Expression(sparse.csr_matrix(x), rep_names(use_rep, x.shape[1]))
+
+
+def rep_names(use_rep: str, width: int) -> pd.Index:
+    """Names of the columns of an embedding."""
+    return pd.Index([f"{use_rep}_{i}" for i in range(width)])
 
 
 def _check_names(adata: AnnData) -> None:

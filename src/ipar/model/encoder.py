@@ -98,6 +98,11 @@ class GeometryEncoder:
     set_encoder_weight: float = 1.0
 
     @property
+    def use_rep(self) -> None:
+        """It reads expression, not an embedding."""
+        return None
+
+    @property
     def modules(self) -> list[torch.nn.Module]:
         """All its networks."""
         whole = [] if self.set_encoder is None else [self.set_encoder]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ipar._run import Run
 from ipar.model.blend import aligned_to
-from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.encoder import Features
 from ipar.model.flow import Flow
+from ipar.model.given import AnyEncoder, Encoder
 from ipar.model.io import SavedModel
 from ipar.model.sharpening import Sharpening, sharpen_layout
 
@@ -34,14 +35,14 @@ class IGA(SavedModel):
         Localisability and settings of the fit.
     """
 
-    encoder: GeometryEncoder
+    encoder: Encoder
     flow: Flow
     sharpening: Sharpening | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IGA"
     version: ClassVar[int] = 4
-    stages: ClassVar[dict[str, Any]] = {"encoder": GeometryEncoder, "flow": Flow, "sharpening": Sharpening}
+    stages: ClassVar[dict[str, Any]] = {"encoder": AnyEncoder, "flow": Flow, "sharpening": Sharpening}
 
     def __repr__(self) -> str:
         config = self.flow.net.config

@@ -16,9 +16,10 @@ from ipar.geometry.frames import weighted_similarity
 from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
-from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.encoder import Features
 from ipar.model.features import match_genes
 from ipar.model.flow import Flow
+from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
 from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
@@ -38,7 +39,7 @@ class IPALite(SavedModel):
     Attributes
     ----------
     encoder
-        From expression to the embedding and the global features.
+        From expression to the embedding and the global features, or an embedding of the user's as it is.
     network
         Layout network and its edge gate.
     flow
@@ -59,7 +60,7 @@ class IPALite(SavedModel):
         Localisability and settings of the fit.
     """
 
-    encoder: GeometryEncoder
+    encoder: Encoder
     network: NetworkLayout
     flow: Flow | None = None
     blend: Blend = field(default_factory=Blend)
@@ -73,7 +74,7 @@ class IPALite(SavedModel):
     kind: ClassVar[str] = "ipar.IPALite"
     version: ClassVar[int] = 7
     stages: ClassVar[dict[str, Any]] = {
-        "encoder": GeometryEncoder,
+        "encoder": AnyEncoder,
         "network": NetworkLayout,
         "flow": Flow,
         "blend": Blend,
@@ -120,8 +121,9 @@ class IPALite(SavedModel):
         """Features of one slide, in the encoder's order of genes."""
         assert self.reference is not None
         mean = np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel()
-        if self.adapter is not None and self.adapter.fits(mean, self.reference):
-            return self.adapter.adapted(self.encoder).features_of_slide(matrix, present * self.adapter.centre)
+        own = self.encoder
+        if self.adapter is not None and not isinstance(own, GivenEncoder) and self.adapter.fits(mean, self.reference):
+            return self.adapter.adapted(own).features_of_slide(matrix, present * self.adapter.centre)
         centre = self.centring.centre(self.encoder, self.reference, matrix, present)
         return self.encoder.features_of_slide(matrix, centre)
 

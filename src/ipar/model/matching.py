@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar.graph.neighbors import nearest_in
-from ipar.model.encoder import GeometryEncoder
+from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 
 
@@ -131,7 +131,7 @@ class Centring:
     matching: Matching = field(default_factory=Matching)
 
     def centre(
-        self, encoder: GeometryEncoder, reference: Reference, matrix: sparse.csr_matrix, present: NDArray[np.bool_]
+        self, encoder: Encoder, reference: Reference, matrix: sparse.csr_matrix, present: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """The centre of one slide, ``(n_genes,)``.
 

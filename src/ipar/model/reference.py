@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar.model.encoder import GeometryEncoder
+from ipar.model.given import Encoder
 from ipar.model.io import Arrays, State
 
 
@@ -73,7 +73,7 @@ class Reference:
     @classmethod
     def of(
         cls,
-        encoder: GeometryEncoder,
+        encoder: Encoder,
         expression: Sequence[sparse.csr_matrix],
         coords: Sequence[NDArray[np.float64]],
         names: Sequence[str],

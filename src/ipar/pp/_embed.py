@@ -25,12 +25,13 @@ from ipar._anndata import (
     warn,
 )
 from ipar._docs import shared_docs
-from ipar._expression import Cells, get_expression, warn_empty_cells
+from ipar._expression import Cells, get_expression, given_expression, warn_empty_cells
 from ipar._run import Run, on_device
-from ipar.model import IGA, GeometryEncoder, IPALite
+from ipar.model import IGA, IPALite
 from ipar.model.encoder import Inputs
+from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
-from ipar.training.embedding import fit_folds
+from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
 from ipar.training.folds import Folds
 from ipar.training.localise import Localisability, repeated_message
 from ipar.training.slides import joined
@@ -51,6 +52,7 @@ def embed(
     library_key: str | None = None,
     *,
     model: IPALite | IGA | None = None,
+    use_rep: str | None = None,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
     n_folds: int | None = None,
@@ -76,6 +78,9 @@ def embed(
         Column of ``obs`` with the slide of each cell (default: all cells are one section).
     model
         Fitted model whose encoder is used (default: train an encoder).
+    use_rep
+        Key of ``obsm`` with an embedding of your own, such as ``"X_scVI"``, to use in place of an encoder (default: train
+        one). It is centred and scaled slide by slide.
     inputs
         Input of the encoder: ``"pca"`` (principal and spatial components), ``"genes"``, or ``"both"`` (default: whichever is
         best on held-out slides).
@@ -130,8 +135,7 @@ def embed(
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     if model is not None:
-        cells = Cells.read(adata, library_key, layer)
-        warn_empty_cells(cells.expression)
+        cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
         with on_device(model.encoder.modules, run.device):
             adata.obsm[key_added] = model.encoder.transform(*cells.arrays)
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
@@ -140,7 +144,7 @@ def embed(
         return adata if copy else None
     recipe = recipe or EncoderRecipe()
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
-    source = Source(library_key, spatial_key, layer, mask_var)
+    source = Source(library_key, spatial_key, layer, mask_var, use_rep)
     slides, labels = read_slides(adata, source, dims=(2, 3))
     embed_slides(adata, slides, labels, source, recipe, run, key_added=key_added)
     return adata if copy else None
@@ -152,8 +156,11 @@ def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tup
     check_slide_sizes(labels)
     coords = get_coords(adata, source.spatial_key, dims=dims)
     check_distinct(coords, labels)
-    expression = get_expression(adata, layer=source.layer, mask_var=source.mask_var)
-    warn_empty_cells(expression)
+    if source.given_rep is not None:
+        expression = given_expression(adata, source.given_rep)
+    else:
+        expression = get_expression(adata, layer=source.layer, mask_var=source.mask_var)
+        warn_empty_cells(expression)
     return SlideSet.of(expression.matrix, expression.genes, coords, labels), labels
 
 
@@ -181,13 +188,11 @@ def embed_slides(
     Without ``force``, what follows the folds takes few steps in a tissue that cannot be localised.
     """
     folds = Folds.for_slides(slides, run, n_folds=recipe.n_folds)
-    with run.stage("folds"):
-        known = fit_folds(slides, folds, recipe, run)
-    _report(known.localisability)
-    if not (force or known.localisability.localisable):
-        recipe = recipe.hurried()
-    with run.stage("encoder"):
-        fit = fit_embedding(slides, folds, recipe, run, known)
+    if source.given_rep is not None:
+        fit = given_embedding(slides, folds, GivenEncoder(source.given_rep, len(slides.genes)), run)
+        _report(fit.localisability)
+    else:
+        fit = _fitted(slides, folds, recipe, run, force)
     config, arrays = fit.encoder.state()
     adata.obsm[key_added] = joined(folds.joined(fit.cross_fitted), labels)
     adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)
@@ -199,7 +204,7 @@ def embed_slides(
         adata.obs[PART] = pd.Categorical(folds.part_of_cell + 1)
     adata.uns[EMBED_RECORD] = {
         "encoder": {"config": json.dumps(config), "arrays": arrays},
-        "inputs": fit.encoder.record["inputs"],
+        "inputs": fit.encoder.record.get("inputs", source.given_rep),
         "choice": fit.choice,
         "weight_choice": fit.weight_choice,
         "use_rep": key_added,
@@ -208,6 +213,17 @@ def embed_slides(
         **{name: value for name, value in asdict(source).items() if value is not None},
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
+
+
+def _fitted(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run, force: bool) -> EmbeddingFit:
+    """Folds and the encoder, which takes few steps in a tissue that cannot be localised, unless forced."""
+    with run.stage("folds"):
+        known = fit_folds(slides, folds, recipe, run)
+    _report(known.localisability)
+    if not (force or known.localisability.localisable):
+        recipe = recipe.hurried()
+    with run.stage("encoder"):
+        return fit_embedding(slides, folds, recipe, run, known)
 
 
 def _report(localisability: Localisability) -> None:
@@ -226,7 +242,7 @@ def _report(localisability: Localisability) -> None:
         warn(f"Parts of this tissue cannot be told apart.{repeat}", LocalisabilityWarning)
 
 
-def stored_encoder(adata: AnnData) -> GeometryEncoder:
+def stored_encoder(adata: AnnData) -> Encoder:
     """The encoder that :func:`embed` stored."""
     state = adata.uns[EMBED_RECORD]["encoder"]
-    return GeometryEncoder.from_state(json.loads(state["config"]), state["arrays"])
+    return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])

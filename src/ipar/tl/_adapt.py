@@ -10,6 +10,7 @@ from ipar._expression import Cells
 from ipar._run import get_device, on_device
 from ipar.model import IPALite
 from ipar.model.adapter import Adapter
+from ipar.model.given import GivenEncoder
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,10 +45,13 @@ def adapt(model: IPALite, cells: AnnData, *, layer: str | None = None, device: s
     Raises
     ------
     ValueError
-        If the model keeps no reference, or fewer than half of its genes are in `cells`.
+        If the model keeps no reference, reads an embedding of the user's, or fewer than half of its genes are in `cells`.
     """
     if model.reference is None:
         msg = "The model keeps no reference to adapt to: fit it with keep_reference=True."
+        raise ValueError(msg)
+    if isinstance(model.encoder, GivenEncoder):
+        msg = f"The model reads obsm[{model.encoder.use_rep!r}]: correct that embedding for technology by its own tool."
         raise ValueError(msg)
     matrix, genes, _ = Cells.read(cells, None, layer).arrays
     with on_device(model.encoder.modules, get_device(device)):

@@ -76,7 +76,7 @@ def attention(
     """
     run, adata = Run.of(random_state, device), adata.copy() if copy else adata
     model, library_key, layer = known_ipalite(adata, model, library_key, layer)
-    cells = Cells.read(adata, library_key, layer)
+    cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
     chosen = _quadrants(adata, cells.labels, slide, spatial_key) if query is None else _positions(adata, query)
     rows = _cells_of_one_slide(cells.labels, chosen, model)
     own = pd.Categorical(np.full(len(rows), "slide"))

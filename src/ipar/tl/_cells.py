@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ipar._anndata import EMBED_RECORD, RECORD, record, warn
-from ipar._expression import Cells, warn_empty_cells
+from ipar._expression import Cells
 from ipar.model import IGA, IPALite
 from ipar.model.loading import model_from_state
 from ipar.pp import LocalisabilityWarning
@@ -50,8 +50,14 @@ def known_ipalite(
 
 def read_cells(adata: AnnData, model: IPALite | IGA, library_key: str | None, layer: str | None) -> Cells:
     """Cells to place; warns where coordinates would mean nothing."""
-    cells = Cells.read(adata, library_key, layer)
-    warn_empty_cells(cells.expression)
+    cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
+    n_columns = len(cells.expression.genes)
+    if model.encoder.use_rep is not None and n_columns != model.encoder.n_output:
+        msg = (
+            f"The model was fitted on obsm[{model.encoder.use_rep!r}] of {model.encoder.n_output} columns, found {n_columns}: "
+            "embed the cells as the training slides."
+        )
+        raise ValueError(msg)
     verdict = model.record.get("localisability", {})
     if not verdict.get("localisable", True):
         warn(

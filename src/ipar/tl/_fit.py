@@ -27,6 +27,7 @@ def fit_ipalite(
     library_key: str | None = None,
     *,
     quality: Quality = "default",
+    use_rep: str | None = None,
     recipe: Recipe | None = None,
     config: IPALiteConfig | str | None = None,
     n_neighbors: int | None = None,
@@ -54,6 +55,9 @@ def fit_ipalite(
     quality
         How much time to take: ``"fast"`` for a first look, ``"default"``, or ``"best"``, which also trains the flow. The
         docs have a table of times and scores.
+    use_rep
+        Key of ``obsm`` with an embedding of your own, such as ``"X_scVI"``, to use in place of ipar's encoder (default: train
+        one). Cells to place must have the same embedding.
     recipe
         Settings of every stage of the fit, in place of a quality. Arguments below override them.
     config
@@ -108,7 +112,7 @@ def fit_ipalite(
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
-    source = Source(library_key, spatial_key, layer, mask_var)
+    source = Source(library_key, spatial_key, layer, mask_var, use_rep)
     known = read_training(adata, source, recipe.embed, run, most_cells=recipe.most_cells, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()

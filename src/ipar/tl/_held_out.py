@@ -84,7 +84,7 @@ def read_held_out(
 ) -> HeldOut:
     """Embed the slides of an AnnData, and read their coordinates if `spatial_key` is given."""
     model, library_key, layer = known_ipalite(adata, model, library_key, layer)
-    cells = Cells.read(adata, library_key, layer)
+    cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
     coords = None
     if spatial_key is not None:
         coords = get_coords(adata, spatial_key)

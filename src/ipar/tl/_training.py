@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, raw_coords, record
 from ipar.graph.neighbors import cells_by_slide
-from ipar.model import IGA, Features, GeometryEncoder, IPALite
+from ipar.model import IGA, Features, IPALite
+from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder, training_slides
@@ -71,9 +72,11 @@ def read_training(
     force: bool = True,
 ) -> Training:
     """Read training slides, and embed them if the embedding is missing; choices are scored on ``most_cells`` per part."""
-    known = is_embedded(adata, source.library_key)
+    known = is_embedded(adata, source.library_key, source.given_rep)
     if known:
-        source = replace(source, layer=source.layer or adata.uns[EMBED_RECORD].get("layer"), mask_var=None)
+        found = adata.uns[EMBED_RECORD]
+        layer = source.layer or found.get("layer")
+        source = replace(source, layer=layer, mask_var=None, given_rep=found.get("given_rep"))
     slides, labels = read_slides(adata, source, dims=dims)
     if not known:
         embed_slides(adata, slides, labels, source, recipe, run, force=force)
@@ -84,10 +87,12 @@ def read_training(
     return Training(slides, labels, folds, Embedded(encoder, own))
 
 
-def is_embedded(adata: AnnData, library_key: str | None) -> bool:
-    """Whether the stored encoder was trained on these slides and gave the stored embedding."""
+def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None = None) -> bool:
+    """Whether the stored encoder was trained on these slides, or took this embedding, and gave the stored embedding."""
     found = adata.uns.get(EMBED_RECORD, {})
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
+        return False
+    if given_rep is not None and found.get("given_rep") != given_rep:
         return False
     return set(found.get("slides", ())) == set(training_slides(adata, library_key).categories.astype(str))
 
@@ -99,7 +104,7 @@ def stored_parts(adata: AnnData, slides: SlideSet) -> NDArray[np.int64] | None:
     return np.asarray(adata.obs[PART].cat.codes, dtype=np.int64)
 
 
-def read_embedded(adata: AnnData) -> tuple[GeometryEncoder, Features]:
+def read_embedded(adata: AnnData) -> tuple[Encoder, Features]:
     """The stored encoder and the cross-fitted features of all cells."""
     encoder = stored_encoder(adata)
     embedding = np.asarray(adata.obsm[EMBED], dtype=np.float32)

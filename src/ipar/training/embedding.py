@@ -15,6 +15,7 @@ from ipar._run import Run
 from ipar.model import Features, GeometryEncoder
 from ipar.model.encoder import Inputs
 from ipar.model.features import equalise_blocks
+from ipar.model.given import Encoder, GivenEncoder
 from ipar.nn import SharedEncoder
 from ipar.training.encoder import EncoderRecipe, GeneAxes, fit_encoder
 from ipar.training.folds import Folds
@@ -33,7 +34,7 @@ class EmbeddingFit:
     far better than any other.
     """
 
-    encoder: GeometryEncoder  # trained on all slides
+    encoder: Encoder  # trained on all slides
     cross_fitted: list[NDArray[np.float32]]  # embedding of every part of the folds, in the space of `encoder`
     cross_fitted_global: list[NDArray[np.float32]]  # global features, each in a space of its own; none in 3D
     localisability: Localisability  # scores of the held-out slides, and the verdict
@@ -129,6 +130,21 @@ def fit_embedding(
     )
 
 
+def given_embedding(slides: SlideSet, folds: Folds, encoder: GivenEncoder, run: Run) -> EmbeddingFit:
+    """An embedding that was made without coordinates: nothing is trained, and every slide tells about the tissue."""
+    parts = folds.split(slides)
+    features = [embed_slide(encoder, part) for part in parts]
+    scores = tuple(_score(encoder, part, run) for part in parts)
+    return EmbeddingFit(
+        encoder=encoder,
+        cross_fitted=[one.embedding for one in features],
+        cross_fitted_global=[one.global_features for one in features],
+        localisability=Localisability(scores, held_out="blocks" if folds.one_section else "slides"),
+        choice=pd.DataFrame(columns=["inputs", "n_pcs", "score"]),
+        weight_choice=choose_weight((), 0.0)[1],
+    )
+
+
 def _forms(recipe: EncoderRecipe, n_genes: int) -> list[Form]:
     """Every input with every number of components; genes alone need none, but the set encoder beside them does."""
     inputs: tuple[Inputs, ...] = ("pca", "genes", "both") if recipe.inputs is None else (recipe.inputs,)
@@ -160,12 +176,12 @@ def _with_set_encoder(
     return fit_encoder(slides, (name,), recipe, run, set_encoder=True, trained=trained, axes=axes)[name]
 
 
-def embed_slide(encoder: GeometryEncoder, slide: Slide, genes: pd.Index | None = None) -> Features:
+def embed_slide(encoder: Encoder, slide: Slide, genes: pd.Index | None = None) -> Features:
     """Features of one slide; its genes are the encoder's, if None."""
     return encoder.features(slide.expression, encoder.genes if genes is None else genes, slide.labels)
 
 
-def _score(encoder: GeometryEncoder, slide: Slide, run: Run) -> FoldScore:
+def _score(encoder: Encoder, slide: Slide, run: Run) -> FoldScore:
     embedding = embed_slide(encoder, slide).embedding
     columns = encoder.global_columns
     return score_fold(slide.name, embedding, slide.coords, global_columns=columns, random_state=run.seed)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipar._run import Run
-from ipar.model import IGA, Blend, Features, GeometryEncoder, IPALite
+from ipar.model import IGA, Blend, Features, IPALite
 from ipar.model.flow import Flow
+from ipar.model.given import Encoder
 from ipar.model.network import NetworkLayout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 from ipar.training.finish import Finish, choose_sharpening, tissue_evenness
@@ -31,7 +32,7 @@ logger = logging.getLogger("ipar")
 class Embedded:
     """Training slides as encoders see them that never saw their coordinates."""
 
-    encoder: GeometryEncoder  # trained on all slides; for new ones
+    encoder: Encoder  # trained on all slides; for new ones
     features: list[Features]  # cross-fitted, of every part of the folds
 
 
