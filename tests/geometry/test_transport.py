@@ -127,6 +127,8 @@ def test_arguments_stay_as_they_are():
 
 @quick
 @given(seeds, st.floats(0.01, 2))
-def test_covered_places_are_those_with_a_cell_in_reach(seed, reach):
+def test_covered_places_are_those_with_a_cell_in_reach_and_the_nearest_of_every_cell(seed, reach):
     x, y = points(seed, 15, 40)
-    assert np.array_equal(covered_places(x, y, reach), (cdist(x, y) <= reach).any(axis=0))
+    distances = cdist(x, y)
+    nearest = distances == distances.min(axis=1, keepdims=True)
+    assert np.array_equal(covered_places(x, y, reach), ((distances <= reach) | nearest).any(axis=0))

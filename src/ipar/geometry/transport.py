@@ -63,6 +63,7 @@ def _halved(coords: FloatArray, places: FloatArray, cells: Rows, seats: Rows, mo
 
 
 def covered_places(coords: NDArray[np.floating], places: NDArray[np.floating], reach: float) -> NDArray[np.bool_]:
-    """Which places ``(m, 2)`` have a cell ``(n, 2)`` within a distance, ``(m,)``."""
+    """Which places ``(m, 2)`` have a cell ``(n, 2)`` within a distance, or are the nearest of a cell, ``(m,)``."""
     covered: NDArray[np.bool_] = cKDTree(coords).query(places)[0] <= reach
+    covered[cKDTree(places).query(coords)[1]] = True  # so that there is a place for every cell
     return covered
