@@ -328,7 +328,7 @@ BAD_SLIDES = {
     "numbers": Bad(
         _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.codes)),
         TypeError,
-        r"must be categorical or of strings, found dtype int8.*astype\('category'\)",
+        r"must be categorical or of strings, found dtype int.*astype\('category'\)",
     ),
     "cells without a slide": Bad(
         _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.set_categories(["a", "b"]))),

@@ -178,6 +178,7 @@ def test_table_and_means():
         {
             "localisable": True,
             "repeated": False,
+            "held_out": "slides",
             "recall": 0.4,
             "recall_chance": 0.1,
             "recall_ratio": 4.0,
