@@ -170,6 +170,14 @@ def generated(fitted):
     return Fitted(train, fitted.query, ipar.tl.fit_iga(train, "slide", **SMALL_IGA))
 
 
+@pytest.fixture(scope="session")
+def alone():
+    """A section that teaches alone with all that a fit leaves on it, the model, and cells of its tissue in its frame."""
+    train, query = simulate(("s",), n_cells=400, turned=False), simulate(("q",), n_cells=150, turned=False, seed=1)
+    ipar.pp.embed(train, recipe=RECIPE, inputs="pca", progress=False)
+    return Fitted(train, query, ipar.tl.fit_ipalite(train, **SMALL))
+
+
 @pytest.fixture
 def slides():
     """Three training slides as a user brings them."""

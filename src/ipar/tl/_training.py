@@ -89,7 +89,8 @@ def is_embedded(adata: AnnData, library_key: str | None) -> bool:
     found = adata.uns.get(EMBED_RECORD, {})
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
         return False
-    return set(found.get("slides", ())) == set(training_slides(adata, library_key).categories.astype(str))
+    names = set(training_slides(adata, library_key).categories.astype(str))
+    return set(found.get("slides", ())) == names and (len(names) > 1 or PART in adata.obs)
 
 
 def stored_parts(adata: AnnData, slides: SlideSet) -> NDArray[np.int64] | None:
