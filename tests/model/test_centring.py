@@ -17,12 +17,12 @@ from ipar.tl import map_to_reference
 def centres(alone):
     """Centres of some cells, and the reference that knows nothing unless another is given."""
 
-    def run(adata, centring=Centring(), *, decoder=1.0, slides=None, genes=None):
+    def run(adata, centring=None, *, decoder=1.0, slides=None, genes=None):
         reference = alone.model.reference
         reference = replace(reference, decoder=np.float32(decoder) * reference.decoder)
         slides = pd.Categorical(np.full(adata.n_obs, "q")) if slides is None else slides
         genes = adata.var_names if genes is None else genes
-        return centring.centres(alone.model.encoder, reference, adata.X, pd.Index(genes), slides)
+        return (centring or Centring()).centres(alone.model.encoder, reference, adata.X, pd.Index(genes), slides)
 
     return run
 

@@ -102,7 +102,9 @@ def test_a_state_gives_the_reference_back_wherever_the_slides_lie(offset):
 
 def test_the_mean_is_that_of_slides_not_of_cells():
     reference, _, expression, _ = reference_of((80, 20))
-    np.testing.assert_allclose(reference.mean, np.mean([x.toarray().mean(axis=0) for x in expression], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        reference.mean, np.mean([x.toarray().mean(axis=0) for x in expression], axis=0), rtol=1e-5
+    )
 
 
 def test_what_is_linear_in_features_is_expected_as_it_is():

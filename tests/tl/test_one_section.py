@@ -101,7 +101,9 @@ def test_a_section_of_few_cells_is_refused(section, fit, settings, unchanged, ke
     few = section[:199].copy()
     changes = unchanged(few)
     for run in (fit, lambda adata, key: ipar.pp.embed(adata, key, **settings.hasty)):
-        with pytest.raises(ValueError, match="alone needs at least 200 cells.*found 199: add cells, or another section"):
+        with pytest.raises(
+            ValueError, match="alone needs at least 200 cells.*found 199: add cells, or another section"
+        ):
             run(few, key)
     assert changes() == set()
     enough = section[:200].copy()

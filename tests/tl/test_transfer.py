@@ -49,7 +49,9 @@ def test_what_a_map_writes(cells, model, unchanged, global_random_state):
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
     places = model.reference.slide().coords
-    np.testing.assert_allclose(cells.obsm["ipar_map_reference"], weights.toarray().astype(float) @ places, rtol=1e-4, atol=0.1)
+    np.testing.assert_allclose(
+        cells.obsm["ipar_map_reference"], weights.toarray().astype(float) @ places, rtol=1e-4, atol=0.1
+    )
     assert set(cells.obs) == {"slide", "ipar_map_confidence", "ipar_map_similarity"}
     assert cells.obs["ipar_map_similarity"].between(-1, 1.0001).all()
     record = cells.uns["ipar"]["map"]

@@ -134,9 +134,7 @@ def test_nothing_is_known_of_a_held_out_part_and_its_margin(seed, n, n_parts):
         known = numbers_of(folds.known(slides, [i]))
         assert np.array_equal(known, np.setdiff1d(np.arange(n), np.r_[part.rows, part.margin]))
     both = numbers_of(folds.known(slides, [0, 1]))
-    assert set(both.tolist()) == set.intersection(
-        *(set(numbers_of(folds.known(slides, [i])).tolist()) for i in (0, 1))
-    )
+    assert set(both.tolist()) == set.intersection(*(set(numbers_of(folds.known(slides, [i])).tolist()) for i in (0, 1)))
     assert np.array_equal(numbers_of(folds.known(slides, [])), np.arange(n))
 
 
@@ -156,7 +154,9 @@ def test_training_goes_without_the_held_out_part_and_its_margin(seed, n, n_parts
 def test_whole_slides_have_no_margin():
     folds = Folds.of([60, 50, 70], Run())
     slides = SlideSet(
-        tuple(Slide(sparse.csr_matrix((len(p.rows), 1)), np.zeros((len(p.rows), 2)), str(p.slide)) for p in folds.parts),
+        tuple(
+            Slide(sparse.csr_matrix((len(p.rows), 1)), np.zeros((len(p.rows), 2)), str(p.slide)) for p in folds.parts
+        ),
         pd.Index(["number"]),
     )
     assert not folds.one_section

@@ -99,5 +99,9 @@ def test_coordinates_of_the_held_out_part_and_its_margin_reach_no_bit_of_the_net
 
 
 def equal(a, b):
-    pairs = [pair for one, other in zip(a.modules, b.modules, strict=True) for pair in zip(one.parameters(), other.parameters(), strict=True)]
+    pairs = [
+        pair
+        for one, other in zip(a.modules, b.modules, strict=True)
+        for pair in zip(one.parameters(), other.parameters(), strict=True)
+    ]
     return all(torch.equal(x, y) for x, y in pairs)

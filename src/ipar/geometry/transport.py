@@ -57,7 +57,9 @@ def _halved(coords: FloatArray, places: FloatArray, cells: Rows, seats: Rows, mo
     axis = int(np.argmax(np.ptp(places[seats], axis=0)))
     half = len(cells) // 2
     # of cells in one row of a grid, the other axis tells where to cut: cells and places alike
-    one, other = (rows[np.lexsort((x[rows, 1 - axis], x[rows, axis]))] for rows, x in ((cells, coords), (seats, places)))
+    one, other = (
+        rows[np.lexsort((x[rows, 1 - axis], x[rows, axis]))] for rows, x in ((cells, coords), (seats, places))
+    )
     yield from _halved(coords, places, one[:half], other[:half], most)
     yield from _halved(coords, places, one[half:], other[half:], most)
 
