@@ -74,6 +74,19 @@ def test_a_single_cell_is_mapped(cells, model):
     assert np.isfinite(one.obsm["ipar_map_reference"]).all()
 
 
+def test_slides_are_mapped_each_by_itself_whatever_the_order_of_their_cells(cells, model):
+    cells.obs["half"] = np.where(np.arange(150) % 3 == 0, "one", "two")
+    map_to_reference(cells, model, library_key="half", progress=False)
+    for name in ("one", "two"):
+        own = (cells.obs["half"] == name).to_numpy()
+        alone = map_to_reference(cells[own].copy(), model, copy=True, progress=False)
+        np.testing.assert_allclose(cells.obsm["ipar_map"][own].toarray(), alone.obsm["ipar_map"].toarray(), atol=0.01)
+        for key in ("ipar_map_confidence", "ipar_map_similarity"):
+            np.testing.assert_allclose(cells.obs[key][own], alone.obs[key], atol=0.01)
+    weights, places = cells.obsm["ipar_map"].toarray().astype(float), model.reference.slide().coords
+    np.testing.assert_allclose(cells.obsm["ipar_map_reference"], weights @ places, atol=0.1)
+
+
 def test_a_balanced_map_gives_places_like_numbers_of_cells(cells, model):
     pytest.importorskip("ot")
     map_to_reference(cells, model, balanced=True, progress=False)
