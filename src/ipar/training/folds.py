@@ -43,7 +43,8 @@ class Blocks:
         block = KMeans(n_each * n_parts, n_init=1, random_state=run.seed).fit_predict(coords)
         sizes = np.bincount(block)
         unit = (coords - coords.mean(axis=0)) / np.maximum(coords.std(axis=0), 1e-12)
-        moments = np.stack([np.bincount(block, x) for x in (*unit.T, *np.square(unit.T) - 1)], axis=1)
+        values = np.concatenate([unit, np.square(unit) - 1], axis=1)
+        moments = np.stack([np.bincount(block, x).astype(np.float64) for x in values.T], axis=1)
         rng, shares = run.rng, np.repeat(np.arange(n_parts), n_each)
         tried = [rng.permutation(shares) for _ in range(self.n_shares)]
         best = min(tried, key=lambda share: _unevenness(share, sizes, moments))
