@@ -28,6 +28,7 @@ KEYS = {
     "polish": ("task", "seed"),
     "speed": ("name", "version"),
     "peer_speed": ("peer", "n_cells"),
+    "frames": ("tissue", "seed"),
     "attention": ("n_cells", "n_threads", "method"),
 }
 """What identifies a record of each page."""

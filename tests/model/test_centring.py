@@ -9,71 +9,68 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from ipar.model.features import match_genes
 from ipar.model.matching import Centring
 from ipar.tl import map_to_reference
 
 
 @pytest.fixture
-def centres(alone):
-    """Centres of some cells, and the reference that knows nothing unless another is given."""
+def centre(alone):
+    """The centre of some cells, by a reference whose expectations are multiplied."""
 
-    def run(adata, centring=None, *, decoder=1.0, slides=None, genes=None):
-        reference = alone.model.reference
+    def run(adata, centring=None, *, decoder=1.0):
+        encoder, reference = alone.model.encoder, alone.model.reference
         reference = replace(reference, decoder=np.float32(decoder) * reference.decoder)
-        slides = pd.Categorical(np.full(adata.n_obs, "q")) if slides is None else slides
-        genes = adata.var_names if genes is None else genes
-        return (centring or Centring()).centres(alone.model.encoder, reference, adata.X, pd.Index(genes), slides)
+        matrix = match_genes(adata.X, adata.var_names, encoder.genes)
+        present = adata.var_names.get_indexer(encoder.genes) >= 0
+        return (centring or Centring()).centre(encoder, reference, matrix, present)
 
     return run
 
 
-def test_a_query_is_centred_on_its_mean_where_nothing_else_is_expected(alone, centres):
+def test_a_query_is_centred_on_its_mean_where_nothing_else_is_expected(alone, centre):
     query = alone.query.copy()
-    mean = query.X.toarray().mean(axis=0)
-    found = centres(query, decoder=0.0)
-    n = query.n_obs
-    np.testing.assert_allclose(found[0], (n * mean + 20 * alone.model.reference.mean) / (n + 20), rtol=1e-5, atol=1e-6)
+    mean, n = query.X.toarray().mean(axis=0), query.n_obs
+    expected = (n * mean + 5 * alone.model.reference.mean) / (n + 5)
+    np.testing.assert_allclose(centre(query, decoder=0.0), expected, rtol=1e-5, atol=1e-6)
     # a query with the mean of the training slides keeps its own, however few its cells
     few = query[:3].copy()
     few.X = sparse.csr_matrix(few.X.toarray() * 0 + alone.model.reference.mean)
-    np.testing.assert_allclose(centres(few, decoder=0.0)[0], alone.model.reference.mean, rtol=1e-5)
+    np.testing.assert_allclose(centre(few, decoder=0.0), alone.model.reference.mean, rtol=1e-5)
 
 
-def test_without_rounds_and_prior_it_is_the_mean_of_the_slide(alone, centres):
-    found = centres(alone.query, Centring(n_rounds=0, n_prior=0))
-    np.testing.assert_allclose(found[0], alone.query.X.toarray().mean(axis=0), rtol=1e-5, atol=1e-6)
+def test_without_rounds_and_prior_it_is_the_mean_of_the_slide(alone, centre):
+    found = centre(alone.query, Centring(n_rounds=0, n_prior=0))
+    np.testing.assert_allclose(found, alone.query.X.toarray().mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_missing_genes_stay_at_zero(alone, centres):
-    some = alone.query[:, :40].copy()
-    found = centres(some)
-    assert (found[0, 40:] == 0).all()
-    assert (found[0, :40] > 0).all()
+def test_missing_genes_stay_at_zero(alone, centre):
+    found = centre(alone.query[:, :40].copy())
+    assert (found[40:] == 0).all()
+    assert (found[:40] > 0).all()
 
 
-def test_slides_are_centred_each_by_itself(alone, centres):
-    query = alone.query
-    slides = pd.Categorical(np.where(np.arange(150) % 3 == 0, "one", "two"), categories=["none", "one", "two"])
-    found = centres(query, slides=slides)
-    assert found.shape == (3, 60)
-    assert (found[0] == 0).all()  # of no cells
-    for code, name in ((1, "one"), (2, "two")):
-        np.testing.assert_allclose(found[code], centres(query[slides == name].copy())[0], rtol=1e-4, atol=1e-5)
+def test_a_shift_that_gains_nothing_is_not_made(alone, centre):
+    """A whole slide keeps its mean, part of it does not."""
+    own_mean = Centring(n_rounds=0)
+    np.testing.assert_array_equal(centre(alone.query), centre(alone.query, own_mean))
+    corner = alone.query[(alone.query.obsm["spatial"] > alone.query.obsm["spatial"].mean(axis=0)).all(axis=1)].copy()
+    assert not np.allclose(centre(corner), centre(corner, own_mean), atol=0.01)
 
 
-def test_one_cell(alone, centres):
-    found = centres(alone.query[:1].copy())
+def test_one_cell(alone, centre):
+    found = centre(alone.query[:1].copy())
     assert np.isfinite(found).all()
-    # the prior of twenty cells outweighs it
+    # the prior of five cells outweighs it
     mean = alone.model.reference.mean
     own = alone.query.X[:1].toarray()[0]
-    assert np.linalg.norm(found[0] - mean) < 0.5 * np.linalg.norm(found[0] - own)
+    assert np.linalg.norm(found - mean) < 0.5 * np.linalg.norm(found - own)
 
 
-def test_the_order_of_cells_and_genes_does_not_matter(alone, centres):
+def test_the_order_of_cells_and_genes_does_not_matter(alone, centre):
     query = alone.query
     rows, columns = np.random.default_rng(0).permutation(150), np.random.default_rng(1).permutation(60)
-    np.testing.assert_allclose(centres(query[rows][:, columns].copy()), centres(query), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(centre(query[rows][:, columns].copy()), centre(query), rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_that_shifts_all_cells_leaves_the_embedding_as_it_was(alone):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -90,18 +88,36 @@ def test_confidence_is_high_for_one_place_and_low_for_places_far_apart():
 
 def test_transport_moves_cells_the_given_share_of_the_way():
     slide, features, truth = tissue(noise=0.3)
-    at = {t: Placement(transport=t).place(features, layout_of(truth), slide).coords for t in (0.0, 0.25, 1.0)}
-    np.testing.assert_allclose(at[0.25], 0.75 * at[0.0] + 0.25 * at[1.0], atol=1e-9)
-    assert cdist(at[1.0], slide.coords).min(axis=1).max() < 1e-9
+    coords = Placement().place(features, layout_of(truth), slide).coords
+    assert np.array_equal(Placement(transport=0.0).moved(coords, slide), coords)
+    whole = Placement(transport=1.0).moved(coords, slide)
+    assert cdist(whole, slide.coords).min(axis=1).max() < 1e-9
+    part = Placement(transport=0.25).moved(coords, slide)
+    place = cdist(whole, slide.coords).argmin(axis=1)
+    for one in np.unique(place):  # cells of one place move together: their middle goes a quarter of the way
+        own = place == one
+        np.testing.assert_allclose((part - coords)[own], [(part - coords)[own][0]] * own.sum(), atol=1e-9)
+        middle = 0.75 * coords[own].mean(axis=0) + 0.25 * slide.coords[one]
+        np.testing.assert_allclose(part[own].mean(axis=0), middle, atol=1e-9)
 
 
 def test_a_part_of_the_tissue_does_not_fill_all_of_it():
     slide, features, truth = tissue(n=400)
     half = truth[:, 0] > 0
-    placed = Placement(transport=1.0).place(features[half], layout_of(truth)[half], slide)
-    assert np.median(placed.coords[:, 0]) > 100
-    everywhere = replace(Placement(transport=1.0), margin=100.0).place(features[half], layout_of(truth)[half], slide)
-    assert np.median(everywhere.coords[:, 0]) < 60
+    found = Placement().place(features[half], layout_of(truth)[half], slide)
+    placed = Placement(transport=1.0).moved(found.coords, slide)
+    assert np.median(placed[:, 0]) > 100
+    everywhere = Placement(transport=1.0, margin=100.0).moved(found.coords, slide)
+    assert np.median(everywhere[:, 0]) < 60
+
+
+def test_the_shift_tells_a_part_from_the_whole():
+    slide, features, truth = tissue(n=400)
+    whole, corner = (
+        Placement().place(features[own], None, slide).shift
+        for own in (np.ones(400, dtype=bool), (truth > [150, 100]).all(axis=1))
+    )
+    assert whole < 0.15 < 0.4 < corner
 
 
 def test_cells_far_from_all_places_are_placed_too():
@@ -110,8 +126,9 @@ def test_cells_far_from_all_places_are_placed_too():
     coords = np.c_[np.cos(angle), np.sin(angle)]
     slide = ReferenceSlide("ring", np.ones((100, 3), dtype=np.float16), coords)
     layout = 0.01 * np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    found = Placement(transport=1.0).place(np.ones((5, 3), dtype=np.float32), layout, slide)
-    assert np.isfinite(found.coords).all()
+    found = Placement().place(np.ones((5, 3), dtype=np.float32), layout, slide)
+    moved = Placement(transport=1.0).moved(found.coords, slide)
+    assert cdist(moved, coords).min(axis=1).max() < 1e-9
 
 
 @pytest.mark.parametrize("transport", [-0.1, 1.1, float("nan")])

@@ -85,7 +85,7 @@ class Placement:
     reach: float = 0.3
     prior: float = 0.2
     transport: float = 0.0
-    margin: float = 0.15
+    margin: float = 0.3
     most_shift: float = 0.4
     search: FrameSearch = field(default_factory=FrameSearch)
     most_witnesses: int = 3000
