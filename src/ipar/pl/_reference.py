@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 
 from ipar._anndata import COORDS, reference_key
 from ipar._docs import shared_docs
@@ -120,12 +121,8 @@ def _together(
     columns = [cells.obs[color].iloc[rows], section.obs[color]]
     uns = {}
     if not all(pd.api.types.is_numeric_dtype(column) for column in columns):
-        stored = _stored(section, color) | _stored(cells, color)
-        names = [
-            *_labels(cells, color),
-            *(name for name in _labels(section, color) if name not in _labels(cells, color)),
-        ]
-        uns[f"{color}_colors"] = [stored.get(*pair) for pair in zip(names, palette(len(names), None), strict=True)]
+        names = list(dict.fromkeys([*_labels(cells, color), *_labels(section, color)]))
+        uns[f"{color}_colors"] = _colors_of(names, _stored(section, color) | _stored(cells, color))
         shown = names if groups is None else list(map(str, groups))
         columns = [column.astype(str).where(column.notna() & column.astype(str).isin(shown)) for column in columns]
         columns = [pd.Series(pd.Categorical(column, categories=names)) for column in columns]
@@ -143,6 +140,13 @@ def _stored(adata: AnnData, color: str) -> dict[str, Any]:
     """Colours of labels where scanpy keeps them."""
     names, stored = _labels(adata, color), list(adata.uns.get(f"{color}_colors", []))
     return dict(zip(names, stored, strict=False)) if len(stored) >= len(names) else {}
+
+
+def _colors_of(names: list[str], stored: dict[str, Any]) -> list[Any]:
+    """The stored colours of labels; the others get some that are still free."""
+    used = {to_hex(one) for one in stored.values()}
+    free = (one for one in [*palette(len(names), None), *palette(60, None)] if to_hex(one) not in used)
+    return [stored[name] if name in stored else next(free) for name in names]
 
 
 @dataclass(frozen=True)
