@@ -131,7 +131,7 @@ def run_one(tissue: Tissue, seed: int) -> Record:
     fit = fit_embedding(known, Folds.of(known.sizes, run, n_folds=RECIPE.n_folds), RECIPE, run)
     h = embed_slide(fit.encoder, unplaced(query)).embedding
     layout = global_map(h[:, fit.encoder.global_columns]).numpy()
-    verdict = {key: float(value) for key, value in fit.localisability.to_dict().items()}
+    verdict = {key: float(value) for key, value in fit.localisability.to_dict().items() if key != "held_out"}
     verdict["explained_left_out"] = verdict.pop("explained")
     accuracy = {
         "explained": 1 - procrustes_error(truth, layout).rmse ** 2,

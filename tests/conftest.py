@@ -85,8 +85,8 @@ def tuned(recipe, *, inputs=None, **network):
     return replace(recipe, network=replace(recipe.network, plan=plan, **network))
 
 
-def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, mirrored=False, seed=0):
-    """Slides of one tissue, each turned and shifted; log rates are plane waves and gradients of the position.
+def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, mirrored=False, turned=True, seed=0):
+    """Slides of one tissue, each turned, unless told otherwise, and shifted; log rates are plane waves of the position.
 
     Where it is not localisable, expression has the same structure but tells nothing of the position. Where it is
     mirrored, expression does not tell left from right.
@@ -104,7 +104,7 @@ def simulate(names=("a", "b", "c"), *, n_cells=N_CELLS, localisable=True, mirror
         rates = np.exp(level + np.sin(source @ waves + phases))
         rates *= rng.lognormal(np.log(3000), 0.2, size=(n_cells, 1)) / rates.sum(1, keepdims=True)
         counts.append(rng.poisson(rates))
-        angle = 2 * np.pi * rng.random()
+        angle = 2 * np.pi * rng.random() * turned
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         coords.append(place @ turn * 400 + 1000.0 * i)
     counts = sparse.csr_matrix(np.concatenate(counts).astype(np.float32))
@@ -168,6 +168,14 @@ def generated(fitted):
     del train.uns["ipar"]
     train.uns["ipar"] = {"localisability": dict(fitted.train.uns["ipar"]["localisability"])}
     return Fitted(train, fitted.query, ipar.tl.fit_iga(train, "slide", **SMALL_IGA))
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """A section that teaches alone with all that a fit leaves on it, the model, and cells of its tissue in its frame."""
+    train, query = simulate(("s",), n_cells=400, turned=False), simulate(("q",), n_cells=150, turned=False, seed=1)
+    ipar.pp.embed(train, recipe=RECIPE, inputs="pca", progress=False)
+    return Fitted(train, query, ipar.tl.fit_ipalite(train, **SMALL))
 
 
 @pytest.fixture
@@ -325,8 +333,10 @@ BAD_EXPRESSION = {
 }
 BAD_SLIDES = {
     "no column": Bad(_with(obs=lambda obs: obs.drop(columns="slide")), KeyError, "no column 'slide'.*library_key"),
-    "strings": Bad(
-        _with(obs=lambda obs: obs.astype({"slide": str})), TypeError, r"must be categorical.*astype\('category'\)"
+    "numbers": Bad(
+        _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.codes)),
+        TypeError,
+        r"must be categorical or of strings, found dtype int.*astype\('category'\)",
     ),
     "cells without a slide": Bad(
         _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.set_categories(["a", "b"]))),
@@ -335,7 +345,9 @@ BAD_SLIDES = {
     ),
 }
 BAD_GEOMETRY = {
-    "one slide": Bad(lambda adata: adata[:120].copy(), ValueError, "At least 2 slides.*add another section, or split"),
+    "a small section alone": Bad(
+        lambda adata: adata[:120].copy(), ValueError, "alone needs at least 200 cells.*found 120: add cells, or another"
+    ),
     "small slide": Bad(
         lambda adata: adata[:289].copy(), ValueError, r"at least 50 cells, found c \(49\): remove these slides"
     ),

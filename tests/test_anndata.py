@@ -147,7 +147,10 @@ def test_slides_must_be_large_enough():
     slides = pd.Categorical(["a"] * 50 + ["b"] * 49 + ["c"] * 2)
     with pytest.raises(ValueError, match=r"at least 50 cells, found b \(49\), c \(2\): remove these slides"):
         check_slide_sizes(slides)
-    check_slide_sizes(pd.Categorical(["a"] * 50))
+    check_slide_sizes(pd.Categorical(["a"] * 50 + ["b"] * 50))
+    check_slide_sizes(pd.Categorical(["a"] * 200))
+    with pytest.raises(ValueError, match="alone needs at least 200 cells.*found 199: add cells, or another section"):
+        check_slide_sizes(pd.Categorical(["a"] * 199))
 
 
 def test_coordinates_are_centred_before_precision_is_lost(slides):

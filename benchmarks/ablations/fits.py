@@ -109,7 +109,7 @@ class Placed:
     @classmethod
     def by(cls, model: IPALite, query: Slide, seed: int) -> Placed:
         """Run the network and the flow."""
-        features, run = embed_slide(model.encoder, query), Run(seed)
+        features, run = model.features(query.expression, model.encoder.genes, query.labels), Run(seed)
         order = np.lexsort(features.embedding.T[:2])
         features, slide_pcs = features.rows(order), slide_pcs_of(model.encoder, query)[order]
         network = model.network.apply(features.embedding, run)[-1].numpy()

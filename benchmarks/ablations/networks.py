@@ -26,7 +26,7 @@ from ipar.nn.graph import graph_of
 from ipar.training import EncoderRecipe, Folds, NetworkRecipe, Run, fit_embedding
 from ipar.training.embedding import embed_slide
 from ipar.training.epochs import Trained, copy_weights
-from ipar.training.held_out import train_held_out
+from ipar.training.held_out import Cells, train_held_out
 from ipar.training.minisets import Miniset, MinisetBatch, sample_minisets
 from ipar.training.network import IPALiteTrainer
 
@@ -143,8 +143,8 @@ def fit_trial(
     shape, plan = replace(recipe.config, d_input=width), recipe.plan
     places = [torch.from_numpy(x) for x in coords]
 
-    def draw(slides: Sequence[int], n_sets: int, seed: int) -> list[Miniset]:
-        own = [wide[i] for i in slides], [places[i] for i in slides]
+    def draw(cells: Sequence[Cells], n_sets: int, seed: int) -> list[Miniset]:
+        own = [wide[i][rows] for i, rows in cells], [places[i][rows] for i, rows in cells]
         options: dict[str, Any] = {"size": plan.size, "n_neighbors": plan.n_neighbors, "random_state": seed}
         return [trial.prepared(one, width, recipe) for one in sample_minisets(*own, n_sets, **options)]
 

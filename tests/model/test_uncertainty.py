@@ -138,7 +138,7 @@ def test_cells_of_one_embedding_are_alike():
 @pytest.fixture
 def features(model, query):
     """Those of the query."""
-    return model.encoder.features(query.X, query.var_names, ipar._anndata.get_slides(query, None))
+    return model.features(query.X, query.var_names, ipar._anndata.get_slides(query, None))
 
 
 def test_models_keep_it(model, features):

@@ -139,8 +139,6 @@ def test_a_bad_input_is_named_with_its_remedy_and_nothing_is_lost(bad_training_i
 
 
 def test_settings_that_make_no_sense(slides, settings):
-    with pytest.raises(ValueError, match="Training needs library_key"):
-        embed(slides, **settings.hasty)
     with pytest.raises(ValueError, match="n_folds must be at least 2"):
         embed(slides, "slide", n_folds=1, **settings.hasty)
     with pytest.raises(ValueError, match="inputs must be one of .*'pca', 'genes', 'both'.*'images'"):
@@ -251,7 +249,7 @@ def test_a_model_embeds_an_unseen_slide_without_coordinates(query, model, unchan
     changes = unchanged(query)
     embed(query, model=model)
     assert changes() == {("obsm", "X_ipar_embed")}
-    expected = model.encoder.transform(query.X, query.var_names, pd.Categorical(["d"] * 120))
+    expected = model.features(query.X, query.var_names, pd.Categorical(["d"] * 120)).embedding
     assert np.array_equal(query.obsm["X_ipar_embed"], expected)
     found = query.obsm.pop("X_ipar_embed")
     del query.obsm["spatial"]

@@ -31,7 +31,7 @@ def two(make_slides):
 def held_out_sets(model, adata, n=3):
     """The minisets of a slide, drawn without the shell."""
     slides = pd.Categorical(["all"] * adata.n_obs)
-    h = torch.from_numpy(model.encoder.transform(adata.X, adata.var_names, slides))
+    h = torch.from_numpy(model.features(adata.X, adata.var_names, slides).embedding)
     x = adata.obsm["spatial"]
     x = torch.from_numpy((x - x.mean(0)).astype(np.float32))
     return sample_minisets([h], [x], n, size=(20, 80), n_neighbors=model.network.n_neighbors, random_state=0)

@@ -49,7 +49,7 @@ def disparity(a, b):
 def test_expected_errors_read_what_left_out_slides_had_too(query, model, place):
     place(query, model)
     one = pd.Categorical(np.zeros(query.n_obs, dtype=int))
-    features = model.encoder.features(query.X, query.var_names, one)
+    features = model.features(query.X, query.var_names, one)
     np.testing.assert_allclose(query.obs["ipar_uncertainty"], model.expected_error(features), rtol=1e-4)
     other = Features(features.embedding, features.embedding[:, model.encoder.global_columns])
     assert not np.allclose(query.obs["ipar_uncertainty"], model.expected_error(other), rtol=1e-3)
@@ -72,7 +72,7 @@ def test_what_is_written(query, model, place, unchanged, global_random_state):
     assert coords.dtype == np.float32
     np.testing.assert_allclose(coords.mean(0), 0, atol=1e-5)
     assert np.square(coords).sum(1).mean() == pytest.approx(1, abs=1e-4)
-    expected = model.encoder.transform(query.X, query.var_names, pd.Categorical(["all"] * 120))
+    expected = model.features(query.X, query.var_names, pd.Categorical(["all"] * 120)).embedding
     assert np.array_equal(query.obsm["X_ipar_embed"], expected)
 
 
@@ -171,6 +171,7 @@ def test_order_of_genes_does_not_matter_nor_do_others(query, model, place, sharp
 
 @rounded
 def test_missing_genes_are_counted_and_stand_at_their_mean(query, direct, place, sharpen, atol):
+    direct = replace(direct, reference=None)  # without which genes are centred on the mean of the query
     dense = query.X.toarray()
     dense[:, 40:] = dense[:, 40:].mean(0)
     filled = query.copy()
@@ -447,7 +448,7 @@ def test_weight_of_the_global_map(query, model, place):
     half = replace(model, blend=Blend(0.5))
     assert np.array_equal(coords[0.5], place(query.copy(), half))  # the model's own weight
     one = pd.Categorical(["all"] * query.n_obs)
-    far = model.encoder.features(query.X, query.var_names, one).global_features.astype(float)
+    far = model.features(query.X, query.var_names, one).global_features.astype(float)
     u, s, _ = np.linalg.svd(far - far.mean(0), full_matrices=False)
     global_map = u[:, :2] * s[:2]
     assert disparity(global_map, coords[1.0]) == pytest.approx(0, abs=1e-6)
@@ -468,6 +469,6 @@ def test_sharpening_seeks_as_many_cells_as_in_the_fit_whatever_the_candidates(fi
     query = fitted.query.copy()
     predict_coords(query, few, progress=False)
     cells = (get_expression(query).matrix, query.var_names, pd.Categorical(["a"] * query.n_obs))
-    features, slide_pcs = few.encoder.features(*cells), few.encoder.slide_pcs(*cells)
+    features, slide_pcs = few.features(*cells), few.encoder.slide_pcs(*cells)
     np.testing.assert_allclose(query.obsm["X_ipar"], few.layout(features, slide_pcs).coords, atol=1e-5)
     assert set(np.diff(query.obsp["ipar_candidates_distances"].indptr)) == {5}

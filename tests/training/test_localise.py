@@ -178,6 +178,7 @@ def test_table_and_means():
         {
             "localisable": True,
             "repeated": False,
+            "held_out": "slides",
             "recall": 0.4,
             "recall_chance": 0.1,
             "recall_ratio": 4.0,
@@ -187,7 +188,7 @@ def test_table_and_means():
             "explained": 0.5,
         }
     )
-    assert set(found.to_dict()) <= {"localisable", "repeated", *table.columns}
+    assert set(found.to_dict()) <= {"localisable", "repeated", "held_out", *table.columns}
 
 
 def test_message_has_figures_and_thresholds():

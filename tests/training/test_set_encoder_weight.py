@@ -24,9 +24,14 @@ def tissue(make_slides):
     return SlideSet.of(adata.X.copy(), pd.Index(adata.var_names), coords, pd.Categorical(adata.obs["slide"]))
 
 
+def others(tissue):
+    """All slides but the first."""
+    return Folds.of(tissue.sizes, Run()).known(tissue, [0])
+
+
 @pytest.fixture(scope="module")
 def encoder(tissue, settings):
-    return fit_encoder(tissue.without([0]), ["both"], settings.embed["recipe"], Run(), set_encoder=True)["both"]
+    return fit_encoder(others(tissue), ["both"], settings.embed["recipe"], Run(), set_encoder=True)["both"]
 
 
 def table(spearman, energy):

@@ -56,12 +56,16 @@ def _halved(coords: FloatArray, places: FloatArray, cells: Rows, seats: Rows, mo
         return
     axis = int(np.argmax(np.ptp(places[seats], axis=0)))
     half = len(cells) // 2
-    one, other = (rows[np.argpartition(x[rows, axis], half)] for rows, x in ((cells, coords), (seats, places)))
+    # of cells in one row of a grid, the other axis tells where to cut: cells and places alike
+    one, other = (
+        rows[np.lexsort((x[rows, 1 - axis], x[rows, axis]))] for rows, x in ((cells, coords), (seats, places))
+    )
     yield from _halved(coords, places, one[:half], other[:half], most)
     yield from _halved(coords, places, one[half:], other[half:], most)
 
 
 def covered_places(coords: NDArray[np.floating], places: NDArray[np.floating], reach: float) -> NDArray[np.bool_]:
-    """Which places ``(m, 2)`` have a cell ``(n, 2)`` within a distance, ``(m,)``."""
+    """Which places ``(m, 2)`` have a cell ``(n, 2)`` within a distance, or are the nearest of a cell, ``(m,)``."""
     covered: NDArray[np.bool_] = cKDTree(coords).query(places)[0] <= reach
+    covered[cKDTree(places).query(coords)[1]] = True  # so that there is a place for every cell
     return covered

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ipar._run import Run
 from ipar.model.blend import aligned_to
@@ -53,6 +55,10 @@ class IGA(SavedModel):
     def modules(self) -> list[torch.nn.Module]:
         """All its networks."""
         return [*self.encoder.modules, *self.flow.modules]
+
+    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+        """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`."""
+        return self.encoder.features(matrix, genes, slides)
 
     def sharpened(
         self, layout: NDArray[np.float32], features: Features, slide_pcs: NDArray[np.float32] | None, run: Run

@@ -203,7 +203,7 @@ class IPALite(SavedModel):
         if layout is None:
             return found
         coords = found.coords
-        if self.sharpening is not None:
+        if self.sharpening is not None and found.shift <= placement.most_shift:
             how = replace(self.sharpening, global_share=0.0)  # positions on the slide are what is to be held
             sharp = sharpen_layout(coords.astype(np.float32), features, how, slide_pcs, run, near).astype(np.float64)
             coords = weighted_similarity(sharp, coords, np.ones(len(sharp))).apply(sharp)

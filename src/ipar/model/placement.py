@@ -32,6 +32,9 @@ class OnReference:
         Cosine similarity of a cell and its best match, ``(n,)``.
     frame
         How the layout was carried into the frame; None for cells without a layout.
+    shift
+        Distance of the mean features of the matches from the mean of the slide, in RMS norms of the features: large for
+        queries of some parts or cell types of the tissue only.
     """
 
     coords: FloatArray
@@ -39,6 +42,7 @@ class OnReference:
     confidence: NDArray[np.float32]
     similarity: NDArray[np.float32]
     frame: Frame | None
+    shift: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Placement:
         Share of the way to places of the slide that cells are moved, from 0 to 1.
     margin
         Places are left empty that are further than this from any cell, in RMS radii of the slide.
+    most_shift
+        Positions are sharpened up to this :attr:`OnReference.shift`: cells of a few types do not fill the tissue evenly.
     search
         How the frame is found.
     most_witnesses
@@ -80,6 +86,7 @@ class Placement:
     prior: float = 0.2
     transport: float = 0.0
     margin: float = 0.15
+    most_shift: float = 0.4
     search: FrameSearch = field(default_factory=FrameSearch)
     most_witnesses: int = 3000
     balanced: bool = False
@@ -110,7 +117,8 @@ class Placement:
         random_state
             Seed of the cells that the frame is found with.
         """
-        weights, similarity = self.matching.find(features, slide.features.astype(np.float32))
+        known = slide.features.astype(np.float32)
+        weights, similarity = self.matching.find(features, known)
         places, frame, prior = slide.coords, None, 0.0
         coords = np.zeros((len(features), 2))
         if layout is not None:
@@ -124,7 +132,7 @@ class Placement:
         weights = unit_sums(weights)
         spread = np.maximum(weights @ np.square(places).sum(axis=1) - np.square(weights @ places).sum(axis=1), 0)
         confidence = (1 / (1 + spread / (self.reach * slide.radius) ** 2)).astype(np.float32)
-        return OnReference(coords, weights, confidence, similarity, frame)
+        return OnReference(coords, weights, confidence, similarity, frame, _shift(weights, known))
 
     def moved(self, coords: FloatArray, slide: ReferenceSlide, random_state: int = 0) -> FloatArray:
         """Coordinates ``(n, 2)`` moved towards the places of the slide that they cover, by the share of the transport.
@@ -155,3 +163,10 @@ def _near(weights: sparse.csr_matrix, places: FloatArray, coords: FloatArray, re
     row = np.repeat(np.arange(len(coords)), np.diff(weights.indptr))
     square = np.square(places[weights.indices] - coords[row]).sum(axis=1)
     return sparse.csr_matrix((weights.data / (1 + square / reach**2), weights.indices, weights.indptr), weights.shape)
+
+
+def _shift(weights: sparse.csr_matrix, known: NDArray[np.float32]) -> float:
+    """Distance of mean matched features from the mean of all ``(m, d)``, in RMS norms."""
+    matched = np.asarray(weights.mean(axis=0)).ravel() @ known
+    norm = np.sqrt(np.square(known).sum(axis=1).mean())
+    return float(np.linalg.norm(matched - known.mean(axis=0)) / max(norm, 1e-12))

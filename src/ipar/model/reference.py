@@ -145,7 +145,7 @@ class Reference:
         names = ("centre", "axes", "mean", "spread", "decoder")
         arrays: Arrays = {name: getattr(self, name) for name in names}
         for i, slide in enumerate(self.slides):
-            origin = slide.coords.mean(axis=0)
+            origin = slide.coords[0]  # not the mean, which is another one after a round trip
             own: Arrays = {
                 "features": slide.features,
                 "origin": origin,

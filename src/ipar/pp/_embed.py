@@ -137,7 +137,7 @@ def embed(
     if model is not None:
         cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
         with on_device(model.encoder.modules, run.device):
-            adata.obsm[key_added] = model.encoder.transform(*cells.arrays)
+            adata.obsm[key_added] = model.features(*cells.arrays).embedding
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
         if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]

@@ -81,7 +81,7 @@ def attention(
     rows = _cells_of_one_slide(cells.labels, chosen, model)
     own = pd.Categorical(np.full(len(rows), "slide"))
     with on_device(model.modules, run.device):
-        embedding = model.encoder.transform(cells.expression.matrix[rows], cells.expression.genes, own)
+        embedding = model.features(cells.expression.matrix[rows], cells.expression.genes, own).embedding
         found = _attention_record(model, embedding, rows, np.searchsorted(rows, chosen), run)
     record(adata)["attention"] = found
     return adata if copy else None

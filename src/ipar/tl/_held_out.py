@@ -92,7 +92,7 @@ def read_held_out(
     model = copy.deepcopy(model)  # the caller's stays on its own device
     for module in model.modules:
         module.to(get_device(device))
-    embedding = model.encoder.transform(*cells.arrays)
+    embedding = model.features(*cells.arrays).embedding
 
     def by_slide(values: NDArray[np.float32]) -> dict[str, Tensor]:
         return {str(name): torch.from_numpy(values[cells.labels == name]) for name in cells.labels.categories}

@@ -113,11 +113,9 @@ def optimise_coords(
     slides, recipe = get_slides(adata, library_key), _recipe(recipe, model, n_steps)
     start = _predicted(adata, coords_key) if refine else get_coords(adata, spatial_key)
     _check(start, slides)
-    embedding = (
-        None
-        if model is None
-        else model.encoder.transform(*Cells.read(adata, library_key, layer, model.encoder.use_rep).arrays)
-    )
+    embedding = None
+    if model is not None:
+        embedding = model.features(*Cells.read(adata, library_key, layer, model.encoder.use_rep).arrays).embedding
     coords, history = _minimised(start, embedding, slides, model, recipe, run)
     key = key_added or (REFINED if refine else ORACLE)
     adata.obsm[key] = coords

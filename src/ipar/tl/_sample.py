@@ -131,7 +131,7 @@ class _Drawn:
 
 
 def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
-    features = model.encoder.features(*cells.arrays)
+    features = model.features(*cells.arrays)
     slide_pcs = None if model.sharpening is None else model.encoder.slide_pcs(*cells.arrays)
     n, d = len(cells.labels), model.flow.net.config.n_dims
     widths = (d, max(n_samples, 0) * d, 5 if d == 2 else 9)

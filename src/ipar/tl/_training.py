@@ -94,7 +94,8 @@ def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None =
         return False
     if given_rep is not None and found.get("given_rep") != given_rep:
         return False
-    return set(found.get("slides", ())) == set(training_slides(adata, library_key).categories.astype(str))
+    names = set(training_slides(adata, library_key).categories.astype(str))
+    return set(found.get("slides", ())) == names and (len(names) > 1 or PART in adata.obs)
 
 
 def stored_parts(adata: AnnData, slides: SlideSet) -> NDArray[np.int64] | None:

@@ -174,7 +174,8 @@ def _weights(
 
 def _check_section(section: AnnData, slide: ReferenceSlide, spatial_key: str) -> None:
     coords = raw_coords(section, spatial_key)
-    if coords.shape != slide.coords.shape or not np.allclose(coords, slide.coords, rtol=1e-4, atol=1e-3):
+    near = 1e-4 * float(slide.coords.std(axis=0).max())
+    if coords.shape != slide.coords.shape or not np.allclose(coords, slide.coords, rtol=0, atol=near):
         msg = (
             f"section must be reference {slide.name!r} as the model was fitted on it, {len(slide)} cells in the same order, "
             f"found {len(coords)} cells or other coordinates: pass that slide alone."

@@ -38,14 +38,16 @@ class Blocks:
     n_shares: int = 200
 
     def parts(self, coords: NDArray[np.float32], n_parts: int, run: Run) -> NDArray[np.int64]:
-        """The part of every cell of a section with coordinates ``(n, d)``: parts of like size and with like centres."""
+        """The part of every cell of a section with coordinates ``(n, d)``: parts of like size, centre and spread."""
         n_each = max(1, min(self.n_blocks, len(coords) // self.least_cells) // n_parts)
         block = KMeans(n_each * n_parts, n_init=1, random_state=run.seed).fit_predict(coords)
         sizes = np.bincount(block)
-        centres = np.stack([np.bincount(block, x) for x in (coords - coords.mean(0)).T], axis=1) / coords.std()
+        unit = (coords - coords.mean(axis=0)) / np.maximum(coords.std(axis=0), 1e-12)
+        values = np.concatenate([unit, np.square(unit) - 1], axis=1)
+        moments = np.stack([np.bincount(block, x).astype(np.float64) for x in values.T], axis=1)
         rng, shares = run.rng, np.repeat(np.arange(n_parts), n_each)
         tried = [rng.permutation(shares) for _ in range(self.n_shares)]
-        best = min(tried, key=lambda share: _unevenness(share, sizes, centres))
+        best = min(tried, key=lambda share: _unevenness(share, sizes, moments))
         return np.asarray(best[block], dtype=np.int64)
 
     def near(self, coords: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -56,10 +58,10 @@ class Blocks:
         return np.setdiff1d(np.flatnonzero(to_part <= width), rows)
 
 
-def _unevenness(share: NDArray[np.int64], sizes: NDArray[np.int64], centres: NDArray[np.float64]) -> float:
-    """How far parts are from equal sizes and from a centre in common."""
+def _unevenness(share: NDArray[np.int64], sizes: NDArray[np.int64], moments: NDArray[np.float64]) -> float:
+    """How far parts are from equal sizes, and from the centre and the spread of the section."""
     counts = np.bincount(share, sizes)
-    sums = np.stack([np.bincount(share, x) for x in centres.T], axis=1)
+    sums = np.stack([np.bincount(share, x) for x in moments.T], axis=1)
     uneven = np.square(counts / counts.mean() - 1).sum() + np.square(sums / counts[:, None]).sum()
     return float(uneven)
 
