@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CORNERS = to_rgba_array(["#342a86", "#8f3a00", "#46b9ef", "#f4d63a"])[:, :3]
 _CATEGORIES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 _MISSING = "#D9D9D9"
+_KEY_ROWS = 24
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,15 @@ def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors
         scale = ScalarMappable(Normalize(*limits), colormaps["viridis"].with_extremes(bad=_MISSING))
         return CellColors(scale.to_rgba(np.ma.masked_invalid(values)), color, scale=scale)
     categories = column.astype("category").cat
-    palette = _palette(len(categories.categories), adata.uns.get(f"{color}_colors"))
-    lookup = np.vstack([palette, to_rgba(_MISSING)])  # the last row is for code −1, a missing label
+    table = palette(len(categories.categories), adata.uns.get(f"{color}_colors"))
+    lookup = np.vstack([table, to_rgba(_MISSING)])  # the last row is for code −1, a missing label
     codes = categories.codes.to_numpy()[rows]
-    named = {str(categories.categories[code]): palette[code] for code in np.unique(codes[codes >= 0])}
+    named = {str(categories.categories[code]): table[code] for code in np.unique(codes[codes >= 0])}
     return CellColors(lookup[codes], color, named=named)
 
 
-def _palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
+def palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
+    """RGBA of `n` categories, (n, 4): those stored, if there are enough."""
     if stored is not None and len(stored) >= n:  # where scanpy stores the colours of a column
         return to_rgba_array(list(stored)[:n])
     if n <= len(_CATEGORIES):
@@ -90,6 +92,16 @@ def cell_colors(adata: AnnData, color: str | None, rows: NDArray[np.intp], xy: N
     return CellColors(position_colors(xy)) if color is None else obs_colors(adata, color, rows)
 
 
+def key_columns(colors: CellColors) -> int:
+    """Columns of the legend, one for a colour bar."""
+    return max(-(-len(colors.named or ()) // _KEY_ROWS), 1)
+
+
+def key_height(colors: CellColors) -> float:
+    """Height of the legend in inches."""
+    return 0.18 * (min(len(colors.named), _KEY_ROWS) + 1) if colors.named else 0.0
+
+
 def add_key(axes: Sequence[Axes], colors: CellColors, title: str | None) -> None:
     """Add the title of a figure, and the legend or colour bar of `colors`, if any."""
     from matplotlib.lines import Line2D
@@ -102,7 +114,7 @@ def add_key(axes: Sequence[Axes], colors: CellColors, title: str | None) -> None
             Line2D([], [], linestyle="", marker="o", markersize=5, color=color, label=name)
             for name, color in colors.named.items()
         ]
-        place: dict[str, Any] = {"loc": "outside right center", "ncols": -(-len(handles) // 24)}
+        place: dict[str, Any] = {"loc": "outside right center", "ncols": key_columns(colors)}
         figure.legend(handles=handles, title=colors.title, frameon=False, fontsize=8, **place)
     if title is not None:
         figure.suptitle(title, fontsize=11)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 
 from ipar._anndata import COORDS, reference_key
 from ipar._docs import shared_docs
-from ipar.pl._colors import add_key, cell_colors
+from ipar.pl._colors import CellColors, add_key, cell_colors, key_columns, key_height, obs_colors, palette
 from ipar.pl._figure import GREY, as_map, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._read import finite_rows, layout, true_positions
 
@@ -47,7 +48,7 @@ def on_reference(
         The reference slide, drawn in grey below the cells, or its tissue image where there is one.
     color
         Column of ``cells.obs`` to colour by (default: by position). If ``section.obs`` has the column too, the section is
-        drawn beside the cells, coloured by it.
+        drawn beside the cells, coloured by it, and one legend names the labels of both.
     use_rep
         Key in ``cells.obsm`` of the coordinates (n, 2) in the frame of the section.
     spatial_key
@@ -57,7 +58,7 @@ def on_reference(
     image
         Draw the image, if there is one.
     groups
-        Categories of `color` to draw; other cells are left out (default: all).
+        Categories of `color` to draw (default: all). Other cells are left out, and other places of the section are grey.
     ax
         Axes to draw on instead of a new figure, as many as there are panels. Legend and figure title are then left out.
     %(show)s
@@ -68,28 +69,24 @@ def on_reference(
         msg = f"section.obsm has no {spatial_key!r}: name the key of its coordinates as spatial_key."
         raise KeyError(msg)
     xy = layout(cells, use_rep, "ipar.tl.predict_coords(cells, model, reference=...)")[:, :2]
-    rows = finite_rows(_chosen(cells, color, groups), xy)
+    rows = finite_rows(_chosen(cells, section, color, groups), xy)
     tissue = _Tissue.of(section, library_id) if image else None
     everything = np.concatenate([places, xy[rows]])
     both = color is not None and color in section.obs
     names = [*(["section"] if both else []), f"{len(rows)} cells"]
     width = 4.2
     colors = cell_colors(cells, color, rows, xy[rows])
-    size = (width, panel_height(everything, width))
-    axes = get_panels(ax, names, size, n_cols=2, margin=0.1 if colors.bare else 1.4)
+    if both:
+        colors, beside = _together(cells, section, str(color), rows, groups)
+    size = (width, max(panel_height(everything, width), key_height(colors)))
+    axes = get_panels(ax, names, size, n_cols=2, margin=0.1 if colors.bare else 1.4 * key_columns(colors))
     for panel, name in zip(axes, names, strict=True):
         as_map(panel, everything)
         panel.set_title(name, fontsize=10)
         if tissue is not None:
             tissue.draw(panel)
     if both:
-        everywhere = np.arange(len(places))
-        dots(
-            axes[0],
-            places,
-            c=cell_colors(_like(section, cells, color), color, everywhere, places).rgba,
-            label="section",
-        )
+        dots(axes[0], places, c=beside, label="section")
     if tissue is None:
         dots(axes[-1], places, color=GREY, alpha=0.5, label="section")
     dots(axes[-1], xy[rows], c=colors.rgba, label="cells")
@@ -98,7 +95,7 @@ def on_reference(
     return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
-def _chosen(cells: AnnData, color: str | None, groups: list[str] | None) -> NDArray[np.intp]:
+def _chosen(cells: AnnData, section: AnnData, color: str | None, groups: list[str] | None) -> NDArray[np.intp]:
     """Rows of the groups asked for."""
     if groups is None:
         return np.arange(cells.n_obs)
@@ -106,25 +103,50 @@ def _chosen(cells: AnnData, color: str | None, groups: list[str] | None) -> NDAr
         msg = f"groups needs a column of cells.obs as color, found {color!r}: name the column that holds the groups."
         raise ValueError(msg)
     labels = cells.obs[color].astype(str)
-    unknown = sorted(set(map(str, groups)) - set(labels))
+    known = set(labels) | (set(_labels(section, color)) if color in section.obs else set())
+    unknown = sorted(set(map(str, groups)) - known)
     if unknown:
-        msg = f"cells.obs[{color!r}] has no {unknown[0]!r}, found {sorted(set(labels))}: name some of these as groups."
+        msg = f"obs[{color!r}] has no {unknown[0]!r}, found {sorted(known)}: name some of these as groups."
         raise ValueError(msg)
     return np.flatnonzero(labels.isin([str(group) for group in groups]))
 
 
-def _like(section: AnnData, cells: AnnData, color: str | None) -> AnnData:
-    """The section's labels with the categories and colours of the cells, so that one legend fits both."""
+def _together(
+    cells: AnnData, section: AnnData, color: str, rows: NDArray[np.intp], groups: list[str] | None
+) -> tuple[CellColors, NDArray[np.float64]]:
+    """Colours of some cells, with a key to both, and of all places of the section; a label has one colour."""
     import anndata as ad
     import pandas as pd
 
-    column = section.obs[color]
-    if not pd.api.types.is_numeric_dtype(cells.obs[color]):
-        categories = cells.obs[color].astype("category").cat.categories.astype(str)
-        column = pd.Categorical(column.astype(str), categories=categories)
-    obs = pd.DataFrame({color: column}, index=section.obs_names)
-    known = f"{color}_colors"
-    return ad.AnnData(obs=obs, uns={known: cells.uns[known]} if known in cells.uns else {})
+    columns = [cells.obs[color].iloc[rows], section.obs[color]]
+    uns = {}
+    if not all(pd.api.types.is_numeric_dtype(column) for column in columns):
+        names = list(dict.fromkeys([*_labels(cells, color), *_labels(section, color)]))
+        uns[f"{color}_colors"] = _colors_of(names, _stored(section, color) | _stored(cells, color))
+        shown = names if groups is None else list(map(str, groups))
+        columns = [column.astype(str).where(column.notna() & column.astype(str).isin(shown)) for column in columns]
+        columns = [pd.Series(pd.Categorical(column, categories=names)) for column in columns]
+    obs = pd.DataFrame({color: pd.concat(columns, ignore_index=True)}).rename(index=str)
+    colors = obs_colors(ad.AnnData(obs=obs, uns=uns), color, np.arange(len(obs)))
+    return replace(colors, rgba=colors.rgba[: len(rows)]), colors.rgba[len(rows) :]
+
+
+def _labels(adata: AnnData, color: str) -> list[str]:
+    """Labels of a column in their order."""
+    return [str(name) for name in adata.obs[color].astype("category").cat.categories]
+
+
+def _stored(adata: AnnData, color: str) -> dict[str, Any]:
+    """Colours of labels where scanpy keeps them."""
+    names, stored = _labels(adata, color), list(adata.uns.get(f"{color}_colors", []))
+    return dict(zip(names, stored, strict=False)) if len(stored) >= len(names) else {}
+
+
+def _colors_of(names: list[str], stored: dict[str, Any]) -> list[Any]:
+    """The stored colours of labels; the others get some that are still free."""
+    used = {to_hex(one) for one in stored.values()}
+    free = (one for one in [*palette(len(names), None), *palette(60, None)] if to_hex(one) not in used)
+    return [stored[name] if name in stored else next(free) for name in names]
 
 
 @dataclass(frozen=True)
