@@ -11,7 +11,7 @@ import anndata as ad
 import numpy as np
 
 import ipar
-from benchmarks.dissociated.scores import Floats, Placed, row_certainty
+from benchmarks.dissociated.scores import Floats, Placed
 from benchmarks.dissociated.tasks import Dissociated
 from benchmarks.methods.arrays import dense
 
@@ -20,12 +20,11 @@ SECTION = "section"
 
 
 def place_with_ipar(given: Dissociated, seed: int, *, adapt: bool = True) -> Placed:
-    """Places in the section's frame; the confidence is the certainty of a cell's row of the mapping."""
+    """Places in the section's frame; the confidence is the similarity of a cell to the place that matches it best."""
     cells = given.cells.copy()
     model = _fitted(given.section.copy(), cells, seed, adapt=adapt)
     ipar.tl.predict_coords(cells, model, reference=SECTION, random_state=seed, progress=False)
-    ipar.tl.map_to_reference(cells, model)
-    return Placed(np.asarray(cells.obsm["X_ipar_reference"]), row_certainty(cells.obsm["ipar_map"].toarray()))
+    return Placed(np.asarray(cells.obsm["X_ipar_reference"]), cells.obs["ipar_map_similarity"].to_numpy(dtype=float))
 
 
 def impute_with_ipar(

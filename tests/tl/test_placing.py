@@ -218,7 +218,7 @@ def test_a_frame_that_is_not_decided_is_warned_of_and_recorded(make_slides, sett
     frames = cells.uns["ipar"]["prediction"]["placement"]["frames"]
     assert list(frames["slide"]) == list("tuvw")
     assert np.array_equal(frames["decided"], frames["certainty"] >= 0.95)
-    assert frames["decided"].sum() <= 1
+    assert not frames["decided"].all()
     named = str(said[0].message).split(" is turned")[0].removeprefix("How ")
     assert named == ", ".join(np.array(list("tuvw"))[~frames["decided"]])
 

@@ -53,8 +53,9 @@ class Frame:
     similarity
         The best.
     certainty
-        Probability that it is right about reflection and rotation, as regions of the tissue bear witness one by one; near
-        0.5 where another orientation fits as well.
+        Probability that no other reflection or rotation fits better, as regions of the tissue bear witness one by one; near
+        0.5 where another fits as well. It speaks of how well layout and matches agree, and both come from one encoder: where
+        expression does not tell the sides of a tissue, they may agree by mistake.
     """
 
     similarity: Similarity
@@ -76,6 +77,8 @@ class FrameSearch:
         Rounds of reweighting.
     n_rotations
         Rotations that are started from, with and without reflection.
+    n_images
+        Rotations, and reflections, of the best that it is compared with.
     n_regions
         Regions of the layout whose witness is compared.
     least_turn
@@ -85,6 +88,7 @@ class FrameSearch:
     reach: float = 0.3
     n_rounds: int = 15
     n_rotations: int = 4
+    n_images: int = 12
     n_regions: int = 30
     least_turn: float = 60.0
 
@@ -112,6 +116,8 @@ class FrameSearch:
             np.asarray(layout, dtype=np.float64), np.asarray(places, dtype=np.float64), weights, self.reach
         )
         found = [self._refined(start, given) for start in self._starts(given)]
+        first = min(found, key=lambda one: float(given.losses(one).mean()))
+        found += [self._refined(image, given) for image in self._images(first, given.places.mean(axis=0))]
         losses = [given.losses(one) for one in found]
         order = np.argsort([loss.mean() for loss in losses])
         best = found[order[0]]
@@ -126,6 +132,17 @@ class FrameSearch:
             for angle in 2 * np.pi * np.arange(self.n_rotations) / self.n_rotations:
                 turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
                 yield replace(first, rotation=first.rotation @ turn)
+
+    def _images(self, found: Similarity, centre: FloatArray) -> Iterator[Similarity]:
+        """A similarity followed by every reflection and rotation about the centre of the places.
+
+        One of these is as good as the similarity itself where the tissue is symmetric.
+        """
+        for angle in 2 * np.pi * np.arange(self.n_images) / self.n_images:
+            cos, sin = np.cos(angle), np.sin(angle)
+            for change in (np.array([[cos, sin], [-sin, cos]]), np.array([[cos, sin], [sin, -cos]])):
+                target = (found.target - centre) @ change + centre
+                yield replace(found, rotation=found.rotation @ change, target=target)
 
     def _refined(self, start: Similarity, given: _Matched) -> Similarity:
         """The nearest optimum of the robust fit."""

@@ -54,8 +54,7 @@ class Matching:
     def balanced(self, weights: sparse.csr_matrix, most_entries: int = 20_000_000) -> sparse.csr_matrix:
         """The weights of the entropic transport plan between cells and places, each of equal mass.
 
-        It is the plan nearest to the given weights ``(n, m)``, sparse as they are but for entries below a thousandth of a
-        place's share.
+        It is the plan nearest to the given weights ``(n, m)``. Entries below a thousandth of a cell's largest are left out.
 
         Raises
         ------

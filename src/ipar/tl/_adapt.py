@@ -23,8 +23,9 @@ def adapt(model: IPALite, cells: AnnData, *, layer: str | None = None, device: s
     Every gene is shifted and scaled towards the training slides. The shift is found on states that the cells share with the
     slides, so that cells of other composition keep what sets them apart. Coordinates play no part.
 
-    Predictions centre every query on shared states by themselves. An adapter is worth its while for parts of a data set, such
-    as one cell type or ten cells: fit it on the whole data set, and predict the part.
+    Predictions centre every query on shared states by themselves, so that an adapter adds the scale, and the shift of a whole
+    data set where only a part of it is placed, such as one cell type. What it brings is small, and in either direction:
+    the docs compare placements with and without one.
 
     Parameters
     ----------

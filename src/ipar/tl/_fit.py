@@ -50,7 +50,7 @@ def fit_ipalite(
     Parameters
     ----------
     adata
-        At least two training slides of at least 50 cells, log-normalised, with coordinates.
+        Training slides of at least 50 cells, or one section of at least 200, log-normalised, with coordinates.
     %(slides)s
     quality
         How much time to take: ``"fast"`` for a first look, ``"default"``, or ``"best"``, which also trains the flow. The

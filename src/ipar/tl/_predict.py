@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, MAP_CONFIDENCE, RECYCLES, record, reference_key, uncertainty_key
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, MAP_CONFIDENCE, MAP_SIMILARITY, RECYCLES, record, reference_key, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
@@ -90,6 +90,9 @@ def predict_coords(
         With `reference`: coordinates in its frame and units, float64, ``(n, 2)``.
     ``.obs["ipar_map_confidence"]``
         With `reference`: how concentrated the places are that match a cell, from 0 to 1, float32.
+    ``.obs["ipar_map_similarity"]``
+        With `reference`: cosine similarity of a cell and the place that matches it best, float32. It is low for cells that
+        belong in no place of the reference.
     ``.obsm["X_ipar_embed"]``
         Embedding, if missing.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
@@ -152,9 +155,13 @@ def predict_coords(
     _write(adata, model, found, cells, key_added)
     settings = _settings(model, found)
     adata.obsm.pop(reference_key(key_added), None)  # of coordinates that were just replaced
+    for column in (MAP_CONFIDENCE, MAP_SIMILARITY):
+        if column in adata.obs:
+            del adata.obs[column]
     if found.on_reference is not None:
         adata.obsm[reference_key(key_added)] = found.on_reference.coords
         adata.obs[MAP_CONFIDENCE] = found.on_reference.confidence
+        adata.obs[MAP_SIMILARITY] = found.on_reference.similarity
         settings["placement"] = found.on_reference.record
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, settings)

@@ -82,7 +82,7 @@ def _frames(found: dict[str, OnReference], slide: ReferenceSlide, placement: Pla
     if doubtful:
         warn(
             f"How {', '.join(doubtful)} is turned or mirrored on reference {slide.name!r} cannot be told: another "
-            f"orientation matches about as well (certainty {certain[~decided].min():.2f}, "
+            f"orientation matches about as well (certainty {certain[~decided].min():.3f}, "
             f"{placement.least_certainty:g} is needed). obsm['X_ipar'] is not affected.",
             FrameWarning,
         )
