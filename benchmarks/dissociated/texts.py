@@ -85,7 +85,8 @@ section is of another area, and holds single cells. Correlations are those of th
 *In order* says whether the mean places of layer 2/3, layer 4/5a and the oligodendrocytes of white matter have this order.
 Excitatory cells of the hippocampus belong in no cortex, though the authors of this section name a few of its cells so. AUROC
 says how often a method is less sure of such a cell than of a neuron of S1, or than of any other cell. Of the two look-ups, the confidence is the correlation, and of PCA + kNN the
-distance. For ipar and the mapping peers it is the entropy of a cell's row of the mapping. Ridge and CeLEry have none.""",
+distance. For ipar it is the similarity of a cell and its best match, and for the mapping peers the entropy of a cell's row of
+the mapping. Ridge and CeLEry have none.""",
         _DEPTH
         | {
             "in_order": Column("in order", None),

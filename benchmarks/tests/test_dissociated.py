@@ -213,14 +213,11 @@ def called(monkeypatch):
     def predict(cells, model, reference, **options):
         assert reference == ours.SECTION
         cells.obsm["X_ipar_reference"] = np.tile(model.obsm["spatial"][:1], (cells.n_obs, 1))
-
-    def map_cells(cells, model):
-        cells.obsm["ipar_map"] = sparse.csr_matrix((np.ones(cells.n_obs), (np.arange(cells.n_obs),) * 2))
+        cells.obs["ipar_map_similarity"] = np.linspace(0, 1, cells.n_obs)
 
     tool("fit_ipalite", lambda section, library_key, **options: section)
     tool("adapt", lambda model, cells: model)
     tool("predict_coords", predict)
-    tool("map_to_reference", map_cells)
     tool(
         "impute",
         lambda section, cells, model, genes: ad.AnnData(
@@ -234,7 +231,7 @@ def called(monkeypatch):
 def test_ipar_places_in_the_frame_of_the_section(given, called, method, adapted):
     found = ours.PLACE[method](given, 0)
     np.testing.assert_array_equal(found.coords, np.tile(tasks.places(given.section)[:1], (N_CELLS, 1)))
-    np.testing.assert_allclose(found.confidence, 0, atol=1e-9)
+    np.testing.assert_allclose(found.confidence, np.linspace(0, 1, N_CELLS))
     assert ("adapt" in called) == adapted
 
 

@@ -50,12 +50,10 @@ def test_missing_genes_stay_at_zero(alone, centre):
     assert (found[:40] > 0).all()
 
 
-def test_a_shift_that_gains_nothing_is_not_made(alone, centre):
-    """A whole slide keeps its mean, part of it does not."""
-    own_mean = Centring(n_rounds=0)
-    np.testing.assert_array_equal(centre(alone.query), centre(alone.query, own_mean))
-    corner = alone.query[(alone.query.obsm["spatial"] > alone.query.obsm["spatial"].mean(axis=0)).all(axis=1)].copy()
-    assert not np.allclose(centre(corner), centre(corner, own_mean), atol=0.01)
+def test_a_shift_that_gains_too_little_is_not_made(alone, centre):
+    own_mean = centre(alone.query, Centring(n_rounds=0))
+    np.testing.assert_array_equal(centre(alone.query, Centring(least_gain=2.0)), own_mean)
+    assert not np.allclose(centre(alone.query, Centring(least_gain=-2.0)), own_mean, atol=0.01)
 
 
 def test_one_cell(alone, centre):

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, MAP_CONFIDENCE, MAP_SIMILARITY, RECYCLES, record, reference_key, uncertainty_key
+from ipar._anndata import (
+    COORDS,
+    EMBED,
+    EMBED_RECORD,
+    MAP_CONFIDENCE,
+    MAP_SIMILARITY,
+    RECYCLES,
+    record,
+    reference_key,
+    uncertainty_key,
+)
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
