@@ -13,6 +13,8 @@ TEXTS = {
     Fitted model (default: the model fitted on this AnnData).""",
     "slides": """library_key
     Column of ``obs`` with the slide of each cell.""",
+    "sections": """library_key
+    Column of ``obs`` with the slide of each cell (default: all cells are one section, called ``"section"``).""",
     "library_key": """library_key
     Column of ``obs`` with the slide of each cell (default: all cells are one slide).""",
     "spatial_key": """spatial_key

@@ -51,7 +51,7 @@ def fit_ipalite(
     ----------
     adata
         Training slides of at least 50 cells, or one section of at least 200, log-normalised, with coordinates.
-    %(slides)s
+    %(sections)s
     quality
         How much time to take: ``"fast"`` for a first look, ``"default"``, or ``"best"``, which also trains the flow. The
         docs have a table of times and scores.
@@ -101,6 +101,9 @@ def fit_ipalite(
 
     Notes
     -----
+    Of a single section, parts made of contiguous blocks are held out in the place of slides, and nothing is learned from a
+    margin around them. Such parts share the animal and the batch with what teaches: figures on them are optimistic for others.
+
     Network and flow are trained on the cross-fitted embedding without one held-out slide. The number of epochs, the
     sharpening and the expected error are chosen on that slide. With fewer than four slides, training then goes on with all
     slides.

@@ -50,7 +50,7 @@ def fit_iga(
     ----------
     adata
         At least two training slides of at least 50 cells, log-normalised, with coordinates in two or three dimensions.
-    %(slides)s
+    %(sections)s
     recipe
         Settings of every stage of the fit. Arguments below override them.
     config
