@@ -77,6 +77,15 @@ def test_weights_sum_to_one_and_confidence_lies_between_zero_and_one():
         assert found.confidence.dtype == found.similarity.dtype == np.float32
 
 
+def test_a_slide_far_from_the_origin_is_like_any_other():
+    slide, features, truth = tissue(noise=0.3)
+    away = ReferenceSlide("s", slide.features, slide.coords + 1e8)
+    near, far = (Placement().place(features, layout_of(truth), one) for one in (slide, away))
+    np.testing.assert_allclose(far.coords - 1e8, near.coords, atol=1e-3)
+    np.testing.assert_allclose(far.confidence, near.confidence, atol=1e-4)
+    np.testing.assert_allclose(far.frame.similarity.target - 1e8, near.frame.similarity.target, atol=1e-3)
+
+
 def test_confidence_is_high_for_one_place_and_low_for_places_far_apart():
     slide, features, _ = tissue()
     sure = Placement(matching=Matching(n_matches=1)).place(slide.features.astype(np.float32), None, slide)

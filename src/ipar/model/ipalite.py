@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._run import Run
-from ipar.geometry.frames import weighted_similarity
+from ipar.geometry import apply_similarity, procrustes_transform
 from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
@@ -205,8 +205,11 @@ class IPALite(SavedModel):
         coords = found.coords
         if self.sharpening is not None and found.shift <= placement.most_shift:
             how = replace(self.sharpening, global_share=0.0)  # positions on the slide are what is to be held
-            sharp = sharpen_layout(coords.astype(np.float32), features, how, slide_pcs, run, near).astype(np.float64)
-            coords = weighted_similarity(sharp, coords, np.ones(len(sharp))).apply(sharp)
+            origin = slide.coords.mean(axis=0)
+            sharp = torch.from_numpy(
+                sharpen_layout((coords - origin).astype(np.float32), features, how, slide_pcs, run, near)
+            ).double()
+            coords = apply_similarity(sharp, procrustes_transform(sharp, torch.from_numpy(coords))).numpy()
         return replace(found, coords=placement.moved(coords, slide, run.seed))
 
     def expected_error(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from ipar.graph.neighbors import nearest_in
 from ipar.model.given import Encoder
@@ -92,7 +93,7 @@ def row_sums(weights: sparse.csr_matrix) -> NDArray[np.float64]:
 
 def unit_sums(weights: sparse.csr_matrix) -> sparse.csr_matrix:
     """The same with rows that sum to 1; empty rows stay."""
-    return sparse.csr_matrix(sparse.diags_array(1 / np.maximum(row_sums(weights), 1e-30)) @ weights, dtype=np.float32)
+    return sparse.csr_matrix(normalize(weights, norm="l1"), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,8 @@ class Placement:
         """
         known = slide.features.astype(np.float32)
         weights, similarity = self.matching.find(features, known)
-        places, frame, prior = slide.coords, None, 0.0
+        origin = slide.coords.mean(axis=0)  # far from the origin, squares would lose their digits
+        places, frame, prior = slide.coords - origin, None, 0.0
         coords = np.zeros((len(features), 2))
         if layout is not None:
             frame = self._frame(layout, weights, places, random_state)
@@ -132,7 +133,9 @@ class Placement:
         weights = unit_sums(weights)
         spread = np.maximum(weights @ np.square(places).sum(axis=1) - np.square(weights @ places).sum(axis=1), 0)
         confidence = (1 / (1 + spread / (self.reach * slide.radius) ** 2)).astype(np.float32)
-        return OnReference(coords, weights, confidence, similarity, frame, _shift(weights, known))
+        if frame is not None:
+            frame = replace(frame, similarity=replace(frame.similarity, target=frame.similarity.target + origin))
+        return OnReference(coords + origin, weights, confidence, similarity, frame, _shift(weights, known))
 
     def moved(self, coords: FloatArray, slide: ReferenceSlide, random_state: int = 0) -> FloatArray:
         """Coordinates ``(n, 2)`` moved towards the places of the slide that they cover, by the share of the transport.
