@@ -57,7 +57,9 @@ def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> 
     selector = sparse.csr_matrix(
         (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(known))
     )
-    return sparse.csr_matrix(matrix @ selector)
+    ordered = sparse.csr_matrix(matrix @ selector)
+    ordered.sort_indices()  # sums in another order differ in their last digits
+    return ordered
 
 
 def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
