@@ -50,7 +50,8 @@ def run_one(tissue: str, seed: int) -> Record:
         ipar.tl.predict_coords(cells, model, reference="section", progress=False)
     frames = cells.uns["ipar"]["prediction"]["placement"]["frames"]
     right = oriented(cells.obsm["X_ipar_reference"], truth)
-    return {"certainty": float(frames["certainty"][0]), "decided": bool(frames["decided"][0]), "right": right}
+    found = {"certainty": float(frames["certainty"][0]), "orientation": float(frames["oriented"][0])}
+    return {**found, "decided": bool(frames["decided"][0]), "right": right}
 
 
 def oriented(coords: NDArray[np.float64], truth: NDArray[np.float64]) -> bool:

@@ -54,8 +54,7 @@ class Frame:
         The best.
     certainty
         Probability that no other reflection or rotation fits better, as regions of the tissue bear witness one by one; near
-        0.5 where another fits as well. It speaks of how well layout and matches agree, and both come from one encoder: where
-        expression does not tell the sides of a tissue, they may agree by mistake.
+        0.5 where another fits as well. Layout and matches that come from one encoder may agree by mistake.
     """
 
     similarity: Similarity

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from ipar.graph.neighbors import nearest_in
+from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 
@@ -51,6 +51,12 @@ class Matching:
         row = np.repeat(np.arange(len(features)), np.diff(graph.indptr))
         graph.data = np.exp(-(graph.data - best[row]) / self.width)
         return unit_sums(graph), 1 - best
+
+    def within(self, features: NDArray[np.float32]) -> sparse.csr_matrix:
+        """Weights of the cells of one slide ``(n, d)`` among each other, without themselves, CSR ``(n, n)``."""
+        near = nearest(features, self.n_matches)
+        weight = np.exp(-(near.distance - near.distance[:, :1]) / self.width)
+        return unit_sums(Nearest(near.index, weight).graph())
 
     def balanced(self, weights: sparse.csr_matrix, most_entries: int = 20_000_000) -> sparse.csr_matrix:
         """The weights of the entropic transport plan between cells and places, each of equal mass.

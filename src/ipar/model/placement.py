@@ -77,8 +77,8 @@ class Placement:
         Cells that the frame is found with.
     balanced
         Whether all places shall match like numbers of cells (:meth:`Matching.balanced`).
-    least_certainty
-        From which certainty on a frame counts as decided.
+    least_certainty, least_oriented
+        From which certainty of a frame, and of the orientation of its slide, a frame counts as decided.
     """
 
     matching: Matching = field(default_factory=Matching)
@@ -91,11 +91,16 @@ class Placement:
     most_witnesses: int = 3000
     balanced: bool = False
     least_certainty: float = 0.95
+    least_oriented: float = 0.8
 
     def __post_init__(self) -> None:
         if not 0 <= self.transport <= 1:
             msg = f"transport must lie between 0 and 1, found {self.transport}."
             raise ValueError(msg)
+
+    def decided(self, frame: Frame, slide: ReferenceSlide) -> bool:
+        """Whether rotation and reflection of a layout on a slide can be told."""
+        return frame.certainty >= self.least_certainty and slide.oriented >= self.least_oriented
 
     def place(
         self,

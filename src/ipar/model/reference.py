@@ -28,11 +28,14 @@ class ReferenceSlide:
         Its cells in the space of the reference, float16, ``(m, d)``.
     coords
         Their coordinates in the slide's own frame and units, ``(m, 2)``.
+    oriented
+        How sure expression tells rotation and reflection of such a slide, as held-out cells showed.
     """
 
     name: str
     features: NDArray[np.float16]
     coords: NDArray[np.float64]
+    oriented: float = 1.0
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -77,11 +80,12 @@ class Reference:
         expression: Sequence[sparse.csr_matrix],
         coords: Sequence[NDArray[np.float64]],
         names: Sequence[str],
+        oriented: float = 1.0,
         n_components: int = 64,
     ) -> Reference:
         """Keep slides with expression ``(m_s, n_genes)`` in the encoder's order and coordinates ``(m_s, 2)``.
 
-        Of the embedding, so many components are kept.
+        Of the embedding, ``n_components`` are kept. ``oriented`` is that of :class:`ReferenceSlide`.
         """
         labels: list[pd.Categorical[Any]] = [
             pd.Categorical([name] * len(x)) for name, x in zip(names, coords, strict=True)
@@ -93,7 +97,7 @@ class Reference:
         features = [(h - centre) @ axes for h in parts]
         means = [np.asarray(x.mean(axis=0), dtype=np.float32).ravel() for x in expression]
         slides = tuple(
-            ReferenceSlide(name, z.astype(np.float16), np.asarray(x, dtype=np.float64))
+            ReferenceSlide(name, z.astype(np.float16), np.asarray(x, dtype=np.float64), oriented)
             for name, z, x in zip(names, features, coords, strict=True)
         )
         decoder = _regression(features, expression, means)
@@ -152,14 +156,16 @@ class Reference:
                 "coords": (slide.coords - origin).astype(np.float32),
             }
             arrays |= {f"{name}{i}": value for name, value in own.items()}
-        return {"names": self.names}, arrays
+        return {"names": self.names, "oriented": [slide.oriented for slide in self.slides]}, arrays
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Reference:
         """The object of :meth:`state`."""
         slides = tuple(
-            ReferenceSlide(name, arrays[f"features{i}"], arrays[f"coords{i}"].astype(np.float64) + arrays[f"origin{i}"])
-            for i, name in enumerate(config["names"])
+            ReferenceSlide(
+                name, arrays[f"features{i}"], arrays[f"coords{i}"].astype(np.float64) + arrays[f"origin{i}"], oriented
+            )
+            for i, (name, oriented) in enumerate(zip(config["names"], config["oriented"], strict=True))
         )
         return cls(arrays["centre"], arrays["axes"], slides, *(arrays[name] for name in ("mean", "spread", "decoder")))
 

@@ -32,7 +32,8 @@ class Placed:
     confidence, similarity
         As in :class:`ipar.model.placement.OnReference`, ``(n,)`` each.
     record
-        Reference, transport, and per slide the certainty of the frame and whether it is mirrored.
+        Reference, transport, and per slide the certainty of the frame, the orientation of the reference, and whether the
+        frame is decided and mirrored.
     """
 
     coords: NDArray[np.float64]
@@ -77,18 +78,28 @@ def _frames(found: dict[str, OnReference], slide: ReferenceSlide, placement: Pla
     """Certainty of every frame, as columns of a table; warns of those that are not decided."""
     framed = {name: one.frame for name, one in found.items() if one.frame is not None}
     certain = np.array([frame.certainty for frame in framed.values()])
-    decided = certain >= placement.least_certainty
+    decided = np.array([placement.decided(frame, slide) for frame in framed.values()], dtype=bool)
     doubtful = [name for name, sure in zip(framed, decided, strict=True) if not sure]
+    if doubtful and slide.oriented < placement.least_oriented:
+        why = (
+            "on held-out cells of the training slides, expression does not tell the sides of the tissue (orientation "
+            f"{slide.oriented:.2f}, {placement.least_oriented:g} is needed)"
+        )
+    else:
+        why = (
+            f"another orientation matches about as well (certainty {certain.min(initial=1.0):.3f}, "
+            f"{placement.least_certainty:g} is needed)"
+        )
     if doubtful:
         warn(
-            f"How {', '.join(doubtful)} is turned or mirrored on reference {slide.name!r} cannot be told: another "
-            f"orientation matches about as well (certainty {certain[~decided].min():.3f}, "
-            f"{placement.least_certainty:g} is needed). obsm['X_ipar'] is not affected.",
+            f"How {', '.join(doubtful)} is turned or mirrored on reference {slide.name!r} cannot be told: {why}. "
+            "obsm['X_ipar'] is not affected.",
             FrameWarning,
         )
     return {
         "slide": np.array(list(framed), dtype=object),
         "certainty": certain,
+        "oriented": np.full(len(framed), slide.oriented),
         "decided": decided,
         "mirrored": np.array([frame.similarity.mirrored for frame in framed.values()], dtype=bool),
     }

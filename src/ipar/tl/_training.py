@@ -119,7 +119,8 @@ def reference_of(adata: AnnData, known: Training, spatial_key: str) -> Reference
     coords = raw_coords(adata, spatial_key)
     parts = [coords[rows] for rows in cells_by_slide(known.labels, len(known.labels))]
     expression = [slide.expression for slide in known.slides]
-    return Reference.of(known.embedded.encoder, expression, parts, [slide.name for slide in known.slides])
+    names, oriented = [slide.name for slide in known.slides], float(verdict(adata).get("oriented", 1.0))
+    return Reference.of(known.embedded.encoder, expression, parts, names, oriented)
 
 
 def with_record(

@@ -20,6 +20,7 @@ from ipar.nn import SharedEncoder
 from ipar.training.encoder import EncoderRecipe, GeneAxes, fit_encoder
 from ipar.training.folds import Folds
 from ipar.training.localise import FoldScore, Localisability, score_fold, score_of
+from ipar.training.orientation import Orientation
 from ipar.training.set_encoder import choose_weight, score_weights, weighted
 from ipar.training.slides import Slide, SlideSet
 
@@ -60,12 +61,13 @@ class FoldEncoders:
     axes: list[GeneAxes]  # of the slides that each group of the folds was held out of
     choice: pd.DataFrame  # score of every input and number of components
     one_section: bool = False  # whether parts of one section were held out
+    oriented: float = float("nan")  # how sure they tell rotation and reflection
 
     @property
     def localisability(self) -> Localisability:
         """Scores of the held-out slides, and the verdict."""
         scores = tuple(one.score for one in self.left_out)
-        return Localisability(scores, held_out="blocks" if self.one_section else "slides")
+        return Localisability(scores, held_out="blocks" if self.one_section else "slides", oriented=self.oriented)
 
 
 def fit_folds(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -> FoldEncoders:
@@ -90,7 +92,8 @@ def fit_folds(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -
     rows = [(name, n_pcs, score) for (name, n_pcs), score in means.items()]
     choice = pd.DataFrame(rows, columns=["inputs", "n_pcs", "score"])
     left_out = sorted(by_form[best], key=lambda one: one.index)
-    return FoldEncoders(best, left_out, axes, choice, folds.one_section)
+    oriented = Orientation().of([one.encoder for one in left_out], slides, folds)
+    return FoldEncoders(best, left_out, axes, choice, folds.one_section, oriented)
 
 
 def fit_embedding(
@@ -139,7 +142,11 @@ def given_embedding(slides: SlideSet, folds: Folds, encoder: GivenEncoder, run: 
         encoder=encoder,
         cross_fitted=[one.embedding for one in features],
         cross_fitted_global=[one.global_features for one in features],
-        localisability=Localisability(scores, held_out="blocks" if folds.one_section else "slides"),
+        localisability=Localisability(
+            scores,
+            held_out="blocks" if folds.one_section else "slides",
+            oriented=Orientation().of([encoder] * len(parts), slides, folds),
+        ),
         choice=pd.DataFrame(columns=["inputs", "n_pcs", "score"]),
         weight_choice=choose_weight((), 0.0)[1],
     )

@@ -221,11 +221,15 @@ class Localisability:
     held_out
         What was held out: ``"slides"``, or ``"blocks"`` of a single section. Blocks share animal, section and batch with what
         teaches, so that they say too much good of other sections.
+    oriented
+        How sure held-out cells tell rotation and reflection of the tissue (:class:`~ipar.training.orientation.Orientation`);
+        NaN where not measured, in three dimensions.
     """
 
     folds: tuple[FoldScore, ...]
     limits: Limits = Limits()
     held_out: Literal["slides", "blocks"] = "slides"
+    oriented: float = float("nan")
 
     def _mean(self, name: str) -> float:
         return float(np.mean([getattr(fold, name) for fold in self.folds]))
@@ -248,7 +252,7 @@ class Localisability:
     def to_dict(self) -> dict[str, Any]:
         """Verdict and means, as plain values."""
         verdict: dict[str, Any] = {"localisable": self.localisable, "repeated": self.repeated}
-        verdict["held_out"] = self.held_out
+        verdict |= {"held_out": self.held_out, "oriented": self.oriented}
         return verdict | {name: self._mean(name) for name in self.table().columns.drop("slide")}
 
     def message(self) -> str:
