@@ -173,7 +173,7 @@ def generated(fitted):
 @pytest.fixture(scope="session")
 def alone():
     """A section that teaches alone with all that a fit leaves on it, the model, and cells of its tissue in its frame."""
-    train, query = simulate(("s",), n_cells=400, turned=False), simulate(("q",), n_cells=150, turned=False, seed=1)
+    train, query = simulate(("s",), n_cells=500, turned=False), simulate(("q",), n_cells=150, turned=False, seed=1)
     ipar.pp.embed(train, recipe=RECIPE, inputs="pca", progress=False)
     return Fitted(train, query, ipar.tl.fit_ipalite(train, **SMALL))
 

@@ -41,7 +41,7 @@ def reference_of(sizes=(80, 60), *, n_components=64, rank=None, offset=0.0, widt
     coords = [rng.uniform(-50, 50, size=(n, 2)) + offset for n in sizes]
     encoder = Linear(width)
     names = [f"s{i}" for i in range(len(sizes))]
-    return Reference.of(encoder, expression, coords, names, n_components), encoder, expression, coords
+    return Reference.of(encoder, expression, coords, names, n_components=n_components), encoder, expression, coords
 
 
 def test_features_are_the_embedding_up_to_a_rotation():

@@ -130,7 +130,7 @@ def test_all_that_is_written_survives_a_file(alone, tmp_path):
         kept, written = (one.uns["ipar"][record] for one in (back, train))
         assert kept.keys() == written.keys()
     frames = back.uns["ipar"]["prediction"]["placement"]["frames"]
-    assert frames.keys() == {"slide", "certainty", "decided", "mirrored"}
+    assert frames.keys() == {"slide", "certainty", "oriented", "decided", "mirrored"}
     again = predict_coords(back, reference="section", progress=False, copy=True)
     assert np.array_equal(again.obsm["X_ipar_reference"], train.obsm["X_ipar_reference"])
 

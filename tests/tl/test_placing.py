@@ -210,17 +210,28 @@ def test_a_frame_that_is_not_decided_is_warned_of_and_recorded(make_slides, sett
         model = ipar.tl.fit_ipalite(train, **settings.fit)
     cells = make_slides("tuvw", n_cells=150, mirrored=True, seed=10)
     with pytest.warns(
-        FrameWarning, match=r"turned or mirrored on reference 'section' cannot be told.*0\.95 is"
+        FrameWarning, match=r"turned or mirrored on reference 'section' cannot be told: on held-out cells .* the sides of the tissue \(orient.*0\.8 is"
     ) as said:
         predict_coords(cells, model, reference="section", library_key="slide", progress=False)
     said = [one for one in said if one.category is FrameWarning]
     assert [one.filename for one in said] == [__file__]
     frames = cells.uns["ipar"]["prediction"]["placement"]["frames"]
     assert list(frames["slide"]) == list("tuvw")
+    assert not frames["decided"].any()
+    assert (frames["oriented"] == train.uns["ipar"]["localisability"]["oriented"]).all()
+
+
+def test_a_layout_that_fits_in_no_way_is_warned_of(make_slides, alone):
+    """Slides of a few cells each, which have hardly a shape."""
+    mixed = make_slides("tuvwxy", n_cells=8, seed=10)
+    with pytest.warns(FrameWarning, match=r"cannot be told: another orientation matches .*, 0\.95 is needed") as said:
+        predict_coords(mixed, alone.model, reference="section", library_key="slide", progress=False)
+    frames = mixed.uns["ipar"]["prediction"]["placement"]["frames"]
     assert np.array_equal(frames["decided"], frames["certainty"] >= 0.95)
     assert not frames["decided"].all()
-    named = str(said[0].message).split(" is turned")[0].removeprefix("How ")
-    assert named == ", ".join(np.array(list("tuvw"))[~frames["decided"]])
+    warning = next(one for one in said if one.category is FrameWarning)
+    named = str(warning.message).split(" is turned")[0].removeprefix("How ")
+    assert named == ", ".join(np.array(list("tuvwxy"))[~frames["decided"]])
 
 
 def test_a_frame_that_is_decided_is_not_warned_of(query, place):

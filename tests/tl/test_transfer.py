@@ -32,11 +32,11 @@ def model(alone):
 @pytest.fixture
 def perfect(alone):
     """The cells of the section in another order, each mapped onto its own place, and that order."""
-    order = np.random.default_rng(0).permutation(400)
+    order = np.random.default_rng(0).permutation(500)
     cells = alone.train[order].copy()
-    ones = np.ones(400, dtype=np.float32)
-    cells.obsm["ipar_map"] = sparse.csr_matrix((ones, (np.arange(400), order)), shape=(400, 400))
-    cells.obs["kind"] = pd.Categorical(np.random.default_rng(1).choice(list("xyz"), 400))
+    ones = np.ones(500, dtype=np.float32)
+    cells.obsm["ipar_map"] = sparse.csr_matrix((ones, (np.arange(500), order)), shape=(500, 500))
+    cells.obs["kind"] = pd.Categorical(np.random.default_rng(1).choice(list("xyz"), 500))
     return cells, np.argsort(order)
 
 
@@ -45,7 +45,7 @@ def test_what_a_map_writes(cells, model, unchanged, global_random_state):
     assert map_to_reference(cells, model, progress=False) is None
     assert changes() == {("obsm", "ipar_map"), ("obsm", "ipar_map_reference"), ("obs",), ("uns", "ipar")}
     weights = cells.obsm["ipar_map"]
-    assert weights.shape == (150, 400)
+    assert weights.shape == (150, 500)
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
     places = model.reference.slide().coords
@@ -70,7 +70,7 @@ def test_a_layout_is_used_where_there_is_one(cells, model):
 def test_a_single_cell_is_mapped(cells, model):
     one = cells[:1].copy()
     map_to_reference(one, model, progress=False)
-    assert one.obsm["ipar_map"].shape == (1, 400)
+    assert one.obsm["ipar_map"].shape == (1, 500)
     assert np.isfinite(one.obsm["ipar_map_reference"]).all()
 
 
@@ -92,7 +92,7 @@ def test_a_balanced_map_gives_places_like_numbers_of_cells(cells, model):
     map_to_reference(cells, model, balanced=True, progress=False)
     weights = cells.obsm["ipar_map"]
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(weights.sum(axis=0), 150 / 400, rtol=0.1)
+    np.testing.assert_allclose(weights.sum(axis=0), 150 / 500, rtol=0.1)
 
 
 def test_a_balanced_map_without_pot_changes_nothing(cells, model, monkeypatch, unchanged):
@@ -128,7 +128,7 @@ def test_a_perfect_map_carries_labels_to_the_section(section, perfect, model):
 
 def test_a_perfect_map_carries_labels_to_the_cells(section, perfect, model):
     cells, back = perfect
-    section.obs["region"] = pd.Categorical(np.arange(400) // 100)
+    section.obs["region"] = pd.Categorical(np.arange(500) // 100)
     transfer(section, cells, model, "region", key_added="where")
     own = cells.obs["where"].to_numpy()[back]
     assert (own == section.obs["region"].astype(str).to_numpy()).all()
@@ -177,7 +177,7 @@ def test_several_slides_and_the_name_of_one(fitted):
 
 
 def another_order(section, cells, model):
-    return section[np.roll(np.arange(400), 1)].copy(), cells, model
+    return section[np.roll(np.arange(500), 1)].copy(), cells, model
 
 
 def other_coordinates(section, cells, model):
@@ -186,7 +186,7 @@ def other_coordinates(section, cells, model):
 
 
 def fewer_cells(section, cells, model):
-    return section[:399].copy(), cells, model
+    return section[:499].copy(), cells, model
 
 
 def another_order_far_away(section, cells, model):
@@ -197,7 +197,7 @@ def another_order_far_away(section, cells, model):
 
 
 def another_map(section, cells, model):
-    cells.obsm["ipar_map"] = sparse.csr_matrix((150, 399), dtype=np.float32)
+    cells.obsm["ipar_map"] = sparse.csr_matrix((150, 499), dtype=np.float32)
     return section, cells, model
 
 
@@ -208,11 +208,11 @@ def no_reference(section, cells, model):
 @pytest.mark.parametrize(
     ("spoil", "remedy"),
     [
-        (another_order, "section must be reference 'section'.*400 cells in the same order.*pass that slide alone"),
-        (other_coordinates, "found 400 cells or other coordinates: pass that slide alone"),
-        (fewer_cells, "found 399 cells or other coordinates: pass that slide alone"),
-        (another_order_far_away, "found 400 cells or other coordinates: pass that slide alone"),
-        (another_map, "maps onto 399 places, but reference 'section' has 400: run ipar.tl.map_to_reference"),
+        (another_order, "section must be reference 'section'.*500 cells in the same order.*pass that slide alone"),
+        (other_coordinates, "found 500 cells or other coordinates: pass that slide alone"),
+        (fewer_cells, "found 499 cells or other coordinates: pass that slide alone"),
+        (another_order_far_away, "found 500 cells or other coordinates: pass that slide alone"),
+        (another_map, "maps onto 499 places, but reference 'section' has 500: run ipar.tl.map_to_reference"),
         (no_reference, "keeps no reference: fit it with keep_reference=True"),
     ],
 )

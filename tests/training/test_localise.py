@@ -171,7 +171,7 @@ def test_verdict_needs_all_figures_on_average(folds, verdict):
 
 
 def test_table_and_means():
-    found = Localisability((fold(0.2, 5.0, "a"), fold(0.6, 3.0, "b")))
+    found = Localisability((fold(0.2, 5.0, "a"), fold(0.6, 3.0, "b")), oriented=0.9)
     table = found.table().set_index("slide")
     assert table["recall_ratio"].to_dict() == pytest.approx({"a": 5.0, "b": 3.0})
     assert found.to_dict() == pytest.approx(
@@ -179,6 +179,7 @@ def test_table_and_means():
             "localisable": True,
             "repeated": False,
             "held_out": "slides",
+            "oriented": 0.9,
             "recall": 0.4,
             "recall_chance": 0.1,
             "recall_ratio": 4.0,

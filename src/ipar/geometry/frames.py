@@ -120,7 +120,8 @@ class FrameSearch:
         losses = [given.losses(one) for one in found]
         order = np.argsort([loss.mean() for loss in losses])
         best = found[order[0]]
-        regions = KMeans(min(self.n_regions, len(layout)), n_init=1, random_state=random_state).fit_predict(layout)
+        n_regions = min(self.n_regions, len(np.unique(given.layout, axis=0)))
+        regions = KMeans(n_regions, n_init=1, random_state=random_state).fit_predict(given.layout)
         others = [i for i in order[1:] if self._differ(found[i].rotation, best.rotation)]
         doubts = [_witness(losses[i] - losses[order[0]], regions) for i in others]
         return Frame(best, min(doubts, default=1.0))
