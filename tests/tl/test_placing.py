@@ -210,7 +210,8 @@ def test_a_frame_that_is_not_decided_is_warned_of_and_recorded(make_slides, sett
         model = ipar.tl.fit_ipalite(train, **settings.fit)
     cells = make_slides("tuvw", n_cells=150, mirrored=True, seed=10)
     with pytest.warns(
-        FrameWarning, match=r"turned or mirrored on reference 'section' cannot be told: on held-out cells .* the sides of the tissue \(orient.*0\.8 is"
+        FrameWarning,
+        match=r"turned or mirrored on reference 'section' cannot be told: on held-out cells .* the sides of the tissue \(orient.*0\.8 is",
     ) as said:
         predict_coords(cells, model, reference="section", library_key="slide", progress=False)
     said = [one for one in said if one.category is FrameWarning]

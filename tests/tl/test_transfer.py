@@ -108,11 +108,13 @@ def test_a_perfect_map_carries_expression_as_it_is(section, perfect, model, alon
     found = impute(section, cells, model)
     assert list(found.var_names) == [f"gene{i}" for i in range(50, 60)]
     assert found.X.dtype == np.float32
-    np.testing.assert_array_equal(found.X, alone.train.X[:, 50:].toarray())
+    np.testing.assert_allclose(found.X, alone.train.X[:, 50:].toarray(), atol=1e-4)
     assert found.obs.equals(section.obs)
     assert np.array_equal(found.obsm["spatial"], section.obsm["spatial"])
     chosen = impute(section, cells, model, ["gene3", "gene58"])
-    np.testing.assert_array_equal(chosen.X, alone.train.X[:, [3, 58]].toarray())
+    np.testing.assert_allclose(chosen.X, alone.train.X[:, [3, 58]].toarray(), atol=1e-4)
+    plain = impute(section, cells, model, ["gene3"], regress=False)
+    np.testing.assert_array_equal(plain.X, alone.train.X[:, [3]].toarray())
 
 
 def test_a_perfect_map_carries_labels_to_the_section(section, perfect, model):
@@ -139,7 +141,8 @@ def test_a_place_takes_the_weighted_mean_of_its_cells(section, cells, model):
     map_to_reference(cells, model, progress=False)
     weights = cells.obsm["ipar_map"].toarray().astype(float)
     expected = (weights.T @ cells.X[:, 50:].toarray()) / weights.sum(axis=0)[:, None]
-    np.testing.assert_allclose(impute(section, cells, model).X, expected, rtol=1e-4, atol=1e-5)
+    plain = impute(section, cells, model, regress=False)
+    np.testing.assert_allclose(plain.X, expected, rtol=1e-4, atol=1e-5)
     cells.obs["kind"] = pd.Categorical(np.random.default_rng(1).choice(list("xyz"), 150))
     transfer(section, cells, model, "kind")
     dummies = pd.get_dummies(cells.obs["kind"]).to_numpy(dtype=float)
@@ -151,7 +154,7 @@ def test_a_place_takes_the_weighted_mean_of_its_cells(section, cells, model):
 def test_imputed_genes_vary_over_the_tissue_as_they_do(section, cells, model, alone):
     found, truth = impute(section, cells, model).X, alone.train.X[:, 50:].toarray()
     correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(found.T, truth.T, strict=True)]
-    assert np.mean(correlations) > 0.3
+    assert np.mean(correlations) > 0.5
 
 
 def test_a_map_that_is_missing_is_made_and_nothing_else_changes(section, cells, model, unchanged):

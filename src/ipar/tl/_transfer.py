@@ -10,8 +10,9 @@ import pandas as pd
 from scipy import sparse
 
 from ipar._anndata import MAP, raw_coords
-from ipar._expression import get_expression
+from ipar._expression import Expression, get_expression
 from ipar.model import IPALite
+from ipar.model.imputation import Imputation
 from ipar.model.matching import unit_sums
 from ipar.model.reference import ReferenceSlide
 from ipar.tl._map import map_to_reference
@@ -27,14 +28,17 @@ def impute(
     model: IPALite,
     genes: Sequence[str] | None = None,
     *,
+    regress: bool = True,
     reference: str | None = None,
     layer: str | None = None,
+    section_layer: str | None = None,
     spatial_key: str = "spatial",
     map_key: str = MAP,
 ) -> AnnData:
     """Expression at the places of a section of genes that were measured in dissociated cells only.
 
-    A place takes the mean of the cells that are mapped onto it, by their weights.
+    A place takes the mean of the cells that are mapped onto it, by their weights. The mean is then corrected by what the
+    measured genes of the place say.
 
     Parameters
     ----------
@@ -46,10 +50,15 @@ def impute(
         The fitted model.
     genes
         Genes of `cells` (default: all that `section` lacks).
+    regress
+        Correct each mean: where the place differs from its cells in genes that both have, the wanted genes follow by a ridge
+        regression among the cells. Without, places take plain means, and the section's expression is not read.
     reference
         Name of the section in the model (default: the only one).
     layer
         Layer of `cells` with log-normalised expression (default: ``X``).
+    section_layer
+        The same of `section`.
     spatial_key
         Key of the section's coordinates in ``obsm``.
     map_key
@@ -66,6 +75,10 @@ def impute(
         If `cells` lacks a gene.
     ValueError
         If `section` is not the reference, or no genes are left to impute.
+
+    References
+    ----------
+    The correction is that of Abadie & Imbens, Journal of Business & Economic Statistics 29 (2011).
     """
     import anndata as ad
 
@@ -79,10 +92,11 @@ def impute(
     if not len(wanted):
         msg = "No genes to impute: the section has all genes of the cells. Name some as genes."
         raise ValueError(msg)
-    columns = expression.genes.get_indexer(wanted)
-    x = (unit_sums(sparse.csr_matrix(weights.T)) @ expression.matrix[:, columns]).toarray()
+    shared = _shared(get_expression(section, layer=section_layer), expression, wanted) if regress else None
+    of_places = unit_sums(sparse.csr_matrix(weights.T))
+    x = Imputation().of(of_places, expression.matrix[:, expression.genes.get_indexer(wanted)], shared)
     obsm = {spatial_key: np.array(section.obsm[spatial_key])}
-    return ad.AnnData(x.astype(np.float32), obs=section.obs.copy(), var=pd.DataFrame(index=wanted), obsm=obsm)
+    return ad.AnnData(x, obs=section.obs.copy(), var=pd.DataFrame(index=wanted), obsm=obsm)
 
 
 def transfer(
@@ -144,6 +158,13 @@ def transfer(
     names = labels.categories.astype(str)
     target.obsm[f"{key}_shares"] = pd.DataFrame(shares, index=target.obs_names, columns=names)
     target.obs[key] = pd.Categorical.from_codes(shares.argmax(axis=1).tolist(), categories=names)
+
+
+def _shared(section: Expression, cells: Expression, wanted: pd.Index) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Expression of the genes that both have, without those that are wanted."""
+    genes = section.genes.intersection(cells.genes).difference(wanted, sort=False)
+    places, own = (one.matrix[:, one.genes.get_indexer(genes)] for one in (section, cells))
+    return places, own
 
 
 def _weights(
