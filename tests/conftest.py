@@ -343,6 +343,11 @@ BAD_SLIDES = {
         ValueError,
         "found 120 missing values: fill them, or remove these cells",
     ),
+    "two slides of one name": Bad(
+        _with(obs=lambda obs: obs.assign(slide=obs["slide"].cat.rename_categories({"a": 1, "b": "1"}))),
+        ValueError,
+        r"two slides of one name, '1', once as text and once as a number: .*astype\(str\)",
+    ),
 }
 BAD_GEOMETRY = {
     "a small section alone": Bad(

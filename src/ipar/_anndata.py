@@ -104,7 +104,16 @@ def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical[Any]:
             "fill them, or remove these cells."
         )
         raise ValueError(msg)
-    return pd.Categorical(column.cat.remove_unused_categories())
+    slides = pd.Categorical(column.cat.remove_unused_categories())
+    names = slides.categories.astype(str)
+    if not names.is_unique:
+        twice = names[names.duplicated()][0]
+        msg = (
+            f"obs[{library_key!r}] has two slides of one name, {twice!r}, once as text and once as a number: "
+            f"adata.obs[{library_key!r}] = adata.obs[{library_key!r}].astype(str).astype('category') joins them."
+        )
+        raise ValueError(msg)
+    return slides
 
 
 def check_slide_sizes(slides: pd.Categorical, minimum: int = 50, minimum_alone: int = 200) -> None:

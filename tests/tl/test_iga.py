@@ -182,7 +182,7 @@ def test_predict_coords_takes_either_model(query, iga, model):
     query = query[:30].copy()
     ipar.tl.predict_coords(query, iga, progress=False)
     assert query.obsm["X_ipar_samples"].shape == (30, 40)
-    with pytest.raises(ValueError, match="n_rounds need an IPALite model, found an IGA: leave them out"):
+    with pytest.raises(ValueError, match="is an IGA, which has no n_rounds: leave out what it does not have"):
         ipar.tl.predict_coords(query, iga, n_rounds=2, progress=False)
     with pytest.raises(TypeError, match=r"must have a flow.*use ipar\.tl\.predict_coords"):
         ipar.tl.sample_coords(query, model)

@@ -176,7 +176,7 @@ def test_a_transport_that_is_no_share_changes_nothing(query, alone, unchanged, t
 
 def test_a_generative_model_has_no_reference(generated, query, unchanged):
     changes = unchanged(query)
-    with pytest.raises(ValueError, match="reference need an IPALite model, found an IGA"):
+    with pytest.raises(ValueError, match="is an IGA, which has no reference: leave out"):
         predict_coords(query, generated.model, reference="a", progress=False)
     assert changes() == set()
 

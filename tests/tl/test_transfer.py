@@ -243,10 +243,10 @@ def test_labels_that_cannot_be_carried(section, cells, model, unchanged):
     of_cells, of_section = unchanged(cells), unchanged(section)
     for obs, options, error, remedy in (
         ("none", {}, KeyError, r"has obs\['none'\]: name a column with labels as obs"),
-        ("both", {}, ValueError, r"Both section and cells have obs\['both'\]: say with to"),
+        ("both", {}, ValueError, r"Both section and cells have obs\['both'\]: name the one that"),
         ("gaps", {}, ValueError, "label for every cell, found 1 missing values: fill them, or remove these cells"),
         ("gaps", {"to": "cells"}, KeyError, r"has obs\['gaps'\]: name a column with labels as obs"),
-        ("both", {"to": "places"}, ValueError, "to must be 'section', 'cells' or None, found 'places'"),
+        ("both", {"to": "places"}, ValueError, "to must be 'section' or 'cells', found 'places': name the object"),
     ):
         with pytest.raises(error, match=remedy):
             transfer(section, cells, model, obs, **options)
@@ -260,3 +260,13 @@ def test_where_both_have_labels_the_receiver_is_told(section, cells, model, to):
     receiver, giver, label = (section, cells, "of the cells") if to == "section" else (cells, section, "of the section")
     assert set(receiver.obs["ipar_both"]) == {label}
     assert "ipar_both" not in giver.obs
+
+
+def test_labels_on_a_copy(section, cells, model, unchanged):
+    cells.obs["kind"] = pd.Categorical(np.random.default_rng(1).choice(list("xyz"), 150))
+    of_cells, of_section = unchanged(cells), unchanged(section)
+    found = transfer(section, cells, model, "kind", copy=True)
+    assert of_cells() == of_section() == set()
+    assert transfer(section, cells, model, "kind") is None
+    assert found.obs["ipar_kind"].equals(section.obs["ipar_kind"])
+    assert found.obsm["ipar_kind_shares"].equals(section.obsm["ipar_kind_shares"])

@@ -271,5 +271,8 @@ def _settings(model: IPALite, found: _Placed) -> dict[str, Any]:
 def _refuse_for_samples(options: dict[str, Any]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        msg = f"{' and '.join(given)} need an IPALite model, found an IGA: leave them out, see ipar.tl.sample_coords."
+        msg = (
+            f"The model is an IGA, which has no {' and no '.join(given)}: leave out what it does not have, or use an IPALite "
+            "model from ipar.tl.fit_ipalite."
+        )
         raise ValueError(msg)

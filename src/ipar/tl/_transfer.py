@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from ipar._anndata import MAP, raw_coords
+from ipar._docs import shared_docs
 from ipar._expression import Expression, get_expression
 from ipar.model import IPALite
 from ipar.model.imputation import Imputation
@@ -99,6 +100,7 @@ def impute(
     return ad.AnnData(x, obs=section.obs.copy(), var=pd.DataFrame(index=wanted), obsm=obsm)
 
 
+@shared_docs
 def transfer(
     section: AnnData,
     cells: AnnData,
@@ -111,7 +113,8 @@ def transfer(
     spatial_key: str = "spatial",
     map_key: str = MAP,
     key_added: str | None = None,
-) -> None:
+    copy: bool = False,
+) -> AnnData | None:
     """Carry labels from cells to the places of a section, or from a section to cells.
 
     The shares of cell types per spot are its composition.
@@ -126,10 +129,11 @@ def transfer(
         Which of the two receives them (default: the one without the column).
     key_added
         Key of the results (default: ``"ipar_" + obs``).
+    %(copy)s
 
     Returns
     -------
-    None. Writes to `section` or `cells`
+    None, or a changed copy of the object that receives the labels. Writes to `section` or `cells`
 
     ``.obs[key_added]``
         The label of the largest share, categorical.
@@ -154,10 +158,11 @@ def transfer(
         shape=(len(labels), len(labels.categories)),
     )
     shares = (carried @ member).toarray().astype(np.float32)
-    key = f"ipar_{obs}" if key_added is None else key_added
+    key, target = f"ipar_{obs}" if key_added is None else key_added, target.copy() if copy else target
     names = labels.categories.astype(str)
     target.obsm[f"{key}_shares"] = pd.DataFrame(shares, index=target.obs_names, columns=names)
     target.obs[key] = pd.Categorical.from_codes(shares.argmax(axis=1).tolist(), categories=names)
+    return target if copy else None
 
 
 def _shared(section: Expression, cells: Expression, wanted: pd.Index) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
@@ -206,16 +211,23 @@ def _check_section(section: AnnData, slide: ReferenceSlide, spatial_key: str) ->
 
 def _target(section: AnnData, cells: AnnData, obs: str, to: str | None) -> Literal["section", "cells"]:
     if to not in (None, "section", "cells"):
-        msg = f"to must be 'section', 'cells' or None, found {to!r}."
+        msg = f"to must be 'section' or 'cells', found {to!r}: name the object that receives labels, or leave it out."
         raise ValueError(msg)
     sources = [name for name, adata in (("section", section), ("cells", cells)) if obs in adata.obs]
     if to is not None:
         sources = [name for name in sources if name != to]
     if not sources:
-        msg = f"Neither object that could give labels has obs[{obs!r}]: name a column with labels as obs."
+        givers = (
+            "Neither section nor cells"
+            if to is None
+            else f"{'cells' if to == 'section' else 'section'}, which would give labels,"
+        )
+        msg = f"{givers} has obs[{obs!r}]: name a column with labels as obs."
         raise KeyError(msg)
     if len(sources) == 2:
-        msg = f"Both section and cells have obs[{obs!r}]: say with to which of them receives labels."
+        msg = (
+            f"Both section and cells have obs[{obs!r}]: name the one that receives labels, to='section' or to='cells'."
+        )
         raise ValueError(msg)
     return "section" if sources[0] == "cells" else "cells"
 
