@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ipar._anndata import MAP, raw_coords
+from ipar._anndata import MAP, RECORD, raw_coords
 from ipar._docs import shared_docs
 from ipar._expression import Expression, get_expression
 from ipar.model import IPALite
-from ipar.model.imputation import Imputation
+from ipar.model.imputation import Imputation, Shared
 from ipar.model.matching import unit_sums
 from ipar.model.reference import ReferenceSlide
 from ipar.tl._map import map_to_reference
@@ -39,7 +40,7 @@ def impute(
     """Expression at the places of a section of genes that were measured in dissociated cells only.
 
     A place takes the mean of the cells that are mapped onto it, by their weights. The mean is then corrected by what the
-    measured genes of the place say.
+    measured genes of the place say. How much map and correction count is chosen on genes that both sides have.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def impute(
         Genes of `cells` (default: all that `section` lacks).
     regress
         Correct each mean: where the place differs from its cells in genes that both have, the wanted genes follow by a ridge
-        regression among the cells. Without, places take plain means, and the section's expression is not read.
+        regression among the cells. Without, or with fewer than 30 such genes, places take plain means.
     reference
         Name of the section in the model (default: the only one).
     layer
@@ -69,6 +70,8 @@ def impute(
     -------
     anndata.AnnData
         The places of the section and the genes: expression in ``X``, float32, with ``obs`` and the coordinates of `section`.
+        ``uns["ipar"]["imputation"]`` has the shares of map (``"of_map"``) and correction (``"of_regression"``), and
+        ``"pearson"``, the median correlation over places for genes that were measured in both and held out in turn.
 
     Raises
     ------
@@ -95,9 +98,15 @@ def impute(
         raise ValueError(msg)
     shared = _shared(get_expression(section, layer=section_layer), expression, wanted) if regress else None
     of_places = unit_sums(sparse.csr_matrix(weights.T))
-    x = Imputation().of(of_places, expression.matrix[:, expression.genes.get_indexer(wanted)], shared)
+    x, shares = Imputation().of(of_places, expression.matrix[:, expression.genes.get_indexer(wanted)], shared)
     obsm = {spatial_key: np.array(section.obsm[spatial_key])}
-    return ad.AnnData(x, obs=section.obs.copy(), var=pd.DataFrame(index=wanted), obsm=obsm)
+    return ad.AnnData(
+        x,
+        obs=section.obs.copy(),
+        var=pd.DataFrame(index=wanted),
+        obsm=obsm,
+        uns={RECORD: {"imputation": asdict(shares)}},
+    )
 
 
 @shared_docs
@@ -165,11 +174,11 @@ def transfer(
     return target if copy else None
 
 
-def _shared(section: Expression, cells: Expression, wanted: pd.Index) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Expression of the genes that both have, without those that are wanted."""
+def _shared(section: Expression, cells: Expression, wanted: pd.Index) -> Shared:
+    """The genes that both have, without those that are wanted."""
     genes = section.genes.intersection(cells.genes).difference(wanted, sort=False)
     places, own = (one.matrix[:, one.genes.get_indexer(genes)] for one in (section, cells))
-    return places, own
+    return Shared(places, own)
 
 
 def _weights(
