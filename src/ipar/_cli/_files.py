@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import anndata as ad
 import numpy as np
 
 import ipar
+from ipar._files import replaced
 
 
 def read(path: str) -> ad.AnnData:
@@ -29,16 +28,8 @@ def read(path: str) -> ad.AnnData:
 
 def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file atomically: an interrupted write leaves the old file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    try:
+    with replaced(path) as staging:
         adata.write_h5ad(staging, compression="gzip")
-        Path(staging).chmod(0o644)
-        os.replace(staging, path)
-    finally:
-        Path(staging).unlink(missing_ok=True)
 
 
 def run_fit(options: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
 from ipar.model.placement import OnReference, Placement
 from ipar.model.reference import Reference, ReferenceSlide
+from ipar.model.resemblance import Resemblance
 from ipar.model.sharpening import Sharpening, sharpen_layout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
@@ -54,6 +55,8 @@ class IPALite(SavedModel):
         The training slides, kept small, onto which cells can be placed; None in a model without.
     adapter
         Shift and scale of the genes of cells of another technology, see :func:`ipar.tl.adapt`; None without.
+    resemblance
+        Whether cells resemble the training slides; None in a model that was fitted on an embedding from elsewhere.
     centring
         How the genes of a query are centred, where there is a reference.
     record
@@ -68,6 +71,7 @@ class IPALite(SavedModel):
     uncertainty: UncertaintyHead | None = None
     reference: Reference | None = None
     adapter: Adapter | None = None
+    resemblance: Resemblance | None = None
     centring: Centring = field(default_factory=Centring)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -82,6 +86,7 @@ class IPALite(SavedModel):
         "uncertainty": UncertaintyHead,
         "reference": Reference,
         "adapter": Adapter,
+        "resemblance": Resemblance,
     }
 
     def __repr__(self) -> str:
@@ -117,12 +122,17 @@ class IPALite(SavedModel):
         embedding, across = (np.concatenate([own[i] for _, own in found])[order] for i in range(2))
         return Features(embedding, across)
 
+    def adapts(self, matrix: sparse.csr_matrix) -> bool:
+        """Whether cells of one slide, with genes in the encoder's order, pass through the adapter."""
+        if self.adapter is None or self.reference is None or isinstance(self.encoder, GivenEncoder):
+            return False
+        return self.adapter.fits(np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel(), self.reference)
+
     def _of_slide(self, matrix: sparse.csr_matrix, present: NDArray[np.bool_]) -> Features:
         """Features of one slide, in the encoder's order of genes."""
         assert self.reference is not None
-        mean = np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel()
         own = self.encoder
-        if self.adapter is not None and not isinstance(own, GivenEncoder) and self.adapter.fits(mean, self.reference):
+        if self.adapter is not None and not isinstance(own, GivenEncoder) and self.adapts(matrix):
             return self.adapter.adapted(own).features_of_slide(matrix, present * self.adapter.centre)
         centre = self.centring.centre(self.encoder, self.reference, matrix, present)
         return self.encoder.features_of_slide(matrix, centre)

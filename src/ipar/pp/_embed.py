@@ -30,6 +30,7 @@ from ipar._run import Run, on_device
 from ipar.model import IGA, IPALite
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
+from ipar.model.resemblance import Resemblance
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
 from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
 from ipar.training.folds import Folds
@@ -204,6 +205,7 @@ def embed_slides(
         adata.obs[PART] = pd.Categorical(folds.part_of_cell + 1)
     adata.uns[EMBED_RECORD] = {
         "encoder": {"config": json.dumps(config), "arrays": arrays},
+        **_as_state("resemblance", fit.resemblance),
         "inputs": fit.encoder.record.get("inputs", source.given_rep),
         "choice": fit.choice,
         "weight_choice": fit.weight_choice,
@@ -213,6 +215,13 @@ def embed_slides(
         **{name: value for name, value in asdict(source).items() if value is not None},
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
+
+
+def _as_state(name: str, stage: Resemblance | None) -> dict[str, Any]:
+    if stage is None:
+        return {}
+    config, arrays = stage.state()
+    return {name: {"config": json.dumps(config), "arrays": arrays}}
 
 
 def _fitted(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run, force: bool) -> EmbeddingFit:
@@ -246,3 +255,9 @@ def stored_encoder(adata: AnnData) -> Encoder:
     """The encoder that :func:`embed` stored."""
     state = adata.uns[EMBED_RECORD]["encoder"]
     return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])
+
+
+def stored_resemblance(adata: AnnData) -> Resemblance | None:
+    """What :func:`embed` stored of left-out cells, if anything."""
+    state = adata.uns[EMBED_RECORD].get("resemblance")
+    return None if state is None else Resemblance.from_state(json.loads(state["config"]), state["arrays"])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import (
+    BELONGS,
     COORDS,
     EMBED,
     EMBED_RECORD,
@@ -31,6 +32,7 @@ from ipar.pp._candidates import write_candidates
 from ipar.tl._attention import quadrant_attention
 from ipar.tl._cells import known_model, read_cells, write_prediction
 from ipar.tl._reference import Placed, joined_places, known_reference
+from ipar.tl._resemblance import QueryResemblance, Resembles
 from ipar.tl._sample import sample_coords
 
 if TYPE_CHECKING:
@@ -107,6 +109,9 @@ def predict_coords(
         Embedding, if missing.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
         Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was missing.
+    ``.obs["ipar_belongs"]``
+        Share of left-out training cells that look less like the training slides than the cell does: near 0 for cells that
+        do not belong, about uniform for cells that do. NaN for cells without counts.
     ``.obs["ipar_uncertainty"]``
         Expected distance of the cell from its true place, in RMS radii of the tissue, float32. It ranks cells, and is no
         upper limit. The column is ``<key_added>_uncertainty`` for another key.
@@ -173,6 +178,8 @@ def predict_coords(
         adata.obs[MAP_CONFIDENCE] = found.on_reference.confidence
         adata.obs[MAP_SIMILARITY] = found.on_reference.similarity
         settings["placement"] = found.on_reference.record
+    if found.resemblance is not None:
+        settings["resembles_training"] = found.resemblance.record
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, settings)
     return adata if copy else None
@@ -189,6 +196,7 @@ class _Placed:
     candidates: sparse.csr_matrix  # distances in the embedding
     method: str
     on_reference: Placed | None
+    resemblance: Resembles | None
 
 
 def _with_options(
@@ -214,6 +222,7 @@ def _place(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | None,
     Only with a reference, there may be fewer than four cells: their layout is NaN.
     """
     features = model.features(*cells.arrays)
+    resemble = QueryResemblance(model, cells)
     slide_pcs = None
     if model.sharpening is not None and model.sharpening.slide_pc_share:
         slide_pcs = model.encoder.slide_pcs(*cells.arrays)
@@ -235,12 +244,13 @@ def _place(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | None,
         methods.append(layout.method)
         if model.uncertainty is not None:
             expected[rows] = model.expected_error(own, run, near)
+        expected[rows] = resemble.add(str(name), rows, own, expected[rows], near)
         if slide is not None:
             places[str(name)] = rows, model.on_reference(own, layout.coords, slide, placement, pcs, run, near)
     method = "consensus" if "consensus" in methods else "direct"
     error = None if model.uncertainty is None else expected
     on = None if slide is None else joined_places(places, n, slide, placement)
-    return _Placed(features, coords, recycles, error, joined_graphs(graphs, n), method, on)
+    return _Placed(features, coords, recycles, error, joined_graphs(graphs, n), method, on, resemble.found())
 
 
 def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_added: str) -> None:
@@ -255,6 +265,10 @@ def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_add
         del adata.obs[column]  # of coordinates that were just replaced
     if found.expected_error is not None:
         adata.obs[column] = found.expected_error
+    if BELONGS in adata.obs:
+        del adata.obs[BELONGS]
+    if found.resemblance is not None:
+        adata.obs[BELONGS] = found.resemblance.belongs
 
 
 def _settings(model: IPALite, found: _Placed) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from ipar.model import Features, GeometryEncoder
 from ipar.model.encoder import Inputs
 from ipar.model.features import equalise_blocks
 from ipar.model.given import Encoder, GivenEncoder
+from ipar.model.resemblance import Resemblance
 from ipar.nn import SharedEncoder
 from ipar.training.encoder import EncoderRecipe, GeneAxes, fit_encoder
 from ipar.training.folds import Folds
 from ipar.training.localise import FoldScore, Localisability, score_fold, score_of
 from ipar.training.orientation import Orientation
+from ipar.training.resemblance import fit_resemblance
 from ipar.training.set_encoder import choose_weight, score_weights, weighted
 from ipar.training.slides import Slide, SlideSet
 
@@ -41,6 +43,7 @@ class EmbeddingFit:
     localisability: Localisability  # scores of the held-out slides, and the verdict
     choice: pd.DataFrame  # score of every input and number of components
     weight_choice: pd.DataFrame  # weight, luna_spearman, e_geo: of the set encoder; empty in 3D
+    resemblance: Resemblance | None  # what left-out cells look like; None in 3D, and of embeddings from elsewhere
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def fit_embedding(
         localisability=known.localisability,
         choice=known.choice,
         weight_choice=weight_choice,
+        resemblance=_resemblance(known, encoder, slides, folds, recipe, run),
     )
 
 
@@ -149,7 +153,16 @@ def given_embedding(slides: SlideSet, folds: Folds, encoder: GivenEncoder, run: 
         ),
         choice=pd.DataFrame(columns=["inputs", "n_pcs", "score"]),
         weight_choice=choose_weight((), 0.0)[1],
+        resemblance=None,
     )
+
+
+def _resemblance(
+    known: FoldEncoders, encoder: GeometryEncoder, slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run
+) -> Resemblance | None:
+    if slides.n_dims == 3:
+        return None
+    return fit_resemblance([one.encoder for one in known.left_out], encoder, slides, folds, recipe.resemblance, run)
 
 
 def _forms(recipe: EncoderRecipe, n_genes: int) -> list[Form]:

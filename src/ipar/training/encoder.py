@@ -17,6 +17,7 @@ from ipar.model.features import Averaging, Reading
 from ipar.nn import SharedEncoder
 from ipar.training.axes import AxisSpace, gene_weights
 from ipar.training.encoder_training import EncoderTraining, train_encoder
+from ipar.training.resemblance import ResemblanceRecipe
 from ipar.training.set_encoder import SetEncoderTraining, fit_set_encoder
 from ipar.training.slides import SlideSet
 
@@ -80,6 +81,8 @@ class EncoderRecipe:
         some more neighbours by components alone, while those of all slides place a new one better by both.
     n_minisets
         Minisets that E_geo is the mean of, in those choices.
+    resemblance
+        How it is learned what left-out cells look like.
     """
 
     inputs: Inputs | None = None
@@ -104,6 +107,7 @@ class EncoderRecipe:
     energy_cost: float = 0.05
     lead_over_both: float = 0.05
     n_minisets: int = 20
+    resemblance: ResemblanceRecipe = ResemblanceRecipe()
 
     def __post_init__(self) -> None:
         known = get_args(Inputs)
