@@ -15,8 +15,6 @@ from ipar._anndata import BELONGS, COORDS, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._files import replaced
 from ipar.pl._figure import BLUE, GREY, as_chart, as_map, dots, figure_of, finish, get_axes
-from ipar.tl._report import Doubt
-from ipar.tl._report import report as collect
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
     from ipar.model import IPALite
     from ipar.pl._figure import AxesLike
+    from ipar.tl import Doubt
 
 PANELS = ("expected error", "belonging", "distribution of belonging")
 
@@ -65,6 +64,8 @@ def report(
     ValueError
         If `save` has another suffix.
     """
+    from ipar.tl import report as collect  # loads torch
+
     path = None if save is None else Path(save)
     if path is not None and path.suffix not in (".html", ".png"):
         msg = f"save must end in .html or .png, found {path.name!r}: choose one of the two."
@@ -120,7 +121,7 @@ def _page(found: dict[str, Any], picture: bytes) -> str:
         "Held-out training slides and chance": found["controls"],
     }
     shown = "".join(
-        f"<h2>{html.escape(name)}</h2>{table.to_html(float_format='%.3g')}" for name, table in tables.items()
+        f"<h2>{html.escape(name)}</h2>{table.to_html(float_format='{:.3g}'.format)}" for name, table in tables.items()
     )
     style = "body{font-family:sans-serif;max-width:60em;margin:2em auto}table{border-collapse:collapse}td,th{padding:.2em .6em}"
     return (

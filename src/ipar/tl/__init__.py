@@ -12,12 +12,13 @@ from ipar.tl._map import map_to_reference
 from ipar.tl._optimise import optimise_coords
 from ipar.tl._predict import predict_coords
 from ipar.tl._reference import FrameWarning
-from ipar.tl._report import report
+from ipar.tl._report import Doubt, report
 from ipar.tl._resemblance import ResemblanceWarning
 from ipar.tl._sample import sample_coords
 from ipar.tl._transfer import impute, transfer
 
 __all__ = [
+    "Doubt",
     "FrameWarning",
     "ResemblanceWarning",
     "ablate_terms",
