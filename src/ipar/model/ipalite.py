@@ -17,8 +17,8 @@ from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features
-from ipar.model.features import match_genes
 from ipar.model.flow import Flow
+from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
 from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
@@ -26,6 +26,7 @@ from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
 from ipar.model.placement import OnReference, Placement
 from ipar.model.reference import Reference, ReferenceSlide
+from ipar.model.scale import ExpressionScale
 from ipar.model.sharpening import Sharpening, sharpen_layout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
@@ -56,6 +57,8 @@ class IPALite(SavedModel):
         Shift and scale of the genes of cells of another technology, see :func:`ipar.tl.adapt`; None without.
     centring
         How the genes of a query are centred, where there is a reference.
+    scale
+        How the expression was normalised that it was fitted on; None where it reads an embedding of the user's.
     record
         Localisability and settings of the fit.
     """
@@ -69,6 +72,7 @@ class IPALite(SavedModel):
     reference: Reference | None = None
     adapter: Adapter | None = None
     centring: Centring = field(default_factory=Centring)
+    scale: ExpressionScale | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IPALite"
@@ -82,6 +86,7 @@ class IPALite(SavedModel):
         "uncertainty": UncertaintyHead,
         "reference": Reference,
         "adapter": Adapter,
+        "scale": ExpressionScale,
     }
 
     def __repr__(self) -> str:

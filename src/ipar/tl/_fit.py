@@ -38,6 +38,7 @@ def fit_ipalite(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -115,14 +116,14 @@ def fit_ipalite(
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
-    source = Source(library_key, spatial_key, layer, mask_var, use_rep)
+    source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
     known = read_training(adata, source, recipe.embed, run, most_cells=recipe.most_cells, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)
     if keep_reference:
         fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, spatial_key)))
-    model, settings = with_record(adata, fit, library_key, run)
+    model, settings = with_record(adata, fit, known, library_key, run)
     plan, blend = recipe.network.plan, model.blend
     settings |= {"n_minisets": plan.n_minisets, "n_neighbors": plan.n_neighbors, "beta": model.network.beta}
     settings |= {"global_weight": blend.global_map, "flow_weight": blend.flow, "seconds": run.seconds}
