@@ -103,7 +103,7 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
 
 def _gene_names(adata: AnnData, gene_key: str | None) -> pd.Index:
     """Names of genes, from a column of ``var`` if one is given; those that it lacks keep their own."""
-    own = pd.Index(adata.var_names.astype(str))
+    own: pd.Index = pd.Index(adata.var_names.astype(str))
     if gene_key is None:
         return own
     if gene_key not in adata.var:

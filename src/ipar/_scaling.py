@@ -59,7 +59,7 @@ class Target:
             agree = [j for j in logs if scale.difference(values[j], everything) is None]
             if (n := sum(slides[j].shape[0] for j in agree)) > most:
                 best, most = ExpressionScale.of([slides[j] for j in agree]), n
-        return cls(best, None, everything, "the scale of the other slides" if most else "ipar's scale")
+        return cls(best, None, everything, "the scale of the other slides" if most else "the default scale")
 
 
 def on_one_scale(

@@ -96,7 +96,9 @@ class Naming:
             free, own, sought, wanted = free[left], own[left], sought[~hit], wanted[~hit]
 
     def _suggest_column(self, known: pd.Index, columns: pd.DataFrame | None) -> None:
-        for name in () if columns is None else columns.columns:
+        if columns is None:
+            return
+        for name in columns.columns:
             if not (pd.api.types.is_string_dtype(columns[name].dropna()) or columns[name].dtype == "category"):
                 continue
             values = pd.Index(columns[name].astype(str).unique())
@@ -131,13 +133,14 @@ def unique_names(names: pd.Index, where: str) -> pd.Index:
     warn(
         f"{int(repeated.sum())} names in {where} repeat, such as {names[repeated][0]!r}: the first gene of a name is taken."
     )
-    made, count, given = list(names), 0, set(names)
-    for i in np.flatnonzero(repeated):
-        while (name := f"{names[i]}-{count}") in given:
+    made, count, given = names.tolist(), 0, set(names)
+    for i in np.flatnonzero(repeated).tolist():
+        while (name := f"{made[i]}-{count}") in given:
             count += 1
         made[i] = name
         given.add(name)
-    return pd.Index(made)
+    unique: pd.Index = pd.Index(made)
+    return unique
 
 
 def match_genes(

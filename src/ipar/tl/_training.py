@@ -77,8 +77,8 @@ def read_training(
     known = is_embedded(adata, source.library_key, source.given_rep)
     if known:
         found = adata.uns[EMBED_RECORD]
-        own = {key: getattr(source, key) or found.get(key) for key in ("layer", "gene_key")}
-        source = replace(source, **own, mask_var=None, given_rep=found.get("given_rep"))
+        stored = {key: getattr(source, key) or found.get(key) for key in ("layer", "gene_key")}
+        source = replace(source, **stored, mask_var=None, given_rep=found.get("given_rep"))
     slides, labels = read_slides(adata, source, dims=dims)
     if not known:
         embed_slides(adata, slides, labels, source, recipe, run, force=force)
