@@ -103,9 +103,9 @@ def _check_largest(
     for name, own in rows.items():
         largest = matrix[own].data.max(initial=0.0)
         if values[name].form.kind in ("logarithms", "logged twice") and largest > log_max:
-            where = f" in slide {name!r}" if len(rows) > 1 else ""
+            who = f"Expression of slide {name!r}" if len(rows) > 1 else "Expression"
             msg = (
-                f"Expression must be log-normalised, found a maximum of {largest:g}{where}: call sc.pp.log1p(adata), "
+                f"{who} must be log-normalised, found a maximum of {largest:g}: call sc.pp.log1p(adata), "
                 "or name the layer that holds log-normalised expression."
             )
             raise ValueError(msg)

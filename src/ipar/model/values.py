@@ -32,10 +32,11 @@ class Form:
     def linear(self, data: Floats) -> NDArray[np.float64]:
         """The values that logarithms were taken of, or the values themselves."""
         x = np.asarray(data, dtype=np.float64)
-        if self.kind == "logged twice":
-            return np.expm1(np.expm1(x))
-        if self.kind == "logarithms":
-            return np.expm1(x if self.base in (None, np.e) else x * np.log(self.base))
+        with np.errstate(over="ignore"):  # of what cannot be logarithms
+            if self.kind == "logged twice":
+                return np.expm1(np.expm1(x))
+            if self.kind == "logarithms":
+                return np.expm1(x if self.base is None else x * np.log(self.base))
         return x
 
 
@@ -94,7 +95,7 @@ class Recognition:
     near: float = 0.02
     sure: float = 1e-5
     least_share: float = 0.5
-    least_values: int = 10
+    least_values: int = 6
     even: float = 1e-3
     least_cells: int = 10
     log_max: float = 30.0
@@ -148,8 +149,7 @@ class Recognition:
         largest = float(np.median([row.max() for row in rows]))
         if form.kind == "normalised":
             return True
-        with np.errstate(over="ignore"):
-            of = float(form.linear(np.array([largest]))[0])
+        of = float(form.linear(np.array([largest]))[0])
         return largest <= self.log_max and of <= self.most_total
 
     def _by_ratios(self, rows: list[Floats], forms: Sequence[Form]) -> Form | None:
@@ -175,12 +175,13 @@ class Recognition:
             ratios = ratios[ratios > units + 0.5]
             if len(ratios) >= 2:
                 best = min(best, (float(np.abs(ratios - np.round(ratios)).mean()), len(ratios)))
+            if best[0] < self.near:
+                break
         return best
 
     def _by_totals(self, rows: list[Floats], forms: Sequence[Form]) -> Form | None:
         for form in forms:
-            with np.errstate(over="ignore", invalid="ignore"):
-                totals = np.array([form.linear(row).sum() for row in rows])
+            totals = np.array([form.linear(row).sum() for row in rows])
             if np.isfinite(totals).all() and self.median(totals)[1]:
                 return form
         return None
