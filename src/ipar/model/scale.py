@@ -25,7 +25,9 @@ class Tolerance:
     even
         Largest factor between totals that are the same in all cells on both sides.
     uneven
-        The same elsewhere: of some genes, totals also differ by cell type and technology.
+        The same elsewhere: totals of some genes differ by cell type, too, by four times in a real embryo.
+    unlike
+        The same elsewhere, where the form of the values differs as well.
     untold
         The same where the base of logarithms cannot be told.
     least_cells
@@ -35,7 +37,8 @@ class Tolerance:
     """
 
     even: float = 1.5
-    uneven: float = 3.0
+    uneven: float = 6.0
+    unlike: float = 3.0
     untold: float = 10.0
     least_cells: int = 10
     rounded: float = 1.25
@@ -143,8 +146,7 @@ class ExpressionScale:
         if form.kind == "empty":
             return None
         if "binary" in (form.kind, "binary" if self.binary else ""):
-            same = form.kind == "binary" and self.binary
-            return None if same else Difference(values, "refuse", total)
+            return None if form.kind == "binary" and self.binary else Difference(values, "refuse", total)
         known = min(values.total, total) > 0
         ratio = max(values.total / total, total / values.total) if known else 1.0
         both_even = values.even and self.even and bool(present.all())
@@ -153,8 +155,10 @@ class ExpressionScale:
             return Difference(values, "warn", total) if far else None
         if form.kind in PER_CELL:
             return self._of_counts(values, total, tolerance)
-        far = values.n_cells >= tolerance.least_cells and ratio > (tolerance.even if both_even else tolerance.uneven)
-        if form.kind == "logarithms" and form.base == self.base and not far:
+        same = form.kind == "logarithms" and form.base == self.base
+        most = tolerance.even if both_even else tolerance.uneven if same else tolerance.unlike
+        far = values.n_cells >= tolerance.least_cells and ratio > most
+        if same and not far:
             return None
         whole = values.whole if values.whole_even else 1.0
         factor = total / values.total if far else 1.0
