@@ -132,7 +132,8 @@ def _say(differ: Found, n_slides: int, target: Target, raw: bool) -> None:
     """Warn of slides that differ, once per kind of difference, or raise ValueError."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for name, one in differ.items():
-        groups.setdefault((one.action, one.values.form), []).append(name)
+        power = 0 if one.per_cell or not one.values.total else round(np.log10(one.values.total))
+        groups.setdefault((one.action, one.values.form, power), []).append(name)
     for names in groups.values():
         first = differ[names[0]]
         who = "Expression" if n_slides == 1 else f"Expression of {_listed(names)}"
@@ -151,6 +152,11 @@ def _say(differ: Found, n_slides: int, target: Target, raw: bool) -> None:
 
 def _refusal(who: str, one: Difference, target: Target, raw: bool) -> str:
     start = "start from adata.raw.to_adata()" if raw else "start from the counts"
+    if one.values.form.kind == "mixed":
+        return (
+            f"{who} has counts in some cells and logarithms in others: name the column of obs that tells them apart as "
+            f"library_key. {_remedy(one, target, f'Or {start}: call')}"
+        )
     if one.values.form.kind != "binary":
         return f"The model was fitted on the values 0 and 1 alone, but {who[0].lower() + who[1:]} looks like {_described(one)}: make it binary."
     return (
@@ -167,6 +173,7 @@ def _described(one: Difference) -> str:
         "normalised": "fractions without logarithms" if own.whole < 1.5 else "normalised values without logarithms",
         "logged twice": "logarithms of logarithms",
         "binary": "presence and absence",
+        "mixed": "counts beside logarithms",
         "logarithms": _logarithms(form.base),
     }
     return f"{names[form.kind]} (median total {_figure(own.total)} per cell, largest value {own.largest:.3g})"

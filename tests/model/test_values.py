@@ -59,6 +59,10 @@ FORMS = {
     "ambient": (ambient, Form("fractional counts")),
     "smoothed": (smoothed, Form("logarithms")),
     "empty": (lambda c: 0 * c, Form("empty")),
+    "counts beside logarithms": (
+        lambda c: np.where(np.arange(N)[:, None] % 4 == 0, c, np.log1p(scaled(c))),
+        Form("mixed"),
+    ),
 }
 
 
@@ -206,6 +210,12 @@ def test_totals_of_few_cells_say_nothing(counts, convert):
     few[:, SUBSET] = 0  # most of their expression
     matrix = csr(few)
     assert convert(matrix)[0] is matrix
+
+
+@pytest.mark.parametrize("name", ["fractions", "counts", "log2", "logged twice", "not logged"])
+def test_single_cells_are_converted(counts, convert, name):
+    found, _ = convert(csr(FORMS[name][0](counts)[:2]))
+    np.testing.assert_allclose(found.toarray(), np.log1p(scaled(counts))[:2], rtol=2e-3, atol=1e-3)
 
 
 def test_every_slide_is_read_by_itself(counts, convert):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import ipar
+from ipar._expression import get_expression
 from ipar.tl import predict_coords
 
 
@@ -48,6 +50,10 @@ CORRECTED = {
 }  # fmt: skip
 REFUSED = {
     "binary": (lambda c: np.minimum(c, 1), r"must not be binary.*start from {start}: call sc\.pp\.normalize_total\(adata, target_sum=10000\)"),
+    "counts beside logarithms in one slide": (
+        lambda c: np.where(np.arange(120)[:, None] % 3 == 0, c, np.log1p(scaled(c, 1e4))),
+        r"counts in some cells and logarithms in others: .* as library_key\. Or start from {start}",
+    ),
     "scaled": (lambda c: (c - c.mean(0)) / c.std(0), "not scaled values or residuals.*from before sc.pp.scale"),
 }  # fmt: skip
 
@@ -87,6 +93,16 @@ def test_values_on_another_scale_are_placed_as_if_on_the_models(halves, model, c
     assert said[0].filename == __file__
     with pytest.warns(UserWarning, match=message):
         warnings.warn(said[0].message, stacklevel=1)
+
+
+def test_values_on_the_models_scale_are_left_as_they_are(query, model):
+    found = get_expression(query, model=model)
+    assert np.shares_memory(found.matrix.data, query.X.data)
+    assert found.genes.equals(query.var_names)
+    unaware = predict_coords(query, replace(model, scale=None), copy=True, progress=False)
+    assert np.array_equal(
+        predict_coords(query, model, copy=True, progress=False).obsm["X_ipar"], unaware.obsm["X_ipar"]
+    )
 
 
 @pytest.mark.parametrize("raw", [False, True])

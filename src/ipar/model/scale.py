@@ -31,7 +31,7 @@ class Tolerance:
     untold
         The same where the base of logarithms cannot be told.
     least_cells
-        Of fewer cells, totals are not compared.
+        Totals of fewer cells are compared only where the form differs, as where the base cannot be told.
     rounded
         Totals over all genes go to a power of ten that is nearer than this factor: medians over shared genes are estimates.
     """
@@ -145,8 +145,10 @@ class ExpressionScale:
         tolerance, form, total = tolerance or Tolerance(), values.form, self.total_of(present)
         if form.kind == "empty":
             return None
-        if "binary" in (form.kind, "binary" if self.binary else ""):
-            return None if form.kind == "binary" and self.binary else Difference(values, "refuse", total)
+        if form.kind == "mixed":
+            return Difference(values, "refuse", total)
+        if (binary := form.kind == "binary") or self.binary:
+            return None if binary and self.binary else Difference(values, "refuse", total)
         known = min(values.total, total) > 0
         ratio = max(values.total / total, total / values.total) if known else 1.0
         both_even = values.even and self.even and bool(present.all())
@@ -157,7 +159,9 @@ class ExpressionScale:
             return self._of_counts(values, total, tolerance)
         same = form.kind == "logarithms" and form.base == self.base
         most = tolerance.even if both_even else tolerance.uneven if same else tolerance.unlike
-        far = values.n_cells >= tolerance.least_cells and ratio > most
+        if values.n_cells < tolerance.least_cells:
+            most = np.inf if same else tolerance.untold
+        far = ratio > most
         if same and not far:
             return None
         whole = values.whole if values.whole_even else 1.0

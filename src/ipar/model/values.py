@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Kind = Literal["empty", "binary", "counts", "fractional counts", "normalised", "logarithms", "logged twice"]
+Kind = Literal["empty", "binary", "mixed", "counts", "fractional counts", "normalised", "logarithms", "logged twice"]
 Floats = NDArray[np.floating[Any]]
 
 
@@ -85,6 +85,8 @@ class Recognition:
         Share of cells whose ratios must be whole, and ratios that are needed altogether.
     even
         Totals are the same that differ by less than this share, from `least_cells` cells on.
+    mixed
+        From this share of cells on, counts beside logarithms are no accident.
     log_max, most_total
         Larger values, and totals of what they would be logarithms of, are no logarithms.
     """
@@ -98,6 +100,7 @@ class Recognition:
     least_values: int = 6
     even: float = 1e-3
     least_cells: int = 10
+    mixed: float = 0.05
     log_max: float = 30.0
     most_total: float = 1e9
 
@@ -133,9 +136,13 @@ class Recognition:
         return middle, len(totals) >= self.least_cells and high - low < self.even * middle
 
     def _form(self, rows: list[Floats]) -> Form:
-        data = np.concatenate(rows)
-        if (data == np.round(data)).all():
-            return Form("binary" if data.max() == 1 else "counts")
+        whole = np.array([(row == np.round(row)).all() for row in rows])
+        if whole.all():
+            return Form("binary" if max(row.max() for row in rows) == 1 else "counts")
+        if self.mixed <= whole.mean() <= 1 - self.mixed:
+            others = self._form([row for row, one in zip(rows, whole, strict=True) if not one])
+            counts = max(row.max() for row, one in zip(rows, whole, strict=True) if one) > 1
+            return Form("mixed") if counts and others.kind == "logarithms" else others
         logs = [Form("logarithms", base) for base in (np.e, 2.0, 10.0)]
         twice, plain = Form("logged twice"), Form("normalised")
         forms = [form for form in (*logs, twice, plain) if self._possible(form, rows)]

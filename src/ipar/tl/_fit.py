@@ -105,6 +105,9 @@ def fit_ipalite(
     Of a single section, parts made of contiguous blocks are held out in the place of slides, and nothing is learned from a
     margin around them. Such parts share the animal and the batch with what teaches: figures on them are optimistic for others.
 
+    The model keeps how its expression was normalised. Slides that differ from most others are brought to their scale on a
+    copy, with a warning.
+
     Network and flow are trained on the cross-fitted embedding without one held-out slide. The number of epochs, the
     sharpening and the expected error are chosen on that slide. With fewer than four slides, training then goes on with all
     slides.

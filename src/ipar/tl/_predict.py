@@ -122,7 +122,7 @@ def predict_coords(
     Raises
     ------
     ValueError
-        If there is no model, genes do not match, the model has no such reference, a weight is not usable, or a slide has
+        If there is no model, genes do not match, values are binary or scaled, the model has no such reference, a weight is not usable, or a slide has
         fewer than four cells. With `reference`, the cells of such a slide are placed, but ``X_ipar`` is NaN there.
 
     Warns
@@ -139,6 +139,9 @@ def predict_coords(
 
     Slides no larger than the largest training set are laid out directly. For larger slides, random subsets that share
     anchor cells are laid out, aligned on the anchors, and averaged.
+
+    Slides whose values are on another scale than the model's, such as raw counts or counts per million, are converted on a
+    copy, with a warning.
 
     Without reference, a layout has no natural rotation, reflection or scale. Use :func:`ipar.metrics.procrustes_align` to
     align it with known coordinates for display.
