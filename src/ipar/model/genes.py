@@ -60,7 +60,7 @@ class Naming:
         Raises
         ------
         ValueError
-            If a column of the table has the model's names, and ``genes`` too few of them.
+            If too few of the model's genes are found; names a column of the table that has more.
         """
         if known.isin(genes).all():
             return genes
@@ -72,7 +72,7 @@ class Naming:
             said.append((spelling, pairs))
         if known.isin(found).mean() < self.min_overlap:
             self._suggest_column(known, columns)
-            return genes  # the error names them as they are
+            check_overlap(genes, known, self.min_overlap)
         for spelling, pairs in said:
             _warn_of_pairs(spelling, pairs, genes, known)
         return found
@@ -155,8 +155,15 @@ def match_genes(
     ValueError
         If fewer than ``min_overlap`` of the model's genes are present.
     """
+    n_missing = int((~check_overlap(genes, known, min_overlap)).sum())
+    if n_missing:
+        warn(f"{n_missing} of the model's {len(known)} genes are missing from the data; they are filled at the mean.")
+    return order_genes(matrix, genes, known)
+
+
+def check_overlap(genes: pd.Index, known: pd.Index, min_overlap: float) -> NDArray[np.bool_]:
+    """Which of a model's genes the data have by their exact names; raises ValueError if they are too few."""
     present: NDArray[np.bool_] = genes.get_indexer(known) >= 0
-    n_missing = int((~present).sum())
     if present.mean() < min_overlap:
         msg = (
             f"Only {int(present.sum())} of the model's {len(known)} genes are in the data, at least half are "
@@ -165,9 +172,7 @@ def match_genes(
             "as gene_key."
         )
         raise ValueError(msg)
-    if n_missing:
-        warn(f"{n_missing} of the model's {len(known)} genes are missing from the data; they are filled at the mean.")
-    return order_genes(matrix, genes, known)
+    return present
 
 
 def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> sparse.csr_matrix:
