@@ -56,7 +56,7 @@ def test_counts_are_normalised_with_a_warning(slides, dtype, where):
     slides.layers["counts"] = sparse.csr_matrix(counts.astype(dtype))
     if where == "X":
         slides.X = slides.layers["counts"]
-    with pytest.warns(UserWarning, match=r"raw counts.*sc\.pp\.normalize_total and sc\.pp\.log1p"):
+    with pytest.warns(UserWarning, match=r"raw counts.*sc\.pp\.normalize_total.*target_sum=10000.*sc\.pp\.log1p"):
         found = get_expression(slides, layer=None if where == "X" else "counts")
     total = counts.sum(1, keepdims=True)
     np.testing.assert_allclose(found.matrix.toarray(), np.log1p(counts * (1e4 / total)), rtol=1e-5)

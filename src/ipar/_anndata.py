@@ -51,6 +51,16 @@ class Source:
     layer: str | None = None
     mask_var: str | None = None
     given_rep: str | None = None
+    gene_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where an AnnData holds cells for a model: arguments of public functions, as these document them."""
+
+    library_key: str | None = None
+    layer: str | None = None
+    gene_key: str | None = None
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

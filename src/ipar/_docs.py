@@ -21,6 +21,8 @@ TEXTS = {
     Key of the coordinates in ``obsm``.""",
     "layer": """layer
     Layer with log-normalised expression (default: ``X``).""",
+    "gene_key": """gene_key
+    Column of ``var`` with the names of genes (default: ``var_names``).""",
     "mask_var": """mask_var
     Boolean column of ``var`` that selects genes (default: all genes).""",
     "random_state": """random_state
@@ -52,7 +54,7 @@ matplotlib.figure.Figure or None
     The figure, if `return_fig`.""",
 }
 TEXTS["run"] = "\n".join(TEXTS[name] for name in ("random_state", "device", "progress"))
-TEXTS["training"] = "\n".join(TEXTS[name] for name in ("spatial_key", "layer", "mask_var", "run"))
+TEXTS["training"] = "\n".join(TEXTS[name] for name in ("spatial_key", "layer", "mask_var", "gene_key", "run"))
 
 
 def shared_docs(function: Function) -> Function:

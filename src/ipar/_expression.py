@@ -1,4 +1,4 @@
-"""Reading expression from AnnData: checked, log-normalised, never changed."""
+"""Reading expression from AnnData: checked, on one scale, never changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ipar._anndata import get_slides, warn
+from ipar._anndata import Keys, get_slides, warn
+from ipar._scaling import Target, on_one_scale
+from ipar.model.genes import Naming, rep_names, unique_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from ipar.model import IGA, IPALite
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,20 @@ class Cells:
     library_key: str | None
 
     @classmethod
-    def read(cls, adata: AnnData, library_key: str | None, layer: str | None, use_rep: str | None = None) -> Cells:
-        """Read them without changing the object; with ``use_rep``, an embedding in the place of expression."""
-        if use_rep is None:
-            expression = get_expression(adata, layer=layer)
+    def read(
+        cls,
+        adata: AnnData,
+        model: IPALite | IGA,
+        keys: Keys,
+    ) -> Cells:
+        """Read what a model takes, without changing the object: expression on its scale, or an embedding."""
+        labels = get_slides(adata, keys.library_key)
+        if model.encoder.use_rep is None:
+            expression = get_expression(adata, layer=keys.layer, gene_key=keys.gene_key, labels=labels, model=model)
             warn_empty_cells(expression)
         else:
-            expression = given_expression(adata, use_rep)
-        return cls(expression, get_slides(adata, library_key), library_key)
+            expression = given_expression(adata, model.encoder.use_rep)
+        return cls(expression, labels, keys.library_key)
 
     @property
     def arrays(self) -> tuple[sparse.csr_matrix, pd.Index, pd.Categorical]:
@@ -48,20 +58,34 @@ class Cells:
         return self.expression.matrix, self.expression.genes, self.labels
 
 
-def get_expression(adata: AnnData, *, layer: str | None = None, mask_var: str | None = None) -> Expression:
-    """Read and check log-normalised expression; raw counts are normalised on a copy, with a warning."""
+def get_expression(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    mask_var: str | None = None,
+    gene_key: str | None = None,
+    labels: pd.Categorical[Any] | None = None,
+    model: IPALite | IGA | None = None,
+) -> Expression:
+    """Read and check expression, with all slides on one scale.
+
+    With a model, that is the model's, and genes have its names. Without, it is that of most slides, or for counts 10,000 per
+    cell. What differs is converted on a copy, with a warning.
+    """
     _check_names(adata)
     matrix = _as_csr(adata, layer)
-    genes = adata.var_names
-    _check_values(matrix, "X" if layer is None else f"layers[{layer!r}]")
-    matrix = _log_normalised(matrix)
-    if mask_var is not None:
-        if mask_var not in adata.var:
-            msg = f"adata.var has no column {mask_var!r}: name a boolean column as mask_var, or leave it out for all genes."
-            raise KeyError(msg)
-        chosen = adata.var[mask_var].to_numpy(dtype=bool)
-        matrix, genes = matrix[:, chosen], genes[chosen]
-    return Expression(matrix, pd.Index(genes.astype(str)))
+    genes = _gene_names(adata, gene_key)
+    chosen = _mask(adata, mask_var)
+    has_raw = adata.raw is not None
+    _check_values(matrix, "X" if layer is None else f"layers[{layer!r}]", has_raw)
+    target = None
+    if model is not None:
+        known = model.encoder.genes
+        genes = Naming().matched(genes, known, adata.var)
+        target = None if model.scale is None else Target.of_model(model.scale, known, genes)
+    labels = get_slides(adata, None) if labels is None else labels
+    matrix = on_one_scale(matrix, labels, target, has_raw)
+    return Expression(matrix, genes) if chosen is None else Expression(matrix[:, chosen], genes[chosen])
 
 
 def given_expression(adata: AnnData, use_rep: str) -> Expression:
@@ -77,9 +101,25 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
     return Expression(sparse.csr_matrix(x), rep_names(use_rep, x.shape[1]))
 
 
-def rep_names(use_rep: str, width: int) -> pd.Index:
-    """Names of the columns of an embedding."""
-    return pd.Index([f"{use_rep}_{i}" for i in range(width)])
+def _gene_names(adata: AnnData, gene_key: str | None) -> pd.Index:
+    """Names of genes, from a column of ``var`` if one is given; those that it lacks keep their own."""
+    own: pd.Index = pd.Index(adata.var_names.astype(str))
+    if gene_key is None:
+        return own
+    if gene_key not in adata.var:
+        msg = f"adata.var has no column {gene_key!r}, found {sorted(adata.var)}: name one with gene names as gene_key."
+        raise KeyError(msg)
+    column = adata.var[gene_key]
+    return unique_names(pd.Index(np.where(column.isna(), own, column.astype(str))), f"adata.var[{gene_key!r}]")
+
+
+def _mask(adata: AnnData, mask_var: str | None) -> NDArray[np.bool_] | None:
+    if mask_var is None:
+        return None
+    if mask_var not in adata.var:
+        msg = f"adata.var has no column {mask_var!r}: name a boolean column as mask_var, or leave it out for all genes."
+        raise KeyError(msg)
+    return np.asarray(adata.var[mask_var].to_numpy(dtype=bool))
 
 
 def _check_names(adata: AnnData) -> None:
@@ -116,7 +156,7 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     return sparse.csr_matrix(raw, dtype=np.float32)
 
 
-def _check_values(matrix: sparse.csr_matrix, where: str) -> None:
+def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool) -> None:
     data = matrix.data
     if not np.isfinite(data).all():
         row, column = (int(i[0]) for i in _first(matrix, ~np.isfinite(data)))
@@ -126,9 +166,10 @@ def _check_values(matrix: sparse.csr_matrix, where: str) -> None:
         )
         raise ValueError(msg)
     if data.size and data.min() < 0:
+        start = ", or start from adata.raw.to_adata()" if has_raw else ""
         msg = (
             f"{where} must hold log-normalised expression, not scaled values or residuals, found a minimum of "
-            f"{data.min():g}: use the matrix from before sc.pp.scale."
+            f"{data.min():g}: use the matrix from before sc.pp.scale{start}."
         )
         raise ValueError(msg)
 
@@ -136,30 +177,6 @@ def _check_values(matrix: sparse.csr_matrix, where: str) -> None:
 def _first(matrix: sparse.csr_matrix, bad: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
     entry = np.flatnonzero(bad)[:1]
     return np.searchsorted(matrix.indptr, entry, side="right") - 1, matrix.indices[entry]
-
-
-def _log_normalised(matrix: sparse.csr_matrix, target_sum: float = 1e4, log_max: float = 30.0) -> sparse.csr_matrix:
-    """Log-normalise whole numbers above 1; other values above `log_max` can be no logarithms of counts."""
-    data = matrix.data
-    if not data.size:
-        return matrix
-    whole = bool((data[:100_000] == np.round(data[:100_000])).all())
-    if data.max() <= (1 if whole else log_max):
-        return matrix
-    if not whole:
-        msg = (
-            f"Expression must be log-normalised, found a maximum of {data.max():g}: call sc.pp.log1p(adata), "
-            "or name the layer that holds log-normalised expression."
-        )
-        raise ValueError(msg)
-    warn(
-        f"Expression looks like raw counts; ipar uses log-normalised values and normalises a copy (total {target_sum:g} "
-        "per cell, log1p). Call sc.pp.normalize_total and sc.pp.log1p first to choose the normalisation."
-    )
-    totals = np.asarray(matrix.sum(axis=1)).ravel()
-    matrix = sparse.csr_matrix(sparse.diags_array(target_sum / np.maximum(totals, 1.0)) @ matrix, dtype=np.float32)
-    matrix.data = np.log1p(matrix.data)
-    return matrix
 
 
 def warn_empty_cells(expression: Expression) -> None:

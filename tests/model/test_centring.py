@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from ipar.model.features import match_genes
+from ipar.model.genes import match_genes
 from ipar.model.matching import Centring
 from ipar.tl import map_to_reference
 

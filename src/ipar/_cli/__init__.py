@@ -151,6 +151,7 @@ def _add_evaluate(commands: Any) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--layer", default=None, help="layer with log-normalised expression (default: X)")
+    command.add_argument("--gene-key", default=None, help="var column with the names of genes (default: var_names)")
     command.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     command.add_argument("--device", default="auto", help="torch device (default: CUDA if available, else CPU)")
     command.add_argument("--quiet", action="store_true", help="hide progress bars")

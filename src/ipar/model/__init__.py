@@ -9,11 +9,13 @@ from ipar.model.loading import load
 from ipar.model.outputs import Layout
 from ipar.model.placement import Placement
 from ipar.model.reference import Reference
+from ipar.model.scale import ExpressionScale
 from ipar.model.sharpening import Sharpening
 
 __all__ = [
     "IGA",
     "Blend",
+    "ExpressionScale",
     "Features",
     "GeometryEncoder",
     "IPALite",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar.model.encoder import GeometryEncoder
-from ipar.model.features import match_genes
+from ipar.model.genes import match_genes
 from ipar.model.io import State
 from ipar.model.matching import Centring
 from ipar.model.reference import Reference

@@ -18,10 +18,9 @@ from ipar.model.features import (
     SlidePCs,
     canonical_order,
     equalise_blocks,
-    match_genes,
-    order_genes,
     whole_slides,
 )
+from ipar.model.genes import match_genes, order_genes
 from ipar.model.io import Arrays, State, load_module, module_arrays
 from ipar.nn import SetEncoder, SharedEncoder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,50 +15,6 @@ from sklearn.decomposition import PCA
 
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
-
-
-def match_genes(
-    matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index, min_overlap: float = 0.5
-) -> sparse.csr_matrix:
-    """Bring a matrix into a model's gene order.
-
-    Genes are matched by name. A missing one stands at its slide's mean, that is at zero once centred.
-
-    Raises
-    ------
-    ValueError
-        If fewer than ``min_overlap`` of the model's genes are present.
-    """
-    present = genes.get_indexer(known) >= 0
-    n_missing = int((~present).sum())
-    if present.mean() < min_overlap:
-        msg = (
-            f"Only {int(present.sum())} of the model's {len(known)} genes are in the data, at least half are "
-            f"needed. Genes are matched by adata.var_names; the model has names such as {known[0]!r}, the data "
-            f"{next(iter(genes), None)!r}: bring them to one naming (symbols or Ensembl ids)."
-        )
-        raise ValueError(msg)
-    if n_missing:
-        warnings.warn(
-            f"{n_missing} of the model's {len(known)} genes are missing from the data; they are filled at the mean.",
-            UserWarning,
-            stacklevel=5,
-        )
-    return order_genes(matrix, genes, known)
-
-
-def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> sparse.csr_matrix:
-    """The columns of the known genes, in their order; empty where they are missing."""
-    if genes.equals(known):
-        return matrix
-    found = genes.get_indexer(known)
-    rows = np.flatnonzero(found >= 0)
-    selector = sparse.csr_matrix(
-        (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(known))
-    )
-    ordered = sparse.csr_matrix(matrix @ selector)
-    ordered.sort_indices()  # sums in another order differ in their last digits
-    return ordered
 
 
 def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._expression import rep_names
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.features import SlidePCs, equalise_blocks
+from ipar.model.genes import rep_names
 from ipar.model.io import State
 
 

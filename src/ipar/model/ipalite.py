@@ -17,8 +17,8 @@ from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features
-from ipar.model.features import match_genes
 from ipar.model.flow import Flow
+from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
 from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
@@ -27,6 +27,7 @@ from ipar.model.outputs import Layout
 from ipar.model.placement import OnReference, Placement
 from ipar.model.reference import Reference, ReferenceSlide
 from ipar.model.resemblance import Resemblance
+from ipar.model.scale import ExpressionScale
 from ipar.model.sharpening import Sharpening, sharpen_layout
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
@@ -59,6 +60,8 @@ class IPALite(SavedModel):
         Whether cells resemble the training slides; None in a model that was fitted on an embedding from elsewhere.
     centring
         How the genes of a query are centred, where there is a reference.
+    scale
+        How the expression was normalised that it was fitted on; None where it reads an embedding of the user's.
     record
         Localisability and settings of the fit.
     """
@@ -73,6 +76,7 @@ class IPALite(SavedModel):
     adapter: Adapter | None = None
     resemblance: Resemblance | None = None
     centring: Centring = field(default_factory=Centring)
+    scale: ExpressionScale | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IPALite"
@@ -87,6 +91,7 @@ class IPALite(SavedModel):
         "reference": Reference,
         "adapter": Adapter,
         "resemblance": Resemblance,
+        "scale": ExpressionScale,
     }
 
     def __repr__(self) -> str:

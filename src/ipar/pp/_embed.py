@@ -16,6 +16,7 @@ from ipar._anndata import (
     GLOBAL_SUFFIX,
     PART,
     SECTION,
+    Keys,
     Source,
     check_distinct,
     check_slide_sizes,
@@ -60,6 +61,7 @@ def embed(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -74,7 +76,8 @@ def embed(
     Parameters
     ----------
     adata
-        Annotated data, log-normalised. Raw counts are normalised on a copy, with a warning.
+        Annotated data, log-normalised. Slides on another scale are converted on a copy, with a warning: raw counts, or
+        slides that differ from each other or from the model's.
     library_key
         Column of ``obs`` with the slide of each cell (default: all cells are one section).
     model
@@ -93,6 +96,7 @@ def embed(
         Key of the coordinates in ``obsm``, in two or three dimensions. Read for training only.
     %(layer)s
     %(mask_var)s
+    %(gene_key)s
     %(run)s
     key_added
         Key of the embedding in ``obsm``.
@@ -136,7 +140,7 @@ def embed(
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     if model is not None:
-        cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
+        cells = Cells.read(adata, model, Keys(library_key, layer, gene_key))
         with on_device(model.encoder.modules, run.device):
             adata.obsm[key_added] = model.features(*cells.arrays).embedding
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
@@ -145,7 +149,7 @@ def embed(
         return adata if copy else None
     recipe = recipe or EncoderRecipe()
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
-    source = Source(library_key, spatial_key, layer, mask_var, use_rep)
+    source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
     slides, labels = read_slides(adata, source, dims=(2, 3))
     embed_slides(adata, slides, labels, source, recipe, run, key_added=key_added)
     return adata if copy else None
@@ -160,7 +164,8 @@ def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tup
     if source.given_rep is not None:
         expression = given_expression(adata, source.given_rep)
     else:
-        expression = get_expression(adata, layer=source.layer, mask_var=source.mask_var)
+        keys: dict[str, Any] = {"layer": source.layer, "mask_var": source.mask_var, "gene_key": source.gene_key}
+        expression = get_expression(adata, labels=labels, **keys)
         warn_empty_cells(expression)
     return SlideSet.of(expression.matrix, expression.genes, coords, labels), labels
 

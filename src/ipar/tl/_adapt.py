@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ipar._anndata import Keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import get_device, on_device
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @shared_docs
-def adapt(model: IPALite, cells: AnnData, *, layer: str | None = None, device: str = "auto") -> IPALite:
+def adapt(
+    model: IPALite, cells: AnnData, *, layer: str | None = None, gene_key: str | None = None, device: str = "auto"
+) -> IPALite:
     """Adapt a model to dissociated cells, or to another technology.
 
     Every gene is shifted and scaled towards the training slides. The shift is found on states that the cells share with the
@@ -34,6 +37,7 @@ def adapt(model: IPALite, cells: AnnData, *, layer: str | None = None, device: s
     cells
         Cells of the technology, log-normalised: the more of its cell types, the better.
     %(layer)s
+    %(gene_key)s
     device
         ``"auto"`` (CUDA if available, else CPU) or a torch device.
 
@@ -54,7 +58,7 @@ def adapt(model: IPALite, cells: AnnData, *, layer: str | None = None, device: s
     if isinstance(model.encoder, GivenEncoder):
         msg = f"The model reads obsm[{model.encoder.use_rep!r}]: correct that embedding for technology by its own tool."
         raise ValueError(msg)
-    matrix, genes, _ = Cells.read(cells, None, layer).arrays
+    matrix, genes, _ = Cells.read(cells, model, Keys(None, layer, gene_key)).arrays
     with on_device(model.encoder.modules, get_device(device)):
         adapter = Adapter.of(model.encoder, model.reference, model.centring, matrix, genes)
     return replace(model, adapter=adapter, record=model.record | {"adapter": {"n_cells": cells.n_obs}})

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, record
+from ipar._anndata import COORDS, Keys, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
@@ -75,8 +75,8 @@ def attention(
     only serve to choose the cell of each quadrant.
     """
     run, adata = Run.of(random_state, device), adata.copy() if copy else adata
-    model, library_key, layer = known_ipalite(adata, model, library_key, layer)
-    cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
+    model, keys = known_ipalite(adata, model, Keys(library_key, layer))
+    cells = Cells.read(adata, model, keys)
     chosen = _quadrants(adata, cells.labels, slide, spatial_key) if query is None else _positions(adata, query)
     rows = _cells_of_one_slide(cells.labels, chosen, model)
     own = pd.Categorical(np.full(len(rows), "slide"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ipar._anndata import EMBED_RECORD, RECORD, record, warn
+from ipar._anndata import EMBED_RECORD, RECORD, Keys, record, warn
 from ipar._expression import Cells
 from ipar.model import IGA, IPALite
 from ipar.model.loading import model_from_state
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from ipar._run import Run
 
 
-def known_model(
-    adata: AnnData, model: IPALite | IGA | None, library_key: str | None, layer: str | None
-) -> tuple[IPALite | IGA, str | None, str | None]:
-    """The model that was given, or that of an AnnData's own fit with the slides and the layer of the fit."""
+def known_model(adata: AnnData, model: IPALite | IGA | None, keys: Keys) -> tuple[IPALite | IGA, Keys]:
+    """The model that was given, or that of an AnnData's own fit with the slides, the layer and the names of the fit."""
     if model is not None:
-        return model, library_key, layer
+        return model, keys
     state = adata.uns.get(RECORD, {}).get("model")
     if state is None:
         msg = (
@@ -33,24 +31,23 @@ def known_model(
         raise ValueError(msg)
     model = model_from_state(state["format"], json.loads(state["config"]), state["arrays"])
     fitted_key = model.record.get("library_key")
-    library_key = library_key or (fitted_key if fitted_key in adata.obs else None)
-    return model, library_key, layer or adata.uns.get(EMBED_RECORD, {}).get("layer")
+    library_key = keys.library_key or (fitted_key if fitted_key in adata.obs else None)
+    found = adata.uns.get(EMBED_RECORD, {})
+    return model, Keys(library_key, keys.layer or found.get("layer"), keys.gene_key or found.get("gene_key"))
 
 
-def known_ipalite(
-    adata: AnnData, model: IPALite | None, library_key: str | None, layer: str | None
-) -> tuple[IPALite, str | None, str | None]:
+def known_ipalite(adata: AnnData, model: IPALite | None, keys: Keys) -> tuple[IPALite, Keys]:
     """As :func:`known_model`, for functions that need an IPA-Lite model."""
-    found, library_key, layer = known_model(adata, model, library_key, layer)
+    found, keys = known_model(adata, model, keys)
     if not isinstance(found, IPALite):
         msg = f"model must be an IPALite, found {type(found).__name__}: pass one from ipar.tl.fit_ipalite as model."
         raise TypeError(msg)
-    return found, library_key, layer
+    return found, keys
 
 
-def read_cells(adata: AnnData, model: IPALite | IGA, library_key: str | None, layer: str | None) -> Cells:
+def read_cells(adata: AnnData, model: IPALite | IGA, keys: Keys) -> Cells:
     """Cells to place; warns where coordinates would mean nothing."""
-    cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
+    cells = Cells.read(adata, model, keys)
     n_columns = len(cells.expression.genes)
     if model.encoder.use_rep is not None and n_columns != model.encoder.n_output:
         msg = (
@@ -84,6 +81,7 @@ def write_prediction(
         **settings,
         "sharpened": model.sharpening is not None,
         "n_cells": adata.n_obs,
+        "n_genes": int(model.encoder.genes.isin(cells.expression.genes).sum()),
         "key_added": key_added,
         "random_state": run.seed,
         "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),

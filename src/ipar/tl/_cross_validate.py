@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ipar import baselines
-from ipar._anndata import COORDS, UNCERTAINTY, check_distinct, check_slide_sizes, get_coords, get_slides, record
+from ipar._anndata import COORDS, UNCERTAINTY, Source, check_distinct, check_slide_sizes, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import get_expression
 from ipar._run import as_seed
@@ -67,6 +67,7 @@ def cross_validate(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -115,7 +116,7 @@ def cross_validate(
     """
     random_state = as_seed(random_state)
     labels = get_slides(adata, library_key, minimum=3)
-    bare = _bare(adata, labels, spatial_key, layer, mask_var)
+    bare = _bare(adata, labels, Source(library_key, spatial_key, layer, mask_var, gene_key=gene_key))
     held_out = _chosen(slides, [str(name) for name in labels.categories], "slide")
     methods = _chosen(controls, list(CONTROLS), "control")
     options = {"random_state": random_state, "device": device, "progress": False}
@@ -155,16 +156,15 @@ def _chosen(names: Sequence[str] | None, known: list[str], what: str) -> list[st
     return wanted
 
 
-def _bare(
-    adata: AnnData, labels: pd.Categorical, spatial_key: str, layer: str | None, mask_var: str | None
-) -> ad.AnnData:
+def _bare(adata: AnnData, labels: pd.Categorical, source: Source) -> ad.AnnData:
     """Expression, slides and coordinates alone: earlier embeddings have seen the held-out slides."""
     check_slide_sizes(labels)
-    check_distinct(get_coords(adata, spatial_key), labels)
-    expression = get_expression(adata, layer=layer, mask_var=mask_var)
+    check_distinct(get_coords(adata, source.spatial_key), labels)
+    keys: dict[str, Any] = {"layer": source.layer, "mask_var": source.mask_var, "gene_key": source.gene_key}
+    expression = get_expression(adata, labels=labels, **keys)
     obs = pd.DataFrame({_SLIDE: pd.Categorical(labels.astype(str))}, index=[f"cell{i}" for i in range(len(labels))])
     # not centred: the held-out slide would change the last digits of the others
-    coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    coords = np.asarray(adata.obsm[source.spatial_key], dtype=np.float64)
     return ad.AnnData(expression.matrix, obs=obs, var=pd.DataFrame(index=expression.genes), obsm={_SPATIAL: coords})
 
 

@@ -39,6 +39,7 @@ def fit_ipalite(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -105,6 +106,9 @@ def fit_ipalite(
     Of a single section, parts made of contiguous blocks are held out in the place of slides, and nothing is learned from a
     margin around them. Such parts share the animal and the batch with what teaches: figures on them are optimistic for others.
 
+    The model keeps how its expression was normalised. Slides that differ from most others are brought to their scale on a
+    copy, with a warning.
+
     Network and flow are trained on the cross-fitted embedding without one held-out slide. The number of epochs, the
     sharpening and the expected error are chosen on that slide. With fewer than four slides, training then goes on with all
     slides.
@@ -116,7 +120,7 @@ def fit_ipalite(
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
-    source = Source(library_key, spatial_key, layer, mask_var, use_rep)
+    source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
     known = read_training(adata, source, recipe.embed, run, most_cells=recipe.most_cells, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
@@ -124,7 +128,7 @@ def fit_ipalite(
     fit = replace(fit, model=replace(fit.model, resemblance=stored_resemblance(adata)))
     if keep_reference:
         fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, spatial_key)))
-    model, settings = with_record(adata, fit, library_key, run)
+    model, settings = with_record(adata, fit, known, library_key, run)
     plan, blend = recipe.network.plan, model.blend
     settings |= {"n_minisets": plan.n_minisets, "n_neighbors": plan.n_neighbors, "beta": model.network.beta}
     settings |= {"global_weight": blend.global_map, "flow_weight": blend.flow, "seconds": run.seconds}

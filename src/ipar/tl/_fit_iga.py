@@ -33,6 +33,7 @@ def fit_iga(
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -98,10 +99,10 @@ def fit_iga(
     run = Run.of(random_state, device, progress)
     coords = get_coords(adata, spatial_key, dims=(2, 3))
     table = _ellipses(adata, coords.shape[1], ellipse_key)
-    source = Source(library_key, spatial_key, layer, mask_var)
+    source = Source(library_key, spatial_key, layer, mask_var, gene_key=gene_key)
     known = read_training(adata, source, recipe.embed, run, dims=(2, 3), most_cells=recipe.most_cells)
     fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)
-    model, settings = with_record(adata, fit, library_key, run)
+    model, settings = with_record(adata, fit, known, library_key, run)
     net = model.flow.net.config
     settings |= {name: getattr(net, name) for name in ("attention_geometry", "corrupt_gaussians", "n_dims")}
     write_fit(adata, model, fit, settings | {"n_neighbors": model.flow.n_neighbors})

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._anndata import check_distinct, get_coords
+from ipar._anndata import Keys, check_distinct, get_coords
 from ipar._expression import Cells
 from ipar._run import get_device
 from ipar.model import IPALite
@@ -83,8 +83,8 @@ def read_held_out(
     device: str,
 ) -> HeldOut:
     """Embed the slides of an AnnData, and read their coordinates if `spatial_key` is given."""
-    model, library_key, layer = known_ipalite(adata, model, library_key, layer)
-    cells = Cells.read(adata, library_key, layer, model.encoder.use_rep)
+    model, keys = known_ipalite(adata, model, Keys(library_key, layer))
+    cells = Cells.read(adata, model, keys)
     coords = None
     if spatial_key is not None:
         coords = get_coords(adata, spatial_key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, record, reference_key
+from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, record, reference_key
 from ipar._docs import shared_docs
 from ipar._run import Run, on_device
 from ipar.graph.neighbors import cells_by_slide
@@ -29,6 +29,7 @@ def map_to_reference(
     layout_key: str | None = COORDS,
     library_key: str | None = None,
     layer: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -54,6 +55,7 @@ def map_to_reference(
         in the layout count most. None maps by the matches alone.
     %(library_key)s
     %(layer)s
+    %(gene_key)s
     %(run)s
     key_added
         Key of the map in ``obsm``.
@@ -88,9 +90,9 @@ def map_to_reference(
         If it cannot be told how the layout is turned or mirrored on the reference.
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
-    model, library_key, layer = known_ipalite(adata, model, library_key, layer)
+    model, keys = known_ipalite(adata, model, Keys(library_key, layer, gene_key))
     slide = known_reference(model, reference)
-    cells = read_cells(adata, model, library_key, layer)
+    cells = read_cells(adata, model, keys)
     with on_device(model.modules, run.device):
         features = model.features(*cells.arrays)
     assert model.reference is not None

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._anndata import COORDS, check_distinct, get_coords, get_slides, record
+from ipar._anndata import COORDS, Keys, check_distinct, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run
@@ -108,14 +108,15 @@ def optimise_coords(
     if model is not None and not refine:
         msg = "The oracle reads no model, found one: leave model out, or use refine=True to refine its prediction."
         raise ValueError(msg)
+    keys = Keys(library_key, layer)
     if refine:
-        model, library_key, layer = known_ipalite(adata, model, library_key, layer)
-    slides, recipe = get_slides(adata, library_key), _recipe(recipe, model, n_steps)
+        model, keys = known_ipalite(adata, model, keys)
+    slides, recipe = get_slides(adata, keys.library_key), _recipe(recipe, model, n_steps)
     start = _predicted(adata, coords_key) if refine else get_coords(adata, spatial_key)
     _check(start, slides)
     embedding = None
     if model is not None:
-        embedding = model.features(*Cells.read(adata, library_key, layer, model.encoder.use_rep).arrays).embedding
+        embedding = model.features(*Cells.read(adata, model, keys).arrays).embedding
     coords, history = _minimised(start, embedding, slides, model, recipe, run)
     key = key_added or (REFINED if refine else ORACLE)
     adata.obsm[key] = coords

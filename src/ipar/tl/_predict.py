@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ipar._anndata import (
     MAP_CONFIDENCE,
     MAP_SIMILARITY,
     RECYCLES,
+    Keys,
     record,
     reference_key,
     uncertainty_key,
@@ -48,6 +49,7 @@ def predict_coords(
     transport: float = Placement.transport,
     library_key: str | None = None,
     layer: str | None = None,
+    gene_key: str | None = None,
     n_rounds: int | None = None,
     global_weight: float | None = None,
     flow_weight: float | None = None,
@@ -77,6 +79,7 @@ def predict_coords(
         How far cells are moved onto places where the reference has cells: from 0, not at all, to 1, every cell on a place.
     %(library_key)s
     %(layer)s
+    %(gene_key)s
     n_rounds
         Rounds of the consensus for large slides (default: 2). More rounds smooth the network's own layout.
     global_weight
@@ -124,7 +127,7 @@ def predict_coords(
     Raises
     ------
     ValueError
-        If there is no model, genes do not match, the model has no such reference, a weight is not usable, or a slide has
+        If there is no model, genes do not match, values are binary or scaled, the model has no such reference, a weight is not usable, or a slide has
         fewer than four cells. With `reference`, the cells of such a slide are placed, but ``X_ipar`` is NaN there.
 
     Warns
@@ -142,13 +145,16 @@ def predict_coords(
     Slides no larger than the largest training set are laid out directly. For larger slides, random subsets that share
     anchor cells are laid out, aligned on the anchors, and averaged.
 
+    Slides whose values are on another scale than the model's, such as raw counts or counts per million, are converted on a
+    copy, with a warning.
+
     Without reference, a layout has no natural rotation, reflection or scale. Use :func:`ipar.metrics.procrustes_align` to
     align it with known coordinates for display.
 
-    Without `model`, `library_key` and `layer` default to those of the fit.
+    Without `model`, `library_key`, `layer` and `gene_key` default to those of the fit.
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
-    model, library_key, layer = known_model(adata, model, library_key, layer)
+    model, keys = known_model(adata, model, Keys(library_key, layer, gene_key))
     if isinstance(model, IGA):
         given = {
             "reference": reference,
@@ -157,13 +163,13 @@ def predict_coords(
             "flow_weight": flow_weight,
         }
         _refuse_for_samples(given)
-        keys: dict[str, Any] = {"library_key": library_key, "layer": layer, "sharpen": sharpen, "key_added": key_added}
-        sample_coords(adata, model, random_state=run.seed, device=device, progress=progress, **keys)
+        options: dict[str, Any] = {"sharpen": sharpen, "key_added": key_added, "device": device, "progress": progress}
+        sample_coords(adata, model, random_state=run.seed, **asdict(keys), **options)
         return adata if copy else None
     model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
     placement = Placement(transport=transport)
     slide = None if reference is None else known_reference(model, reference)
-    cells = read_cells(adata, model, library_key, layer)
+    cells = read_cells(adata, model, keys)
     with on_device(model.modules, run.device):
         found = _place(model, cells, run, slide, placement)
         attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import BELONGS, COORDS, RECORD, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, RECORD, Keys, uncertainty_key
 from ipar.model import IPALite
 from ipar.tl._cells import known_ipalite
 
@@ -85,7 +85,7 @@ def report(
     ipar.pl.report : The same as a figure or a page.
     """
     doubt = doubt or Doubt()
-    model, _, _ = known_ipalite(adata, model, None, None)
+    model, _ = known_ipalite(adata, model, Keys())
     prediction = adata.uns.get(RECORD, {}).get("prediction")
     if prediction is None or use_rep not in adata.obsm:
         msg = f"adata has no prediction in obsm[{use_rep!r}]: run ipar.tl.predict_coords first."
@@ -96,10 +96,11 @@ def report(
     error, belongs = (_column(adata, key) for key in (uncertainty_key(use_rep), BELONGS))
     doubtful = (error > doubt.most_error) | (belongs < doubt.least_belongs)
     tissue = dict(model.record.get("localisability", {}))
+    n_known, n_found = len(model.encoder.genes), int(prediction["n_genes"])
     found: dict[str, Any] = {
         "tissue": tissue,
         "query": pd.DataFrame(prediction.get("resembles_training", {})),
-        "genes": _genes(adata, model),
+        "genes": {"known": n_known, "found": n_found, "missing": n_known - n_found},
         "cells": _cells(error, belongs, doubtful),
         "doubtful": _where(adata, groupby, np.asarray(adata.obsm[use_rep])[:, :2], error, doubtful),
         "controls": _controls(tissue),
@@ -112,14 +113,6 @@ def _column(adata: AnnData, key: str) -> NDArray[np.float64]:
         return np.full(adata.n_obs, np.nan)
     values: NDArray[np.float64] = adata.obs[key].to_numpy(dtype=np.float64)
     return values
-
-
-def _genes(adata: AnnData, model: IPALite) -> dict[str, int]:
-    known = model.encoder.genes
-    if model.encoder.use_rep is not None:
-        return {"known": len(known), "found": len(known), "missing": 0}
-    n_found = int(known.isin(adata.var_names).sum())
-    return {"known": len(known), "found": n_found, "missing": len(known) - n_found}
 
 
 def _cells(

@@ -12,7 +12,7 @@ from ipar._anndata import warn
 from ipar._expression import Cells
 from ipar.graph.neighbors import Nearest
 from ipar.model import Features, IPALite
-from ipar.model.features import order_genes
+from ipar.model.genes import order_genes
 from ipar.model.resemblance import Resemblance, Signs
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, uncertainty_key
+from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, Keys, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
@@ -32,6 +32,7 @@ def sample_coords(
     sharpen: bool = True,
     library_key: str | None = None,
     layer: str | None = None,
+    gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: str = "auto",
     progress: bool = True,
@@ -60,6 +61,7 @@ def sample_coords(
         Draw together cells with similar expression in the mean, see :class:`ipar.model.Sharpening`.
     %(library_key)s
     %(layer)s
+    %(gene_key)s
     %(run)s
     key_added
         Key of the coordinates in ``obsm``, and prefix of the other keys.
@@ -102,15 +104,15 @@ def sample_coords(
 
     Samples are rotated and reflected onto one another, so that only their shapes differ.
 
-    Without `model`, `library_key` and `layer` default to those of the fit.
+    Without `model`, `library_key`, `layer` and `gene_key` default to those of the fit.
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     if point not in get_args(Point):
         msg = f"point must be one of {get_args(Point)}, found {point!r}."
         raise ValueError(msg)
-    model, library_key, layer = known_model(adata, model, library_key, layer)
+    model, keys = known_model(adata, model, Keys(library_key, layer, gene_key))
     generative = _generative(model, sharpened=sharpen and point == "mean")
-    cells = read_cells(adata, generative, library_key, layer)
+    cells = read_cells(adata, generative, keys)
     with on_device(generative.modules, run.device):
         found = _draw(generative, cells, n_samples, n_steps, point, run)
     _write(adata, found, key_added)
@@ -168,5 +170,5 @@ def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
             )
             raise TypeError(msg)
         verdict = {"localisability": model.record.get("localisability", {})}
-        model = IGA(model.encoder, model.flow, model.sharpening, verdict)
+        model = IGA(model.encoder, model.flow, model.sharpening, model.scale, verdict)
     return model if sharpened else replace(model, sharpening=None)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, raw_coords, record
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
+from ipar.model.genes import order_genes
 from ipar.model.given import Encoder
 from ipar.model.reference import Reference
+from ipar.model.scale import ExpressionScale
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder, training_slides
 from ipar.training import EncoderRecipe, Folds, Recipe, SlideSet
@@ -75,8 +77,8 @@ def read_training(
     known = is_embedded(adata, source.library_key, source.given_rep)
     if known:
         found = adata.uns[EMBED_RECORD]
-        layer = source.layer or found.get("layer")
-        source = replace(source, layer=layer, mask_var=None, given_rep=found.get("given_rep"))
+        stored = {key: getattr(source, key) or found.get(key) for key in ("layer", "gene_key")}
+        source = replace(source, **stored, mask_var=None, given_rep=found.get("given_rep"))
     slides, labels = read_slides(adata, source, dims=dims)
     if not known:
         embed_slides(adata, slides, labels, source, recipe, run, force=force)
@@ -123,14 +125,22 @@ def reference_of(adata: AnnData, known: Training, spatial_key: str) -> Reference
     return Reference.of(known.embedded.encoder, expression, parts, names, oriented)
 
 
+def scale_of(known: Training) -> ExpressionScale | None:
+    """How the training slides were normalised; None where an embedding was given."""
+    encoder = known.embedded.encoder
+    if encoder.use_rep is not None:
+        return None
+    return ExpressionScale.of([order_genes(one.expression, known.slides.genes, encoder.genes) for one in known.slides])
+
+
 def with_record(
-    adata: AnnData, fit: ModelFit[Model], library_key: str | None, run: Run
+    adata: AnnData, fit: ModelFit[Model], known: Training, library_key: str | None, run: Run
 ) -> tuple[Model, dict[str, Any]]:
-    """The fitted model with its record, and the settings that every record of a fit has."""
+    """The fitted model with its scale and record, and the settings that every record of a fit has."""
     settings = {"random_state": run.seed, "validation_slide": fit.held_out}
     settings |= {"library_key": library_key} if library_key else {}
-    known = {"localisability": verdict(adata), "best_epoch": fit.stage.best_epoch}
-    return replace(fit.model, record=known | settings), settings
+    written = {"localisability": verdict(adata), "best_epoch": fit.stage.best_epoch}
+    return replace(fit.model, scale=scale_of(known), record=written | settings), settings
 
 
 def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ipar._anndata import MAP, RECORD, raw_coords
+from ipar._anndata import MAP, RECORD, Keys, raw_coords
 from ipar._docs import shared_docs
 from ipar._expression import Expression, get_expression
 from ipar.model import IPALite
@@ -33,6 +33,7 @@ def impute(
     regress: bool = True,
     reference: str | None = None,
     layer: str | None = None,
+    gene_key: str | None = None,
     section_layer: str | None = None,
     spatial_key: str = "spatial",
     map_key: str = MAP,
@@ -59,6 +60,8 @@ def impute(
         Name of the section in the model (default: the only one).
     layer
         Layer of `cells` with log-normalised expression (default: ``X``).
+    gene_key
+        Column of ``cells.var`` with the names of genes (default: ``var_names``).
     section_layer
         The same of `section`.
     spatial_key
@@ -86,8 +89,8 @@ def impute(
     """
     import anndata as ad
 
-    weights = _weights(section, cells, model, reference, layer, spatial_key, map_key)
-    expression = get_expression(cells, layer=layer)
+    weights = _weights(section, cells, model, reference, Keys(None, layer, gene_key), spatial_key, map_key)
+    expression = _expression(cells, model, layer, gene_key)
     wanted = pd.Index(genes if genes is not None else expression.genes.difference(section.var_names, sort=False))
     missing = wanted[~wanted.isin(expression.genes)]
     if len(missing):
@@ -96,7 +99,7 @@ def impute(
     if not len(wanted):
         msg = "No genes to impute: the section has all genes of the cells. Name some as genes."
         raise ValueError(msg)
-    shared = _shared(get_expression(section, layer=section_layer), expression, wanted) if regress else None
+    shared = _shared(_expression(section, model, section_layer), expression, wanted) if regress else None
     of_places = unit_sums(sparse.csr_matrix(weights.T))
     x, shares = Imputation().of(of_places, expression.matrix[:, expression.genes.get_indexer(wanted)], shared)
     obsm = {spatial_key: np.array(section.obsm[spatial_key])}
@@ -119,6 +122,7 @@ def transfer(
     to: Literal["section", "cells"] | None = None,
     reference: str | None = None,
     layer: str | None = None,
+    gene_key: str | None = None,
     spatial_key: str = "spatial",
     map_key: str = MAP,
     key_added: str | None = None,
@@ -130,7 +134,7 @@ def transfer(
 
     Parameters
     ----------
-    section, cells, model, reference, layer, spatial_key, map_key
+    section, cells, model, reference, layer, gene_key, spatial_key, map_key
         As in :func:`impute`.
     obs
         Column of ``obs`` with labels.
@@ -160,7 +164,7 @@ def transfer(
     to = _target(section, cells, obs, to)
     source, target = (cells, section) if to == "section" else (section, cells)
     labels = _labels(source, obs)
-    weights = _weights(section, cells, model, reference, layer, spatial_key, map_key)
+    weights = _weights(section, cells, model, reference, Keys(None, layer, gene_key), spatial_key, map_key)
     carried = unit_sums(sparse.csr_matrix(weights.T)) if to == "section" else weights
     member = sparse.csr_matrix(
         (np.ones(len(labels), dtype=np.float32), (np.arange(len(labels)), labels.codes)),
@@ -172,6 +176,12 @@ def transfer(
     target.obsm[f"{key}_shares"] = pd.DataFrame(shares, index=target.obs_names, columns=names)
     target.obs[key] = pd.Categorical.from_codes(shares.argmax(axis=1).tolist(), categories=names)
     return target if copy else None
+
+
+def _expression(adata: AnnData, model: IPALite, layer: str | None, gene_key: str | None = None) -> Expression:
+    """Expression on the model's scale, if the model reads expression."""
+    reads = model if model.encoder.use_rep is None else None
+    return get_expression(adata, layer=layer, gene_key=gene_key, model=reads)
 
 
 def _shared(section: Expression, cells: Expression, wanted: pd.Index) -> Shared:
@@ -186,7 +196,7 @@ def _weights(
     cells: AnnData,
     model: IPALite,
     reference: str | None,
-    layer: str | None,
+    keys: Keys,
     spatial_key: str,
     map_key: str,
 ) -> sparse.csr_matrix:
@@ -194,7 +204,7 @@ def _weights(
     slide = known_reference(model, reference)
     _check_section(section, slide, spatial_key)
     if map_key not in cells.obsm:
-        mapped = map_to_reference(cells, model, reference=reference, layer=layer, progress=False, copy=True)
+        mapped = map_to_reference(cells, model, reference=reference, progress=False, copy=True, **asdict(keys))
         assert mapped is not None
         return sparse.csr_matrix(mapped.obsm[MAP])
     weights = sparse.csr_matrix(cells.obsm[map_key])
