@@ -165,7 +165,7 @@ def test_models_with_a_flow_read_its_samples(model, generated, query, features):
     assert np.array_equal(back.expected_error(features, Run(2)), found)
     assert back.uncertainty.joint.shape == (2, 3)
     assert np.array_equal(replace(both, flow=None).expected_error(features), model.expected_error(features))
-    ipar.tl.predict_coords(query, both, random_state=2, progress=False)
+    ipar.tl.predict_coords(query, replace(both, resemblance=None), random_state=2, progress=False)
     assert np.array_equal(query.obs["ipar_uncertainty"], found)
 
 

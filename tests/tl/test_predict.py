@@ -336,6 +336,7 @@ def test_consensus_follows_the_plan(query, model, direct, place):
         "global_weight": model.blend.global_map,
         "flow_weight": 0.0,
         "sharpened": model.sharpening is not None,
+        "n_genes": 60,
         "n_cells": 120,
         "key_added": "X_ipar",
         "random_state": 0,
