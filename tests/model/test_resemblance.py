@@ -130,7 +130,7 @@ def test_the_distance_grows_with_what_is_missing_and_not_with_what_is_more(covar
 def test_slides_that_are_alike_do_not_make_others_foreign():
     """The spread of blocks of one section is not that of animals."""
     alike = np.arctanh([[0.5, 0.96], [0.5, 0.96]])
-    assert (shortfall(np.arctanh([0.47, 0.95]), alike, (0.07, 0.35)) < 1).all()
+    assert (shortfall(np.arctanh([0.47, 0.95]), alike, (0.07, 0.35), 0.25) < 1).all()
 
 
 def test_errors_of_usual_cells_stay_and_those_of_others_approach_the_radius(covariation):
@@ -140,6 +140,23 @@ def test_errors_of_usual_cells_stay_and_those_of_others_approach_the_radius(cova
     assert error[0] == pytest.approx(0.3)
     assert 0.3 < error[1] < 1
     assert error[2] == error[3] == pytest.approx(1.0)
+
+
+def test_of_a_foreign_slide_less_is_known(covariation):
+    found, expected = resemblance(covariation), np.array([0.3])
+    errors = [
+        found.error(expected, signs_of(profile=profile, cells=[(0.9, 0.9, 0.0)]))[0] for profile in (0.9, 0.6, 0.1)
+    ]
+    assert errors[0] == pytest.approx(0.3)
+    assert 0.3 < errors[1] < errors[2] < 1
+    adapted = found.error(expected, signs_of(profile=0.1, cells=[(0.9, 0.9, 0.0)]), adapted=True)
+    assert adapted[0] == pytest.approx(0.3)
+
+
+def test_nothing_in_common_is_far_away_where_little_is_usual(covariation):
+    weak = resemblance(covariation, slides=np.arctanh([[0.15, 0.95], [0.17, 0.97]]))
+    assert weak.distance(signs_of(0.0, 0.97)) > weak.threshold
+    assert weak.distance(signs_of(0.13, 0.97)) < weak.threshold
 
 
 def test_belonging_goes_by_the_worse_sign(covariation):

@@ -132,7 +132,8 @@ class Resemblance:
     .. math:: e^2 = 1 - g\,(1 - e_0^2)
 
     in RMS radii of the tissue: cells of which nothing is known are expected a radius away. g is a monotone function of the
-    signs, learned on left-out cells whose counts were thinned out, and whose genes were shuffled.
+    signs, learned on left-out cells whose counts were thinned out, and whose genes were shuffled. Of a slide beyond the
+    threshold, it falls with the square of the distance.
 
     Attributes
     ----------
@@ -140,8 +141,9 @@ class Resemblance:
         What signs are measured against.
     slides
         Signs of left-out slides on Fisher's scale, ``(s, 2)``.
-    least_spread
-        Least standard deviation of these.
+    least_spread, least_share
+        Least standard deviations of these, and as shares of their means, whichever is less: slides of one animal are more
+        alike than those of several.
     threshold
         Distance above which a query is called foreign.
     cells
@@ -160,24 +162,29 @@ class Resemblance:
     weights: Floats
     knots: Floats
     least_spread: tuple[float, float] = (0.07, 0.35)
+    least_share: float = 0.25
 
     def distance(self, signs: Signs, *, adapted: bool = False) -> float:
         """How far a slide falls short of left-out ones; of adapted cells, the mean expression does not count."""
-        short = shortfall(signs.slide, self.slides, self.least_spread)
+        short = shortfall(signs.slide, self.slides, self.least_spread, self.least_share)
         return float(short[0] if adapted else np.linalg.norm(short))
 
     def belongs(self, signs: Signs) -> NDArray[np.float32]:
         """Share of left-out cells that look less like the training cells than each cell, ``(n,)``."""
         return rank_among(lesser_rank(signs.cells, self.cells), self.cells[2]).astype(np.float32)
 
-    def kept(self, signs: Signs) -> Floats:
+    def kept(self, signs: Signs, *, adapted: bool = False) -> Floats:
         """What share g is left of each cell, ``(n,)``."""
-        found: Floats = np.interp((signs.cells - self.centre) @ self.weights, *self.knots)
+        distance = self.distance(signs, adapted=adapted)
+        whole = min(1.0, self.threshold / max(distance, 1e-12)) ** 2
+        found: Floats = whole * np.interp((signs.cells - self.centre) @ self.weights, *self.knots)
         return found
 
-    def error(self, expected: NDArray[np.floating], signs: Signs, least: float = 0.02) -> NDArray[np.float32]:
+    def error(
+        self, expected: NDArray[np.floating], signs: Signs, *, adapted: bool = False, least: float = 0.02
+    ) -> NDArray[np.float32]:
         """Expected errors of cells like the left-out ones ``(n,)``, as they are for these cells."""
-        square = 1 - self.kept(signs) * (1 - np.square(expected))
+        square = 1 - self.kept(signs, adapted=adapted) * (1 - np.square(expected))
         error: NDArray[np.float32] = np.sqrt(np.maximum(square, least)).astype(np.float32)
         return error
 
@@ -185,7 +192,8 @@ class Resemblance:
         """Settings and arrays."""
         config, arrays = self.known.state()
         own = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
-        settings = {"known": config, "threshold": self.threshold, "least_spread": list(self.least_spread)}
+        settings = {"known": config, "threshold": self.threshold, "least_share": self.least_share}
+        settings["least_spread"] = list(self.least_spread)
         return settings, {f"known.{name}": value for name, value in arrays.items()} | own
 
     @classmethod
@@ -193,16 +201,19 @@ class Resemblance:
         """The object of :meth:`state`."""
         known = Known.from_state(config["known"], arrays_under(arrays, "known"))
         own = {name: np.asarray(arrays[name]) for name in _ARRAYS}
-        return cls(known, threshold=config["threshold"], least_spread=tuple(config["least_spread"]), **own)
+        settings = {name: config[name] for name in ("threshold", "least_share")}
+        return cls(known, least_spread=tuple(config["least_spread"]), **settings, **own)
 
 
 _ARRAYS = ("slides", "cells", "centre", "weights", "knots")
 
 
-def shortfall(signs: Floats, others: Floats, least_spread: tuple[float, float]) -> Floats:
+def shortfall(signs: Floats, others: Floats, least_spread: tuple[float, float], least_share: float) -> Floats:
     """By how many standard deviations signs ``(2,)`` are below those of other slides ``(s, 2)``."""
-    spread = np.maximum(others.std(axis=0, ddof=1) if len(others) > 1 else 0.0, least_spread)
-    found: Floats = np.maximum((others.mean(axis=0) - signs) / spread, 0.0)
+    mean = others.mean(axis=0)
+    least = np.maximum(np.minimum(least_spread, least_share * mean), 1e-3)
+    spread = np.maximum(others.std(axis=0, ddof=1) if len(others) > 1 else 0.0, least)
+    found: Floats = np.maximum((mean - signs) / spread, 0.0)
     return found
 
 

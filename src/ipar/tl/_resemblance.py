@@ -73,7 +73,7 @@ class QueryResemblance:
         self._slides.append(_SlideFound(name, signs, self._known.distance(signs, adapted=adapted), adapted))
         empty = np.diff(matrix.indptr) == 0
         self._belongs[rows] = np.where(empty, np.nan, self._known.belongs(signs))
-        return np.where(empty, np.nan, self._known.error(expected, signs)).astype(np.float32)
+        return np.where(empty, np.nan, self._known.error(expected, signs, adapted=adapted)).astype(np.float32)
 
     def found(self) -> Resembles | None:
         """All that was collected; warns of slides that do not resemble the training slides."""

@@ -103,7 +103,8 @@ def fit_resemblance(
         knots=knots,
     )
     others = [np.delete(signs, i, axis=0) for i in range(len(signs))]
-    own = [np.linalg.norm(shortfall(x, rest, found.least_spread)) for x, rest in zip(signs, others, strict=True)]
+    least = found.least_spread, found.least_share
+    own = [np.linalg.norm(shortfall(x, rest, *least)) for x, rest in zip(signs, others, strict=True)]
     return replace(found, threshold=max(recipe.least_threshold, recipe.margin * float(max(own))))
 
 
