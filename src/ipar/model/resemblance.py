@@ -200,9 +200,9 @@ class Resemblance:
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Resemblance:
         """The object of :meth:`state`."""
         known = Known.from_state(config["known"], arrays_under(arrays, "known"))
-        own = {name: np.asarray(arrays[name]) for name in _ARRAYS}
-        settings = {name: config[name] for name in ("threshold", "least_share")}
-        return cls(known, least_spread=tuple(config["least_spread"]), **settings, **own)
+        own: dict[str, Any] = {name: np.asarray(arrays[name]) for name in _ARRAYS}
+        own |= {name: config[name] for name in ("threshold", "least_share")}
+        return cls(known, least_spread=tuple(config["least_spread"]), **own)
 
 
 _ARRAYS = ("slides", "cells", "centre", "weights", "knots")
