@@ -112,6 +112,8 @@ def predict_coords(
         Embedding, if missing.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
         Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was missing.
+    ``.uns["ipar"]["prediction"]["resembles_training"]``
+        Per slide, whether it resembles the training slides, with its distance, the limit, and a sentence.
     ``.obs["ipar_belongs"]``
         Share of left-out training cells that look less like the training slides than the cell does: near 0 for cells that
         do not belong, about uniform for cells that do. NaN for cells without counts.
@@ -134,6 +136,8 @@ def predict_coords(
     -----
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
+    ResemblanceWarning
+        If cells of a slide do not resemble the training slides: their coordinates may mean nothing.
     FrameWarning
         If it cannot be told how a slide is turned or mirrored on the reference.
 
@@ -174,20 +178,8 @@ def predict_coords(
         found = _place(model, cells, run, slide, placement)
         attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
     _write(adata, model, found, cells, key_added)
-    settings = _settings(model, found)
-    adata.obsm.pop(reference_key(key_added), None)  # of coordinates that were just replaced
-    for column in (MAP_CONFIDENCE, MAP_SIMILARITY):
-        if column in adata.obs:
-            del adata.obs[column]
-    if found.on_reference is not None:
-        adata.obsm[reference_key(key_added)] = found.on_reference.coords
-        adata.obs[MAP_CONFIDENCE] = found.on_reference.confidence
-        adata.obs[MAP_SIMILARITY] = found.on_reference.similarity
-        settings["placement"] = found.on_reference.record
-    if found.resemblance is not None:
-        settings["resembles_training"] = found.resemblance.record
     record(adata)["attention"] = attention
-    write_prediction(adata, model, cells, key_added, run, settings)
+    write_prediction(adata, model, cells, key_added, run, _settings(model, found))
     return adata if copy else None
 
 
@@ -266,26 +258,37 @@ def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_add
         adata.obsm[EMBED] = found.features.embedding
         params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
         write_candidates(adata, found.candidates, n_neighbors=model.network.n_neighbors, **params)
-    column = uncertainty_key(key_added)
-    if column in adata.obs:
-        del adata.obs[column]  # of coordinates that were just replaced
-    if found.expected_error is not None:
-        adata.obs[column] = found.expected_error
-    if BELONGS in adata.obs:
-        del adata.obs[BELONGS]
-    if found.resemblance is not None:
-        adata.obs[BELONGS] = found.resemblance.belongs
+    on, resembles = found.on_reference, found.resemblance
+    adata.obsm.pop(reference_key(key_added), None)  # of coordinates that were just replaced
+    if on is not None:
+        adata.obsm[reference_key(key_added)] = on.coords
+    columns = {
+        uncertainty_key(key_added): found.expected_error,
+        BELONGS: None if resembles is None else resembles.belongs,
+        MAP_CONFIDENCE: None if on is None else on.confidence,
+        MAP_SIMILARITY: None if on is None else on.similarity,
+    }
+    for name, values in columns.items():
+        if name in adata.obs:
+            del adata.obs[name]
+        if values is not None:
+            adata.obs[name] = values
 
 
 def _settings(model: IPALite, found: _Placed) -> dict[str, Any]:
     plan = model.network.plan
-    return {
+    settings: dict[str, Any] = {
         "method": found.method,
         "global_weight": model.blend.global_map,
         "flow_weight": model.blend.flow,
         "n_rounds": plan.n_rounds,
         "subset_size": plan.subset_size,
     }
+    if found.on_reference is not None:
+        settings["placement"] = found.on_reference.record
+    if found.resemblance is not None:
+        settings["resembles_training"] = found.resemblance.record
+    return settings
 
 
 def _refuse_for_samples(options: dict[str, Any]) -> None:
