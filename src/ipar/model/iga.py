@@ -17,6 +17,7 @@ from ipar.model.encoder import Features
 from ipar.model.flow import Flow
 from ipar.model.given import AnyEncoder, Encoder
 from ipar.model.io import SavedModel
+from ipar.model.regions import Regions
 from ipar.model.sharpening import Sharpening, sharpen_layout
 
 
@@ -33,6 +34,8 @@ class IGA(SavedModel):
     sharpening
         How cells alike in expression are drawn together in the mean of samples; None leaves this out. Single samples stay
         as they are drawn.
+    regions
+        Calibration of sets of places, see :func:`ipar.tl.predict_regions`; None in three dimensions.
     record
         Localisability and settings of the fit.
     """
@@ -40,11 +43,17 @@ class IGA(SavedModel):
     encoder: Encoder
     flow: Flow
     sharpening: Sharpening | None = None
+    regions: Regions | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IGA"
     version: ClassVar[int] = 4
-    stages: ClassVar[dict[str, Any]] = {"encoder": AnyEncoder, "flow": Flow, "sharpening": Sharpening}
+    stages: ClassVar[dict[str, Any]] = {
+        "encoder": AnyEncoder,
+        "flow": Flow,
+        "sharpening": Sharpening,
+        "regions": Regions,
+    }
 
     def __repr__(self) -> str:
         config = self.flow.net.config

@@ -10,6 +10,7 @@ from ipar.pl._errors import shepard, uncertainty
 from ipar.pl._history import history
 from ipar.pl._layouts import coord_progression, coords
 from ipar.pl._reference import on_reference
+from ipar.pl._regions import regions
 from ipar.pl._samples import samples
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "history",
     "localisability",
     "on_reference",
+    "regions",
     "samples",
     "shepard",
     "uncertainty",

@@ -168,5 +168,5 @@ def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
             )
             raise TypeError(msg)
         verdict = {"localisability": model.record.get("localisability", {})}
-        model = IGA(model.encoder, model.flow, model.sharpening, verdict)
+        model = IGA(model.encoder, model.flow, model.sharpening, record=verdict)
     return model if sharpened else replace(model, sharpening=None)

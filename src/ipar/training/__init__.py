@@ -13,6 +13,7 @@ from ipar.training.held_out import MinisetPlan
 from ipar.training.network import IPALiteTraining, NetworkRecipe
 from ipar.training.optimise import Optimisation
 from ipar.training.recipe import Recipe
+from ipar.training.regions import RegionRecipe
 from ipar.training.set_encoder import SetEncoderTraining
 from ipar.training.slides import SlideSet
 from ipar.training.uncertainty import UncertaintyRecipe
@@ -30,6 +31,7 @@ __all__ = [
     "NetworkRecipe",
     "Optimisation",
     "Recipe",
+    "RegionRecipe",
     "Run",
     "SlideSet",
     "UncertaintyRecipe",
