@@ -29,6 +29,7 @@ KEYS = {
     "speed": ("name", "version"),
     "peer_speed": ("peer", "n_cells"),
     "frames": ("tissue", "seed"),
+    "regions": ("task", "slide"),
     "attention": ("n_cells", "n_threads", "method"),
 }
 """What identifies a record of each page."""

@@ -64,7 +64,8 @@ def regions(
     adata
         Cells after :func:`ipar.tl.predict_regions`.
     cells
-        Names of up to four cells. By default those with the smallest and the largest regions and two between, by radius.
+        Names of up to four cells. By default those with the smallest and the largest regions and two between, by
+        the radius and the spread of their places.
     level
         One of the levels that were predicted.
     use_rep
@@ -83,7 +84,8 @@ def regions(
     places, radius = _read(adata, use_rep, level)
     rows, name, truth = read_slide(adata, point, spatial_key=spatial_key, library_key=library_key, slide=slide)
     rows = finite_rows(rows, radius[:, None])
-    chosen = rows[_chosen(adata, rows, cells, radius[rows])]
+    spread = np.sqrt(places[rows].var(axis=1).sum(axis=-1))
+    chosen = rows[_chosen(adata, rows, cells, radius[rows] + spread)]
     where = None if truth is None else turned_onto(point[rows], truth[rows])[np.searchsorted(rows, chosen)]
     reach = [places[i] + sign * radius[i] for i in chosen for sign in (-1, 1)]
     everything = np.concatenate([point[rows], *reach, *([] if where is None else [where])])
@@ -95,7 +97,7 @@ def regions(
         _union(axes, places[cell], radius[cell], color, n_grid)
         dots(axes, point[cell][None], c=color, s=130, marker="*", edgecolors=INK, linewidths=0.8, zorder=4)
         if where is not None:
-            axes.scatter(*where[i], c=color, s=70, marker="X", edgecolors=INK, linewidths=0.8, zorder=5)
+            axes.scatter(where[i, 0], where[i, 1], c=color, s=70, marker="X", edgecolors=INK, linewidths=0.8, zorder=5)
     return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)
 
 
@@ -118,11 +120,11 @@ def _read(adata: AnnData, use_rep: str, level: float) -> tuple[NDArray[np.float6
 
 
 def _chosen(
-    adata: AnnData, rows: NDArray[np.intp], cells: Sequence[str] | None, radius: NDArray[np.float64]
+    adata: AnnData, rows: NDArray[np.intp], cells: Sequence[str] | None, size: NDArray[np.float64]
 ) -> NDArray[np.intp]:
     """Positions, among the cells of the slide, of those whose regions are drawn."""
     if cells is None:
-        order, last = np.argsort(radius, kind="stable"), len(radius) - 1
+        order, last = np.argsort(size, kind="stable"), len(size) - 1
         return order[sorted({last, last * 2 // 3, last // 3, 0}, reverse=True)]
     if len(cells) > len(_CELL_COLORS):
         msg = f"Regions of at most {len(_CELL_COLORS)} cells can be drawn, found {len(cells)}: pass fewer."
