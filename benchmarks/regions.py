@@ -61,7 +61,13 @@ class Case:
 
 
 def sections(
-    file: str, train: tuple[str, ...], tests: tuple[str, ...], folder: Path, *, counts: bool = True, most_cells: int = 3000
+    file: str,
+    train: tuple[str, ...],
+    tests: tuple[str, ...],
+    folder: Path,
+    *,
+    counts: bool = True,
+    most_cells: int = 3000,
 ) -> Data:
     """Slides of a file; of large slides random cells, so that fits are quick."""
     adata, rng = ad.read_h5ad(folder / file), np.random.default_rng(0)
@@ -106,7 +112,11 @@ _embryo = partial(sections, _EMBRYO, counts=False)
 CASES = {
     case.name: case
     for case in (
-        Case("brain4", "half brain, four sections", partial(sections, _BRAIN, ("Hippo1", "Hippo2", "Hippo3", "Hippo4"), _LATE)),
+        Case(
+            "brain4",
+            "half brain, four sections",
+            partial(sections, _BRAIN, ("Hippo1", "Hippo2", "Hippo3", "Hippo4"), _LATE),
+        ),
         Case("brain3", "half brain, three other sections", partial(sections, _BRAIN, _LATE[:3], _LATE[3:])),
         Case("one", "half brain, one section", partial(sections, _BRAIN, ("Hippo1",), _LATE)),
         Case("embryo3", "embryo, two sections", partial(_embryo, ("embryo1", "embryo2"), ("embryo3",))),

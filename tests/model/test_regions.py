@@ -140,7 +140,9 @@ def test_samples_of_a_flow_are_turned_onto_the_layout(generated):
         assert one.var(axis=0).sum() == pytest.approx(layout.var(axis=0).sum(), rel=1e-3)
         np.testing.assert_allclose(turned_onto(layout, one), one, atol=1e-4)
     mixed = rng.permutation(40)
-    np.testing.assert_allclose(blank().drawn_places(layout[mixed], embedding[mixed], flow, Run(1)), found[mixed], atol=1e-4)
+    np.testing.assert_allclose(
+        blank().drawn_places(layout[mixed], embedding[mixed], flow, Run(1)), found[mixed], atol=1e-4
+    )
     assert (blank().scale("flow", np.full(40, 9.0), 40) == 1).all()
 
 

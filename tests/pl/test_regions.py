@@ -92,7 +92,12 @@ def test_given_axes_are_used(predicted):
     ("change", "options", "error", "message"),
     [
         ("X_ipar_regions", {}, KeyError, r"no 'X_ipar_regions': run ipar\.tl\.predict_regions first"),
-        (None, {"level": 0.7}, ValueError, r"level must be one of \[0\.5, 0\.8\], found 0\.7: run ipar\.tl\.predict_reg"),
+        (
+            None,
+            {"level": 0.7},
+            ValueError,
+            r"level must be one of \[0\.5, 0\.8\], found 0\.7: run ipar\.tl\.predict_reg",
+        ),
         (None, {"cells": ["c1", "x"]}, KeyError, r"no cells \['x'\]"),
         (None, {"cells": list("abcde")}, ValueError, "at most 4 cells can be drawn, found 5"),
     ],

@@ -86,7 +86,10 @@ def test_samples_are_calibrated_on_the_unit_that_the_flow_has_not_seen(generated
     flow = generated.model.flow
     rng = np.random.default_rng(4)
     known, errors = left_out(rng, [60, 60], [0.2, 0.2])
-    wide = [Features(rng.normal(size=(60, flow.net.config.d_input)).astype(np.float32), one.global_features) for one in known.features]
+    wide = [
+        Features(rng.normal(size=(60, flow.net.config.d_input)).astype(np.float32), one.global_features)
+        for one in known.features
+    ]
     known, recipe = replace(known, features=wide), RegionRecipe(n_places=4, n_steps=2)
     regions = with_flow(fit_regions(known, errors, recipe), known, flow, recipe, Run(3))
     assert regions.flow.units == ("s0",)
