@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ipar.metrics._alignment import turned_onto
 from ipar.metrics.checks import FloatArray, as_pair
 
 
-def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> np.ndarray:
+def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> NDArray[np.bool_]:
     """Tell whether the point of each cell lies in the region of that cell.
 
     The region of a cell is the union of balls of one radius around its places. Points on a border lie inside.
@@ -39,7 +39,7 @@ def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> np.nda
         msg = f"`points` must have shape ({len(centres)}, 2), one point per cell, found {where.shape}."
         raise ValueError(msg)
     nearest = np.linalg.norm(centres - where[:, None], axis=-1).min(axis=1)
-    inside: np.ndarray = nearest[:, None] <= radius
+    inside: NDArray[np.bool_] = nearest[:, None] <= radius
     return inside.reshape(np.shape(radii))
 
 

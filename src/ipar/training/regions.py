@@ -19,7 +19,8 @@ from ipar.model.regions import Calibration, FloatArray, Regions, place_scores
 class RegionRecipe:
     """How regions are made and calibrated.
 
-    Chosen on brain sections 1 to 4 and simulated tissues by the area of regions of 80 %.
+    Chosen on brain sections 1 to 4 and simulated layers by the area of regions of 80 %. From 8 to 24 places, and powers from 0
+    to 0.5, change it by less than 4 %; the power 1 costs more.
 
     Attributes
     ----------
