@@ -30,6 +30,7 @@ KEYS = {
     "peer_speed": ("peer", "n_cells"),
     "frames": ("tissue", "seed"),
     "trust": ("model", "kind", "query"),
+    "regions": ("task", "slide"),
     "attention": ("n_cells", "n_threads", "method"),
 }
 """What identifies a record of each page."""

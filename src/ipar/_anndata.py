@@ -76,6 +76,11 @@ def uncertainty_key(layout: str) -> str:
     return UNCERTAINTY if layout == COORDS else f"{layout}_uncertainty"
 
 
+def region_keys(layout: str) -> tuple[str, str]:
+    """Keys of ``obsm`` with the places and the radii of the regions of the layout ``obsm[layout]``."""
+    return f"{layout}_regions", f"{layout}_regions_radii"
+
+
 def reference_key(layout: str) -> str:
     """Key of ``obsm`` with the layout ``obsm[layout]`` on its reference."""
     return f"{layout}_reference"

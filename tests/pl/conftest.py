@@ -46,7 +46,11 @@ def make_predicted():
         candidates[i, places] = True
         weights[i][..., places] = rng.dirichlet(np.full(K, 0.5), size=(R, H))
     attention = {"query": query, "cells": cells, "weights": weights, "candidates": candidates}
-    adata.uns["ipar"] = {"attention": attention}
+    places = layouts[-1][:, None] + rng.normal(scale=0.2, size=(N, 6, 2))
+    adata.obsm["X_ipar_regions"] = places.reshape(N, -1).astype(np.float32)
+    adata.obsm["X_ipar_regions_radii"] = (rng.uniform(0.2, 0.4, size=(N, 1)) * [1.0, 2.0]).astype(np.float32)
+    regions = {"levels": np.array([0.5, 0.8]), "units": np.array(["a", "b"]), "key_added": "X_ipar"}
+    adata.uns["ipar"] = {"attention": attention, "regions": regions}
     return adata
 
 

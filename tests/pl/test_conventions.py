@@ -17,6 +17,7 @@ NAMES = [
     "gap",
     "history",
     "localisability",
+    "regions",
     "samples",
     "shepard",
     "uncertainty",
@@ -26,7 +27,8 @@ NAMES = [
 @pytest.fixture
 def both(predicted, trained):
     attention = {key: value[:1] for key, value in predicted.uns["ipar"]["attention"].items()}
-    predicted.uns["ipar"] = trained.uns["ipar"] | {"attention": attention}
+    regions = {"regions": predicted.uns["ipar"]["regions"]}
+    predicted.uns["ipar"] = trained.uns["ipar"] | {"attention": attention} | regions
     return predicted
 
 

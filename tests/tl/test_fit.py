@@ -456,7 +456,7 @@ def test_every_stage_has_its_time(make_slides, fit_briefly):
     slides = make_slides()
     fit_briefly(slides)
     seconds = slides.uns["ipar"]["fit"]["seconds"]
-    assert list(seconds) == ["folds", "encoder", "network", "finish", "expected error"]
+    assert list(seconds) == ["folds", "encoder", "network", "finish", "expected error", "regions"]
     assert all(value > 0 for value in seconds.values())
 
 

@@ -19,6 +19,7 @@ from ipar.metrics._e_geo import e_geo, e_geo_minisets
 from ipar.metrics._evaluate import evaluate, evaluate_slides
 from ipar.metrics._evenness import evenness
 from ipar.metrics._neighbours import continuity, knn_hit, trustworthiness
+from ipar.metrics._regions import in_regions, region_area, region_coverage
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
 
 __all__ = [
@@ -33,10 +34,13 @@ __all__ = [
     "evaluate",
     "evaluate_slides",
     "evenness",
+    "in_regions",
     "knn_hit",
     "luna_spearman",
     "procrustes_align",
     "procrustes_error",
+    "region_area",
+    "region_coverage",
     "rssd",
     "rssd_by_class",
     "stress1",

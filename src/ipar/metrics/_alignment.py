@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ipar.metrics.checks import FloatArray, as_pair, rms_radius
+from ipar.metrics.checks import FloatArray, as_pair, gauge_fix, rms_radius
 
 
 class ProcrustesError(NamedTuple):
@@ -53,6 +53,18 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     rotation, trace = _orthogonal(truth - centre, centred)
     aligned: FloatArray = centred @ rotation * (trace / (centred**2).sum()) + centre
     return aligned
+
+
+def turned_onto(layout: FloatArray, other: FloatArray) -> FloatArray:
+    """Another layout (n, 2) of the same cells in the gauge of a layout: centred, of its RMS radius, and turned onto it.
+
+    Unlike `procrustes_align`, this does not shrink a layout that fits badly. A layout on one point stays on one.
+    """
+    centre = layout.mean(axis=0)
+    fixed = gauge_fix(other)
+    rotation, _ = _orthogonal(layout - centre, fixed)
+    turned: FloatArray = fixed @ rotation * rms_radius(layout) + centre
+    return turned
 
 
 def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:

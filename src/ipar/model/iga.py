@@ -17,6 +17,7 @@ from ipar.model.encoder import Features
 from ipar.model.flow import Flow
 from ipar.model.given import AnyEncoder, Encoder
 from ipar.model.io import SavedModel
+from ipar.model.regions import Regions
 from ipar.model.scale import ExpressionScale
 from ipar.model.sharpening import Sharpening, sharpen_layout
 
@@ -36,6 +37,8 @@ class IGA(SavedModel):
         as they are drawn.
     scale
         How the expression was normalised that it was fitted on.
+    regions
+        Calibration of sets of places, see :func:`ipar.tl.predict_regions`; None in three dimensions.
     record
         Localisability and settings of the fit.
     """
@@ -44,6 +47,7 @@ class IGA(SavedModel):
     flow: Flow
     sharpening: Sharpening | None = None
     scale: ExpressionScale | None = None
+    regions: Regions | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     kind: ClassVar[str] = "ipar.IGA"
@@ -53,6 +57,7 @@ class IGA(SavedModel):
         "flow": Flow,
         "sharpening": Sharpening,
         "scale": ExpressionScale,
+        "regions": Regions,
     }
 
     def __repr__(self) -> str:

@@ -26,6 +26,7 @@ from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
 from ipar.model.placement import OnReference, Placement
 from ipar.model.reference import Reference, ReferenceSlide
+from ipar.model.regions import Regions
 from ipar.model.resemblance import Resemblance
 from ipar.model.scale import ExpressionScale
 from ipar.model.sharpening import Sharpening, sharpen_layout
@@ -52,6 +53,8 @@ class IPALite(SavedModel):
         How cells alike in expression are drawn together at last; None leaves this out.
     uncertainty
         Expected error of every cell; None in a model that has none.
+    regions
+        Calibration of sets of places, see :func:`ipar.tl.predict_regions`; None in a model that has none.
     reference
         The training slides, kept small, onto which cells can be placed; None in a model without.
     adapter
@@ -72,6 +75,7 @@ class IPALite(SavedModel):
     blend: Blend = field(default_factory=Blend)
     sharpening: Sharpening | None = None
     uncertainty: UncertaintyHead | None = None
+    regions: Regions | None = None
     reference: Reference | None = None
     adapter: Adapter | None = None
     resemblance: Resemblance | None = None
@@ -88,6 +92,7 @@ class IPALite(SavedModel):
         "blend": Blend,
         "sharpening": Sharpening,
         "uncertainty": UncertaintyHead,
+        "regions": Regions,
         "reference": Reference,
         "adapter": Adapter,
         "resemblance": Resemblance,

@@ -10,6 +10,7 @@ from ipar.pl._errors import shepard, uncertainty
 from ipar.pl._history import history
 from ipar.pl._layouts import coord_progression, coords
 from ipar.pl._reference import on_reference
+from ipar.pl._regions import regions
 from ipar.pl._report import report
 from ipar.pl._samples import samples
 
@@ -24,6 +25,7 @@ __all__ = [
     "localisability",
     "on_reference",
     "report",
+    "regions",
     "samples",
     "shepard",
     "uncertainty",

@@ -12,6 +12,7 @@ from ipar.tl._map import map_to_reference
 from ipar.tl._optimise import optimise_coords
 from ipar.tl._predict import predict_coords
 from ipar.tl._reference import FrameWarning
+from ipar.tl._regions import predict_regions
 from ipar.tl._report import Doubt, report
 from ipar.tl._resemblance import ResemblanceWarning
 from ipar.tl._sample import sample_coords
@@ -34,6 +35,7 @@ __all__ = [
     "optimise_coords",
     "predict_coords",
     "report",
+    "predict_regions",
     "sample_coords",
     "shuffle_controls",
     "sweep_beta",

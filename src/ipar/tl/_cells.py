@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ipar._anndata import EMBED_RECORD, RECORD, Keys, record, warn
+from ipar._anndata import EMBED_RECORD, RECORD, Keys, record, region_keys, warn
 from ipar._expression import Cells
 from ipar.model import IGA, IPALite
 from ipar.model.loading import model_from_state
@@ -76,7 +76,11 @@ def read_cells(adata: AnnData, model: IPALite | IGA, keys: Keys) -> Cells:
 def write_prediction(
     adata: AnnData, model: IPALite | IGA, cells: Cells, key_added: str, run: Run, settings: dict[str, Any]
 ) -> None:
-    """Record what a layout was made with."""
+    """Record what a layout was made with, and forget regions of the one that it replaced."""
+    if record(adata).get("regions", {}).get("key_added") == key_added:
+        del adata.uns[RECORD]["regions"]
+    for key in region_keys(key_added):
+        adata.obsm.pop(key, None)
     record(adata)["prediction"] = {
         **settings,
         "sharpened": model.sharpening is not None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ipar._anndata import warn
 from ipar._expression import Cells
 from ipar.graph.neighbors import Nearest
-from ipar.model import Features, IPALite
+from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
 from ipar.model.resemblance import Resemblance, Signs
 
@@ -42,13 +42,14 @@ class QueryResemblance:
     Parameters
     ----------
     model
-        The model; without a resemblance, nothing is collected.
+        The model; without a resemblance, as an IGA is, nothing is collected.
     cells
         Cells of all slides.
     """
 
-    def __init__(self, model: IPALite, cells: Cells) -> None:
-        self._model, self._known, self._slides = model, model.resemblance, list[_SlideFound]()
+    def __init__(self, model: IPALite | IGA, cells: Cells) -> None:
+        self._model, self._slides = model, list[_SlideFound]()
+        self._known = model.resemblance if isinstance(model, IPALite) else None
         self._belongs = np.full(len(cells.labels), np.nan, dtype=np.float32)
         if self._known is not None:
             matrix, genes, _ = cells.arrays
@@ -69,7 +70,8 @@ class QueryResemblance:
         if self._known is None:
             return expected
         matrix = self._matrix if len(rows) == len(self._belongs) else self._matrix[rows]
-        signs, adapted = self._known.known.signs(matrix, features.embedding, near), self._model.adapts(matrix)
+        signs = self._known.known.signs(matrix, features.embedding, near)
+        adapted = isinstance(self._model, IPALite) and self._model.adapts(matrix)
         self._slides.append(_SlideFound(name, signs, self._known.distance(signs, adapted=adapted), adapted))
         empty = np.diff(matrix.indptr) == 0
         self._belongs[rows] = np.where(empty, np.nan, self._known.belongs(signs))

@@ -170,5 +170,5 @@ def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
             )
             raise TypeError(msg)
         verdict = {"localisability": model.record.get("localisability", {})}
-        model = IGA(model.encoder, model.flow, model.sharpening, model.scale, verdict)
+        model = IGA(model.encoder, model.flow, model.sharpening, model.scale, record=verdict)
     return model if sharpened else replace(model, sharpening=None)

@@ -13,6 +13,7 @@ from ipar.training.held_out import MinisetPlan
 from ipar.training.network import IPALiteTraining, NetworkRecipe
 from ipar.training.optimise import Optimisation
 from ipar.training.recipe import Recipe
+from ipar.training.regions import RegionRecipe
 from ipar.training.resemblance import ResemblanceRecipe
 from ipar.training.set_encoder import SetEncoderTraining
 from ipar.training.slides import SlideSet
@@ -32,6 +33,7 @@ __all__ = [
     "Optimisation",
     "Recipe",
     "ResemblanceRecipe",
+    "RegionRecipe",
     "Run",
     "SlideSet",
     "UncertaintyRecipe",

@@ -15,13 +15,14 @@ from ipar.model import IGA, Blend, Features, IPALite
 from ipar.model.flow import Flow
 from ipar.model.given import Encoder
 from ipar.model.network import NetworkLayout
-from ipar.model.uncertainty import UncertaintyHead, spread_of
+from ipar.model.uncertainty import FloatArray, UncertaintyHead, spread_of
 from ipar.training.finish import Finish, choose_sharpening, tissue_evenness
 from ipar.training.flow import fit_flow
 from ipar.training.folds import Folds
 from ipar.training.held_out import StageFit
 from ipar.training.network import fit_network
 from ipar.training.recipe import Recipe
+from ipar.training.regions import LeftOut, fit_regions, with_flow
 from ipar.training.slides import SlideSet
 from ipar.training.uncertainty import beside_samples, fit_uncertainty, scaled_to
 
@@ -84,8 +85,14 @@ def fit_ipalite(
         tissue = tissue_evenness(slides.coords)
         finish = choose_sharpening(layout, *held_out.known, held_out.slide_pcs, tissue, recipe.finish, run)
     with run.stage("expected error"):
-        head, ranks = _expected_error(slides, embedded, folds, flow.held_out if flow else None, finish, recipe, run)
-    model = IPALite(embedded.encoder, network.stage, flow.stage if flow else None, blend, finish.sharpening, head)
+        left_out = _left_out(slides, embedded, folds, finish)
+        head, ranks, values = _expected_error(left_out, flow.held_out if flow else None, recipe, run)
+    with run.stage("regions"):
+        regions = fit_regions(left_out, [np.interp(value, *head.knots) for value in values], recipe.regions)
+        if flow:
+            regions = with_flow(regions, left_out, flow.held_out, recipe.regions, run)
+    stages: dict[str, Any] = {"sharpening": finish.sharpening, "uncertainty": head, "regions": regions}
+    model = IPALite(embedded.encoder, network.stage, flow.stage if flow else None, blend, **stages)
     return ModelFit(model, slides[folds.held_out].name, network, finish, ranks)
 
 
@@ -115,7 +122,9 @@ def fit_iga(
     drawn = flow.held_out.sample(held_out.features.embedding, n_tried, n_steps=n_steps, run=run)
     tissue = tissue_evenness(slides.coords)
     finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, tissue, recipe.finish, run)
-    model = replace(model, sharpening=finish.sharpening)
+    left_out, blank = _left_out(slides, embedded, folds, finish), recipe.regions.blank(folds.one_section)
+    regions = with_flow(blank, left_out, flow.held_out, recipe.regions, run)
+    model = replace(model, sharpening=finish.sharpening, regions=regions)
     return ModelFit(model, slides[folds.held_out].name, flow, finish, {})
 
 
@@ -167,21 +176,26 @@ def _flow_or_none(
         return None
 
 
-def _expected_error(
-    slides: SlideSet,
-    embedded: Embedded,
-    folds: Folds,
-    flow: Flow | None,
-    finish: Finish,
-    recipe: Recipe,
-    run: Run,
-) -> tuple[UncertaintyHead, dict[str, float]]:
-    """Expected errors, to the scale of the finished held-out slide, and how well they rank true ones."""
+def _left_out(slides: SlideSet, embedded: Embedded, folds: Folds, finish: Finish) -> LeftOut:
+    """The cells of every part that choices are made on."""
     features = [one.rows(cells) for one, cells in zip(embedded.features, folds.cells, strict=True)]
     coords = [slide.coords[cells] for slide, cells in zip(slides, folds.cells, strict=True)]
-    fit, left = fit_uncertainty(features, coords, recipe.uncertainty, run), folds.held_out
-    head = scaled_to(fit.head, features[left], finish.layout, coords[left])
+    names = [slide.name for slide in slides]
+    return LeftOut(features, coords, names, folds.held_out, finish.layout, folds.one_section)
+
+
+def _expected_error(
+    known: LeftOut, flow: Flow | None, recipe: Recipe, run: Run
+) -> tuple[UncertaintyHead, dict[str, float], list[FloatArray]]:
+    """Expected errors, to the scale of the finished held-out slide, and how well they rank true ones.
+
+    With the values of all parts by heads that were fitted without them.
+    """
+    fit, left = fit_uncertainty(known.features, known.coords, recipe.uncertainty, run), known.held_out
+    features, coords = known.features[left], known.coords[left]
+    head = scaled_to(fit.head, features, known.finished, coords)
     if flow is None:
-        return head, {"uncertainty_spearman": fit.spearman, "certain_half_error": fit.certain_half}
-    spread = spread_of(flow, features[left].embedding, head, run.quiet())
-    return beside_samples(head, fit.values[left], spread, finish.layout, coords[left], recipe.uncertainty)
+        return head, {"uncertainty_spearman": fit.spearman, "certain_half_error": fit.certain_half}, fit.values
+    spread = spread_of(flow, features.embedding, head, run.quiet())
+    head, ranks = beside_samples(head, fit.values[left], spread, known.finished, coords, recipe.uncertainty)
+    return head, ranks, fit.values

@@ -11,6 +11,7 @@ from ipar.training.finish import FinishRecipe
 from ipar.training.flow import FlowRecipe
 from ipar.training.held_out import MinisetPlan, at_least_one
 from ipar.training.network import IPALiteTraining, NetworkRecipe
+from ipar.training.regions import RegionRecipe
 from ipar.training.uncertainty import UncertaintyRecipe
 
 Quality = Literal["fast", "default", "best"]
@@ -32,6 +33,8 @@ class Recipe:
         Shares of the layouts, and the sharpening that is tried.
     uncertainty
         The expected error per cell.
+    regions
+        Sets of places per cell.
     most_cells
         Cells per slide that choices are scored on.
     """
@@ -41,6 +44,7 @@ class Recipe:
     flow: FlowRecipe | None = None
     finish: FinishRecipe = field(default_factory=FinishRecipe)
     uncertainty: UncertaintyRecipe = field(default_factory=UncertaintyRecipe)
+    regions: RegionRecipe = field(default_factory=RegionRecipe)
     most_cells: int = 1500
 
     @classmethod
