@@ -1,6 +1,6 @@
 """Is a query that does not belong told from one that does, and do expected errors follow? One page and JSON lines.
 
-    python -m benchmarks.trust --data ../shared/data --markdown docs/trust_table.md
+    python -m benchmarks.trust --data ../shared/data --markdown docs/trust.md
 
 A model of a tissue sees slides of it that it was not taught on, slides of other tissues with the genes that both share, and
 slides that were spoilt: counts thinned out, genes renamed, genes shuffled over cells, noise.
@@ -26,6 +26,8 @@ from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
 import ipar
+from benchmarks import regions
+from benchmarks import trust_texts as texts
 from benchmarks.tasks.options import parser_of, write_page
 from benchmarks.tasks.records import Record, keep, read
 from benchmarks.tasks.tasks import TASKS
@@ -211,10 +213,10 @@ def run_task(task: str, options: argparse.Namespace) -> None:
     run_model(task, slides.train, iter([("real", TASKS[task].test, query)]), options.out)
 
 
-def page(records: list[Record]) -> str:
-    """Tables of what was caught, and of expected and true errors."""
+def page(records: list[Record], folder: Path) -> str:
+    """Tables of what was caught, of expected and true errors, and of regions, whose records are in a folder."""
     chosen = {f"{own}, {other}" for own, other in CHOSEN_ON}
-    lines = ["## Foreign queries", "", *_caught(records, chosen), "", "## Queries that belong", ""]
+    lines = [*texts.INTRODUCTION, *_caught(records, chosen), "", *texts.BELONGING]
     lines += ["| model | query | distance | limit | expected error | true error | slope | rank correlation |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for one in records:
@@ -223,7 +225,8 @@ def page(records: list[Record]) -> str:
                 f"| {one['model']} | {one['query']} | {one['distance']:.2f} | {one['threshold']:.2f} | {one['expected']:.2f} | "
                 f"{one['error']:.2f} | {one['slope']:.2f} | {one['spearman']:.2f} |"
             )
-    lines += ["", "## Spoilt queries", "", *_spoilt(records)]
+    lines += ["", *texts.SPOILT, *_spoilt(records), "", *texts.REGIONS]
+    lines += [regions.page(read("regions", folder)).rstrip(), "", *texts.VALUES]
     return "\n".join([*lines, ""])
 
 
@@ -266,7 +269,10 @@ def _auroc(real: list[Record], foreign: list[Record]) -> float:
 def _spoilt(records: list[Record]) -> list[str]:
     """Means over models, by what was done."""
     lines = ["| query | called foreign | expected error | true error | models |", "|---|---|---|---|---|"]
-    for name in dict.fromkeys(one["query"] for one in records if one["kind"] in ("thinned", "spoilt")):
+    names = {one["query"] for one in records if one["kind"] in ("thinned", "spoilt")}
+    for name in sorted(
+        names, key=lambda name: (name.startswith("thinned"), int(name.split()[-1]) if name[-1].isdigit() else 0, name)
+    ):
         own = [one for one in records if one["query"] == name]
         caught = sum(one["distance"] > one["threshold"] for one in own)
         expected, error = (np.mean([one[key] for one in own]) for key in ("expected", "error"))
@@ -303,7 +309,7 @@ def main() -> None:
         for name, run in tqdm(todo, unit="model"):
             if options.fresh or name not in known:
                 run()
-    write_page(page(read(PAGE, options.out)), options.markdown)
+    write_page(page(read(PAGE, options.out), options.out), options.markdown)
 
 
 if __name__ == "__main__":
