@@ -25,8 +25,7 @@ from tqdm.auto import tqdm
 import ipar
 from benchmarks.tasks.records import Record, keep, read
 from benchmarks.tasks.tasks import Task, split
-from ipar.metrics import region_area, region_coverage
-from ipar.metrics._alignment import turned_onto
+from ipar.metrics import region_area, region_coverage, turned_onto
 
 LEVELS = (0.5, 0.8, 0.9)
 Truth = NDArray[np.float64]

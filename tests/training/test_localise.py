@@ -189,7 +189,7 @@ def test_table_and_means():
             "explained": 0.5,
         }
     )
-    assert set(found.to_dict()) <= {"localisable", "repeated", "held_out", *table.columns}
+    assert set(found.to_dict()) <= {"localisable", "repeated", "held_out", "oriented", *table.columns}
 
 
 def test_message_has_figures_and_thresholds():

@@ -13,6 +13,7 @@ from ipar.metrics._alignment import (
     procrustes_error,
     rssd,
     rssd_by_class,
+    turned_onto,
 )
 from ipar.metrics._distances import contact_f1, distance_pearson, luna_spearman, stress1
 from ipar.metrics._e_geo import e_geo, e_geo_minisets
@@ -45,5 +46,6 @@ __all__ = [
     "rssd_by_class",
     "stress1",
     "trustworthiness",
+    "turned_onto",
     "uncertainty_spearman",
 ]

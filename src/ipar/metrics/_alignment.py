@@ -56,8 +56,19 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
 
 
 def turned_onto(layout: FloatArray, other: FloatArray) -> FloatArray:
-    """Another layout (n, 2) of the same cells in the gauge of a layout: centred, of its RMS radius, and turned onto it.
+    """Bring another layout to the centre and RMS radius of a layout, and turn or mirror it onto that.
 
+    Parameters
+    ----------
+    layout, other
+        Coordinates of the same cells in the same order, shape (n_cells, 2), float64.
+
+    Returns
+    -------
+    The other layout, shape (n_cells, 2).
+
+    Notes
+    -----
     Unlike `procrustes_align`, this does not shrink a layout that fits badly. A layout on one point stays on one.
     """
     centre = layout.mean(axis=0)

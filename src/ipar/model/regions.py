@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
-from ipar.metrics._alignment import turned_onto
+from ipar.metrics import turned_onto
 from ipar.model.flow import Flow
 from ipar.model.io import Arrays, State
 

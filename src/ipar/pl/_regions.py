@@ -9,7 +9,7 @@ import numpy as np
 
 from ipar._anndata import region_keys
 from ipar._docs import shared_docs
-from ipar.metrics._alignment import turned_onto
+from ipar.metrics import turned_onto
 from ipar.pl._figure import (
     BLUE,
     GREEN,
