@@ -36,13 +36,23 @@ def test_a_query_of_the_tissue_resembles_and_says_so(placed, model):
 
 def test_a_foreign_query_is_warned_of_and_expects_to_be_wrong(query, placed, model):
     foreign = foreign_of(query)
-    with pytest.warns(ResemblanceWarning, match=r"do not resemble the training slides .*ipar\.tl\.adapt first") as said:
+    with pytest.warns(
+        ResemblanceWarning, match=r"do not resemble .*or their values are noise: their coordinates mean"
+    ) as said:
         predict_coords(foreign, model, progress=False)
     assert [one.filename for one in said if one.category is ResemblanceWarning] == [__file__]
     assert not foreign.uns["ipar"]["prediction"]["resembles_training"]["resembles"].any()
     assert foreign.obs["ipar_belongs"].median() < 0.1 < placed.obs["ipar_belongs"].median()
     assert foreign.obs["ipar_uncertainty"].mean() > 1.5 * placed.obs["ipar_uncertainty"].mean()
     assert np.isfinite(foreign.obsm["X_ipar"]).all()
+
+
+def test_another_technology_is_told_from_another_tissue(query, model):
+    """The same cells with genes that are detected more or less often."""
+    counts = np.expm1(query.X.toarray()) * np.random.default_rng(0).lognormal(0, 1.5, query.n_vars)
+    query.X = sparse.csr_matrix(np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4), dtype=np.float32)
+    with pytest.warns(ResemblanceWarning, match=r"Genes vary together .* call ipar\.tl\.adapt\(model, adata\) first"):
+        predict_coords(query, model, progress=False)
 
 
 def test_slides_are_judged_one_by_one(query, model):

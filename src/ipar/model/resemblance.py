@@ -166,8 +166,12 @@ class Resemblance:
 
     def distance(self, signs: Signs, *, adapted: bool = False) -> float:
         """How far a slide falls short of left-out ones; of adapted cells, the mean expression does not count."""
-        short = shortfall(signs.slide, self.slides, self.least_spread, self.least_share)
+        short = self.shortfall(signs)
         return float(short[0] if adapted else np.linalg.norm(short))
+
+    def shortfall(self, signs: Signs) -> Floats:
+        """By how many standard deviations agreement and profile fall short of left-out slides, ``(2,)``."""
+        return shortfall(signs.slide, self.slides, self.least_spread, self.least_share)
 
     def belongs(self, signs: Signs) -> NDArray[np.float32]:
         """Share of left-out cells that look less like the training cells than each cell, ``(n,)``."""

@@ -115,9 +115,9 @@ def _sentence(one: _SlideFound, known: Resemblance) -> str:
     )
     if not foreign:
         return said
-    remedy = (
-        "Of another tissue, their coordinates mean nothing."
-        if one.adapted
-        else "Of another tissue, their coordinates mean nothing; of another technology, call ipar.tl.adapt first."
+    if known.shortfall(one.signs)[0] > 0.5 * known.threshold:
+        return f"{said} They are of another tissue, or their values are noise: their coordinates mean nothing."
+    return (
+        f"{said} Genes vary together as in the training slides: of another technology, call ipar.tl.adapt(model, adata) first; "
+        "of another tissue, their coordinates mean nothing."
     )
-    return f"{said} {remedy}"
