@@ -82,7 +82,7 @@ def region_keys(layout: str) -> tuple[str, str]:
 
 
 def reference_key(layout: str) -> str:
-    """Key of ``obsm`` with the layout ``obsm[layout]`` on its reference."""
+    """Key of what a layout is, or of its uncertainty, in the frame and units of a reference."""
     return f"{layout}_reference"
 
 

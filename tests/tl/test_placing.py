@@ -65,6 +65,19 @@ def test_what_is_written(query, alone, place, unchanged, global_random_state):
     assert "X_second_reference" in query.obsm
 
 
+def test_expected_errors_in_units_of_the_reference(query, alone, place):
+    """A frame of other units carries them along, and the radius is that of the layout as it lies on the reference."""
+    place(query)
+    error = query.obs["ipar_uncertainty_reference"].to_numpy()
+    unit = error / query.obs["ipar_uncertainty"].to_numpy()
+    np.testing.assert_allclose(unit, unit[0], rtol=1e-4)
+    assert 0.5 < unit[0] / radius(query.obsm["X_ipar_reference"]) < 1.5
+    place(query, moved_reference(alone.model, lambda x: 1e4 * x))
+    np.testing.assert_allclose(query.obs["ipar_uncertainty_reference"], 1e4 * error, rtol=1e-3)
+    predict_coords(query, alone.model, progress=False)
+    assert "ipar_uncertainty_reference" not in query.obs
+
+
 def test_cells_lie_where_they_came_from(query, place):
     truth = query.obsm["spatial"]
     found = place(query)

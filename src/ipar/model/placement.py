@@ -44,6 +44,11 @@ class OnReference:
     frame: Frame | None
     shift: float
 
+    @property
+    def radius(self) -> float:
+        """Length of an RMS radius of the layout in the slide's units; NaN without a layout."""
+        return float("nan") if self.frame is None else self.frame.similarity.scale
+
 
 @dataclass(frozen=True)
 class Placement:

@@ -120,6 +120,9 @@ def predict_coords(
     ``.obs["ipar_uncertainty"]``
         Expected distance of the cell from its true place, in RMS radii of the tissue, float32. It ranks cells, and is no
         upper limit. The column is ``<key_added>_uncertainty`` for another key.
+    ``.obs["ipar_uncertainty_reference"]``
+        With `reference`: the same in units of the reference, by the scale that carries the layout there, float64. An error of
+        the frame comes on top.
     ``.uns["ipar"]["attention"]``
         Attention of one cell per quadrant of the first slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
@@ -258,13 +261,14 @@ def _write(adata: AnnData, model: IPALite, found: _Placed, cells: Cells, key_add
         adata.obsm[EMBED] = found.features.embedding
         params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
         write_candidates(adata, found.candidates, n_neighbors=model.network.n_neighbors, **params)
-    on, resembles = found.on_reference, found.resemblance
+    on, resembles, error = found.on_reference, found.resemblance, found.expected_error
     adata.obsm.pop(reference_key(key_added), None)  # of coordinates that were just replaced
     if on is not None:
         adata.obsm[reference_key(key_added)] = on.coords
     columns = {
-        uncertainty_key(key_added): found.expected_error,
+        uncertainty_key(key_added): error,
         BELONGS: None if resembles is None else resembles.belongs,
+        reference_key(uncertainty_key(key_added)): None if on is None or error is None else error * on.radius,
         MAP_CONFIDENCE: None if on is None else on.confidence,
         MAP_SIMILARITY: None if on is None else on.similarity,
     }

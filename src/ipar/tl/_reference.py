@@ -31,6 +31,8 @@ class Placed:
         Weights of its places, CSR ``(n, m)``.
     confidence, similarity
         As in :class:`ipar.model.placement.OnReference`, ``(n,)`` each.
+    radius
+        Length of an RMS radius of the cells' layout in the reference's units, ``(n,)``; NaN for cells without a layout.
     record
         Reference, transport, and per slide the certainty of the frame, the orientation of the reference, and whether the
         frame is decided and mirrored.
@@ -40,6 +42,7 @@ class Placed:
     weights: sparse.csr_matrix
     confidence: NDArray[np.float32]
     similarity: NDArray[np.float32]
+    radius: NDArray[np.float64]
     record: dict[str, Any]
 
 
@@ -68,10 +71,11 @@ def joined_places(
     coords, confidence, similarity = (
         np.concatenate([getattr(one, name) for one in parts])[order] for name in ("coords", "confidence", "similarity")
     )
+    radius = np.concatenate([np.full(len(own), one.radius) for own, one in found.values()])[order]
     weights = sparse.csr_matrix(sparse.vstack([one.weights for one in parts], format="csr")[order])
     frames = _frames({name: one for name, (_, one) in found.items()}, slide, placement)
     record = {"reference": slide.name, "transport": placement.transport, "frames": frames}
-    return Placed(coords, weights, confidence, similarity, record)
+    return Placed(coords, weights, confidence, similarity, radius, record)
 
 
 def _frames(found: dict[str, OnReference], slide: ReferenceSlide, placement: Placement) -> dict[str, NDArray[Any]]:
