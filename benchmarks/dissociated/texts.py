@@ -178,7 +178,7 @@ fitting included, of a machine that others used at the same time.
   a cell at the mean of the spots, weighted by the cell's row of its mapping. *Likeliest spot* is the same mapping, with the cell
   at the spot of its largest weight. CeLEry regresses coordinates.
 {subsets}- Counts are scaled to the median total of the section over the shared genes, then log1p-transformed. Query cells of `e1z2` come
-  log-normalised and stay as they are.
+  log-normalised and stay as they are. They are logarithms to base 2, which ipar recognises and converts.
 
 No coordinate of a scored cell reaches a method. Settings of the controls are those of {{doc}}`benchmarks`, or were set before
 the first run. The normalisation is the one that reproduces the figures of the look-ups that came with the data; on
