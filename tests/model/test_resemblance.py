@@ -66,6 +66,14 @@ def test_agreement_is_that_of_the_tissue(covariation):
     assert abs(nothing) < 0.05
 
 
+def test_cells_without_counts_do_not_count(covariation):
+    x = slide(seed=4)
+    both = np.concatenate([x, np.zeros((100, N_GENES))])
+    sums = covariation.sums(csr(both))
+    np.testing.assert_allclose(sums[:400], covariation.sums(csr(x)), rtol=1e-3, atol=1e-3)
+    assert (sums[400:] == 0).all()
+
+
 def test_the_profile_compares_mean_expression(covariation):
     assert covariation.profile(csr(slide(seed=5))) > 0.98
     assert covariation.profile(csr(slide(tissue=1))) < 0.5

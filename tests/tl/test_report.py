@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,7 +75,8 @@ def test_cells_without_counts_have_no_error_and_do_not_belong(query, model):
     x = query.X.toarray()
     x[:5] = 0
     query.X = sparse.csr_matrix(x)
-    with pytest.warns(UserWarning, match="5 of 120 cells have no counts"):
+    with warnings.catch_warnings(), pytest.warns(UserWarning, match="5 of 120 cells have no counts"):
+        warnings.simplefilter("error", ResemblanceWarning)  # the others do
         predict_coords(query, model, progress=False)
     for key in ("ipar_uncertainty", "ipar_belongs"):
         assert query.obs[key].isna().to_numpy().nonzero()[0].tolist() == [0, 1, 2, 3, 4]

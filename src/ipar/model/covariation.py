@@ -91,11 +91,14 @@ class Covariation:
     def sums(self, matrix: sparse.csr_matrix) -> Floats:
         """What the agreement of a slide's cells is made of, ``(n, 3)``; see :func:`agreement`.
 
-        Products of observed and expected genes, squares of the observed and of the expected, over both halves.
+        Products of observed and expected genes, squares of the observed and of the expected, over both halves; zeros for cells
+        without counts, which do not count in the mean that genes are centred on.
         """
         x = sparse.csr_matrix(matrix[:, self.genes])
+        empty = np.diff(x.indptr) == 0
         weighted = self.loadings / self.noise[:, None]
-        centre, share = np.asarray(x.mean(axis=0)).ravel(), 1 / self.noise
+        n, share = max(len(empty) - int(empty.sum()), 1), 1 / self.noise
+        centre = np.asarray(x.sum(axis=0)).ravel() / n
         squares = x.multiply(x) @ share - 2 * (x @ (centre * share)) + float(centre**2 @ share)
         sums = np.zeros((x.shape[0], 3))
         sums[:, 1] = np.maximum(squares, 0)
@@ -105,6 +108,7 @@ class Covariation:
             factors = own[this] @ np.linalg.inv(inner[this] + np.eye(len(inner[this])))
             sums[:, 0] += (factors * own[other]).sum(axis=1)
             sums[:, 2] += ((factors @ inner[other]) * factors).sum(axis=1)
+        sums[empty] = 0.0
         return sums
 
     def profile(self, matrix: sparse.csr_matrix) -> float:
