@@ -136,3 +136,15 @@ def test_the_figure(placed, model, tmp_path):
     assert sum(patch.get_height() for patch in figure.axes[2].patches) == 120
     with pytest.raises(ValueError, match=r"must end in \.html or \.png, found 'report\.pdf'"):
         pl.report(placed, model, save=tmp_path / "report.pdf")
+
+
+def test_samples_are_drawn_for_cells_that_are_compared_too(query, generated):
+    from ipar.tl import sample_coords
+
+    sample_coords(query, generated.model, n_samples=2, progress=False)
+    assert query.obs["ipar_belongs"].between(0, 1).all()
+    assert query.uns["ipar"]["prediction"]["resembles_training"]["resembles"].all()
+    foreign = foreign_of(query)
+    with pytest.warns(ResemblanceWarning, match="do not resemble"):
+        sample_coords(foreign, generated.model, n_samples=2, progress=False)
+    assert (foreign.obs["ipar_uncertainty"] < 1.5).all()  # the spread of samples, and no expected error

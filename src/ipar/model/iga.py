@@ -18,6 +18,7 @@ from ipar.model.flow import Flow
 from ipar.model.given import AnyEncoder, Encoder
 from ipar.model.io import SavedModel
 from ipar.model.regions import Regions
+from ipar.model.resemblance import Resemblance
 from ipar.model.scale import ExpressionScale
 from ipar.model.sharpening import Sharpening, sharpen_layout
 
@@ -37,6 +38,8 @@ class IGA(SavedModel):
         as they are drawn.
     scale
         How the expression was normalised that it was fitted on.
+    resemblance
+        Whether cells resemble the training slides; None in three dimensions.
     regions
         Calibration of sets of places, see :func:`ipar.tl.predict_regions`; None in three dimensions.
     record
@@ -47,6 +50,7 @@ class IGA(SavedModel):
     flow: Flow
     sharpening: Sharpening | None = None
     scale: ExpressionScale | None = None
+    resemblance: Resemblance | None = None
     regions: Regions | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -57,6 +61,7 @@ class IGA(SavedModel):
         "flow": Flow,
         "sharpening": Sharpening,
         "scale": ExpressionScale,
+        "resemblance": Resemblance,
         "regions": Regions,
     }
 

@@ -12,7 +12,6 @@ from ipar._docs import shared_docs
 from ipar._run import Run
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
-from ipar.pp._embed import stored_resemblance
 from ipar.tl._training import read_training, reference_of, verdict, with_record, write_fit
 from ipar.training import FlowRecipe, Recipe
 from ipar.training import fit_ipalite as fit_model
@@ -125,7 +124,6 @@ def fit_ipalite(
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)
-    fit = replace(fit, model=replace(fit.model, resemblance=stored_resemblance(adata)))
     if keep_reference:
         fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, spatial_key)))
     model, settings = with_record(adata, fit, known, library_key, run)

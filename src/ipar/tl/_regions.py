@@ -192,7 +192,7 @@ def _find(
             drawn = regions.like_places(where, own.embedding)
         places[rows] = drawn.reshape(len(rows), -1)
         expected = _expected_error(model, own)
-        expected = None if expected is None else doubt.add("", rows, own, expected, None)
+        expected = None if expected is None else doubt.add("", rows, own, expected)
         radii[rows] = regions.radii(kind, levels, regions.scale(kind, expected, len(rows)))
     return _Found(places, radii)
 

@@ -42,14 +42,13 @@ class QueryResemblance:
     Parameters
     ----------
     model
-        The model; without a resemblance, as an IGA is, nothing is collected.
+        The model; without a resemblance, nothing is collected.
     cells
         Cells of all slides.
     """
 
     def __init__(self, model: IPALite | IGA, cells: Cells) -> None:
-        self._model, self._slides = model, list[_SlideFound]()
-        self._known = model.resemblance if isinstance(model, IPALite) else None
+        self._model, self._known, self._slides = model, model.resemblance, list[_SlideFound]()
         self._belongs = np.full(len(cells.labels), np.nan, dtype=np.float32)
         if self._known is not None:
             matrix, genes, _ = cells.arrays
@@ -61,7 +60,7 @@ class QueryResemblance:
         rows: NDArray[np.int64],
         features: Features,
         expected: NDArray[np.float32],
-        near: Nearest | None,
+        near: Nearest | None = None,
     ) -> NDArray[np.float32]:
         """Read the cells of one slide; their expected errors ``(n,)`` come back as they are for these cells.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, EMBED, EMBED_RECORD, SAMPLES, Keys, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, EMBED, EMBED_RECORD, SAMPLES, Keys, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
@@ -16,6 +16,7 @@ from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, IPALite
 from ipar.model.flow import Point
 from ipar.tl._cells import known_model, read_cells, write_prediction
+from ipar.tl._resemblance import QueryResemblance, Resembles
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -77,6 +78,8 @@ def sample_coords(
         All samples, aligned with ``X_ipar``, float32, ``(n, n_samples · d)``. The d columns of a sample stand side by side.
     ``.obsm["X_ipar_ellipse"]``
         Ellipses of the medoid in that frame, in RMS radii, with the columns of :func:`ipar.pp.cell_ellipses`.
+    ``.obs["ipar_belongs"]``, ``.uns["ipar"]["prediction"]["resembles_training"]``
+        As from :func:`predict_coords`; in two dimensions.
     ``.obs["ipar_uncertainty"]``
         Root mean squared distance of a cell's samples from their mean, in RMS radii. The column is
         ``<key_added>_uncertainty`` for another key.
@@ -96,6 +99,8 @@ def sample_coords(
     -----
     LocalisabilityWarning
         If the model was trained on a tissue that cannot be localised, or that looks mirrored or repeated.
+    ResemblanceWarning
+        If cells of a slide do not resemble the training slides.
 
     Notes
     -----
@@ -116,7 +121,9 @@ def sample_coords(
     with on_device(generative.modules, run.device):
         found = _draw(generative, cells, n_samples, n_steps, point, run)
     _write(adata, found, key_added)
-    settings = {"method": "samples", "n_samples": n_samples, "n_steps": n_steps, "point": point}
+    settings: dict[str, Any] = {"method": "samples", "n_samples": n_samples, "n_steps": n_steps, "point": point}
+    if found.resemblance is not None:
+        settings["resembles_training"] = found.resemblance.record
     write_prediction(adata, generative, cells, key_added, run, settings)
     return adata if copy else None
 
@@ -130,6 +137,7 @@ class _Drawn:
     samples: NDArray[np.float32]
     ellipses: NDArray[np.float32]
     spread: NDArray[np.float32]
+    resemblance: Resembles | None
 
 
 def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
@@ -138,17 +146,16 @@ def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, 
     n, d = len(cells.labels), model.flow.net.config.n_dims
     widths = (d, max(n_samples, 0) * d, 5 if d == 2 else 9)
     coords, samples, ellipses = (np.empty((n, width), dtype=np.float32) for width in widths)
-    found = _Drawn(features.embedding, coords, samples, ellipses, np.empty(n, dtype=np.float32))
-    for rows in cells_by_slide(cells.labels, n):
+    spread, resemble = np.empty(n, dtype=np.float32), QueryResemblance(model, cells)
+    for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, n), strict=True):
         own = features.rows(rows)
+        resemble.add(str(name), rows, own, np.ones(len(rows), dtype=np.float32))  # the spread is no expected error
         drawn = model.flow.sample(own.embedding, n_samples, n_steps=n_steps, run=run)
-        found.coords[rows] = model.sharpened(
-            drawn.point(point), own, None if slide_pcs is None else slide_pcs[rows], run
-        )
-        found.spread[rows] = drawn.uncertainty
-        found.samples[rows] = drawn.coords.transpose(1, 0, 2).reshape(len(rows), -1)
-        found.ellipses[rows] = drawn.ellipses[drawn.medoid]
-    return found
+        coords[rows] = model.sharpened(drawn.point(point), own, None if slide_pcs is None else slide_pcs[rows], run)
+        spread[rows] = drawn.uncertainty
+        samples[rows] = drawn.coords.transpose(1, 0, 2).reshape(len(rows), -1)
+        ellipses[rows] = drawn.ellipses[drawn.medoid]
+    return _Drawn(features.embedding, coords, samples, ellipses, spread, resemble.found())
 
 
 def _write(adata: AnnData, found: _Drawn, key_added: str) -> None:
@@ -156,6 +163,10 @@ def _write(adata: AnnData, found: _Drawn, key_added: str) -> None:
     adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = found.samples
     adata.obsm[f"{key_added}_ellipse"] = found.ellipses
     adata.obs[uncertainty_key(key_added)] = found.spread
+    if BELONGS in adata.obs:
+        del adata.obs[BELONGS]
+    if found.resemblance is not None:
+        adata.obs[BELONGS] = found.resemblance.belongs
     if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
         adata.obsm[EMBED] = found.embedding
 
@@ -170,5 +181,6 @@ def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
             )
             raise TypeError(msg)
         verdict = {"localisability": model.record.get("localisability", {})}
-        model = IGA(model.encoder, model.flow, model.sharpening, model.scale, record=verdict)
+        known = {name: getattr(model, name) for name in ("sharpening", "scale", "resemblance")}
+        model = IGA(model.encoder, model.flow, **known, record=verdict)
     return model if sharpened else replace(model, sharpening=None)

@@ -18,7 +18,7 @@ from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 from ipar.model.scale import ExpressionScale
 from ipar.pp._ellipses import neighbor_ellipses
-from ipar.pp._embed import embed_slides, read_slides, stored_encoder, training_slides
+from ipar.pp._embed import embed_slides, read_slides, stored_encoder, stored_resemblance, training_slides
 from ipar.training import EncoderRecipe, Folds, Recipe, SlideSet
 from ipar.training.fit import Embedded, Model, ModelFit
 
@@ -136,11 +136,12 @@ def scale_of(known: Training) -> ExpressionScale | None:
 def with_record(
     adata: AnnData, fit: ModelFit[Model], known: Training, library_key: str | None, run: Run
 ) -> tuple[Model, dict[str, Any]]:
-    """The fitted model with its scale and record, and the settings that every record of a fit has."""
+    """The fitted model with what it keeps of the data, and the settings that every record of a fit has."""
     settings = {"random_state": run.seed, "validation_slide": fit.held_out}
     settings |= {"library_key": library_key} if library_key else {}
     written = {"localisability": verdict(adata), "best_epoch": fit.stage.best_epoch}
-    return replace(fit.model, scale=scale_of(known), record=written | settings), settings
+    model = replace(fit.model, scale=scale_of(known), resemblance=stored_resemblance(adata), record=written | settings)
+    return model, settings
 
 
 def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings: dict[str, Any]) -> None:
