@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from ipar import pl
-from ipar.tl import Doubt, ResemblanceWarning, predict_coords, report
+from ipar.tl import Doubt, ResemblanceWarning, predict_coords, predict_regions, report
 
 
 @pytest.fixture
@@ -101,6 +101,21 @@ def test_what_a_report_says(placed, model, unchanged):
     assert found["summary"][0].startswith("The tissue can be localised. On held-out slides")
     assert any("resemble the training slides" in line for line in found["summary"])
     assert found["summary"][-1].startswith(f"{doubtful.sum()} of 120 cells")
+
+
+def test_values_and_regions_of_a_report(placed, model):
+    assert report(placed, model)["coverage"].empty
+    predict_regions(placed, model, (0.5, 0.8), progress=False)
+    found = report(placed, model)
+    np.testing.assert_allclose(found["coverage"]["levels"], [0.5, 0.8])
+    assert (found["coverage"]["floors"] < found["coverage"]["levels"]).all()
+    values = found["values"]
+    assert (values["stored as"] == "logarithms").all()
+    np.testing.assert_allclose(values["base"].astype(float), np.e)
+    np.testing.assert_allclose(values["median total"].astype(float), 1e4, rtol=1e-3)
+    counts = report(placed, model, layer="counts")["values"]
+    assert counts.loc["data", "stored as"] == "counts"
+    assert counts.loc["data", "largest"] == placed.layers["counts"].max()
 
 
 def test_limits_of_doubt(placed, model):

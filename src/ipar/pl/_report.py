@@ -35,6 +35,7 @@ def report(
     *,
     groupby: str | None = None,
     use_rep: str = COORDS,
+    layer: str | None = None,
     doubt: Doubt | None = None,
     save: str | Path | None = None,
     ax: AxesLike | None = None,
@@ -48,7 +49,7 @@ def report(
 
     Parameters
     ----------
-    adata, model, groupby, use_rep, doubt
+    adata, model, groupby, use_rep, layer, doubt
         As in :func:`ipar.tl.report`.
     save
         File to write: a page with all tables (``.html``), or the figure (``.png``).
@@ -70,7 +71,7 @@ def report(
     if path is not None and path.suffix not in (".html", ".png"):
         msg = f"save must end in .html or .png, found {path.name!r}: choose one of the two."
         raise ValueError(msg)
-    found = collect(adata, model, groupby=groupby, use_rep=use_rep, doubt=doubt)
+    found = collect(adata, model, groupby=groupby, use_rep=use_rep, layer=layer, doubt=doubt)
     axes = get_axes(ax, PANELS, (10.5, 3.6), n_cols=3)
     _draw(axes, adata, use_rep)
     figure = figure_of(axes)
@@ -116,6 +117,8 @@ def _page(found: dict[str, Any], picture: bytes) -> str:
         "Query": found["query"].drop(columns="message", errors="ignore"),
         "Doubtful cells": found["doubtful"],
         "Cells": pd.Series(found["cells"]).to_frame("value"),
+        "Values": found["values"],
+        "Regions": found["coverage"],
         "Genes of the model": pd.Series(found["genes"]).to_frame("number"),
         "Tissue, on held-out training slides": pd.Series(found["tissue"], dtype=object).to_frame("value"),
         "Held-out training slides and chance": found["controls"],

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ipar._anndata import BELONGS, COORDS, RECORD, Keys, uncertainty_key
 from ipar.model import IPALite
+from ipar.model.values import Recognition
 from ipar.tl._cells import known_ipalite
 
 if TYPE_CHECKING:
@@ -39,9 +41,10 @@ def report(
     *,
     groupby: str | None = None,
     use_rep: str = COORDS,
+    layer: str | None = None,
     doubt: Doubt | None = None,
 ) -> dict[str, Any]:
-    """Collect what can be believed of a prediction: the tissue, the query, its cells, and controls.
+    """Collect what can be believed of a prediction: the tissue, the query, its values and cells, and controls.
 
     Parameters
     ----------
@@ -53,6 +56,8 @@ def report(
         Column of ``obs``, such as cell types, by which doubtful cells are counted.
     use_rep
         Key of the layout in ``obsm``.
+    layer
+        Layer that the prediction read (default: ``X``).
     doubt
         From when on a cell is called doubtful.
 
@@ -67,6 +72,10 @@ def report(
             DataFrame with a row per slide: whether it resembles the training slides, and the figures.
         ``"genes"``
             Numbers of the model's genes that are in the data, and that are missing.
+        ``"values"``
+            DataFrame of how expression is stored in the data and in the model: base of logarithms, median total, largest value.
+        ``"coverage"``
+            DataFrame of the levels of :func:`predict_regions` and the coverage that holds at least; empty without regions.
         ``"cells"``
             Numbers of cells, of cells without counts, and of doubtful cells; quantiles of the expected error.
         ``"doubtful"``
@@ -96,11 +105,14 @@ def report(
     error, belongs = (_column(adata, key) for key in (uncertainty_key(use_rep), BELONGS))
     doubtful = (error > doubt.most_error) | (belongs < doubt.least_belongs)
     tissue = dict(model.record.get("localisability", {}))
+    regions = adata.uns[RECORD].get("regions", {})
     n_known, n_found = len(model.encoder.genes), int(prediction["n_genes"])
     found: dict[str, Any] = {
         "tissue": tissue,
         "query": pd.DataFrame(prediction.get("resembles_training", {})),
         "genes": {"known": n_known, "found": n_found, "missing": n_known - n_found},
+        "values": _values(adata, model, layer),
+        "coverage": pd.DataFrame({name: regions.get(name, []) for name in ("levels", "floors")}),
         "cells": _cells(error, belongs, doubtful),
         "doubtful": _where(adata, groupby, np.asarray(adata.obsm[use_rep])[:, :2], error, doubtful),
         "controls": _controls(tissue),
@@ -113,6 +125,20 @@ def _column(adata: AnnData, key: str) -> NDArray[np.float64]:
         return np.full(adata.n_obs, np.nan)
     values: NDArray[np.float64] = adata.obs[key].to_numpy(dtype=np.float64)
     return values
+
+
+def _values(adata: AnnData, model: IPALite, layer: str | None) -> pd.DataFrame:
+    """How some cells of the data, and the model's training slides, are stored; empty for an embedding."""
+    columns = ["stored as", "base", "median total", "largest"]
+    if model.scale is None:
+        return pd.DataFrame(columns=columns)
+    recognition, x = Recognition(), adata.X if layer is None else adata.layers[layer]
+    own = recognition.of(sparse.csr_matrix(x[recognition.sample(np.arange(adata.n_obs))]))
+    rows = {
+        "data": (own.form.kind, own.form.base, own.whole, own.largest),
+        "model": ("logarithms", model.scale.base, model.scale.total, model.scale.largest),
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def _cells(
