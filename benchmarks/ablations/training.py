@@ -20,6 +20,7 @@ from ipar.model import Blend, GeometryEncoder
 from ipar.model.blend import global_map
 from ipar.training import EncoderRecipe, Recipe, SlideSet
 from ipar.training.embedding import embed_slide
+from ipar.training.resemblance import approximate_counts
 from ipar.training.set_encoder import weighted
 from ipar.training.slides import Slide
 
@@ -96,13 +97,9 @@ def transported(encoder: GeometryEncoder, slides: SlideSet, query: Slide, seed: 
 
 def thinned(slide: Slide, seed: int) -> Slide:
     """The slide as half of its counts would show it; the smallest value of a cell is one count."""
-    values = slide.expression.copy().astype(np.float64)
-    values.data = np.expm1(values.data)
+    values = approximate_counts(slide.expression)
     cells = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
-    unit = np.full(values.shape[0], np.inf)
-    np.minimum.at(unit, cells, values.data)
-    counts = np.rint(values.data / unit[cells]).astype(np.int64)
-    values.data = np.random.default_rng(seed).binomial(counts, _KEPT_COUNTS).astype(np.float64)
+    values.data = np.random.default_rng(seed).binomial(values.data.astype(np.int64), _KEPT_COUNTS).astype(np.float64)
     total = np.maximum(np.asarray(values.sum(axis=1)).ravel(), 1.0)
     values.data = np.log1p(values.data / total[cells] * _TARGET_SUM)
     values.eliminate_zeros()
