@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ipar.model import IGA, IPALite
+    from ipar.model.scale import ExpressionScale
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def get_expression(
     genes = _gene_names(adata, gene_key)
     chosen = _mask(adata, mask_var)
     has_raw = adata.raw is not None
-    _check_values(matrix, "X" if layer is None else f"layers[{layer!r}]", has_raw)
+    _check_values(matrix, "X" if layer is None else f"layers[{layer!r}]", has_raw, None if model is None else model.scale)
     target = None
     if model is not None:
         known = model.encoder.genes
@@ -156,7 +157,7 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     return sparse.csr_matrix(raw, dtype=np.float32)
 
 
-def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool) -> None:
+def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool, scale: ExpressionScale | None) -> None:
     data = matrix.data
     if not np.isfinite(data).all():
         row, column = (int(i[0]) for i in _first(matrix, ~np.isfinite(data)))
@@ -166,10 +167,12 @@ def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool) -> None:
         )
         raise ValueError(msg)
     if data.size and data.min() < 0:
-        start = ", or start from adata.raw.to_adata()" if has_raw else ""
+        start = "start from adata.raw.to_adata()" if has_raw else "start from the counts"
+        total = f"target_sum={scale.total:.6g}" if scale is not None and scale.even else "target_sum=1e4"
         msg = (
             f"{where} must hold log-normalised expression, not scaled values or residuals, found a minimum of "
-            f"{data.min():g}: use the matrix from before sc.pp.scale{start}."
+            f"{data.min():g}: use the matrix from before sc.pp.scale. Or {start}: call sc.pp.normalize_total(adata, {total}), "
+            "then sc.pp.log1p(adata)."
         )
         raise ValueError(msg)
 

@@ -161,6 +161,15 @@ def test_of_a_foreign_slide_less_is_known(covariation):
     assert adapted[0] == pytest.approx(0.3)
 
 
+def test_poor_agreement_is_counted_once(covariation):
+    """It lowers what is kept of single cells already."""
+    found, expected = resemblance(covariation), np.array([0.3])
+    cells = [(0.1, 0.9, -1.0)]
+    disagreeing, agreeing = signs_of(agreement=0.0, cells=cells), signs_of(agreement=0.5, cells=cells)
+    assert found.distance(disagreeing) > found.threshold
+    assert found.error(expected, disagreeing)[0] == found.error(expected, agreeing)[0]
+
+
 def test_nothing_in_common_is_far_away_where_little_is_usual(covariation):
     weak = resemblance(covariation, slides=np.arctanh([[0.15, 0.95], [0.17, 0.97]]))
     assert weak.distance(signs_of(0.0, 0.97)) > weak.threshold

@@ -132,8 +132,8 @@ class Resemblance:
     .. math:: e^2 = 1 - g\,(1 - e_0^2)
 
     in RMS radii of the tissue: cells of which nothing is known are expected a radius away. g is a monotone function of the
-    signs, learned on left-out cells whose counts were thinned out, and whose genes were shuffled. Of a slide beyond the
-    threshold, it falls with the square of the distance.
+    signs, learned on left-out cells whose counts were thinned out, and whose genes were shuffled. It reads how well genes
+    agree, but not the mean expression: where that alone falls short by more than the threshold, g falls with the square of it.
 
     Attributes
     ----------
@@ -179,8 +179,8 @@ class Resemblance:
 
     def kept(self, signs: Signs, *, adapted: bool = False) -> Floats:
         """What share g is left of each cell, ``(n,)``."""
-        distance = self.distance(signs, adapted=adapted)
-        whole = min(1.0, self.threshold / max(distance, 1e-12)) ** 2
+        short = 0.0 if adapted else float(self.shortfall(signs)[1])
+        whole = min(1.0, self.threshold / max(short, 1e-12)) ** 2
         found: Floats = whole * np.interp((signs.cells - self.centre) @ self.weights, *self.knots)
         return found
 
