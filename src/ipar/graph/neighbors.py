@@ -57,6 +57,9 @@ class FaissTransformer:
     Up to `exact_max` cells the search is exact. More cells are sorted into 4√n lists of similar ones, and a cell's
     neighbours are sought in the lists that are closest to it, so that time grows with n√n.
 
+    The last digits of the distances that a search compares depend on the number of threads. Some more neighbours are
+    therefore found than asked for, and sorted by distances that do not.
+
     Attributes
     ----------
     n_neighbors
@@ -67,6 +70,8 @@ class FaissTransformer:
         Cells that are searched exactly.
     n_lists_searched
         Lists in which the neighbours of a cell are sought.
+    n_more
+        Neighbours that are found beyond those asked for.
     random_state
         Seed of the lists.
 
@@ -79,6 +84,7 @@ class FaissTransformer:
     metric: str = "cosine"
     exact_max: int = 40_000
     n_lists_searched: int = 16
+    n_more: int = 4
     random_state: int = 0
 
     def fit_transform(self, X: NDArray[np.float32]) -> sparse.csr_matrix:
@@ -87,21 +93,52 @@ class FaissTransformer:
 
     def nearest(self, x: NDArray[np.float32], n_rows: int = 32_768) -> Nearest:
         """Neighbours of each row, as lists; ``n_rows`` are sought at a time."""
-        n = len(x)
+        n, lists = len(x), self._lists(x, n_rows)
         k = min(self.n_neighbors, n - 1)
         index, distance = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
-        lists = self._lists(x, n_rows)
         for start in range(0, n, n_rows):
             rows = slice(start, min(start + n_rows, n))
-            score, found = lists.search(self._prepared(x[rows]), k + 1)
+            found = lists.search(self._prepared(x[rows]), min(k + 1 + self.n_more, n))[1]
             short = np.flatnonzero((found < 0).any(axis=1))  # the lists held fewer cells than asked
             if short.size:
-                score[short], found[short] = self._search_all(x, x[rows][short], k + 1)
+                found[short] = self.search(x[rows][short], x, found.shape[1])
             own = found == np.arange(rows.start, rows.stop)[:, None]
             own[~own.any(axis=1), -1] = True  # among many cells in one place, a cell may not find itself
-            index[rows] = found[~own].reshape(len(found), k)
-            distance[rows] = self._distance(score[~own].reshape(len(found), k))
+            others = found[~own].reshape(len(found), -1)
+            index[rows], distance[rows] = self.sorted(x[rows], x, others, k)
         return Nearest(index, distance)
+
+    def among(self, x: NDArray[np.float32], others: NDArray[np.float32]) -> Nearest:
+        """The nearest of other rows ``(m, d)`` for each row ``(n, d)``, by an exact search."""
+        k = min(self.n_neighbors, len(others))
+        found = self.search(x, others, min(k + self.n_more, len(others)))
+        index, distance = self.sorted(x, others, found, k)
+        return Nearest(index.astype(np.int32), distance)
+
+    def search(self, x: NDArray[np.float32], others: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """The k nearest of other rows for each row, ``(n, k)``."""
+        import faiss
+
+        found: NDArray[np.int64] = faiss.knn(self._prepared(x), self._prepared(others), k, metric=self._kind)[1]
+        return found
+
+    def sorted(
+        self, x: NDArray[np.float32], others: NDArray[np.float32], found: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k nearest among those found ``(n, >= k)``, nearest first, and their distances, ``(n, k)`` each.
+
+        A distance is computed in the same way for every pair of rows. Of equal ones the first row comes first.
+        """
+        import faiss
+
+        x, others, found = self._prepared(x), self._prepared(others), np.ascontiguousarray(found, dtype=np.int64)
+        score = np.empty(found.shape, dtype=np.float32)
+        cosine = self.metric == "cosine"
+        compare = faiss.fvec_inner_products_by_idx if cosine else faiss.fvec_L2sqr_by_idx
+        arrays = (faiss.swig_ptr(array) for array in (score, x, others, found))
+        compare(*arrays, x.shape[1], *found.shape)
+        order = np.lexsort((found, -score if cosine else score), axis=1)[:, :k]
+        return np.take_along_axis(found, order, axis=1), self._distance(np.take_along_axis(score, order, axis=1))
 
     def _prepared(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rows of norm 1 for cosine distances; a row without direction is at distance 1 from all others."""
@@ -122,11 +159,10 @@ class FaissTransformer:
         import faiss
 
         n, width = x.shape
-        index: Any = faiss.IndexFlatL2(width) if self.metric == "euclidean" else faiss.IndexFlatIP(width)
+        index: Any = faiss.IndexFlat(width, self._kind)
         if n > self.exact_max:
-            kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
             n_lists = int(4 * n**0.5)
-            index = faiss.IndexIVFFlat(index, width, n_lists, kind)
+            index = faiss.IndexIVFFlat(index, width, n_lists, self._kind)
             index.nprobe, index.cp.spherical = self.n_lists_searched, self.metric == "cosine"
             index.cp.seed = self.random_state % 2**31
             rng = np.random.default_rng(self.random_state)
@@ -135,16 +171,12 @@ class FaissTransformer:
             index.add(self._prepared(x[start : start + n_rows]))
         return index
 
-    def _search_all(
-        self, x: NDArray[np.float32], rows: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    @property
+    def _kind(self) -> int:
+        """The metric, as faiss calls it."""
         import faiss
 
-        kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-        found: tuple[NDArray[np.float32], NDArray[np.int64]] = faiss.knn(
-            self._prepared(rows), self._prepared(x), k, metric=kind
-        )
-        return found
+        return int(faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT)
 
 
 def nearest(h: NDArray[np.float32], n_neighbors: int, *, random_state: int = 0) -> Nearest:
@@ -154,13 +186,7 @@ def nearest(h: NDArray[np.float32], n_neighbors: int, *, random_state: int = 0) 
 
 def nearest_in(h: NDArray[np.float32], others: NDArray[np.float32], n_neighbors: int) -> Nearest:
     """The cells among others ``(m, d)`` that are nearest to each of some cells ``(n, d)`` by cosine distance."""
-    import faiss
-
-    prepare = FaissTransformer(n_neighbors)._prepared
-    score, index = faiss.knn(
-        prepare(h), prepare(others), min(n_neighbors, len(others)), metric=faiss.METRIC_INNER_PRODUCT
-    )
-    return Nearest(index.astype(np.int32), np.maximum(1 - score, 0).astype(np.float32))
+    return FaissTransformer(n_neighbors).among(h, others)
 
 
 def cells_by_slide(slides: pd.Categorical[Any] | None, n_cells: int) -> list[NDArray[np.int64]]:
@@ -220,8 +246,11 @@ def neighbor_distances(
 
 def joined_graphs(parts: list[tuple[NDArray[np.int64], sparse.csr_matrix]], n_cells: int) -> sparse.csr_matrix:
     """One graph of all cells ``(n, n)`` from those of slides, each with its cells."""
-    if len(parts) == 1 and len(parts[0][0]) == n_cells:
-        return parts[0][1]
+    if len(parts) == 1 and len(parts[0][0]) == n_cells:  # lists of ends would take memory
+        cells, graph = parts[0]
+        if np.array_equal(cells, np.arange(n_cells)):
+            return graph
+        return sparse.csr_matrix((graph.data, cells[graph.indices], graph.indptr), shape=graph.shape)[np.argsort(cells)]
     none = np.empty(0, dtype=np.int64)
     rows, columns, values = [none], [none], [np.empty(0, dtype=np.float32)]
     for cells, graph in parts:

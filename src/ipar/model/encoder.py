@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model.features import (
     Averaging,
     Reading,
     SlidePCs,
     canonical_order,
+    embedding_order,
     equalise_blocks,
     whole_slides,
 )
@@ -54,6 +56,11 @@ class Features(NamedTuple):
     def rows(self, cells: NDArray[np.intp]) -> Features:
         """The features of some cells."""
         return Features(self.embedding[cells], self.global_features[cells])
+
+    def of_slides(self, labels: pd.Categorical[Any]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Name and cells of every slide, cells in :func:`~ipar.model.features.embedding_order`."""
+        for name, rows in zip(labels.categories, cells_by_slide(labels, len(labels)), strict=True):
+            yield str(name), rows[embedding_order(self.embedding[rows])]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,14 @@ def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
     return np.argsort(matrix @ weights, kind="stable")
 
 
+def embedding_order(embedding: NDArray[np.floating]) -> NDArray[np.intp]:
+    """An order of the cells of a slide that depends on their embedding ``(n, e)`` alone.
+
+    Random draws and sums go by it: the order of the rows of a file must not matter.
+    """
+    return np.lexsort(embedding.T[:2])
+
+
 @dataclass(frozen=True)
 class Averaging:
     """How a cell's expression is averaged with that of the cells most like it on its slide.
@@ -77,13 +85,8 @@ class Reading:
         codes = np.asarray(slides.codes, dtype=np.int64)
         if centres is not None:
             return cls(matrix, order, slides, codes, centres, loadings, averaging, gene_scale)
-        counts = np.bincount(codes, minlength=len(slides.categories))
-        means = np.zeros((len(counts), matrix.shape[1]))
-        for rows in row_slices(len(order)):
-            own = codes[rows]
-            member = sparse.csr_matrix((1.0 / counts[own], (own, np.arange(len(own)))), shape=(len(counts), len(own)))
-            means += (member @ matrix[order[rows]]).toarray()
-        return cls(matrix, order, slides, codes, means.astype(np.float32), loadings, averaging, gene_scale)
+        means = slide_means(matrix, order, codes, len(slides.categories))
+        return cls(matrix, order, slides, codes, means, loadings, averaging, gene_scale)
 
     @cached_property
     def components(self) -> NDArray[np.float32]:
@@ -98,6 +101,21 @@ class Reading:
         """Expression of some cells, dense, centred within slides and scaled, ``(n_rows, n_genes)``."""
         centred: NDArray[np.float32] = self.matrix[self.order[rows]].toarray() - self.means[self.codes[rows]]
         return centred if self.gene_scale is None else centred * self.gene_scale
+
+
+def slide_means(
+    matrix: sparse.csr_matrix, order: NDArray[np.intp], codes: NDArray[np.int64], n_slides: int
+) -> NDArray[np.float32]:
+    """Mean of every gene on every slide, ``(n_slides, n_genes)``.
+
+    Rows are added up in a given order ``(n,)``; ``codes`` has the slide of each row in that order, ``(n,)``.
+    """
+    counts, means = np.bincount(codes, minlength=n_slides), np.zeros((n_slides, matrix.shape[1]))
+    for rows in row_slices(len(order)):
+        own = codes[rows]
+        member = sparse.csr_matrix((1.0 / counts[own], (own, np.arange(len(own)))), shape=(n_slides, len(own)))
+        means += (member @ matrix[order[rows]]).toarray()
+    return means.astype(np.float32)
 
 
 def row_slices(n: int, n_rows: int = 65_536) -> Iterator[slice]:

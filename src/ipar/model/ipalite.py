@@ -17,6 +17,7 @@ from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features
+from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
 from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
@@ -176,8 +177,7 @@ class IPALite(SavedModel):
         if n < MIN_CELLS:
             msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
             raise ValueError(msg)
-        # random draws go by the order of the embedding: that of the rows must not matter
-        order = np.lexsort(features.embedding.T[:2])
+        order = embedding_order(features.embedding)
         features, slide_pcs = features.rows(order), None if slide_pcs is None else slide_pcs[order]
         near = None if near is None else near.in_order(order)
         recycles = self.network.apply(features.embedding, run)

@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
+from ipar.model.features import canonical_order, slide_means
 from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 
@@ -155,8 +156,9 @@ class Centring:
             Which genes were measured, ``(n_genes,)``; the others stay at zero.
         """
         known, n = reference.sample(self.most_cells), matrix.shape[0]
-        some = matrix[np.sort(np.random.default_rng(0).permutation(n)[: self.most_cells])]
-        mean = np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel()
+        order = canonical_order(matrix)
+        some = matrix[order[np.sort(np.random.default_rng(0).permutation(n)[: self.most_cells])]]
+        mean = slide_means(matrix, order, np.zeros(n, dtype=np.int64), 1)[0]
         share = n / (n + self.n_prior)
 
         def centred(expected: NDArray[np.float32] | float) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:

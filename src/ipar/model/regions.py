@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.metrics import turned_onto
+from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
 from ipar.model.io import Arrays, State
 
@@ -132,7 +133,7 @@ class Regions:
         self, layout: NDArray[np.floating], embedding: NDArray[np.float32], flow: Flow, run: Run
     ) -> NDArray[np.float32]:
         """Places of every cell of one slide in samples of the flow, each turned onto the layout ``(n, 2)``, ``(n, K, 2)``."""
-        order = np.lexsort(embedding.T[:2])  # noise goes by the embedding: the order of the rows must not matter
+        order = embedding_order(embedding)
         drawn = flow.sample(embedding[order], self.n_places, n_steps=self.n_steps, run=run).coords
         drawn = drawn[:, np.argsort(order)].astype(np.float64)
         onto = np.asarray(layout, dtype=np.float64)

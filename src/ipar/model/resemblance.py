@@ -66,6 +66,7 @@ class Known:
         embedding: NDArray[np.float32],
         near: Nearest | None = None,
         *,
+        rows: NDArray[np.int64] | slice = slice(None),
         n_neighbors: int = 15,
         deepest: float = 0.5,
     ) -> Signs:
@@ -79,20 +80,22 @@ class Known:
             Its embedding, ``(n, e)``.
         near
             The nearest cells in the embedding; sought, if None.
+        rows
+            Rows of the matrix that the rows of the embedding stand for, which all are: a copy in their order would take memory.
         n_neighbors
             Nearest cells whose genes are read together with those of a cell: of a single one, too few are detected.
         deepest
             Cells with more detected genes than this, on the scale of the sign, count as having so many.
         """
         n = matrix.shape[0]
-        sums = self.covariation.sums(matrix)
+        sums = self.covariation.sums(matrix)[rows]
         k = min(n_neighbors, n - 1)
         around = sums
         if k > 0:
             near = nearest(embedding, k) if near is None or near.index.shape[1] < k else near.first(k)
             around = sums + sums[near.index].sum(axis=1)
         similarity = 1 - nearest_in(embedding, self.landmarks.astype(np.float32), 1).distance[:, 0]
-        detected = np.diff(sparse.csr_matrix(matrix[:, self.covariation.genes]).indptr)
+        detected = np.diff(sparse.csr_matrix(matrix[:, self.covariation.genes]).indptr)[rows]
         depth = np.minimum(np.log((1 + detected) / (1 + self.n_detected)), deepest)
         cells = np.stack([agreement(around), similarity, depth], axis=1)
         return Signs(cells, float(agreement(sums.sum(axis=0))), self.covariation.profile(matrix))

@@ -16,6 +16,7 @@ from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import global_map, principal_components
 from ipar.model.encoder import Features
+from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
 from ipar.model.io import Arrays, State
 
@@ -117,7 +118,7 @@ def spread_of(
     `most_drawn` samples are drawn for a random part; the others take the mean spread of the ``n_neighbors`` nearest in
     the embedding.
     """
-    order, most_drawn = np.lexsort(embedding.T[:2]), head.most_drawn
+    order, most_drawn = embedding_order(embedding), head.most_drawn
     if len(embedding) > most_drawn:
         order = run.rng.choice(order, most_drawn, replace=False)
     drawn = flow.sample(embedding[order], head.n_samples, n_steps=head.n_steps, run=run)

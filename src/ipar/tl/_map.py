@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, record, reference_key
 from ipar._docs import shared_docs
 from ipar._run import Run, on_device
-from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IPALite, Placement
 from ipar.tl._cells import known_ipalite, read_cells
 from ipar.tl._reference import joined_places, known_reference
@@ -98,9 +97,9 @@ def map_to_reference(
     assert model.reference is not None
     projected = model.reference.project(features.embedding)
     placement, placed = Placement(prior=0.0, balanced=balanced), {}
-    for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, adata.n_obs), strict=True):
+    for name, rows in features.of_slides(cells.labels):
         layout = _layout(adata, layout_key, rows)
-        placed[str(name)] = rows, placement.place(projected[rows], layout, slide, run.seed)
+        placed[name] = rows, placement.place(projected[rows], layout, slide, run.seed)
     found = joined_places(placed, adata.n_obs, slide, placement)
     adata.obsm[key_added] = found.weights
     adata.obsm[reference_key(key_added)] = found.coords

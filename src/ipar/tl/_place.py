@@ -22,7 +22,7 @@ from ipar._anndata import (
 )
 from ipar._expression import Cells
 from ipar._run import Run
-from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
+from ipar.graph.neighbors import joined_graphs, nearest
 from ipar.model import Features, IPALite, Placement
 from ipar.model.ipalite import MIN_CELLS
 from ipar.model.reference import ReferenceSlide
@@ -62,10 +62,10 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
     coords, expected = np.full((n, 2), np.nan, dtype=np.float32), np.full(n, np.nan, dtype=np.float32)
     recycles = np.full((n, 2 * (model.network.net.config.n_recycles + 1)), np.nan, dtype=np.float32)
     methods, graphs, places = [], [], {}
-    for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, n), strict=True):
+    for name, rows in features.of_slides(cells.labels):
         own = features.rows(rows)
         if slide is not None and len(rows) < MIN_CELLS:
-            places[str(name)] = rows, model.on_reference(own, None, slide, placement, run=run)
+            places[name] = rows, model.on_reference(own, None, slide, placement, run=run)
             continue
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
         graphs.append((rows, near.first(model.network.n_neighbors).graph()))
@@ -76,9 +76,9 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
         methods.append(layout.method)
         if model.uncertainty is not None:
             expected[rows] = model.expected_error(own, run, near)
-        expected[rows] = resemble.add(str(name), rows, own, expected[rows], near)
+        expected[rows] = resemble.add(name, rows, own, expected[rows], near)
         if slide is not None:
-            places[str(name)] = rows, model.on_reference(own, layout.coords, slide, placement, pcs, run, near)
+            places[name] = rows, model.on_reference(own, layout.coords, slide, placement, pcs, run, near)
     method = "consensus" if "consensus" in methods else "direct"
     error = None if model.uncertainty is None else expected
     on = None if slide is None else joined_places(places, n, slide, placement)

@@ -13,7 +13,6 @@ from ipar._anndata import COORDS, RECORD, Keys, record, region_keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
-from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.regions import Regions, Source, checked_levels
 from ipar.tl._cells import known_model, read_cells
@@ -181,7 +180,7 @@ def _find(
     features, n, doubt = model.features(*cells.arrays), len(layout), QueryResemblance(model, cells)
     places = np.full((n, 2 * regions.n_places), np.nan, dtype=np.float32)
     radii = np.full((n, len(levels)), np.nan, dtype=np.float32)
-    for rows in cells_by_slide(cells.labels, n):
+    for _, rows in features.of_slides(cells.labels):
         if not np.isfinite(layout[rows]).all():  # of a slide too small for a layout
             continue
         own, where = features.rows(rows), layout[rows]

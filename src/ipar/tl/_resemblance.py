@@ -68,11 +68,12 @@ class QueryResemblance:
         """
         if self._known is None:
             return expected
-        matrix = self._matrix if len(rows) == len(self._belongs) else self._matrix[rows]
-        signs = self._known.known.signs(matrix, features.embedding, near)
+        whole = len(rows) == len(self._belongs)
+        matrix, order = (self._matrix, rows) if whole else (self._matrix[rows], slice(None))
+        signs = self._known.known.signs(matrix, features.embedding, near, rows=order)
         adapted = isinstance(self._model, IPALite) and self._model.adapts(matrix)
         self._slides.append(_SlideFound(name, signs, self._known.distance(signs, adapted=adapted), adapted))
-        empty = np.diff(matrix.indptr) == 0
+        empty = (np.diff(matrix.indptr) == 0)[order]
         self._belongs[rows] = np.where(empty, np.nan, self._known.belongs(signs))
         return np.where(empty, np.nan, self._known.error(expected, signs, adapted=adapted)).astype(np.float32)
 

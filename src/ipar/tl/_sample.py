@@ -12,7 +12,6 @@ from ipar._anndata import BELONGS, COORDS, EMBED, EMBED_RECORD, SAMPLES, Keys, u
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._run import Run, on_device
-from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, IPALite
 from ipar.model.flow import Point
 from ipar.tl._cells import known_model, read_cells, write_prediction
@@ -147,9 +146,9 @@ def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, 
     widths = (d, max(n_samples, 0) * d, 5 if d == 2 else 9)
     coords, samples, ellipses = (np.empty((n, width), dtype=np.float32) for width in widths)
     spread, resemble = np.empty(n, dtype=np.float32), QueryResemblance(model, cells)
-    for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, n), strict=True):
+    for name, rows in features.of_slides(cells.labels):
         own = features.rows(rows)
-        resemble.add(str(name), rows, own, np.ones(len(rows), dtype=np.float32))  # the spread is no expected error
+        resemble.add(name, rows, own, np.ones(len(rows), dtype=np.float32))  # the spread is no expected error
         drawn = model.flow.sample(own.embedding, n_samples, n_steps=n_steps, run=run)
         coords[rows] = model.sharpened(drawn.point(point), own, None if slide_pcs is None else slide_pcs[rows], run)
         spread[rows] = drawn.uncertainty

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ipar._run import Run
 from ipar.model import IGA, Blend, Features, IPALite
+from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
 from ipar.model.given import Encoder
 from ipar.model.network import NetworkLayout
@@ -150,7 +151,7 @@ class HeldOut:
 
     def blended(self, network: NetworkLayout, flow: Flow | None, blend: Blend, run: Run) -> NDArray[np.float32]:
         """The layout before sharpening, by stages that were trained without the slide."""
-        order = np.lexsort(self.features.embedding.T[:2])  # as prediction orders cells
+        order = embedding_order(self.features.embedding)  # as prediction orders cells
         features = self.features.rows(order)
         expected = None if flow is None else flow.expected_layout(features.embedding, run)
         layout = blend.apply(network.apply(features.embedding, run)[-1], features.global_features, expected)
