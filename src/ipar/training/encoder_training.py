@@ -11,7 +11,7 @@ from torch import Tensor
 from ipar._descent import Descent, fast_dtype
 from ipar._options import Checked, Count, Positive
 from ipar._run import Run
-from ipar.geometry.targets import squared_distances
+from ipar.geometry.targets import pair_distances, squared_distances
 from ipar.nn import SharedEncoder
 
 
@@ -69,7 +69,7 @@ def local_loss(h: Tensor, distance2: Tensor, sigma: float) -> Tensor:
 
 def global_loss(h: Tensor, distance: Tensor, scale: float) -> Tensor:
     """Mean squared difference of embedding distances (in units of ``scale``) and true ones, over pairs."""
-    gap = torch.pdist(h) / scale - distance
+    gap = pair_distances(h) / scale - distance
     return gap.square().mean()
 
 
@@ -122,5 +122,5 @@ def _terms(h: Tensor, position: Tensor, config: EncoderTraining) -> tuple[Tensor
     global_part = h[:, half:] if config.local_weight else h
     zero = h.new_zeros(())
     near = local_loss(local_part, squared_distances(position), config.sigma) if config.local_weight else zero
-    across = global_loss(global_part, torch.pdist(position), config.scale) if config.global_weight else zero
+    across = global_loss(global_part, pair_distances(position), config.scale) if config.global_weight else zero
     return near, across
