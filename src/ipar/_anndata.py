@@ -190,6 +190,17 @@ def check_distinct(coords: NDArray[np.float32], slides: pd.Categorical) -> None:
             warn(f"Slide {name!r}: {len(own) - distinct} of {len(own)} cells share a position with another cell.")
 
 
+def cell_names(adata: AnnData) -> NDArray[np.object_]:
+    """Names of all cells, as a file keeps them, ``(n,)``."""
+    return np.array([str(name) for name in adata.obs_names], dtype=object)
+
+
+def cells_digest(adata: AnnData) -> str:
+    """A number that stands for the names of all cells, in any order: it tells whether a record is of these cells."""
+    hashed = pd.util.hash_array(cell_names(adata), categorize=False)
+    return f"{int(hashed.sum(dtype=np.uint64)):016x}"
+
+
 def record(adata: AnnData) -> dict[str, Any]:
     """The record ``uns["ipar"]``, which is created if missing."""
     # a new dict, since that of a view is its parent's

@@ -329,6 +329,9 @@ def test_consensus_follows_the_plan(query, model, direct, place):
     coords = place(query, model)
     record = dict(query.uns["ipar"]["prediction"])
     assert list(record.pop("resembles_training")["slide"]) == ["all"]
+    slides = record.pop("slides")
+    assert (list(slides["slide"]), list(slides["n_cells"])) == (["all"], [120])
+    assert len(record.pop("cells_digest")) == 16
     assert record == {
         "method": "consensus",
         "n_rounds": plan.n_rounds,

@@ -12,8 +12,6 @@ from scipy import sparse
 from ipar._anndata import (
     BELONGS,
     COORDS,
-    EMBED,
-    EMBED_RECORD,
     MAP_CONFIDENCE,
     MAP_SIMILARITY,
     RECYCLES,
@@ -27,6 +25,7 @@ from ipar.model import Features, IPALite, Placement
 from ipar.model.ipalite import MIN_CELLS
 from ipar.model.reference import ReferenceSlide
 from ipar.pp._candidates import write_candidates
+from ipar.tl._cells import write_embedding
 from ipar.tl._reference import Placed, joined_places
 from ipar.tl._resemblance import QueryResemblance, Resembles
 
@@ -89,8 +88,7 @@ def write_layouts(adata: AnnData, model: IPALite, found: Layouts, cells: Cells, 
     """Write layouts and what is known of them; columns of a layout that is replaced are removed."""
     adata.obsm[key_added] = found.coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = found.recycles
-    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = found.features.embedding
+    if write_embedding(adata, model, found.features.embedding):
         params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
         write_candidates(adata, found.candidates, n_neighbors=model.network.n_neighbors, **params)
     on, resembles, error = found.on_reference, found.resemblance, found.expected_error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, RECORD, Keys, record, region_keys
+from ipar._anndata import COORDS, RECORD, Keys, cells_digest, record, region_keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._public import public
@@ -156,7 +156,12 @@ def _known_regions(model: IPALite | IGA, kind: Source) -> Regions:
 def _check_layout(adata: AnnData, model: IPALite | IGA, key: str) -> None:
     """Raise ValueError if a stored layout is not one that the model's regions were measured for."""
     found = adata.uns.get(RECORD, {}).get("prediction", {})
-    wanted: dict[str, Any] = {"key_added": key, "n_cells": adata.n_obs, "sharpened": model.sharpening is not None}
+    wanted: dict[str, Any] = {
+        "key_added": key,
+        "n_cells": adata.n_obs,
+        "cells_digest": cells_digest(adata),
+        "sharpened": model.sharpening is not None,
+    }
     if isinstance(model, IGA):
         wanted |= {"method": "samples", "point": "mean"}
     else:

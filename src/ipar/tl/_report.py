@@ -15,7 +15,7 @@ from ipar._options import Checked
 from ipar._public import public
 from ipar.model import IPALite
 from ipar.model.values import Recognition
-from ipar.tl._cells import known_ipalite
+from ipar.tl._cells import cells_of_record, known_ipalite
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -120,7 +120,8 @@ def report(
         "doubtful": _where(adata, groupby, np.asarray(adata.obsm[use_rep])[:, :2], error, doubtful),
         "controls": _controls(tissue),
     }
-    return {"summary": _summary(found)} | found
+    other = cells_of_record(adata)
+    return {"summary": _summary(found) + ([] if other is None else [other])} | found
 
 
 def _column(adata: AnnData, key: str) -> NDArray[np.float64]:
