@@ -227,7 +227,10 @@ def test_of_a_subset_the_cells_that_are_there_are_drawn_and_the_others_told_of(p
     assert ("c5 " in first.get_suptitle(), "c40 " in second.get_suptitle()) == (True, True)
     there = as_rows(part.obsm["spatial"])
     assert all(one <= there for one in offsets([first, second], artist))
-    with pytest.raises(ValueError, match="no attention is stored for the query 'c77'"), pytest.warns(UserWarning):
+    with (
+        pytest.warns(UserWarning, match="not in adata"),
+        pytest.raises(ValueError, match="no attention is stored for the query 'c77'"),
+    ):
         attention_focus(part, "c77")
 
 
