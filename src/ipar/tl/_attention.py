@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, Keys, cell_names, record
+from ipar._anndata import COORDS, Keys, cell_names, plain_array, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._public import public
@@ -141,7 +141,7 @@ def _quadrants(adata: AnnData, slides: pd.Categorical, slide: str | None, spatia
         )
         raise KeyError(msg)
     cells = np.flatnonzero(slides.codes == (0 if slide is None else names.index(str(slide))))
-    return cells[quadrant_cells(np.asarray(adata.obsm[key], dtype=np.float32)[cells, :2])]
+    return cells[quadrant_cells(plain_array(adata.obsm[key], f"obsm[{key!r}]").astype(np.float32)[cells, :2])]
 
 
 def _positions(adata: AnnData, query: int | str | Sequence[int | str]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from ipar._anndata import (
     reference_key,
     uncertainty_key,
 )
-from ipar._expression import Cells
+from ipar._expression import Cells, check_cells
 from ipar._run import Run
 from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
 from ipar.model import Features, IPALite, Placement
@@ -52,6 +52,8 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
 
     Only with a reference, there may be fewer than four cells: their layout is NaN.
     """
+    if slide is None:
+        check_cells(cells, MIN_CELLS, "with `reference`, its cells are placed alone")
     features = model.features(*cells.arrays)
     resemble = QueryResemblance(model, cells)
     slide_pcs = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, RECORD, Keys, cells_digest, record, region_keys
+from ipar._anndata import COORDS, RECORD, Keys, cells_digest, plain_array, record, region_keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._public import public
@@ -127,7 +127,7 @@ def predict_regions(
         options: dict[str, Any] = {"key_added": key_added, "device": device, "progress": progress}
         predict_coords(adata, model, random_state=run.seed, **asdict(keys), **options)
         cells = Cells.read(adata, model, keys)
-    layout = np.asarray(adata.obsm[key_added], dtype=np.float32)
+    layout = plain_array(adata.obsm[key_added], f"obsm[{key_added!r}]").astype(np.float32)
     with on_device(model.modules, run.device):
         found = _find(model, regions, kind, layout, cells, levels, run)
     _write(adata, regions, kind, found, levels, key_added)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._anndata import BELONGS, COORDS, RECORD, Keys, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, RECORD, Keys, plain_array, uncertainty_key
 from ipar._options import Checked
 from ipar._public import public
 from ipar.model import IPALite
@@ -117,7 +117,9 @@ def report(
         "values": _values(adata, model, layer),
         "coverage": pd.DataFrame({name: regions.get(name, []) for name in ("levels", "floors")}),
         "cells": _cells(error, belongs, doubtful),
-        "doubtful": _where(adata, groupby, np.asarray(adata.obsm[use_rep])[:, :2], error, doubtful),
+        "doubtful": _where(
+            adata, groupby, plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]")[:, :2], error, doubtful
+        ),
         "controls": _controls(tissue),
     }
     other = cells_of_record(adata)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ipar._anndata import BELONGS, COORDS, SAMPLES, Keys, uncertainty_key
 from ipar._docs import shared_docs
-from ipar._expression import Cells
+from ipar._expression import Cells, check_cells
 from ipar._options import Count
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, IPALite
-from ipar.model.flow import Point
+from ipar.model.flow import MIN_CELLS, Point
 from ipar.tl._cells import known_model, read_cells, write_embedding, write_prediction
 from ipar.tl._resemblance import QueryResemblance, Resembles
 
@@ -141,6 +141,7 @@ class _Drawn:
 
 
 def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
+    check_cells(cells, MIN_CELLS, "use ipar.tl.predict_coords with `reference`")
     features = model.features(*cells.arrays)
     slide_pcs = None if model.sharpening is None else model.encoder.slide_pcs(*cells.arrays)
     n, d = len(cells.labels), model.flow.net.config.n_dims
