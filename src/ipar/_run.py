@@ -7,9 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
+
+Device: TypeAlias = str | torch.device
+"""``"auto"``, the name of a device, or a device."""
 
 
 def as_seed(random_state: int | np.random.Generator | None) -> int:
@@ -34,7 +38,7 @@ def as_seed(random_state: int | np.random.Generator | None) -> int:
     return seed
 
 
-def get_device(device: str) -> torch.device:
+def get_device(device: Device) -> torch.device:
     """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` … into a device; ``"auto"`` is CUDA where there is one, else the CPU.
 
     Raises
@@ -75,7 +79,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, random_state: int | np.random.Generator | None, device: str = "auto", progress: bool = True) -> Run:
+    def of(cls, random_state: int | np.random.Generator | None, device: Device = "auto", progress: bool = True) -> Run:
         """The run that the arguments of a public function describe."""
         return cls(as_seed(random_state), get_device(device), progress)
 

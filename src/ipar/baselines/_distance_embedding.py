@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ipar._descent import Descent
+from ipar._public import public
 from ipar.baselines.inputs import (
     FloatArray,
     Reference,
@@ -38,6 +39,7 @@ class _Recipe:
     near: float = 0.3
 
 
+@public
 def distance_embedding_mds(
     train_x: Any,
     train_coords: ArrayLike,

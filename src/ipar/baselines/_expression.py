@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
+from ipar._public import public
 from ipar.baselines.inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
 
 
+@public
 def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None = 0) -> NDArray[np.float64]:
     """Permute true positions over cells: the score of chance on the outline of the tissue.
 
@@ -30,6 +32,7 @@ def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None =
     return np.random.default_rng(random_state).permutation(as_coords(coords, "coords"))
 
 
+@public
 def pca_umap(
     query_x: Any,
     *,
@@ -76,6 +79,7 @@ def pca_umap(
     return layout
 
 
+@public
 def pca_knn_regression(
     train_x: Any,
     train_coords: ArrayLike,

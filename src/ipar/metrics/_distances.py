@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import rankdata
 
+from ipar._public import public
 from ipar.metrics._alignment import boxed_pair
 from ipar.metrics.checks import FloatArray, as_pair
 
@@ -49,6 +50,7 @@ def row_spearman(true: FloatArray, pred: FloatArray, *, align: bool, block: int 
     return result
 
 
+@public
 def luna_spearman(
     true: ArrayLike, pred: ArrayLike, *, reduce: Literal["median", "mean"] = "median", align: bool = True
 ) -> float:
@@ -93,6 +95,7 @@ def _full_matrix_quantile(condensed: FloatArray, quantile: float) -> float:
     return float(below + (position - low) * (above - below))
 
 
+@public
 def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> float:
     """F1 score of contacts: pairs of cells closer than a quantile of all distances of their layout.
 
@@ -127,6 +130,7 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> f
     return 2 * int((contact_a & contact_b).sum()) / total if total else 0.0
 
 
+@public
 def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
     """Pearson correlation between true and predicted pairwise distances.
 
@@ -147,6 +151,7 @@ def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
+@public
 def stress1(true: ArrayLike, pred: ArrayLike) -> float:
     r"""Kruskal's Stress-1 after the best uniform scaling of the prediction.
 

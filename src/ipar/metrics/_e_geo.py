@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
+from ipar._public import public
 from ipar.metrics.checks import FloatArray, as_pair, gauge_fix
 
 
@@ -99,6 +100,7 @@ def _energy(true: FloatArray, pred: FloatArray, rng: np.random.Generator) -> EGe
     return EGeo(1.0 * walk + 0.1 * stress, walk, stress)
 
 
+@public
 def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Generator | None = 0) -> EGeo:
     r"""Geometric energy of a predicted layout.
 
@@ -147,6 +149,7 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
     return _energy(truth, layout, np.random.default_rng(random_state))
 
 
+@public
 def e_geo_minisets(
     true: ArrayLike,
     pred: ArrayLike,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ipar._public import public
 from ipar.metrics._alignment import cell_errors, coverage, procrustes_error, rssd
 from ipar.metrics._distances import contact_f1, distance_pearson, row_spearman, stress1
 from ipar.metrics._e_geo import EGeo, e_geo, e_geo_minisets
@@ -67,6 +68,7 @@ def _energy_scores(
     }
 
 
+@public
 def evaluate(
     true: ArrayLike,
     pred: ArrayLike,
@@ -156,6 +158,7 @@ def evaluate(
     return scores
 
 
+@public
 def evaluate_slides(
     true: ArrayLike,
     pred: ArrayLike,

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
+from ipar._public import public
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
 from ipar.metrics.checks import gauge_fix
 from ipar.pl._figure import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ipar.pl._figure import AxesLike
 
 
+@public
 @shared_docs
 def shepard(
     adata: AnnData,
@@ -112,6 +114,7 @@ def _draw_pairs(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float
     ax.legend(frameon=False, fontsize=8, loc="upper left")
 
 
+@public
 @shared_docs
 def uncertainty(
     adata: AnnData,

@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 
 from ipar._anndata import COORDS, reference_key
 from ipar._docs import shared_docs
+from ipar._public import public
 from ipar.pl._colors import CellColors, add_key, cell_colors, key_columns, key_height, obs_colors, palette
 from ipar.pl._figure import GREY, as_map, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._read import finite_rows, layout, true_positions
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ipar.pl._figure import AxesLike
 
 
+@public
 @shared_docs
 def on_reference(
     cells: AnnData,

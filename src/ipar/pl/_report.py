@@ -14,6 +14,7 @@ import pandas as pd
 from ipar._anndata import BELONGS, COORDS, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._files import replaced
+from ipar._public import public
 from ipar.pl._figure import BLUE, GREY, as_chart, as_map, dots, figure_of, finish, get_axes
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PANELS = ("expected error", "belonging", "distribution of belonging")
 
 
+@public
 @shared_docs
 def report(
     adata: AnnData,

@@ -9,6 +9,8 @@ from scipy import sparse
 
 from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
 from ipar._docs import shared_docs
+from ipar._options import Count
+from ipar._public import public
 from ipar._run import as_seed
 from ipar.graph import connectivities, neighbor_distances
 
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from ipar.graph.neighbors import Transformer
 
 
+@public
 @shared_docs
 def candidates(
     adata: AnnData,
-    n_neighbors: int = 100,
+    n_neighbors: Count = 100,
     *,
     use_rep: str = EMBED,
     library_key: str | None = None,

@@ -12,19 +12,22 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_coords, get_slides, warn
 from ipar._docs import shared_docs
+from ipar._options import Count
+from ipar._public import public
 from ipar.geometry.ellipses import Floats, area_moments, ellipse_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def cell_ellipses(
     adata: AnnData,
     shapes: Any = None,
     *,
     moments: str | ArrayLike | None = None,
-    n_neighbors: int = 10,
+    n_neighbors: Count = 10,
     spatial_key: str = "spatial",
     library_key: str | None = None,
     key_added: str = ELLIPSE,

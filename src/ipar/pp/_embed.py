@@ -27,7 +27,9 @@ from ipar._anndata import (
 )
 from ipar._docs import shared_docs
 from ipar._expression import Cells, get_expression, given_expression, warn_empty_cells
-from ipar._run import Run, on_device
+from ipar._options import AtLeastTwo
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
@@ -48,6 +50,7 @@ class LocalisabilityWarning(UserWarning):
     """The tissue cannot be localised, or it looks mirrored or repeated."""
 
 
+@public
 @shared_docs
 def embed(
     adata: AnnData,
@@ -57,13 +60,13 @@ def embed(
     use_rep: str | None = None,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
-    n_folds: int | None = None,
+    n_folds: AtLeastTwo | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = EMBED,
     copy: bool = False,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, Keys, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
-from ipar._run import Run, on_device
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.model import IPALite
 from ipar.model.network import attention_rows
 from ipar.tl._cells import known_ipalite
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def attention(
     adata: AnnData,
@@ -32,7 +34,7 @@ def attention(
     spatial_key: str | None = "spatial",
     layer: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     copy: bool = False,
 ) -> AnnData | None:
     """Store what chosen cells attend to, for :func:`ipar.pl.attention_focus`.

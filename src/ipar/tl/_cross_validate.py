@@ -16,7 +16,8 @@ from ipar import baselines
 from ipar._anndata import COORDS, UNCERTAINTY, Source, check_distinct, check_slide_sizes, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import get_expression
-from ipar._run import as_seed
+from ipar._public import public
+from ipar._run import Device, as_seed
 from ipar.metrics import evaluate
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._predict import predict_coords
@@ -57,6 +58,7 @@ CONTROLS: dict[str, Callable[[_Fold, int], NDArray[Any]]] = {
 }
 
 
+@public
 @shared_docs
 def cross_validate(
     adata: AnnData,
@@ -69,7 +71,7 @@ def cross_validate(
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     **fit_options: Any,
 ) -> pd.DataFrame:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords
 from ipar._docs import shared_docs
-from ipar._run import Run
+from ipar._options import Count
+from ipar._public import public
+from ipar._run import Device, Run
 from ipar.model import IGA
 from ipar.nn import IGAConfig
 from ipar.tl._training import read_training, with_record, write_fit
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def fit_iga(
     adata: AnnData,
@@ -27,15 +30,15 @@ def fit_iga(
     *,
     recipe: Recipe | None = None,
     config: IGAConfig | None = None,
-    n_neighbors: int | None = None,
-    max_epochs: int | None = None,
+    n_neighbors: Count | None = None,
+    max_epochs: Count | None = None,
     ellipse_key: str = ELLIPSE,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> IGA:
     """Learn to sample places, orientations and shapes of cells from slides with coordinates.

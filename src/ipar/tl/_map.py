@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, record, reference_key
 from ipar._docs import shared_docs
-from ipar._run import Run, on_device
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IPALite, Placement
 from ipar.tl._cells import known_ipalite, read_cells
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def map_to_reference(
     adata: AnnData,
@@ -31,7 +33,7 @@ def map_to_reference(
     layer: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = MAP,
     copy: bool = False,

@@ -9,7 +9,9 @@ import numpy as np
 
 from ipar._anndata import COORDS, Keys, record
 from ipar._docs import shared_docs
-from ipar._run import Run, on_device
+from ipar._options import Count, Share
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite, Placement
 from ipar.tl._attention import quadrant_attention
 from ipar.tl._cells import known_model, read_cells, write_prediction
@@ -21,22 +23,23 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def predict_coords(
     adata: AnnData,
     model: IPALite | IGA | None = None,
     *,
     reference: str | None = None,
-    transport: float = Placement.transport,
+    transport: Share = Placement.transport,
     library_key: str | None = None,
     layer: str | None = None,
     gene_key: str | None = None,
-    n_rounds: int | None = None,
-    global_weight: float | None = None,
-    flow_weight: float | None = None,
+    n_rounds: Count | None = None,
+    global_weight: Share | None = None,
+    flow_weight: Share | None = None,
     sharpen: bool = True,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = COORDS,
     copy: bool = False,

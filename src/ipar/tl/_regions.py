@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ipar._anndata import COORDS, RECORD, Keys, record, region_keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
-from ipar._run import Run, on_device
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.regions import Regions, Source, checked_levels
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def predict_regions(
     adata: AnnData,
@@ -35,7 +37,7 @@ def predict_regions(
     layer: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = COORDS,
     copy: bool = False,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import BELONGS, COORDS, RECORD, Keys, uncertainty_key
+from ipar._public import public
 from ipar.model import IPALite
 from ipar.model.values import Recognition
 from ipar.tl._cells import known_ipalite
@@ -35,6 +36,7 @@ class Doubt:
     most_error: float = 0.8
 
 
+@public
 def report(
     adata: AnnData,
     model: IPALite | None = None,

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from ipar._anndata import BELONGS, COORDS, EMBED, EMBED_RECORD, SAMPLES, Keys, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells
-from ipar._run import Run, on_device
+from ipar._options import Count
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, IPALite
 from ipar.model.flow import Point
@@ -22,20 +24,21 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def sample_coords(
     adata: AnnData,
     model: IGA | IPALite | None = None,
     *,
-    n_samples: int = 20,
-    n_steps: int = 50,
+    n_samples: Count = 20,
+    n_steps: Count = 50,
     point: Point = "mean",
     sharpen: bool = True,
     library_key: str | None = None,
     layer: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = COORDS,
     copy: bool = False,
