@@ -35,7 +35,7 @@ def target_of(path: str | Path, directory: str | None = None) -> Path:
         If nothing can be written there: a link to nothing, a directory where a file belongs or the reverse, a pipe, a socket
         or a device, a name that is too long, or a place without permission.
     """
-    path = _as_path(path)
+    path = as_path(path)
     if os.path.islink(path) and not os.path.exists(path):
         msg = f"{path} is a link to {os.readlink(path)}, which does not exist: remove the link, or make what it points to."
         raise FileNotFoundError(msg)
@@ -51,13 +51,14 @@ def target_of(path: str | Path, directory: str | None = None) -> Path:
     return target
 
 
-def _as_path(path: str | Path) -> Path:
+def as_path(path: str | Path, remedy: str = "name the file to write") -> Path:
+    """A path, or TypeError or ValueError where it is none."""
     if not isinstance(path, str | os.PathLike):
-        msg = f"A path must be a str or a pathlib.Path, found {type(path).__name__}: name the file to write."
+        msg = f"A path must be a str or a pathlib.Path, found {type(path).__name__}: {remedy}."
         raise TypeError(msg)
     text = os.fsdecode(path)
     if not text.strip() or "\0" in text:
-        msg = f"A path must not be empty or hold a NUL byte, found {text!r}: name the file to write."
+        msg = f"A path must not be empty or hold a NUL byte, found {text!r}: {remedy}."
         raise ValueError(msg)
     return Path(text)
 
@@ -112,7 +113,9 @@ def replaced(path: str | Path, *, size: int = 0) -> Iterator[Path]:
 
 
 @contextmanager
-def replaced_directory(path: str | Path, is_ours: Callable[[Path], bool], what: str, *, size: int = 0) -> Iterator[Path]:
+def replaced_directory(
+    path: str | Path, is_ours: Callable[[Path], bool], what: str, *, size: int = 0
+) -> Iterator[Path]:
     """The same for a directory: one that is there is replaced only if it is empty, or ours to replace."""
     with _staged(directory_of(path, is_ours, what), size) as (target, staging):
         staging.mkdir(0o700 if target.exists() else 0o777)

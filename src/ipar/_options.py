@@ -51,6 +51,8 @@ class Rising:
 
 Count: TypeAlias = Annotated[int, Bounds(1)]
 AtLeastTwo: TypeAlias = Annotated[int, Bounds(2)]
+Depth: TypeAlias = Annotated[int, Bounds(1, 100)]
+Steps: TypeAlias = Annotated[int, Bounds(1, 10_000)]
 Natural: TypeAlias = Annotated[int, Bounds(0)]
 Share: TypeAlias = Annotated[float, Bounds(0, 1)]
 Positive: TypeAlias = Annotated[float, Bounds(0, open=True)]
@@ -58,7 +60,7 @@ NonNegative: TypeAlias = Annotated[float, Bounds(0)]
 Sizes: TypeAlias = Annotated[tuple[Count, Count], Rising()]
 
 _REMEDIES = {
-    "AnnData": "read one with anndata.read_h5ad(path)",
+    "AnnData": "read one with anndata.read_h5ad(path), or take a table of a SpatialData, sdata.tables[name]",
     "IPALite": "fit one with ipar.tl.fit_ipalite, or read one with ipar.load(directory)",
     "IGA": "fit one with ipar.tl.fit_iga, or read one with ipar.load(directory)",
 }
@@ -99,6 +101,13 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
     hints = _hints(function)
     for name, value in arguments.items():
         check(name, value, hints.get(name, Any))
+
+
+def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that hints are given for, each checked; KeyError if one is missing."""
+    for name, hint in hints.items():
+        check(name, values[name], hint)
+    return {name: values[name] for name in hints}
 
 
 class Checked:

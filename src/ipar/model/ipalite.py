@@ -20,7 +20,7 @@ from ipar.model.encoder import Features
 from ipar.model.flow import Flow
 from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
-from ipar.model.io import SavedModel
+from ipar.model.io import SavedModel, check_width
 from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
@@ -98,6 +98,18 @@ class IPALite(SavedModel):
         "resemblance": Resemblance,
         "scale": ExpressionScale,
     }
+
+    def __post_init__(self) -> None:
+        """Compare the sizes of parts, which a model read from a file may have from anywhere."""
+        width, n_genes = self.encoder.n_output, len(self.encoder.genes)
+        check_width("input of the network", self.network.net.config.d_input, width)
+        if self.flow is not None:
+            check_width("input of the flow", self.flow.net.config.d_input, width)
+        if self.reference is not None:
+            check_width("width of the reference", len(self.reference.centre), width)
+            check_width("number of genes of the reference", len(self.reference.mean), n_genes)
+        if self.scale is not None:
+            check_width("number of genes of the scale", len(self.scale.means), n_genes)
 
     def __repr__(self) -> str:
         fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"

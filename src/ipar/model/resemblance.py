@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._options import NonNegative, checked
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.covariation import Covariation, agreement
 from ipar.model.features import unit_rows
@@ -106,7 +107,7 @@ class Known:
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Known:
         """The object of :meth:`state`."""
         covariation = Covariation.from_state({}, arrays_under(arrays, "covariation"))
-        return cls(covariation, np.asarray(arrays["landmarks"]), config["n_detected"])
+        return cls(covariation, np.asarray(arrays["landmarks"]), **checked(config, {"n_detected": NonNegative}))
 
 
 def landmarks_of(embedding: NDArray[np.float32], n: int, random_state: int = 0) -> NDArray[np.float16]:
@@ -205,8 +206,10 @@ class Resemblance:
         """The object of :meth:`state`."""
         known = Known.from_state(config["known"], arrays_under(arrays, "known"))
         own: dict[str, Any] = {name: np.asarray(arrays[name]) for name in _ARRAYS}
-        own |= {name: config[name] for name in ("threshold", "least_share")}
-        return cls(known, least_spread=tuple(config["least_spread"]), **own)
+        own |= checked(
+            config, {"threshold": NonNegative, "least_share": NonNegative, "least_spread": tuple[float, float]}
+        )
+        return cls(known, **own | {"least_spread": tuple(own["least_spread"])})
 
 
 _ARRAYS = ("slides", "cells", "centre", "weights", "knots")

@@ -12,6 +12,7 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
+from ipar._options import Count, NonNegative, Steps, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import global_map, principal_components
@@ -21,7 +22,7 @@ from ipar.model.io import Arrays, State
 
 FloatArray = NDArray[np.float64]
 
-_HEAD_NUMBERS = ("intercept", "gamma", "n_samples", "n_steps", "most_drawn")
+_HEAD_NUMBERS = {"intercept": float, "gamma": NonNegative, "n_samples": Steps, "n_steps": Steps, "most_drawn": Count}
 _HEAD_ARRAYS = ("centre", "axes", "landmarks", "weights", "knots", "joint")
 
 
@@ -105,7 +106,7 @@ class UncertaintyHead:
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> UncertaintyHead:
         """The head of :meth:`state`."""
         own: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
-        return cls(**config, **own)
+        return cls(**checked(config, _HEAD_NUMBERS), **own)
 
 
 def spread_of(
