@@ -51,8 +51,10 @@ def loaded_module(make: Callable[[], M], arrays: Mapping[str, NDArray[Any]], pre
         module = make()
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     for name in sorted(expected.keys() | own.keys()):
-        found = own[name].shape if name in own else None
-        if expected.get(name) != found:
+        found = np.shape(own[name]) if name in own else None
+        if expected.get(name) == () and found == (1,):  # as models of old have numbers
+            own[name] = own[name][0]
+        elif expected.get(name) != found:
             msg = f"{prefix}.{name} has shape {found}, the settings say {expected.get(name)}"
             raise ValueError(msg)
     weights = {name: torch.from_numpy(np.array(value, dtype=np.float32)) for name, value in own.items()}
@@ -120,7 +122,7 @@ def write_directory(path: str | Path, kind: str, version: int, state: State) -> 
     from ipar import __version__
 
     config, arrays = state
-    weights = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+    weights = save({name: np.asarray(value, order="C") for name, value in arrays.items()})
     head = {
         "format": kind,
         "format_version": version,
