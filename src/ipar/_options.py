@@ -37,7 +37,7 @@ class Bounds:
             return None
         if math.isinf(self.high):
             return f"be {'above' if self.open else 'at least'} {self.low}"
-        return f"lie between {self.low} and {self.high}"
+        return f"lie {'strictly ' if self.open else ''}between {self.low} and {self.high}"
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,13 @@ Depth: TypeAlias = Annotated[int, Bounds(1, 100)]
 Steps: TypeAlias = Annotated[int, Bounds(1, 10_000)]
 Natural: TypeAlias = Annotated[int, Bounds(0)]
 Share: TypeAlias = Annotated[float, Bounds(0, 1)]
+OpenShare: TypeAlias = Annotated[float, Bounds(0, 1, open=True)]
 Positive: TypeAlias = Annotated[float, Bounds(0, open=True)]
 NonNegative: TypeAlias = Annotated[float, Bounds(0)]
 Sizes: TypeAlias = Annotated[tuple[Count, Count], Rising()]
 
 _REMEDIES = {
+    "device": "pass 'auto', 'cpu' or 'cuda'",
     "AnnData": "read one with anndata.read_h5ad(path), or take a table of a SpatialData, sdata.tables[name]",
     "IPALite": "fit one with ipar.tl.fit_ipalite, or read one with ipar.load(directory)",
     "IGA": "fit one with ipar.tl.fit_iga, or read one with ipar.load(directory)",
@@ -114,7 +116,8 @@ class Checked:
     """Base of dataclasses whose fields are checked on construction."""
 
     def __post_init__(self) -> None:
-        hints = _field_hints(type(self))
+        kind: Any = type(self)
+        hints = _field_hints(kind)
         for field in fields(self):  # type: ignore[arg-type]
             check(field.name, getattr(self, field.name), hints[field.name])
 
@@ -137,14 +140,15 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 @cache
-def _field_hints(kind: type) -> dict[str, Any]:
+def _field_hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
 def _problem(value: Any, hint: Any) -> _Problem | None:
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _problem(value, inner[0]) or _broken_rule(value, inner[1:])
+        found = _problem(value, inner[0])
+        return found if found is not None and not found.usable_kind else _broken_rule(value, inner[1:]) or found
     if origin in (Union, types.UnionType):
         return _of_union(value, inner)
     if origin is Literal:

@@ -50,7 +50,7 @@ def get_device(device: Device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
+        torch.zeros(1, device=found).item()  # there, and with values
     except (RuntimeError, AssertionError) as error:
         msg = f"Device {device!r} is not available ({error}): use device='auto' or 'cpu'."
         raise ValueError(msg) from error

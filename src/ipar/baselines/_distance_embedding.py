@@ -21,6 +21,7 @@ from ipar.baselines.inputs import (
     sklearn_seed,
     unit_scale,
 )
+from ipar.geometry.targets import pair_distances
 from ipar.nn import SharedEncoder
 
 
@@ -129,5 +130,5 @@ def _train(network: nn.Module, x: Tensor, coords: Tensor, slides: list[Any], rec
 
 
 def _distance_loss(h: Tensor, position: Tensor, near: float) -> Tensor:
-    predicted, true = torch.pdist(h), torch.pdist(position)
+    predicted, true = pair_distances(h), pair_distances(position)
     return ((predicted - true).square() / (true + near)).mean()

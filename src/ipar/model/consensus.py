@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ipar._options import Checked, Count
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 
 LayOut = Callable[[Tensor], Tensor]
@@ -18,7 +19,7 @@ LayOut = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class ConsensusPlan:
+class ConsensusPlan(Checked):
     """How a set larger than those trained on is laid out.
 
     Attributes
@@ -36,11 +37,11 @@ class ConsensusPlan:
         Subsets laid out at once: on a CPU more than one only leave the cache.
     """
 
-    direct_max: int = 384
-    subset_size: int = 320
-    n_anchors: int = 80
+    direct_max: Count = 384
+    subset_size: Count = 320
+    n_anchors: Count = 80
     n_rounds: int = 2
-    batch_size: int = 1
+    batch_size: Count = 1
 
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
         """The same plan with so many rounds."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar._options import Checked, Count
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
@@ -28,7 +29,7 @@ def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class Averaging:
+class Averaging(Checked):
     """How a cell's expression is averaged with that of the cells most like it on its slide.
 
     Attributes
@@ -40,7 +41,7 @@ class Averaging:
         average of those averages; 0 for none.
     """
 
-    n_neighbors: int = 20
+    n_neighbors: Count = 20
     n_hops: int = 1
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._descent import Descent
+from ipar._options import Checked, Count, Positive
 from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.graph.candidates import fuzzy_edges
@@ -24,7 +25,7 @@ from ipar.model.io import State
 
 
 @dataclass(frozen=True)
-class Sharpening:
+class Sharpening(Checked):
     r"""How cells with similar expression are drawn together while the layout as a whole is held.
 
     A layout learned from distances blurs neighbourhoods: the embedding, and even more the expression, knows more true
@@ -113,12 +114,12 @@ class Sharpening:
     n_spread: int = 50
     n_spread_drawn: int = 6
     search_every: int = 10
-    n_neighbors: int = 8
+    n_neighbors: Count = 8
     n_candidates: int = 100
     pairs_per_cell: int = 5
     most_pairs: int = 100_000
-    n_steps: int = 300
-    lr: float = 0.02
+    n_steps: Count = 300
+    lr: Positive = 0.02
     lr_end: float = 0.001
 
     def state(self) -> State:

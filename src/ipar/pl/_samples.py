@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
-from ipar._options import Count
+from ipar._options import Natural
 from ipar._public import public
 from ipar.metrics import procrustes_align
 from ipar.pl._colors import position_colors
@@ -47,7 +47,7 @@ def samples(
     adata: AnnData,
     cells: Sequence[str] | None = None,
     *,
-    n_shown: Count = 2,
+    n_shown: Natural = 2,
     use_rep: str = "X_ipar",
     spatial_key: str | None = "spatial",
     library_key: str | None = None,

@@ -83,9 +83,6 @@ def candidates(
             "use_rep."
         )
         raise KeyError(msg)
-    if n_neighbors < 1:
-        msg = f"n_neighbors must be at least 1, found {n_neighbors}."
-        raise ValueError(msg)
     embedding = np.asarray(adata.obsm[use_rep], dtype=np.float32)
     if not np.isfinite(embedding).all():
         msg = f"obsm[{use_rep!r}] must be finite, found NaN or infinite values: make the embedding again."

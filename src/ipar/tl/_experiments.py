@@ -10,7 +10,7 @@ import pandas as pd
 
 from ipar._anndata import record
 from ipar._docs import shared_docs
-from ipar._options import Count, Sizes
+from ipar._options import AtLeastTwo, Count, Sizes
 from ipar._public import public
 from ipar._run import Device, as_seed
 from ipar.model import IPALite
@@ -94,7 +94,7 @@ def shuffle_controls(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: Count = 12,
+    n_minisets: AtLeastTwo = 12,
     miniset_size: Sizes | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",

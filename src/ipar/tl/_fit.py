@@ -123,7 +123,7 @@ def fit_ipalite(
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
-    known = read_training(adata, source, recipe.embed, run, most_cells=recipe.most_cells, force=force)
+    known = read_training(adata, source, recipe, (recipe.network, recipe.flow), run, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)

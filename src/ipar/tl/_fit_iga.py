@@ -103,7 +103,7 @@ def fit_iga(
     coords = get_coords(adata, spatial_key, dims=(2, 3))
     table = _ellipses(adata, coords.shape[1], ellipse_key)
     source = Source(library_key, spatial_key, layer, mask_var, gene_key=gene_key)
-    known = read_training(adata, source, recipe.embed, run, dims=(2, 3), most_cells=recipe.most_cells)
+    known = read_training(adata, source, recipe, (recipe.flow,), run, dims=(2, 3))
     fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)
     model, settings = with_record(adata, fit, known, library_key, run)
     net = model.flow.net.config

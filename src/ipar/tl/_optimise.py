@@ -154,9 +154,6 @@ def _minimised(
 
 
 def _recipe(recipe: Optimisation | None, model: IPALite | None, n_steps: int | None) -> Optimisation:
-    if n_steps is not None and n_steps < 1:
-        msg = f"n_steps must be at least 1, found {n_steps}."
-        raise ValueError(msg)
     if recipe is None and model is not None:
         recipe = replace(Optimisation.polish(), subset_size=5 * model.network.plan.direct_max // 8)
     recipe = recipe or Optimisation()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import BELONGS, COORDS, RECORD, Keys, uncertainty_key
+from ipar._options import Checked
 from ipar._public import public
 from ipar.model import IPALite
 from ipar.model.values import Recognition
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Doubt(Checked):
     """From when on a cell is called doubtful.
 
     Attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,9 +115,6 @@ def sample_coords(
     Without `model`, `library_key`, `layer` and `gene_key` default to those of the fit.
     """
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
-    if point not in get_args(Point):
-        msg = f"point must be one of {get_args(Point)}, found {point!r}."
-        raise ValueError(msg)
     model, keys = known_model(adata, model, Keys(library_key, layer, gene_key))
     generative = _generative(model, sharpened=sharpen and point == "mean")
     cells = read_cells(adata, generative, keys)

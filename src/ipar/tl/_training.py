@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ from ipar.model.reference import Reference
 from ipar.model.scale import ExpressionScale
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder, stored_resemblance, training_slides
-from ipar.training import EncoderRecipe, Folds, Recipe, SlideSet
+from ipar.training import Folds, Recipe, SlideSet
 from ipar.training.fit import Embedded, Model, ModelFit
+from ipar.training.held_out import StageRecipe
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,23 +68,26 @@ class Training:
 def read_training(
     adata: AnnData,
     source: Source,
-    recipe: EncoderRecipe,
+    recipe: Recipe,
+    stages: Sequence[StageRecipe | None],
     run: Run,
     *,
     dims: tuple[int, ...] = (2,),
-    most_cells: int = Recipe.most_cells,
     force: bool = True,
 ) -> Training:
-    """Read training slides, and embed them if the embedding is missing; choices are scored on ``most_cells`` per part."""
+    """Read training slides, and embed them if the embedding is missing; then some stages of the recipe are trained."""
     known = is_embedded(adata, source.library_key, source.given_rep)
     if known:
         found = adata.uns[EMBED_RECORD]
         stored = {key: getattr(source, key) or found.get(key) for key in ("layer", "gene_key")}
         source = replace(source, **stored, mask_var=None, given_rep=found.get("given_rep"))
     slides, labels = read_slides(adata, source, dims=dims)
+    for stage in stages:
+        if stage is not None:
+            stage.check_slides(len(slides) if len(slides) > 1 else recipe.embed.n_folds)
     if not known:
-        embed_slides(adata, slides, labels, source, recipe, run, force=force)
-    folds = Folds.for_slides(slides, run, part=stored_parts(adata, slides), most_cells=most_cells)
+        embed_slides(adata, slides, labels, source, recipe.embed, run, force=force)
+    folds = Folds.for_slides(slides, run, part=stored_parts(adata, slides), most_cells=recipe.most_cells)
     encoder, features = read_embedded(adata)
     rows = cells_by_slide(labels, len(labels))
     own = [features.rows(rows[part.slide][part.rows]) for part in folds.parts]
