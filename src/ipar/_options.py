@@ -41,6 +41,17 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """A wide limit, beyond which a program would seem to hang."""
+
+    high: float
+
+    def problem(self, value: Any) -> str | None:
+        """See :class:`Rule`."""
+        return None if value <= self.high else f"be at most {self.high}"
+
+
+@dataclass(frozen=True)
 class Rising:
     """A pair of a smallest and a largest number."""
 
@@ -51,11 +62,14 @@ class Rising:
 
 Count: TypeAlias = Annotated[int, Bounds(1)]
 AtLeastTwo: TypeAlias = Annotated[int, Bounds(2)]
-Depth: TypeAlias = Annotated[int, Bounds(1, 100)]
-Steps: TypeAlias = Annotated[int, Bounds(1, 10_000)]
+Depth: TypeAlias = Annotated[int, Bounds(1), AtMost(100)]
+Steps: TypeAlias = Annotated[int, Bounds(1), AtMost(10_000)]
+Pairs: TypeAlias = Annotated[int, Bounds(1), AtMost(10_000_000)]
 Natural: TypeAlias = Annotated[int, Bounds(0)]
 Share: TypeAlias = Annotated[float, Bounds(0, 1)]
 OpenShare: TypeAlias = Annotated[float, Bounds(0, 1, open=True)]
+Weight: TypeAlias = Annotated[float, Bounds(0), AtMost(1_000_000)]
+Rate: TypeAlias = Annotated[float, Bounds(0), AtMost(10)]
 Positive: TypeAlias = Annotated[float, Bounds(0, open=True)]
 NonNegative: TypeAlias = Annotated[float, Bounds(0)]
 Sizes: TypeAlias = Annotated[tuple[Count, Count], Rising()]
