@@ -97,6 +97,18 @@ def _check_parent(path: Path, target: Path) -> None:
         raise PermissionError(msg)
 
 
+def check_space(path: str | Path, size: int) -> None:
+    """Raise OSError if a disk has less space than about ``size`` bytes."""
+    home = next(parent for parent in Path(os.path.realpath(path)).parents if os.path.exists(parent))
+    free = shutil.disk_usage(home).free
+    if free < size:
+        msg = (
+            f"No space to write {path}: about {size / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free, "
+            f"{(size - free) / 1e6:.1f} MB are missing. Free space, or choose another path."
+        )
+        raise OSError(errno.ENOSPC, msg)
+
+
 @contextmanager
 def replaced(path: str | Path, *, size: int = 0) -> Iterator[Path]:
     """Give a file to write, which takes the place of another one at the end; an interrupted write leaves the old one.

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import nn
 
-from ipar._files import directory_of, replaced_directory, restore, sync
+from ipar._files import check_space, directory_of, replaced_directory, restore, sync
 from ipar._options import check
 
 M = TypeVar("M", bound=nn.Module)
@@ -133,7 +133,9 @@ def write_directory(path: str | Path, kind: str, version: int, state: State) -> 
         "config": config,
     }
     files = {WEIGHTS: weights, CONFIG: json.dumps(head, indent=1).encode()}
-    with replaced_directory(path, is_model, _WHAT, size=sum(map(len, files.values()))) as staging:
+    size = sum(map(len, files.values()))
+    with replaced_directory(path, is_model, _WHAT, size=size) as staging:
+        check_space(staging, size)
         for name, content in files.items():
             (staging / name).write_bytes(content)
             sync(staging / name)
