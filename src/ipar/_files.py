@@ -51,7 +51,7 @@ def target_of(path: str | Path, directory: str | None = None) -> Path:
     return target
 
 
-def as_path(path: str | Path, remedy: str = "name the file to write") -> Path:
+def as_path(path: object, remedy: str = "name the file to write") -> Path:
     """A path, or TypeError or ValueError where it is none."""
     if not isinstance(path, str | os.PathLike):
         msg = f"A path must be a str or a pathlib.Path, found {type(path).__name__}: {remedy}."

@@ -301,4 +301,5 @@ class SavedModel:
             for name, kind in cls.stages.items()
             if name in config
         }
-        return cls(**made, record=checked_record(config["record"]))
+        made["record"] = checked_record(config["record"])
+        return cls(**made)
