@@ -22,7 +22,7 @@ from ipar.model.features import (
     whole_slides,
 )
 from ipar.model.genes import match_genes, order_genes
-from ipar.model.io import Arrays, State, check_width, checked_names, loaded_module, module_arrays
+from ipar.model.io import Arrays, State, check_width, checked_names, loaded_module, module_arrays, shaped
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
@@ -273,7 +273,8 @@ class GeometryEncoder:
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GeometryEncoder:
         """The encoder of :meth:`state`."""
         averaging = Averaging(**config["averaging"])
-        loadings = np.asarray(arrays["loadings"], dtype=np.float32)
+        own = shaped(arrays, {"loadings": "g p", "gene_scale": "g?"})
+        loadings, gene_scale = np.asarray(own["loadings"], dtype=np.float32), own.get("gene_scale")
         genes = checked_names("genes", config["genes"], len(loadings))
         widths = {"pca": loadings.shape[1] * (1 + averaging.n_hops), "genes": len(genes)}
         parts: list[EncoderPart] = []
@@ -297,6 +298,6 @@ class GeometryEncoder:
             parts=tuple(parts),
             record=dict(config["record"]),
             averaging=averaging,
-            gene_scale=np.asarray(arrays["gene_scale"], dtype=np.float32) if "gene_scale" in arrays else None,
+            gene_scale=None if gene_scale is None else np.asarray(gene_scale, dtype=np.float32),
             **whole,
         )

@@ -68,6 +68,8 @@ class IGA(SavedModel):
     def __post_init__(self) -> None:
         """Compare the sizes of parts, which a model read from a file may have from anywhere."""
         check_width("input of the flow", self.flow.net.config.d_input, self.encoder.n_output)
+        if self.resemblance is not None:
+            self.resemblance.known.check_sizes(self.encoder.n_output, len(self.encoder.genes))
         if self.scale is not None:
             check_width("number of genes of the scale", len(self.scale.means), len(self.encoder.genes))
 

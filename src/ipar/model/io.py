@@ -238,6 +238,22 @@ def check_width(what: str, found: int, expected: int) -> None:
         raise ValueError(msg)
 
 
+def shaped(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, str]) -> Arrays:
+    """Arrays of shapes such as ``"m 2"``, in which a letter is the same size everywhere; those with a ? may be missing."""
+    sizes: dict[str, int] = {}
+    found = {}
+    for name, shape in shapes.items():
+        wanted, known = shape.removesuffix("?").split(), name in arrays
+        if not known and shape.endswith("?"):
+            continue
+        found[name] = np.asarray(arrays[name])
+        check_width(f"number of dimensions of {name}", found[name].ndim, len(wanted))
+        for letter, size in zip(wanted, found[name].shape, strict=True):
+            expected = int(letter) if letter.isdigit() else sizes.setdefault(letter, size)
+            check_width(f"a dimension of {name}", size, expected)
+    return found
+
+
 def checked_names(what: str, names: Any, n: int) -> list[str]:
     """So many different strings."""
     check(what, names, Sequence[str])
@@ -296,6 +312,10 @@ class SavedModel:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The model of :meth:`state`."""
+        for name in {name.partition(".")[0] for name in arrays} | (config.keys() - {"record"}):
+            if name not in cls.stages or name not in config:
+                msg = f"part {name} is {'missing' if name in cls.stages else 'not known'}"
+                raise ValueError(msg)
         made: dict[str, Any] = {
             name: kind.from_state(config[name], arrays_under(arrays, name))
             for name, kind in cls.stages.items()

@@ -108,6 +108,12 @@ class IPALite(SavedModel):
         if self.reference is not None:
             check_width("width of the reference", len(self.reference.centre), width)
             check_width("number of genes of the reference", len(self.reference.mean), n_genes)
+        if self.uncertainty is not None:
+            check_width("width of the uncertainty", len(self.uncertainty.centre), width)
+        if self.adapter is not None:
+            check_width("number of genes of the adapter", len(self.adapter.mean), n_genes)
+        if self.resemblance is not None:
+            self.resemblance.known.check_sizes(width, n_genes)
         if self.scale is not None:
             check_width("number of genes of the scale", len(self.scale.means), n_genes)
 
