@@ -11,6 +11,7 @@ from scipy import sparse
 
 from ipar._anndata import Keys, get_slides, plain_array, warn
 from ipar._scaling import Target, on_one_scale
+from ipar._slots import check_sparse, slot_name
 from ipar.model.genes import Naming, rep_names, unique_names
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def get_expression(
     genes = _gene_names(adata, gene_key)
     chosen = _mask(adata, mask_var)
     has_raw = adata.raw is not None
-    _check_values(matrix, "X" if layer is None else f"layers[{layer!r}]", has_raw)
+    _check_values(matrix, slot_name("layers", layer), has_raw)
     target = None
     if model is not None:
         known = model.encoder.genes
@@ -107,6 +108,7 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
         msg = f"adata.obsm has no {use_rep!r}, found {sorted(adata.obsm)}: embed the cells, or name another key as use_rep."
         raise KeyError(msg)
     raw: Any = adata.obsm[use_rep]
+    check_sparse(raw, slot_name("obsm", use_rep))
     x = plain_array(raw.toarray() if sparse.issparse(raw) else raw, f"obsm[{use_rep!r}]").astype(np.float32)
     if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():
         msg = f"obsm[{use_rep!r}] must hold two finite columns or more, found shape {x.shape}: remove cells without values."
@@ -150,6 +152,8 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if layer is not None and layer not in adata.layers:
         msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
         raise KeyError(msg)
+    if (whole := getattr(adata, "_adata_ref", None)) is not None:  # of a view, whose rows compiled code would take
+        check_sparse(whole.X if layer is None else whole.layers[layer], slot_name("layers", layer))
     raw: Any = adata.X if layer is None else adata.layers[layer]
     if raw is None:
         msg = "adata.X is empty: store log-normalised expression in it, or name a layer."
@@ -165,8 +169,13 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if not (np.issubdtype(raw.dtype, np.number) or raw.dtype == bool):
         msg = f"Expression must be numeric, found dtype {raw.dtype}: convert it, for example to float32."
         raise TypeError(msg)
+    check_sparse(raw, slot_name("layers", layer))
     # not copied if it is float32 CSR already: nothing below writes into it
-    return sparse.csr_matrix(raw, dtype=np.float32)
+    matrix = sparse.csr_matrix(raw, dtype=np.float32)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
 
 
 def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool) -> None:

@@ -41,6 +41,17 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """A wide limit, beyond which a program would seem to hang."""
+
+    high: float
+
+    def problem(self, value: Any) -> str | None:
+        """See :class:`Rule`."""
+        return None if value <= self.high else f"be at most {self.high}"
+
+
+@dataclass(frozen=True)
 class Rising:
     """A pair of a smallest and a largest number."""
 
@@ -51,16 +62,21 @@ class Rising:
 
 Count: TypeAlias = Annotated[int, Bounds(1)]
 AtLeastTwo: TypeAlias = Annotated[int, Bounds(2)]
+Depth: TypeAlias = Annotated[int, Bounds(1), AtMost(100)]
+Steps: TypeAlias = Annotated[int, Bounds(1), AtMost(10_000)]
+Pairs: TypeAlias = Annotated[int, Bounds(1), AtMost(10_000_000)]
 Natural: TypeAlias = Annotated[int, Bounds(0)]
 Share: TypeAlias = Annotated[float, Bounds(0, 1)]
 OpenShare: TypeAlias = Annotated[float, Bounds(0, 1, open=True)]
+Weight: TypeAlias = Annotated[float, Bounds(0), AtMost(1_000_000)]
+Rate: TypeAlias = Annotated[float, Bounds(0), AtMost(10)]
 Positive: TypeAlias = Annotated[float, Bounds(0, open=True)]
 NonNegative: TypeAlias = Annotated[float, Bounds(0)]
 Sizes: TypeAlias = Annotated[tuple[Count, Count], Rising()]
 
 _REMEDIES = {
     "device": "pass 'auto', 'cpu' or 'cuda'",
-    "AnnData": "read one with anndata.read_h5ad(path)",
+    "AnnData": "read one with anndata.read_h5ad(path), or take a table of a SpatialData, sdata.tables[name]",
     "IPALite": "fit one with ipar.tl.fit_ipalite, or read one with ipar.load(directory)",
     "IGA": "fit one with ipar.tl.fit_iga, or read one with ipar.load(directory)",
 }
@@ -101,6 +117,13 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
     hints = _hints(function)
     for name, value in arguments.items():
         check(name, value, hints.get(name, Any))
+
+
+def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that hints are given for, each checked; KeyError if one is missing."""
+    for name, hint in hints.items():
+        check(name, values[name], hint)
+    return {name: values[name] for name in hints}
 
 
 class Checked:

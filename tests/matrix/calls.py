@@ -58,7 +58,7 @@ def measuring(function: Callable[..., Any], key: str) -> Call:
     def run(world: World, adata: Any, **own: Any) -> Any:
         return function(adata, **{"model": world.model} | quick | own)
 
-    return Call(run, "query", (f"uns/ipar",))
+    return Call(run, "query", ("uns/ipar",))
 
 
 def drawing(function: Callable[..., Any], base: Base = "placed") -> Call:

@@ -72,15 +72,6 @@ def spoilt(values: np.ndarray, value: float) -> np.ndarray:
     return values
 
 
-class OnDevice:
-    """An array of another library, in the memory of a device."""
-
-    __module__ = "cupy"
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.shape, self.dtype, self.ndim = values.shape, values.dtype, 2
-
-
 INPUTS |= {
     # how the same values lie in memory
     "dense X": with_x(lambda x: x.toarray()),
@@ -141,20 +132,6 @@ INPUTS |= {
     "slides of unused categories": with_slides(lambda s: s.cat.add_categories(["unused"])),
     "two slides of one name": with_slides(lambda s: pd.Categorical([1, "1"] * (len(s) // 2), categories=[1, "1"])),
 }
-
-
-@named("masked X")
-def _(a: ad.AnnData) -> ad.AnnData:
-    a.layers["masked"] = np.zeros(a.shape, dtype=np.float32)
-    a.layers._data["masked"] = np.ma.MaskedArray(a.X.toarray(), mask=a.X.toarray() > 1)  # anndata itself refuses it
-    return a
-
-
-@named("X on a device")
-def _(a: ad.AnnData) -> ad.AnnData:
-    a.layers["device"] = np.zeros(a.shape, dtype=np.float32)
-    a.layers._data["device"] = OnDevice(a.X.toarray())
-    return a
 
 
 @named("explicit zeros")

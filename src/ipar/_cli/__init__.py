@@ -71,7 +71,7 @@ def _add_demo(commands: Any) -> None:
 
 def _add_fit(commands: Any) -> None:
     fit = commands.add_parser("fit", help="train on slides with coordinates")
-    fit.add_argument("slides", help="h5ad file with all training slides")
+    fit.add_argument("slides", help="h5ad file or zarr store with all training slides")
     fit.add_argument("--model", required=True, help="output directory for the model")
     fit.add_argument(
         "--library-key",
@@ -110,9 +110,9 @@ def _add_fit(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="predict coordinates of cells")
-    predict.add_argument("cells", help="h5ad file with the cells to place")
+    predict.add_argument("cells", help="h5ad file or zarr store with the cells to place")
     predict.add_argument("--model", required=True, help="directory of the model")
-    predict.add_argument("-o", "--output", required=True, help="h5ad file to write")
+    predict.add_argument("-o", "--output", required=True, help="file to write, .h5ad or .zarr")
     predict.add_argument(
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
     )
@@ -137,7 +137,7 @@ def _add_predict(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="score predicted coordinates against true ones")
-    evaluate.add_argument("cells", help="h5ad file with true and predicted coordinates")
+    evaluate.add_argument("cells", help="h5ad file or zarr store with true and predicted coordinates")
     evaluate.add_argument(
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
     )

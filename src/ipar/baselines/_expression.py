@@ -11,6 +11,7 @@ from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
 from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.baselines.inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
 
 
@@ -29,7 +30,7 @@ def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None =
     -------
     The same positions in random order, shape (n_cells, 2).
     """
-    return np.random.default_rng(random_state).permutation(as_coords(coords, "coords"))
+    return as_rng(random_state).permutation(as_coords(coords, "coords"))
 
 
 @public
@@ -120,7 +121,7 @@ def pca_knn_regression(
     Positions in the gauge-fixed frame of the reference slide (centred, unit RMS radius), shape (n_query, 2), float32.
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
-    rng = np.random.default_rng(random_state)
+    rng = as_rng(random_state)
     pca = fit_pca(data.x, n_components, sklearn_seed(rng))
     train, query = pca.transform(data.x), pca.transform(data.query)
     if reference is None:

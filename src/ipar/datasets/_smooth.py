@@ -8,7 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ipar._public import public
-from ipar._run import as_seed
+from ipar._seeds import as_seed
 from ipar.datasets._sections import Floats, as_categories, slide_column
 from ipar.datasets._simulate import assemble
 

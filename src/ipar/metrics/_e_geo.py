@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
 from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.metrics.checks import FloatArray, as_pair, gauge_fix
 
 
@@ -146,7 +147,7 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
     Memory grows with n² and time with n³: a few seconds at 2,000 cells.
     """
     truth, layout = as_pair(true, pred)
-    return _energy(truth, layout, np.random.default_rng(random_state))
+    return _energy(truth, layout, as_rng(random_state))
 
 
 @public
@@ -183,7 +184,7 @@ def e_geo_minisets(
     if not 4 <= low <= high:
         msg = f"`size` must be (smallest, largest) with 4 <= smallest <= largest, found {size}."
         raise ValueError(msg)
-    rng = np.random.default_rng(random_state)
+    rng = as_rng(random_state)
     n = len(truth)
     energies = []
     for _ in range(n_minisets):

@@ -10,8 +10,15 @@ FloatArray = NDArray[np.float64]
 
 def _as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
     try:
-        return np.asarray(values, dtype=np.float64)
+        found = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray) or found.dtype.kind not in "biufO":
+            kind = "a masked array" if isinstance(values, np.ma.MaskedArray) else f"dtype {found.dtype}"
+            msg = f"`{name}` must be a dense numeric {expected}, found {kind}."
+            raise TypeError(msg)
+        return np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError) as error:
+        if str(error).startswith("`"):
+            raise
         msg = f"`{name}` must be a dense numeric {expected}: {error}"
         raise TypeError(msg) from error
 

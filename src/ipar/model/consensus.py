@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ipar._options import Checked, Count
+from ipar._options import Checked, Count, Steps
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 
 LayOut = Callable[[Tensor], Tensor]
@@ -40,8 +40,17 @@ class ConsensusPlan(Checked):
     direct_max: Count = 384
     subset_size: Count = 320
     n_anchors: Count = 80
-    n_rounds: int = 2
+    n_rounds: Steps = 2
     batch_size: Count = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.n_anchors < self.subset_size <= self.direct_max:
+            msg = (
+                "n_anchors must be less than subset_size, and this at most direct_max, found "
+                f"{self.n_anchors}, {self.subset_size} and {self.direct_max}."
+            )
+            raise ValueError(msg)
 
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
         """The same plan with so many rounds."""

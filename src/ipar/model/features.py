@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar._options import Checked, Count
+from ipar._options import Bounds, Checked, Count
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
@@ -26,6 +27,9 @@ def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
     """
     weights = np.random.default_rng(0).random(matrix.shape[1])
     return np.argsort(matrix @ weights, kind="stable")
+
+
+Hops = Annotated[int, Bounds(0, 10)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Averaging(Checked):
     """
 
     n_neighbors: Count = 20
-    n_hops: int = 1
+    n_hops: Hops = 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from ipar._options import Checked, Count
+from ipar._options import Checked, Count, Depth, Steps, Weight
 
 Geometry = Literal["none", "monotone", "clamped", "rbf", "point"]
 GateSupervision = Literal["T1", "T2", "mix"]
@@ -80,9 +80,9 @@ class IPALiteConfig(Checked):
 
     d_input: Count = 128
     d_state: Count = 96
-    n_heads: Count = 4
+    n_heads: Steps = 4
     d_head: Count = 32
-    n_recycles: Count = 5
+    n_recycles: Depth = 5
     shared: bool = True
     qk_norm: bool = False
     geometry: Geometry = "none"
@@ -93,8 +93,8 @@ class IPALiteConfig(Checked):
     qk: bool = True
     gate: bool = True
     per_recycle: bool = False
-    beta: float = 2.0
-    coord_noise: float = 0.05
+    beta: Weight = 2.0
+    coord_noise: Weight = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ipar._options import Checked, Count
+from ipar._options import Bounds, Checked, Count, Depth, Steps, Weight
 from ipar.geometry import OffsetGaussianRigid
 from ipar.geometry.overlap import pack_symmetric
 
+LogScale = Annotated[float, Bounds(-50, 50)]
 AttentionGeometry = Literal["current", "clean", "curriculum"]
 
 
@@ -28,9 +29,9 @@ class EllipseUnits(Checked):
         Root mean square of an entry of the local mean.
     """
 
-    scaling_centre: float = -2.0
-    scaling_spread: float = 0.3
-    offset: float = 0.05
+    scaling_centre: LogScale = -2.0
+    scaling_spread: Weight = 0.3
+    offset: Weight = 0.05
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,14 @@ class IGAConfig(Checked):
     n_dims: int = 2
     d_input: Count = 128
     d_state: Count = 64
-    n_heads: Count = 4
+    n_heads: Steps = 4
     d_head: Count = 16
-    n_blocks: int = 3
-    beta: float = 2.0
+    n_blocks: Depth = 3
+    beta: Weight = 2.0
     corrupt_gaussians: bool = True
     attention_geometry: AttentionGeometry = "curriculum"
-    scale_min: float = 0.05
-    scale_max: float = 10.0
+    scale_min: Weight = 0.05
+    scale_max: Weight = 10.0
     units: EllipseUnits = field(default_factory=EllipseUnits)
 
     def __post_init__(self) -> None:

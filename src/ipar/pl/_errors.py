@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
 from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
 from ipar.metrics.checks import gauge_fix
 from ipar.pl._figure import (
@@ -92,7 +93,7 @@ def shepard(
         msg = f"a Shepard diagram needs at least three cells with finite coordinates, found {len(rows)}."
         raise ValueError(msg)
     if len(rows) > max_cells:
-        rows = np.random.default_rng(random_state).choice(rows, max_cells, replace=False)
+        rows = as_rng(random_state).choice(rows, max_cells, replace=False)
     (axes,) = get_panels(ax, ["shepard"], (4.2, 3.6))
     _draw_pairs(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name)
     return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)

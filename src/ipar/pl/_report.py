@@ -13,7 +13,7 @@ import pandas as pd
 
 from ipar._anndata import BELONGS, COORDS, plain_array, uncertainty_key
 from ipar._docs import shared_docs
-from ipar._files import replaced
+from ipar._files import replaced, target_of
 from ipar._public import public
 from ipar.pl._figure import BLUE, GREY, as_chart, as_map, dots, figure_of, finish, get_axes
 
@@ -64,6 +64,8 @@ def report(
     ------
     KeyError
         If there is no prediction.
+    OSError
+        If `save` cannot be written.
     ValueError
         If `save` has another suffix.
     """
@@ -73,6 +75,8 @@ def report(
     if path is not None and path.suffix not in (".html", ".png"):
         msg = f"save must end in .html or .png, found {path.name!r}: choose one of the two."
         raise ValueError(msg)
+    if path is not None:
+        target_of(path)  # what cannot be written is told before the work
     found = collect(adata, model, groupby=groupby, use_rep=use_rep, layer=layer, doubt=doubt)
     axes = get_axes(ax, PANELS, (10.5, 3.6), n_cols=3)
     _draw(axes, adata, use_rep)

@@ -11,7 +11,7 @@ from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides, plain_arr
 from ipar._docs import shared_docs
 from ipar._options import Count
 from ipar._public import public
-from ipar._run import as_seed
+from ipar._seeds import as_seed
 from ipar.graph import connectivities, neighbor_distances
 
 if TYPE_CHECKING:

@@ -34,6 +34,7 @@ from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
+from ipar.model.io import understood
 from ipar.model.resemblance import Resemblance
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
 from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
@@ -263,11 +264,13 @@ def _report(localisability: Localisability) -> None:
 
 def stored_encoder(adata: AnnData) -> Encoder:
     """The encoder that :func:`embed` stored."""
-    state = adata.uns[EMBED_RECORD]["encoder"]
-    return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])
+    with understood("The encoder in adata.uns['ipar_embed']", "call ipar.pp.embed again"):
+        state = adata.uns[EMBED_RECORD]["encoder"]
+        return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])
 
 
 def stored_resemblance(adata: AnnData) -> Resemblance | None:
     """What :func:`embed` stored of left-out cells, if anything."""
-    state = adata.uns[EMBED_RECORD].get("resemblance")
-    return None if state is None else Resemblance.from_state(json.loads(state["config"]), state["arrays"])
+    with understood("What is kept of left-out cells in adata.uns['ipar_embed']", "call ipar.pp.embed again"):
+        state = adata.uns[EMBED_RECORD].get("resemblance")
+        return None if state is None else Resemblance.from_state(json.loads(state["config"]), state["arrays"])

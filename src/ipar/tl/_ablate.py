@@ -11,7 +11,8 @@ from ipar._anndata import get_slides, record
 from ipar._docs import shared_docs
 from ipar._options import Count
 from ipar._public import public
-from ipar._run import Device, as_seed
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.nn import IPALiteConfig
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._held_out import Draw, read_held_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ipar._anndata import (
 )
 from ipar._expression import Cells
 from ipar.model import IGA, IPALite
-from ipar.model.loading import model_from_state
+from ipar.model.loading import model_of_plain
 from ipar.pp import LocalisabilityWarning
 from ipar.training.localise import repeated_message
 
@@ -43,7 +42,7 @@ def known_model(adata: AnnData, model: IPALite | IGA | None, keys: Keys) -> tupl
             "library_key=...) or ipar.load(directory)."
         )
         raise ValueError(msg)
-    model = model_from_state(state["format"], json.loads(state["config"]), state["arrays"])
+    model = model_of_plain(state, "The model in adata.uns['ipar']['model']")
     fitted_key = model.record.get("library_key")
     library_key = keys.library_key or (fitted_key if fitted_key in adata.obs else None)
     found = adata.uns.get(EMBED_RECORD, {})

@@ -27,7 +27,8 @@ from ipar._anndata import (
 from ipar._docs import shared_docs
 from ipar._expression import get_expression
 from ipar._public import public
-from ipar._run import Device, as_seed
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.metrics import evaluate
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._predict import predict_coords

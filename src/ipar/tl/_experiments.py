@@ -12,7 +12,8 @@ from ipar._anndata import record
 from ipar._docs import shared_docs
 from ipar._options import AtLeastTwo, Count, Sizes
 from ipar._public import public
-from ipar._run import Device, as_seed
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import Draw, HeldOut, read_held_out
 from ipar.training import experiments as experiments

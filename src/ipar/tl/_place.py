@@ -22,7 +22,6 @@ from ipar._expression import Cells, check_cells
 from ipar._run import Run
 from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
 from ipar.model import Features, IPALite, Placement
-from ipar.model.ipalite import MIN_CELLS
 from ipar.model.reference import ReferenceSlide
 from ipar.pp._candidates import write_candidates
 from ipar.tl._cells import write_embedding
@@ -53,7 +52,7 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
     Only with a reference, there may be fewer than four cells: their layout is NaN.
     """
     if slide is None:
-        check_cells(cells, MIN_CELLS, "with `reference`, its cells are placed alone")
+        check_cells(cells, model.least_cells, "with `reference`, its cells are placed alone")
     features = model.features(*cells.arrays)
     resemble = QueryResemblance(model, cells)
     slide_pcs = None
@@ -65,7 +64,7 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
     methods, graphs, places = [], [], {}
     for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, n), strict=True):
         own = features.rows(rows)
-        if slide is not None and len(rows) < MIN_CELLS:
+        if slide is not None and len(rows) < model.least_cells:
             places[str(name)] = rows, model.on_reference(own, None, slide, placement, run=run)
             continue
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows

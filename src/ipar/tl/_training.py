@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
 from ipar.model.given import Encoder
+from ipar.model.loading import plain_model
 from ipar.model.reference import Reference
 from ipar.model.scale import ExpressionScale
 from ipar.pp._ellipses import neighbor_ellipses
@@ -154,12 +154,11 @@ def with_record(
 
 def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings: dict[str, Any]) -> None:
     """Write history, settings and the model as plain values."""
-    config, arrays = model.state()
     written = record(adata)
     written["history"], written["history_best"] = fit.stage.history, fit.stage.best_epoch
     chosen = {} if fit.finish is None else {"finish": fit.finish.table}
     written["fit"] = {**settings, **fit.ranks, **chosen}
-    written["model"] = {"format": model.kind, "config": json.dumps(config), "arrays": arrays}
+    written["model"] = plain_model(model)
 
 
 def verdict(adata: AnnData) -> dict[str, Any]:
