@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 import ipar
+from ipar._cli import main
+from tests.matrix.outcomes import CommandError
 from tests.matrix.world import World
 
 Base = Literal["slides", "train", "query", "placed", "pair", "tensors", "files", "none"]
@@ -81,9 +85,16 @@ def command(*arguments: str) -> Call:
     """A command, to whose arguments the input adds some."""
 
     def run(world: World, more: list[str], **_own: Any) -> Any:
-        from ipar._cli import main
-
-        return main([*arguments, *(str(one).replace("FOLDER", str(world.folder)) for one in more)])
+        said = io.StringIO()
+        given = [one.replace("FOLDER", str(world.folder)) for one in (*arguments, *more)]
+        with redirect_stderr(said):
+            try:
+                status = main(given)
+            except SystemExit as ended:  # by the parser of arguments
+                status = ended.code
+        if status != 0:
+            assert (status, "Traceback" in said.getvalue()) == (2, False)
+            raise CommandError(said.getvalue())
 
     return Call(run, "files")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from tests.matrix.outcomes import OK, Outcome, Row, refused, warned
+from tests.matrix.outcomes import OK, CommandError, Outcome, Row, refused, warned
 
 PLACE = ("tl.predict_coords", "tl.sample_coords", "tl.map_to_reference", "tl.attention", "tl.predict_regions")
 READ = (*PLACE, "pp.embed by model", "tl.adapt", "tl.impute")
@@ -25,6 +25,11 @@ def each(calls: tuple[str, ...] | str, given: str, outcome: Outcome, **options: 
 def options(calls: tuple[str, ...] | str, name: str, outcome: Outcome, *values: Any) -> list[Row]:
     """A row for every call and value of an option."""
     return [row for value in values for row in each(calls, "as it is", outcome, **{name: value})]
+
+
+def fails(says: str) -> Outcome:
+    """A command ends with status 2, and says this."""
+    return refused(CommandError, says)
 
 
 def kind(name: str, wanted: str) -> Outcome:
@@ -478,7 +483,44 @@ NUMBERS = [
     *options("datasets.layered_tissue", "n_slides", refused((TypeError, ValueError), "n_slides"), 0, 1.5, "3"),
     *options("baselines.permuted", "random_state", kind("random_state", ".*integer"), "0"),
 ]
+PREDICT = "FOLDER/query.h5ad --model FOLDER/model -o FOLDER/out.h5ad"
 FILES = [
-    *each("ipar predict", "FOLDER/none.h5ad --model FOLDER/model -o FOLDER/o.h5ad", refused(AssertionError, "")) * 0,
+    *each("ipar predict", PREDICT, OK),
+    *each("ipar predict", f"{PREDICT} --reference a", OK),
+    *each("ipar predict", "FOLDER/none.h5ad --model FOLDER/model -o FOLDER/out.h5ad", fails("none.h5ad: no such file")),
+    *each(
+        "ipar predict",
+        "FOLDER/model/config.json --model FOLDER/model -o FOLDER/out.h5ad",
+        fails("is not an h5ad file that anndata can read"),
+    ),
+    *each("ipar predict", "FOLDER/query.h5ad --model FOLDER/none -o FOLDER/out.h5ad", fails("none")),
+    *each("ipar predict", "FOLDER/query.h5ad --model FOLDER/query.h5ad -o FOLDER/out.h5ad", fails("query.h5ad")),
+    *each("ipar predict", "FOLDER/query.h5ad --model FOLDER/model -o FOLDER/model", fails("FOLDER|model")),
+    *each("ipar predict", f"{PREDICT} --transport 2", fails("transport must lie between 0 and 1, found 2")),
+    *each("ipar predict", f"{PREDICT} --transport far", fails("invalid float value: 'far'")),
+    *each("ipar predict", f"{PREDICT} --n-rounds 0", fails("n_rounds must be at least 1")),
+    *each("ipar predict", f"{PREDICT} --reference z", fails("reference")),
+    *each("ipar predict", f"{PREDICT} --library-key none", fails("no column 'none'")),
+    *each("ipar predict", f"{PREDICT} --layer none", fails("adata.layers has no 'none', found")),
+    *each("ipar predict", f"{PREDICT} --gene-key none", fails("no column 'none'")),
+    *each("ipar predict", f"{PREDICT} --device nowhere", fails("Device 'nowhere' is not available")),
+    *each("ipar predict", f"{PREDICT} --seed -1", fails("random_state|seed")),
+    *each("ipar predict", f"{PREDICT} --seed one", fails("invalid int value: 'one'")),
+    *each("ipar predict", f"{PREDICT} --library-key number", OK),
+    *each("ipar fit", "--model FOLDER/query.h5ad", fails("query.h5ad exists and is not a model's directory")),
+    *each("ipar fit", "--model FOLDER", fails("exists and is not a model's directory")),
+    *each("ipar fit", "--model FOLDER/m --n-neighbors 0", fails("n_neighbors must be at least 1, found 0")),
+    *each("ipar fit", "--model FOLDER/m --n-neighbors many", fails("invalid int value: 'many'")),
+    *each("ipar fit", "--model FOLDER/m --config v9", fails("invalid choice: 'v9'")),
+    *each("ipar fit", "--model FOLDER/m --quality good", fails("invalid choice: 'good'")),
+    *each("ipar fit", "--model FOLDER/m --spatial-key none", fails("no 'none'.*(spatial_key|--spatial-key)")),
+    *each("ipar fit", "--model FOLDER/m --library-key none", fails("no column 'none'")),
+    *each("ipar fit", "--model FOLDER/m --device nowhere", fails("Device 'nowhere' is not available")),
+    *each("ipar evaluate", "FOLDER/placed.h5ad", OK),
+    *each("ipar evaluate", "FOLDER/placed.h5ad --json --library-key slide", OK),
+    *each("ipar evaluate", "FOLDER/query.h5ad", fails("obsm has no 'X_ipar', found .*--use-rep")),
+    *each("ipar evaluate", "FOLDER/placed.h5ad --library-key none", fails("no column 'none'.*--library-key")),
+    *each("ipar evaluate", "FOLDER/none.h5ad", fails("none.h5ad: no such file")),
+    *options("load", "path", refused((OSError, ValueError, TypeError), "."), "none", None, 3, "", "FOLDER/query.h5ad"),
 ]
 ROWS: list[Row] = [*EXPRESSION, *SHAPES, *SLIDES, *COORDS, *OPTIONS, *PLOTS, *NUMBERS, *FILES]

@@ -57,6 +57,7 @@ def make_world(simulate: Callable[..., ad.AnnData], recipe: Any, folder: Path) -
     query.obs_names = [f"query{i}" for i in range(query.n_obs)]
     for one in (slides, query):
         one.obs["type"] = pd.Categorical(np.where(np.arange(one.n_obs) % 3 == 0, "p", "q"))
+    query.obs["number"] = 1
     train, placed = slides.copy(), query.copy()
     recipe = replace(recipe, network=dataclasses.replace(recipe.network, refit=False))
     with warnings.catch_warnings():
