@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ipar._anndata import Keys, get_slides, warn
+from ipar._anndata import Keys, get_slides, plain_array, warn
 from ipar._scaling import Target, on_one_scale
+from ipar._slots import check_sparse, slot_name
 from ipar.model.genes import Naming, rep_names, unique_names
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ class Cells:
         return self.expression.matrix, self.expression.genes, self.labels
 
 
+def check_cells(cells: Cells, minimum: int, otherwise: str) -> None:
+    """Raise ValueError, which names the slide, if one has too few cells for a layout."""
+    counts = pd.Series(cells.labels).value_counts()
+    small = counts[(counts > 0) & (counts < minimum)]
+    if len(small):
+        where = "" if cells.library_key is None else f" in slide {small.index[0]!r}"
+        msg = (
+            f"At least {minimum} cells are needed for a layout, found {small.iloc[0]}{where}: add cells of the same slide, or "
+            f"{otherwise}."
+        )
+        raise ValueError(msg)
+
+
 def get_expression(
     adata: AnnData,
     *,
@@ -78,7 +92,7 @@ def get_expression(
     genes = _gene_names(adata, gene_key)
     chosen = _mask(adata, mask_var)
     has_raw = adata.raw is not None
-    _check_values(matrix, "X" if layer is None else f"layers[{layer!r}]", has_raw, None if model is None else model.scale)
+    _check_values(matrix, slot_name("layers", layer), has_raw, None if model is None else model.scale)
     target = None
     if model is not None:
         known = model.encoder.genes
@@ -95,7 +109,8 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
         msg = f"adata.obsm has no {use_rep!r}, found {sorted(adata.obsm)}: embed the cells, or name another key as use_rep."
         raise KeyError(msg)
     raw: Any = adata.obsm[use_rep]
-    x = np.asarray(raw.toarray() if sparse.issparse(raw) else raw, dtype=np.float32)
+    check_sparse(raw, slot_name("obsm", use_rep))
+    x = plain_array(raw.toarray() if sparse.issparse(raw) else raw, f"obsm[{use_rep!r}]").astype(np.float32)
     if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():
         msg = f"obsm[{use_rep!r}] must hold two finite columns or more, found shape {x.shape}: remove cells without values."
         raise ValueError(msg)
@@ -138,6 +153,8 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if layer is not None and layer not in adata.layers:
         msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
         raise KeyError(msg)
+    if (whole := getattr(adata, "_adata_ref", None)) is not None:  # of a view, whose rows compiled code would take
+        check_sparse(whole.X if layer is None else whole.layers[layer], slot_name("layers", layer))
     raw: Any = adata.X if layer is None else adata.layers[layer]
     if raw is None:
         msg = "adata.X is empty: store log-normalised expression in it, or name a layer."
@@ -153,8 +170,13 @@ def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if not (np.issubdtype(raw.dtype, np.number) or raw.dtype == bool):
         msg = f"Expression must be numeric, found dtype {raw.dtype}: convert it, for example to float32."
         raise TypeError(msg)
+    check_sparse(raw, slot_name("layers", layer))
     # not copied if it is float32 CSR already: nothing below writes into it
-    return sparse.csr_matrix(raw, dtype=np.float32)
+    matrix = sparse.csr_matrix(raw, dtype=np.float32)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
 
 
 def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool, scale: ExpressionScale | None) -> None:

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
+from ipar._seeds import as_seed
 
-def as_seed(random_state: int | np.random.Generator | None) -> int:
-    """Turn a seed, a generator (which moves on by one draw) or None (a fresh one) into an integer to write down.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none of these, or negative.
-    """
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return int(np.random.default_rng(random_state).integers(2**31))
-    try:
-        seed = operator.index(random_state)
-    except TypeError:
-        kind = type(random_state).__name__
-        msg = f"random_state must be an integer, a numpy Generator or None, found {kind}: give an integer."
-        raise TypeError(msg) from None
-    if seed < 0:
-        msg = f"random_state must not be negative, found {seed}."
-        raise ValueError(msg)
-    return seed
+Device: TypeAlias = str | torch.device
+"""``"auto"``, the name of a device, or a device."""
 
 
-def get_device(device: str) -> torch.device:
+def get_device(device: Device) -> torch.device:
     """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` … into a device; ``"auto"`` is CUDA where there is one, else the CPU.
 
     Raises
@@ -46,9 +29,9 @@ def get_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
+        torch.zeros(1, device=found).item()  # there, and with values
     except (RuntimeError, AssertionError) as error:
-        msg = f"Device {device!r} is not available ({error}): use device='auto' or 'cpu'."
+        msg = f"Device {device!r} is not available ({str(error).splitlines()[0]}): use device='auto' or 'cpu'."
         raise ValueError(msg) from error
     return found
 
@@ -75,7 +58,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, random_state: int | np.random.Generator | None, device: str = "auto", progress: bool = True) -> Run:
+    def of(cls, random_state: int | np.random.Generator | None, device: Device = "auto", progress: bool = True) -> Run:
         """The run that the arguments of a public function describe."""
         return cls(as_seed(random_state), get_device(device), progress)
 

@@ -7,7 +7,15 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
 from ipar.geometry import gauge_fix
-from ipar.geometry.targets import landmark_count, log_edge_distance, log_stress, multiscale_edges, neighbour_count
+from ipar.geometry.targets import (
+    differences_of_pairs,
+    landmark_count,
+    log_edge_distance,
+    log_stress,
+    multiscale_edges,
+    neighbour_count,
+    pair_distances,
+)
 from ipar.metrics import _e_geo, e_geo
 
 
@@ -181,3 +189,15 @@ def test_gradient_is_the_numerical_one():
     mask = torch.arange(len(true)) % 3 > 0
     start = noisy(x).requires_grad_()
     assert torch.autograd.gradcheck(lambda y: log_stress(log_distances(y, edges), true, mask), start)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_of_pairs_are_the_same_on_every_device(dtype):
+    points = torch.randn(40, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    points[7] = points[3]  # coincident: the gradient must stay finite
+    one, other = points.clone().requires_grad_(), points.clone().requires_grad_()
+    a, b = pair_distances(one), differences_of_pairs(other)
+    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    (a.square().sum() + a.sum()).backward()
+    (b.square().sum() + b.sum()).backward()
+    torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-4)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import ipar
+from ipar import _files
 from ipar.model import Blend, GeometryEncoder, IPALite, Sharpening
 from ipar.model import io as _io
 
@@ -215,16 +216,19 @@ class Interruption(BaseException):
     """Ctrl-C or a full disk, at any place."""
 
 
-def raising(*_, **__):
-    raise Interruption
+def half_written(name):
+    """A write of a file of this name that is interrupted half-way."""
+    write = Path.write_bytes
+
+    def interrupted(path, content):
+        write(path, content[: len(content) // 2 if path.name == name else len(content)])
+        if path.name == name:
+            raise Interruption
+
+    return interrupted
 
 
-def half_written(arrays, path):
-    Path(path).write_bytes(b"half of the weigh")
-    raise Interruption
-
-
-@pytest.mark.parametrize("interrupted", ["weights", "settings", "moving out", "moving in"])
+@pytest.mark.parametrize("interrupted", ["model.safetensors", "config.json", "exchange", "moving out", "moving in"])
 def test_an_interrupted_save_leaves_the_old_model(saved, model, monkeypatch, interrupted):
     before, moves = contents(saved), iter(range(10))
     move = os.replace
@@ -234,13 +238,17 @@ def test_an_interrupted_save_leaves_the_old_model(saved, model, monkeypatch, int
             raise Interruption
         move(source, target)
 
+    def never(*_):
+        raise Interruption
+
     with monkeypatch.context() as patch:
-        if interrupted == "weights":
-            patch.setattr(_io, "save_file", half_written)
-        elif interrupted == "settings":
-            patch.setattr(Path, "write_text", raising)
+        if interrupted == "exchange":
+            patch.setattr(_files, "_exchanged", never)
+        elif "moving" in interrupted:  # where the system exchanges no directories
+            patch.setattr(_files, "_exchanged", lambda *_: False)
+            patch.setattr(os, "replace", replaced)
         else:
-            patch.setattr(_io.os, "replace", replaced)
+            patch.setattr(Path, "write_bytes", half_written(interrupted))
         with pytest.raises(Interruption):
             replace(model, blend=Blend(0.125)).save(saved)
     assert contents(saved) == before
@@ -249,7 +257,7 @@ def test_an_interrupted_save_leaves_the_old_model(saved, model, monkeypatch, int
 
 
 def test_an_interrupted_first_save_leaves_nothing(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(_io, "save_file", half_written)
+    monkeypatch.setattr(Path, "write_bytes", half_written("model.safetensors"))
     with pytest.raises(Interruption):
         model.save(tmp_path / "liver")
     assert list(tmp_path.iterdir()) == []

@@ -188,7 +188,7 @@ def test_predict_coords_takes_either_model(query, iga, model):
         ipar.tl.sample_coords(query, model)
     with pytest.raises(ValueError, match="point must be one of .*'medoid'.*found 'best'"):
         sampled(query, iga, point="best")
-    with pytest.raises(ValueError, match="n_samples and n_steps must be at least 1, found 0 and 5"):
+    with pytest.raises(ValueError, match="n_samples must be at least 1, found 0"):
         sampled(query, iga, n_samples=0)
     with pytest.raises(ValueError, match="No model given"):
         ipar.tl.sample_coords(query)

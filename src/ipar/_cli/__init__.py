@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ipar import __version__
@@ -16,15 +17,9 @@ from ipar import __version__
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. The exit status is 2 after a user error."""
     options = _parser().parse_args(arguments)
-    # both save memory, and must be set before torch is imported: by large pages, and by keeping kernels for fewer shapes
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("ipar").setLevel(logging.INFO)
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        options.run(options)
+        with _own_process():
+            options.run(options)
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"ipar {options.command}: {message}", file=sys.stderr)
@@ -33,6 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ipar {options.command}: interrupted; nothing was written.", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _own_process() -> Iterator[None]:
+    """The settings of a command; afterwards, for who calls :func:`main` in a process of theirs, they are as before."""
+    environment, logger = dict(os.environ), logging.getLogger("ipar")
+    shown, level, handler = warnings.showwarning, logger.level, logging.StreamHandler(sys.stderr)
+    # both save memory, and must be set before torch is imported: by large pages, and by keeping kernels for fewer shapes
+    for name, value in (("THP_MEM_ALLOC_ENABLE", "1"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")):
+        os.environ.setdefault(name, value)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
@@ -71,7 +87,7 @@ def _add_demo(commands: Any) -> None:
 
 def _add_fit(commands: Any) -> None:
     fit = commands.add_parser("fit", help="train on slides with coordinates")
-    fit.add_argument("slides", help="h5ad file with all training slides")
+    fit.add_argument("slides", help="h5ad file or zarr store with all training slides")
     fit.add_argument("--model", required=True, help="output directory for the model")
     fit.add_argument(
         "--library-key",
@@ -110,9 +126,9 @@ def _add_fit(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="predict coordinates of cells")
-    predict.add_argument("cells", help="h5ad file with the cells to place")
+    predict.add_argument("cells", help="h5ad file or zarr store with the cells to place")
     predict.add_argument("--model", required=True, help="directory of the model")
-    predict.add_argument("-o", "--output", required=True, help="h5ad file to write")
+    predict.add_argument("-o", "--output", required=True, help="file to write, .h5ad or .zarr")
     predict.add_argument(
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
     )
@@ -137,7 +153,7 @@ def _add_predict(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="score predicted coordinates against true ones")
-    evaluate.add_argument("cells", help="h5ad file with true and predicted coordinates")
+    evaluate.add_argument("cells", help="h5ad file or zarr store with true and predicted coordinates")
     evaluate.add_argument(
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import ipar
 from ipar import baselines
 from ipar._cli._files import write
+from ipar._files import replaced
 from ipar.metrics import procrustes_align
 from ipar.training import Recipe
 
@@ -135,5 +136,6 @@ def _save(figure: Figure | None, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     if figure is not None:
-        figure.savefig(path, dpi=150, bbox_inches="tight")
+        with replaced(path) as staging:
+            figure.savefig(staging, format="png", dpi=150, bbox_inches="tight")
         plt.close(figure)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,49 +14,102 @@ import anndata as ad
 import numpy as np
 
 import ipar
-from ipar._files import replaced
+from ipar._files import as_path, check_space, directory_of, replaced, replaced_directory, target_of
+from ipar._slots import check_slots
+
+ZARR, A_ZARR = ".zarr", "a zarr store"
 
 
 def read(path: str) -> ad.AnnData:
-    """Read an h5ad file."""
-    if not Path(path).is_file():
-        msg = f"{path}: no such file."
+    """Read an h5ad file, or a zarr store where the name ends so."""
+    where = as_path(path, "name an h5ad file or a zarr store")
+    zarr = where.suffix == ZARR
+    if not (where.is_dir() if zarr else where.is_file()):
+        there = f", which is not a {'directory' if zarr else 'file'}" if where.exists() else ""
+        msg = f"{path}: no such {'zarr store' if zarr else 'file'}{there}."
         raise FileNotFoundError(msg)
+    if not os.access(where, os.R_OK):
+        msg = f"{path} cannot be read: look at its permissions."
+        raise PermissionError(msg)
+    kind, call = ("a zarr store", "write_zarr") if zarr else ("an h5ad file", "write_h5ad")
     try:
-        return ad.read_h5ad(path)
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        msg = f"{path} is not an h5ad file that anndata can read ({type(error).__name__}): write it with adata.write_h5ad()."
+        adata = (ad.read_zarr if zarr else ad.read_h5ad)(where)
+        check_slots(adata)
+    except Exception as error:
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        msg = f"{path} is not {kind} that anndata can read ({said}): write it with adata.{call}()."
         raise ValueError(msg) from error
+    return adata
 
 
 def write(adata: ad.AnnData, path: str | Path) -> None:
-    """Write an h5ad file atomically: an interrupted write leaves the old file."""
-    with replaced(path) as staging:
-        adata.write_h5ad(staging, compression="gzip")
+    """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
+    if as_path(path).suffix == ZARR:
+        with replaced_directory(path, is_zarr, A_ZARR, size=adata.__sizeof__()) as staging:
+            adata.write_zarr(staging)
+    else:
+        with replaced(path, size=adata.__sizeof__()) as staging:
+            adata.write_h5ad(staging, compression="gzip")
+
+
+def check_output(path: str) -> None:
+    """Raise what :func:`write` would raise, before there is anything to write."""
+    where = as_path(path)
+    if where.suffix not in (".h5ad", ZARR):
+        msg = f"{path} must end in .h5ad or .zarr: choose one of the two."
+        raise ValueError(msg)
+    if where.suffix == ZARR:
+        directory_of(path, is_zarr, A_ZARR)
+    else:
+        target_of(path)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a directory is a zarr store."""
+    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+@contextmanager
+def slides_by_name(adata: ad.AnnData, library_key: str | None) -> Iterator[None]:
+    """Whole numbers that name slides as categories for the time being: who types a command cannot convert them."""
+    column = adata.obs.get(library_key)
+    numbered = column is not None and column.dtype.kind in "iub"
+    if numbered:
+        adata.obs[library_key] = column.astype(str).astype("category")
+    try:
+        yield
+    finally:
+        if numbered:
+            adata.obs[library_key] = column
 
 
 def run_fit(options: argparse.Namespace) -> None:
     """Train on the slides of a file and write the model."""
-    from ipar.training import Recipe  # loads torch, which other commands need not wait for
+    from ipar.model.io import check_directory  # loads torch, which other commands need not wait for
+    from ipar.training import Recipe
 
+    check_directory(options.model)
     adata = read(options.slides)
+    check_space(options.model, 140 * adata.n_obs)  # of the reference
     recipe = Recipe.of(options.quality)
     recipe = replace(recipe, embed=replace(recipe.embed, inputs=options.inputs))
-    model = ipar.tl.fit_ipalite(
-        adata,
-        options.library_key or ("slide" if "slide" in adata.obs else None),
-        config=options.config,
-        spatial_key=options.spatial_key,
-        n_neighbors=options.n_neighbors,
-        recipe=recipe,
-        flow=options.flow,
-        force=options.force,
-        layer=options.layer,
-        gene_key=options.gene_key,
-        random_state=options.seed,
-        device=options.device,
-        progress=not options.quiet,
-    )
+    library_key = options.library_key or ("slide" if "slide" in adata.obs else None)
+    with slides_by_name(adata, library_key):
+        model = ipar.tl.fit_ipalite(
+            adata,
+            library_key,
+            config=options.config,
+            spatial_key=options.spatial_key,
+            n_neighbors=options.n_neighbors,
+            recipe=recipe,
+            flow=options.flow,
+            force=options.force,
+            layer=options.layer,
+            gene_key=options.gene_key,
+            random_state=options.seed,
+            device=options.device,
+            progress=not options.quiet,
+        )
     model.save(options.model)
     verdict = adata.uns["ipar"]["localisability"]
     print(
@@ -66,22 +122,25 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Predict coordinates for the cells of a file."""
+    check_output(options.output)
     model = ipar.load(options.model)
     adata = read(options.cells)
-    ipar.tl.predict_coords(
-        adata,
-        model,
-        reference=options.reference,
-        transport=options.transport,
-        library_key=options.library_key,
-        layer=options.layer,
-        gene_key=options.gene_key,
-        n_rounds=options.n_rounds,
-        sharpen=not options.no_sharpen,
-        random_state=options.seed,
-        device=options.device,
-        progress=not options.quiet,
-    )
+    check_space(options.output, 500 * adata.n_obs)  # what a prediction adds, which hardly compresses
+    with slides_by_name(adata, options.library_key):
+        ipar.tl.predict_coords(
+            adata,
+            model,
+            reference=options.reference,
+            transport=options.transport,
+            library_key=options.library_key,
+            layer=options.layer,
+            gene_key=options.gene_key,
+            n_rounds=options.n_rounds,
+            sharpen=not options.no_sharpen,
+            random_state=options.seed,
+            device=options.device,
+            progress=not options.quiet,
+        )
     write(adata, options.output)
     key = "X_ipar" if options.reference is None else "X_ipar_reference"
     print(f"{adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")

@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ipar._descent import Descent
+from ipar._public import public
 from ipar.baselines.inputs import (
     FloatArray,
     Reference,
@@ -20,6 +21,7 @@ from ipar.baselines.inputs import (
     sklearn_seed,
     unit_scale,
 )
+from ipar.geometry.targets import pair_distances
 from ipar.nn import SharedEncoder
 
 
@@ -38,6 +40,7 @@ class _Recipe:
     near: float = 0.3
 
 
+@public
 def distance_embedding_mds(
     train_x: Any,
     train_coords: ArrayLike,
@@ -127,5 +130,5 @@ def _train(network: nn.Module, x: Tensor, coords: Tensor, slides: list[Any], rec
 
 
 def _distance_loss(h: Tensor, position: Tensor, near: float) -> Tensor:
-    predicted, true = torch.pdist(h), torch.pdist(position)
+    predicted, true = pair_distances(h), pair_distances(position)
     return ((predicted - true).square() / (true + near)).mean()

@@ -10,9 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
+from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.baselines.inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
 
 
+@public
 def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None = 0) -> NDArray[np.float64]:
     """Permute true positions over cells: the score of chance on the outline of the tissue.
 
@@ -27,9 +30,10 @@ def permuted(coords: ArrayLike, random_state: int | np.random.Generator | None =
     -------
     The same positions in random order, shape (n_cells, 2).
     """
-    return np.random.default_rng(random_state).permutation(as_coords(coords, "coords"))
+    return as_rng(random_state).permutation(as_coords(coords, "coords"))
 
 
+@public
 def pca_umap(
     query_x: Any,
     *,
@@ -76,6 +80,7 @@ def pca_umap(
     return layout
 
 
+@public
 def pca_knn_regression(
     train_x: Any,
     train_coords: ArrayLike,
@@ -116,7 +121,7 @@ def pca_knn_regression(
     Positions in the gauge-fixed frame of the reference slide (centred, unit RMS radius), shape (n_query, 2), float32.
     """
     data = as_reference(train_x, train_coords, train_slides, query_x)
-    rng = np.random.default_rng(random_state)
+    rng = as_rng(random_state)
     pca = fit_pca(data.x, n_components, sklearn_seed(rng))
     train, query = pca.transform(data.x), pca.transform(data.query)
     if reference is None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar._seeds import as_rng
 from ipar.metrics.checks import gauge_fix
 
 FloatArray = NDArray[np.float32]
@@ -96,7 +97,7 @@ def as_reference(
 
 def sklearn_seed(random_state: int | np.random.Generator | None) -> int:
     """Integer seed for libraries that do not take a numpy generator."""
-    return int(np.random.default_rng(random_state).integers(2**31 - 1))
+    return int(as_rng(random_state).integers(2**31 - 1))
 
 
 def unit_scale(x: FloatArray, query: FloatArray) -> tuple[FloatArray, FloatArray]:

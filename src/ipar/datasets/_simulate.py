@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ipar._run import as_seed
+from ipar._seeds import as_seed
 from ipar.datasets._expression import Genes, Technology, draw_counts, draw_genes, log_normalise
 from ipar.datasets._sections import Floats, Piece, Tissue, as_categories, mount, slide_column
 

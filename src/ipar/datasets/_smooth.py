@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ipar._run import as_seed
+from ipar._public import public
+from ipar._seeds import as_seed
 from ipar.datasets._sections import Floats, as_categories, slide_column
 from ipar.datasets._simulate import assemble
 
 
+@public
 def smooth_tissue(
     n_slides: int = 3,
     n_cells: int = 400,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
+from ipar._public import public
 from ipar.datasets import _layered_anatomy, _liver_anatomy
 from ipar.datasets._simulate import simulate_dissociated, simulate_slides
 
 
+@public
 def layered_tissue(
     n_slides: int = 3,
     n_cells: int = 900,
@@ -77,6 +79,7 @@ def layered_tissue(
     return simulate_slides(tissue, n_slides, n_cells, n_genes, median_counts, batch_strength, random_state)
 
 
+@public
 def layered_tissue_dissociated(
     n_cells: int = 1500,
     n_genes: int = 500,
@@ -120,6 +123,7 @@ def layered_tissue_dissociated(
     return simulate_dissociated(tissue, n_cells, n_genes, median_counts, missing_genes, random_state)
 
 
+@public
 def liver_lobules(
     n_slides: int = 3,
     n_cells: int = 900,
@@ -163,6 +167,7 @@ def liver_lobules(
     return simulate_slides(tissue, n_slides, n_cells, n_genes, median_counts, batch_strength, random_state)
 
 
+@public
 def liver_lobules_dissociated(
     n_cells: int = 1500,
     n_genes: int = 500,

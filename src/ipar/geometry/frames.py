@@ -11,6 +11,8 @@ from scipy import sparse
 from scipy.stats import norm
 from sklearn.cluster import KMeans
 
+from ipar._options import Checked
+
 FloatArray = NDArray[np.float64]
 
 
@@ -62,7 +64,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class FrameSearch:
+class FrameSearch(Checked):
     """How the similarity is found.
 
     Every match of a cell is a witness, and those far from where the similarity puts the cell count little (Cauchy weights).

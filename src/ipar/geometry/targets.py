@@ -16,6 +16,18 @@ def squared_distances(x: Tensor) -> Tensor:
     return functools.reduce(torch.add, gaps)
 
 
+def pair_distances(x: Tensor) -> Tensor:
+    """Distances of all pairs of points ``(n, d)``, ``(n (n − 1) / 2,)``, with a gradient of 0 at coincident points."""
+    return differences_of_pairs(x) if x.device.type == "mps" else torch.pdist(x)  # which has no kernel on MPS
+
+
+def differences_of_pairs(x: Tensor) -> Tensor:
+    """:func:`pair_distances` by operators that every device has; memory grows with n² d."""
+    first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
+    distance: Tensor = torch.linalg.vector_norm(x[first] - x[second], dim=1)
+    return distance
+
+
 def neighbour_count(n: int) -> int:
     """Number of spatial neighbours in a set of ``n`` cells: ``max(20, floor(0.15 n))``, at most ``n - 1``."""
     return min(max(20, int(0.15 * n)), n - 1)

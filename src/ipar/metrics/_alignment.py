@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ipar._public import public
 from ipar.metrics.checks import FloatArray, as_pair, gauge_fix, rms_radius
 
 
@@ -25,6 +26,7 @@ def _orthogonal(true: FloatArray, pred: FloatArray) -> tuple[FloatArray, float]:
     return u @ vt, float(singular.sum())
 
 
+@public
 def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     r"""Align a prediction with the truth by shift, rotation or reflection, and scale.
 
@@ -55,6 +57,7 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     return aligned
 
 
+@public
 def turned_onto(layout: FloatArray, other: FloatArray) -> FloatArray:
     """Bring another layout to the centre and RMS radius of a layout, and turn or mirror it onto that.
 
@@ -78,6 +81,7 @@ def turned_onto(layout: FloatArray, other: FloatArray) -> FloatArray:
     return turned
 
 
+@public
 def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     """Distance of each cell from its true position after Procrustes alignment.
 
@@ -95,6 +99,7 @@ def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     return np.asarray(residual / rms_radius(truth), dtype=np.float64)
 
 
+@public
 def procrustes_error(true: ArrayLike, pred: ArrayLike) -> ProcrustesError:
     """Error after the best shift, rotation or reflection, and uniform scale.
 
@@ -133,6 +138,7 @@ def orthogonal_residual(true: FloatArray, pred: FloatArray) -> float:
     return float(np.linalg.norm(true - pred @ rotation))
 
 
+@public
 def coverage(true: ArrayLike, pred: ArrayLike, *, n_bins: int = 20) -> float:
     """Share of the tissue that the aligned prediction reaches.
 
@@ -175,6 +181,7 @@ def _framed_pair(true: ArrayLike, pred: ArrayLike, *, normalise: bool) -> tuple[
     return boxed_pair(truth, layout, align=True) if normalise else (truth, layout)
 
 
+@public
 def rssd(true: ArrayLike, pred: ArrayLike, *, normalise: bool = True) -> float:
     r"""Root of the summed squared distances (RSSD) after the best rotation or reflection.
 
@@ -202,6 +209,7 @@ def rssd(true: ArrayLike, pred: ArrayLike, *, normalise: bool = True) -> float:
     return orthogonal_residual(*_framed_pair(true, pred, normalise=normalise))
 
 
+@public
 def rssd_by_class(true: ArrayLike, pred: ArrayLike, classes: ArrayLike, *, normalise: bool = True) -> dict[str, float]:
     """`rssd` of each class of cells, each rotated by itself.
 

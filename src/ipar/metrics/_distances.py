@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import rankdata
 
+from ipar._options import OpenShare
+from ipar._public import public
 from ipar.metrics._alignment import boxed_pair
 from ipar.metrics.checks import FloatArray, as_pair
 
@@ -49,6 +51,7 @@ def row_spearman(true: FloatArray, pred: FloatArray, *, align: bool, block: int 
     return result
 
 
+@public
 def luna_spearman(
     true: ArrayLike, pred: ArrayLike, *, reduce: Literal["median", "mean"] = "median", align: bool = True
 ) -> float:
@@ -76,9 +79,6 @@ def luna_spearman(
     cell to itself, and tied distances share their average rank. The scaling depends on the frame, so that without
     alignment the score depends on the rotation of the prediction. Time grows with n² log n, memory with n.
     """
-    if reduce not in ("median", "mean"):
-        msg = f'`reduce` must be "median" or "mean", found {reduce!r}.'
-        raise ValueError(msg)
     rows = row_spearman(*as_pair(true, pred), align=align)
     return float(np.median(rows) if reduce == "median" else rows.mean())
 
@@ -93,7 +93,8 @@ def _full_matrix_quantile(condensed: FloatArray, quantile: float) -> float:
     return float(below + (position - low) * (above - below))
 
 
-def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> float:
+@public
+def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: OpenShare = 0.01) -> float:
     """F1 score of contacts: pairs of cells closer than a quantile of all distances of their layout.
 
     Parameters
@@ -113,9 +114,6 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> f
     dropped, and entries strictly below the quantile are contacts. Memory: three float64 values per pair of cells.
     """
     truth, layout = as_pair(true, pred)
-    if not 0 < quantile < 1:
-        msg = f"`quantile` must lie strictly between 0 and 1, found {quantile}; 0.01 and 0.1 are customary."
-        raise ValueError(msg)
     a, b = pdist(truth), pdist(layout)
     kept = a * b != 0
     if not kept.all():
@@ -127,6 +125,7 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: float = 0.01) -> f
     return 2 * int((contact_a & contact_b).sum()) / total if total else 0.0
 
 
+@public
 def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
     """Pearson correlation between true and predicted pairwise distances.
 
@@ -147,6 +146,7 @@ def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
     return float(a @ b) / norm if norm > 0 else 0.0
 
 
+@public
 def stress1(true: ArrayLike, pred: ArrayLike) -> float:
     r"""Kruskal's Stress-1 after the best uniform scaling of the prediction.
 

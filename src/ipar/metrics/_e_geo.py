@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
+from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.metrics.checks import FloatArray, as_pair, gauge_fix
 
 
@@ -99,6 +101,7 @@ def _energy(true: FloatArray, pred: FloatArray, rng: np.random.Generator) -> EGe
     return EGeo(1.0 * walk + 0.1 * stress, walk, stress)
 
 
+@public
 def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Generator | None = 0) -> EGeo:
     r"""Geometric energy of a predicted layout.
 
@@ -144,9 +147,10 @@ def e_geo(true: ArrayLike, pred: ArrayLike, *, random_state: int | np.random.Gen
     Memory grows with n² and time with n³: a few seconds at 2,000 cells.
     """
     truth, layout = as_pair(true, pred)
-    return _energy(truth, layout, np.random.default_rng(random_state))
+    return _energy(truth, layout, as_rng(random_state))
 
 
+@public
 def e_geo_minisets(
     true: ArrayLike,
     pred: ArrayLike,
@@ -180,7 +184,7 @@ def e_geo_minisets(
     if not 4 <= low <= high:
         msg = f"`size` must be (smallest, largest) with 4 <= smallest <= largest, found {size}."
         raise ValueError(msg)
-    rng = np.random.default_rng(random_state)
+    rng = as_rng(random_state)
     n = len(truth)
     energies = []
     for _ in range(n_minisets):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.metrics._alignment import cell_errors, coverage, procrustes_error, rssd
 from ipar.metrics._distances import contact_f1, distance_pearson, row_spearman, stress1
 from ipar.metrics._e_geo import EGeo, e_geo, e_geo_minisets
@@ -67,6 +69,7 @@ def _energy_scores(
     }
 
 
+@public
 def evaluate(
     true: ArrayLike,
     pred: ArrayLike,
@@ -139,7 +142,7 @@ def evaluate(
         msg = f"`max_cells` must be at least 4, found {max_cells}."
         raise ValueError(msg)
     doubts = None if uncertainty is None else as_cell_vector(uncertainty, "uncertainty", len(truth))
-    rng = np.random.default_rng(random_state)
+    rng = as_rng(random_state)
     if len(truth) > max_cells:
         cells = rng.choice(len(truth), size=max_cells, replace=False)
         truth, layout = as_pair(truth[cells], layout[cells])
@@ -156,6 +159,7 @@ def evaluate(
     return scores
 
 
+@public
 def evaluate_slides(
     true: ArrayLike,
     pred: ArrayLike,

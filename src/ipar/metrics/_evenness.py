@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
+from ipar._public import public
 from ipar.metrics.checks import FloatArray, as_coordinates, check_n_neighbors, rms_radius
 
 
+@public
 def evenness(coords: ArrayLike, *, n_neighbors: int = 6) -> float:
     """Standard deviation of the log distance to the sixth neighbour: how unevenly a layout is filled.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
+from ipar._public import public
 from ipar.metrics._distances import distance_rows
 from ipar.metrics.checks import FloatArray, as_pair, check_n_neighbors
 
@@ -47,6 +48,7 @@ def knn_hits(true: FloatArray, pred: FloatArray, counts: Sequence[int], block: i
     return [float(h) for h in hits]
 
 
+@public
 def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
     """Mean share of the true nearest neighbours of a cell among its predicted nearest neighbours.
 
@@ -102,6 +104,7 @@ def rank_preservation(reference: FloatArray, layout: FloatArray, k: int, block: 
     return 1 - 2 * total / (n * k * (2 * n - 3 * k - 1))
 
 
+@public
 def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
     r"""Whether predicted neighbours are true neighbours, penalised by their true rank.
 
@@ -126,6 +129,7 @@ def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) 
     return rank_preservation(*as_pair(true, pred), n_neighbors)
 
 
+@public
 def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float:
     """Whether true neighbours are predicted neighbours: `trustworthiness` with the layouts exchanged.
 

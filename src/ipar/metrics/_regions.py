@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ipar._public import public
 from ipar.metrics._alignment import turned_onto
 from ipar.metrics.checks import FloatArray, as_pair
 
 
+@public
 def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> NDArray[np.bool_]:
     """Tell whether the point of each cell lies in the region of that cell.
 
@@ -43,6 +45,7 @@ def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> NDArra
     return inside.reshape(np.shape(radii))
 
 
+@public
 def region_coverage(true: ArrayLike, pred: ArrayLike, places: ArrayLike, radii: ArrayLike) -> FloatArray:
     """Share of the cells of a slide whose true place lies in their region.
 
@@ -69,6 +72,7 @@ def region_coverage(true: ArrayLike, pred: ArrayLike, places: ArrayLike, radii: 
     return share
 
 
+@public
 def region_area(places: ArrayLike, radii: ArrayLike, *, n_points: int = 200) -> FloatArray:
     r"""Area of the region of each cell.
 

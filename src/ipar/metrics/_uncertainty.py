@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
+from ipar._public import public
 from ipar.metrics.checks import FloatArray, as_cell_vector
 
 
@@ -20,6 +21,7 @@ def _checked(error: ArrayLike, uncertainty: ArrayLike) -> tuple[FloatArray, Floa
     return errors, as_cell_vector(uncertainty, "uncertainty", len(errors))
 
 
+@public
 def uncertainty_spearman(error: ArrayLike, uncertainty: ArrayLike) -> float:
     """Spearman correlation between predicted uncertainty and actual error.
 
@@ -40,6 +42,7 @@ def uncertainty_spearman(error: ArrayLike, uncertainty: ArrayLike) -> float:
     return float(spearmanr(errors, doubts).statistic)
 
 
+@public
 def certain_half_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
     """Mean error of the most certain half of the cells, relative to the mean error of all.
 

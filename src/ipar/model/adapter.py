@@ -13,7 +13,7 @@ from scipy import sparse
 
 from ipar.model.encoder import GeometryEncoder
 from ipar.model.genes import match_genes
-from ipar.model.io import State
+from ipar.model.io import State, shaped
 from ipar.model.matching import Centring
 from ipar.model.reference import Reference
 
@@ -71,4 +71,4 @@ class Adapter:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Adapter:
         """The object of :meth:`state`."""
-        return cls(**arrays)
+        return cls(**shaped(arrays, {"mean": "g", "centre": "g", "scale": "g"}))

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._options import Checked
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 from ipar.model.io import State
 
 
 @dataclass(frozen=True)
-class Blend:
+class Blend(Checked):
     """Shares of the layouts in the result.
 
     Attributes
@@ -36,6 +37,7 @@ class Blend:
     flow: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, share in (("global_weight", self.global_map), ("flow_weight", self.flow)):
             if not 0 <= share <= 1:
                 msg = f"{name} must lie between 0 and 1, found {share}."

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ipar._options import Checked, Count, Steps
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 
 LayOut = Callable[[Tensor], Tensor]
@@ -18,7 +19,7 @@ LayOut = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class ConsensusPlan:
+class ConsensusPlan(Checked):
     """How a set larger than those trained on is laid out.
 
     Attributes
@@ -36,11 +37,20 @@ class ConsensusPlan:
         Subsets laid out at once: on a CPU more than one only leave the cache.
     """
 
-    direct_max: int = 384
-    subset_size: int = 320
-    n_anchors: int = 80
-    n_rounds: int = 2
-    batch_size: int = 1
+    direct_max: Count = 384
+    subset_size: Count = 320
+    n_anchors: Count = 80
+    n_rounds: Steps = 2
+    batch_size: Count = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.n_anchors < self.subset_size <= self.direct_max:
+            msg = (
+                "n_anchors must be less than subset_size, and this at most direct_max, found "
+                f"{self.n_anchors}, {self.subset_size} and {self.direct_max}."
+            )
+            raise ValueError(msg)
 
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
         """The same plan with so many rounds."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar.model.io import Arrays, State
+from ipar.model.io import Arrays, State, shaped
 
 Floats = NDArray[np.floating]
 
@@ -128,7 +128,8 @@ class Covariation:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Covariation:
         """The object of :meth:`state`."""
-        return cls(**{name: np.asarray(value) for name, value in arrays.items()})
+        own = shaped(arrays, {"genes": "k", "loadings": "k f", "noise": "k", "mean": "k", "first": "k"})
+        return cls(**own | {"first": own["first"].astype(bool)})
 
 
 def agreement(sums: Floats) -> Floats:

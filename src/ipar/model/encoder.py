@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._options import Checked, Count, Depth, NonNegative, check
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model.features import (
     Averaging,
@@ -23,7 +24,7 @@ from ipar.model.features import (
     whole_slides,
 )
 from ipar.model.genes import match_genes, order_genes
-from ipar.model.io import Arrays, State, load_module, module_arrays
+from ipar.model.io import Arrays, State, check_width, checked_names, loaded_module, module_arrays, shaped
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
@@ -36,6 +37,45 @@ class EncoderPart:
     source: Literal["pca", "genes"]  # what the network reads
     net: SharedEncoder
     terms: tuple[Literal["local", "global"], ...]  # the halves that are taken
+
+
+@dataclass(frozen=True)
+class PartShape(Checked):
+    """Settings of an :class:`EncoderPart`."""
+
+    source: Literal["pca", "genes"]
+    terms: tuple[Literal["local", "global"], ...]
+    n_input: Count
+    hidden: tuple[Count, ...]
+    n_output: Count
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "terms", tuple(self.terms))  # a list, from JSON
+        if not self.terms or self.n_output % 2:
+            msg = f"A part needs terms and an even n_output, found {self.terms} and {self.n_output}."
+            raise ValueError(msg)
+
+    def network(self) -> SharedEncoder:
+        """A network of this shape."""
+        return SharedEncoder(self.n_input, hidden=self.hidden, n_output=self.n_output)
+
+
+@dataclass(frozen=True)
+class SetEncoderShape(Checked):
+    """Settings of a :class:`SetEncoder`."""
+
+    n_input: Count
+    width: Count
+    n_layers: Depth
+    n_heads: Count
+    n_output: Count
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.n_heads:
+            msg = f"width must be a multiple of n_heads, found {self.width} and {self.n_heads}."
+            raise ValueError(msg)
 
 
 class Features(NamedTuple):
@@ -239,23 +279,32 @@ class GeometryEncoder:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GeometryEncoder:
         """The encoder of :meth:`state`."""
+        averaging = Averaging(**config["averaging"])
+        own = shaped(arrays, {"loadings": "g p", "gene_scale": "g?"})
+        loadings, gene_scale = np.asarray(own["loadings"], dtype=np.float32), own.get("gene_scale")
+        genes = checked_names("genes", config["genes"], len(loadings))
+        widths = {"pca": loadings.shape[1] * (1 + averaging.n_hops), "genes": len(genes)}
         parts: list[EncoderPart] = []
+        for i, part in enumerate(config["parts"]):
+            shape = PartShape(**part)
+            check_width(f"part{i}", shape.n_input, widths[shape.source])
+            parts.append(EncoderPart(shape.source, loaded_module(shape.network, arrays, f"part{i}"), shape.terms))
+        if len({part.net.n_output for part in parts}) != 1 or not any("global" in part.terms for part in parts):
+            msg = "Parts must be of one width, and one of them global."
+            raise ValueError(msg)
         whole: dict[str, Any] = {}
-        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
-            for i, part in enumerate(config["parts"]):
-                net = SharedEncoder(part["n_input"], hidden=tuple(part["hidden"]), n_output=part["n_output"])
-                load_module(net, arrays, f"part{i}")
-                parts.append(EncoderPart(part["source"], net, tuple(part["terms"])))
-            if "set_encoder" in config:
-                network = SetEncoder(**config["set_encoder"])
-                load_module(network, arrays, "set_encoder")
-                whole = {"set_encoder": network, "set_encoder_weight": config["set_encoder_weight"]}
+        if "set_encoder" in config:
+            size = SetEncoderShape(**config["set_encoder"])
+            check_width("set_encoder", size.n_input, widths["pca"])
+            check("set_encoder_weight", config["set_encoder_weight"], NonNegative)
+            whole["set_encoder"] = loaded_module(lambda: SetEncoder(**asdict(size)), arrays, "set_encoder")
+            whole["set_encoder_weight"] = config["set_encoder_weight"]
         return cls(
-            genes=pd.Index(config["genes"]),
-            loadings=np.asarray(arrays["loadings"], dtype=np.float32),
+            genes=pd.Index(genes),
+            loadings=loadings,
             parts=tuple(parts),
             record=dict(config["record"]),
-            averaging=Averaging(**config["averaging"]),
-            gene_scale=np.asarray(arrays["gene_scale"], dtype=np.float32) if "gene_scale" in arrays else None,
+            averaging=averaging,
+            gene_scale=None if gene_scale is None else np.asarray(gene_scale, dtype=np.float32),
             **whole,
         )

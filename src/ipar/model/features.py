@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar._options import Bounds, Checked, Count
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
@@ -35,8 +37,11 @@ def embedding_order(embedding: NDArray[np.floating]) -> NDArray[np.intp]:
     return np.lexsort(embedding.T[:2])
 
 
+Hops = Annotated[int, Bounds(0, 10)]
+
+
 @dataclass(frozen=True)
-class Averaging:
+class Averaging(Checked):
     """How a cell's expression is averaged with that of the cells most like it on its slide.
 
     Attributes
@@ -48,8 +53,8 @@ class Averaging:
         average of those averages; 0 for none.
     """
 
-    n_neighbors: int = 20
-    n_hops: int = 1
+    n_neighbors: Count = 20
+    n_hops: Hops = 1
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ipar._options import Count, Sizes, checked
 from ipar._run import Run
 from ipar.geometry import OffsetGaussianRigid, gauge_fix, procrustes_transform
 from ipar.geometry.ellipses import ellipses_of_rigid
 from ipar.graph.candidates import cosine_candidates, thinned_candidates
-from ipar.model.io import State, load_module, module_arrays
+from ipar.model.io import State, loaded_module, module_arrays
 from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
@@ -194,13 +195,11 @@ class Flow:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Flow:
         """The stage of :meth:`state`."""
-        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
-            net = IGANet(IGAConfig.from_dict(config["net"]))
-            gate = EdgeGate(net.config.d_input)
-        load_module(net, arrays, "net")
-        load_module(gate, arrays, "gate")
-        smallest, largest = config["set_size"]
-        return cls(net, gate, config["n_neighbors"], (smallest, largest))
+        shape = IGAConfig.from_dict(config["net"])
+        net = loaded_module(lambda: IGANet(shape), arrays, "net")
+        gate = loaded_module(lambda: EdgeGate(shape.d_input), arrays, "gate")
+        own = checked(config, {"n_neighbors": Count, "set_size": Sizes})
+        return cls(net, gate, own["n_neighbors"], tuple(own["set_size"]))
 
 
 def aligned_samples(samples: OffsetGaussianRigid, n_iterations: int = 3) -> PoseSamples:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._options import AtLeastTwo, checked
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.features import SlidePCs, equalise_blocks
 from ipar.model.genes import rep_names
@@ -107,7 +108,7 @@ class GivenEncoder:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> GivenEncoder:
         """The object of :meth:`state`."""
-        return cls(**config)
+        return cls(**checked(config, {"use_rep": str, "width": AtLeastTwo, "record": dict}))
 
 
 Encoder = GeometryEncoder | GivenEncoder

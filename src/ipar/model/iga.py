@@ -16,7 +16,7 @@ from ipar.model.blend import aligned_to
 from ipar.model.encoder import Features
 from ipar.model.flow import Flow
 from ipar.model.given import AnyEncoder, Encoder
-from ipar.model.io import SavedModel
+from ipar.model.io import SavedModel, check_width
 from ipar.model.regions import Regions
 from ipar.model.resemblance import Resemblance
 from ipar.model.scale import ExpressionScale
@@ -64,6 +64,14 @@ class IGA(SavedModel):
         "resemblance": Resemblance,
         "regions": Regions,
     }
+
+    def __post_init__(self) -> None:
+        """Compare the sizes of parts, which a model read from a file may have from anywhere."""
+        check_width("input of the flow", self.flow.net.config.d_input, self.encoder.n_output)
+        if self.resemblance is not None:
+            self.resemblance.known.check_sizes(self.encoder.n_output, len(self.encoder.genes))
+        if self.scale is not None:
+            check_width("number of genes of the scale", len(self.scale.means), len(self.encoder.genes))
 
     def __repr__(self) -> str:
         config = self.flow.net.config

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import nn
+from ipar._files import check_space, directory_of, replaced_directory, restore, sync
+from ipar._options import check
 
+M = TypeVar("M", bound=nn.Module)
 Arrays = dict[str, NDArray[Any]]
 State = tuple[dict[str, Any], Arrays]
 """Settings that JSON holds, and arrays by name."""
@@ -36,11 +36,31 @@ def arrays_under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
     return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
 
 
-def load_module(module: nn.Module, arrays: Mapping[str, NDArray[Any]], prefix: str) -> None:
-    """Fill a module from :func:`module_arrays`."""
+def loaded_module(make: Callable[[], M], arrays: Mapping[str, NDArray[Any]], prefix: str) -> M:
+    """The module that ``make`` makes, with the weights of :func:`module_arrays`.
+
+    It is made without memory, and without random weights that would be overwritten: sizes are compared first.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are of a module of another shape.
+    """
     own = arrays_under(arrays, prefix)
-    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in own.items()})
+    with torch.device("meta"):
+        module = make()
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    for name in sorted(expected.keys() | own.keys()):
+        found = np.shape(own[name]) if name in own else None
+        if expected.get(name) == () and found == (1,):  # as models of old have numbers
+            own[name] = own[name][0]
+        elif expected.get(name) != found:
+            msg = f"{prefix}.{name} has shape {found}, the settings say {expected.get(name)}"
+            raise ValueError(msg)
+    weights = {name: torch.from_numpy(np.array(value, dtype=np.float32)) for name, value in own.items()}
+    module.load_state_dict(weights, assign=True)
     module.eval()
+    return module
 
 
 def joined(**parts: State) -> State:
@@ -49,7 +69,33 @@ def joined(**parts: State) -> State:
     return config, {f"{name}.{key}": value for name, part in parts.items() for key, value in part[1].items()}
 
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_WHAT = "a model's directory"
+_FIGURES = frozenset({"localisable", "explained", "distance_spearman", "recall_ratio", "two_places"})
+
+
+def contents(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
+    """Kind and shape of every array, which settings are stored with."""
+    return {name: [str(np.asarray(value).dtype), *np.shape(value)] for name, value in arrays.items()}
+
+
+def check_contents(arrays: Mapping[str, Any], expected: Any) -> None:
+    """Raise ValueError unless arrays are finite, and those that were written."""
+    if not isinstance(expected, Mapping):
+        msg = "the list of arrays is missing"
+        raise ValueError(msg)
+    found = contents(arrays)
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            msg = f"array {name} is {_shown(found.get(name))}, written was {_shown(expected.get(name))}"
+            raise ValueError(msg)
+        if np.asarray(arrays[name]).dtype.kind == "f" and not np.isfinite(arrays[name]).all():
+            msg = f"array {name} has NaN or infinite values"
+            raise ValueError(msg)
+
+
+def _shown(entry: Any) -> str:
+    return f"{entry[0]} {tuple(entry[1:])}" if isinstance(entry, list) and entry else "missing"
 
 
 def _digest(content: bytes) -> str:
@@ -60,53 +106,58 @@ def _canonical(config: Any) -> bytes:
     return json.dumps(config, sort_keys=True).encode()
 
 
-def write_directory(path: Path, kind: str, version: int, state: State) -> None:
+@contextmanager
+def understood(what: str, remedy: str) -> Iterator[None]:
+    """Whatever does not fit in a model that is being read is told as such, with what to do."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        msg = f"{what} is not complete ({said}): {remedy}."
+        raise ValueError(msg) from error
+
+
+def write_directory(path: str | Path, kind: str, version: int, state: State) -> None:
     """Write a model's directory as a whole or not at all; see :meth:`SavedModel.save`."""
     from ipar import __version__
 
-    if path.exists() and not (path.is_dir() and ((path / _CONFIG).is_file() or not any(path.iterdir()))):
-        msg = f"{path} exists and is not a model's directory: choose another path, or remove it."
-        raise FileExistsError(msg)
     config, arrays = state
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staging / _WEIGHTS)
-        head = {
-            "format": kind,
-            "format_version": version,
-            "ipar_version": __version__,
-            "config_sha256": _digest(_canonical(config)),
-            "weights_sha256": _digest((staging / _WEIGHTS).read_bytes()),
-            "config": config,
-        }
-        (staging / _CONFIG).write_text(json.dumps(head, indent=1))
-        staging.chmod(0o755)
-        _swap_in(staging, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    weights = save({name: np.asarray(value, order="C") for name, value in arrays.items()})
+    head = {
+        "format": kind,
+        "format_version": version,
+        "ipar_version": __version__,
+        "config_sha256": _digest(_canonical(config)),
+        "weights_sha256": _digest(weights),
+        "arrays": contents(arrays),
+        "config": config,
+    }
+    files = {WEIGHTS: weights, CONFIG: json.dumps(head, indent=1).encode()}
+    size = sum(map(len, files.values()))
+    with replaced_directory(path, is_model, _WHAT, size=size) as staging:
+        check_space(staging, size)
+        for name, content in files.items():
+            (staging / name).write_bytes(content)
+            sync(staging / name)
 
 
-def _swap_in(staging: Path, path: Path) -> None:
-    """Put a finished directory in place of an old one, which comes back if anything, ctrl-C too, comes between."""
-    if not path.exists():
-        os.replace(staging, path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    try:
-        os.replace(path, old)
-        os.replace(staging, path)
-    except BaseException:
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def check_directory(path: str | Path) -> None:
+    """Raise what :meth:`SavedModel.save` would raise, before there is a model."""
+    directory_of(path, is_model, _WHAT)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a directory is a model's, and holds nothing else that would be lost."""
+    if {one.name for one in path.iterdir()} - {CONFIG, WEIGHTS} or not (path / CONFIG).is_file():
+        return False
+    start = (path / CONFIG).read_bytes()[:200]
+    return not start.strip(b"\0") or b'"format": "ipar.' in start  # an empty one is of a machine that lost power
 
 
 def read_directory(path: Path, versions: Mapping[str, int]) -> tuple[str, State]:
     """Kind and state of the model in a directory, verified; ``versions`` are those of the kinds that can be read.
+
+    Where another model takes its place meanwhile, both files are read again.
 
     Raises
     ------
@@ -115,50 +166,113 @@ def read_directory(path: Path, versions: Mapping[str, int]) -> tuple[str, State]
     ValueError
         If it is truncated, of another version, or was changed after it was written.
     """
-    if not (path / _CONFIG).is_file():
-        msg = f"No ipar model at {path}: expected a directory with {_CONFIG} and {_WEIGHTS}, as model.save() writes it."
+    restore(path)
+    head, weights = _read_bytes(path, CONFIG), _read_bytes(path, WEIGHTS)
+    while (now := _read_bytes(path, CONFIG)) != head:
+        head, weights = now, _read_bytes(path, WEIGHTS)
+    if head is None:
+        msg = f"No ipar model at {path}: expected a directory with {CONFIG} and {WEIGHTS}, as model.save() writes it."
         raise FileNotFoundError(msg)
-    head = _read_config(path, versions)
-    return head["format"], (head["config"], _read_weights(path, head["weights_sha256"]))
+    settings = _read_config(path, head, versions)
+    return settings["format"], (settings["config"], _read_weights(path / WEIGHTS, weights, settings))
 
 
-def _read_config(path: Path, versions: Mapping[str, int]) -> dict[str, Any]:
+def _read_bytes(path: Path, name: str) -> bytes | None:
     try:
-        head = json.loads((path / _CONFIG).read_text())
-        found = (head["format"], head["format_version"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        msg = f"{path / _CONFIG} is truncated or not of an ipar model ({error}): save the model again."
+        return (path / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        msg = f"{path / name} cannot be read ({error.strerror}): look at its permissions."
+        raise type(error)(error.errno, msg) from error
+
+
+def _read_config(path: Path, content: bytes, versions: Mapping[str, int]) -> dict[str, Any]:
+    file = path / CONFIG
+    try:
+        head = json.loads(content)
+        found = (str(head["format"]), head["format_version"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        msg = f"{file} is truncated or not of an ipar model ({error}): save the model again."
         raise ValueError(msg) from error
-    if found not in versions.items():
-        readable = " and ".join(f"{kind} version {version}" for kind, version in versions.items())
-        msg = (
-            f"The model at {path} has format {found[0]} version {found[1]}, this ipar reads {readable}: load it with ipar "
-            f"{head.get('ipar_version')}, or fit it again."
-        )
-        raise ValueError(msg)
+    check_version(f"The model at {path}", found, versions, head.get("ipar_version"))
     if _digest(_canonical(head.get("config"))) != head.get("config_sha256"):
-        msg = f"{path / _CONFIG} was changed after it was written: weights and settings no longer belong together. Save the model again."
+        msg = f"{file} was changed after it was written: weights and settings no longer belong together. Save the model again."
         raise ValueError(msg)
     return dict(head)
 
 
-def _read_weights(path: Path, expected: str) -> Arrays:
-    weights = path / _WEIGHTS
-    if not weights.is_file():
+def check_version(what: str, found: tuple[str, Any], versions: Mapping[str, int], ipar_version: Any) -> None:
+    """Raise ValueError unless a format and its version are among those that can be read."""
+    kind, version = found
+    if isinstance(version, bool) or versions.get(kind) != version:
+        readable = " and ".join(f"{kind} version {version}" for kind, version in versions.items())
+        other = f"load it with ipar {ipar_version}, or " if isinstance(ipar_version, str) else ""
+        msg = f"{what} has format {kind} version {version}, this ipar reads {readable}: {other}fit it again."
+        raise ValueError(msg)
+
+
+def _read_weights(file: Path, content: bytes | None, head: Mapping[str, Any]) -> Arrays:
+    if content is None:
         msg = (
-            f"The model at {path} has no {_WEIGHTS}: the copy is not complete. Copy the whole directory, or save again."
+            f"The model at {file.parent} has no {WEIGHTS}: the copy is not complete. Copy the whole directory, or save "
+            "again."
         )
         raise ValueError(msg)
-    if _digest(weights.read_bytes()) != expected:
-        msg = (
-            f"{weights} is truncated or was changed: its checksum differs from the one written. Copy or save it again."
-        )
+    if _digest(content) != head.get("weights_sha256"):
+        msg = f"{file} is truncated or was changed: its checksum differs from the one written. Copy or save it again."
         raise ValueError(msg)
     try:
-        return dict(load_file(weights))
-    except SafetensorError as error:  # pragma: no cover - the checksum catches it first
-        msg = f"{weights} cannot be read ({error})."
+        arrays = dict(load(content))
+        check_contents(arrays, head.get("arrays", contents(arrays)))  # older ones have no list
+    except (SafetensorError, ValueError) as error:
+        msg = f"{file} cannot be used ({error}): save the model again, or fit it again."
         raise ValueError(msg) from error
+    return arrays
+
+
+def check_width(what: str, found: int, expected: int) -> None:
+    """Raise ValueError where two parts of a model do not fit together."""
+    if found != expected:
+        msg = f"{what} is {found}, other parts of the model need {expected}"
+        raise ValueError(msg)
+
+
+def shaped(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, str]) -> Arrays:
+    """Arrays of shapes such as ``"m 2"``, in which a letter is the same size everywhere; those with a ? may be missing."""
+    sizes: dict[str, int] = {}
+    found = {}
+    for name, shape in shapes.items():
+        wanted, known = shape.removesuffix("?").split(), name in arrays
+        if not known and shape.endswith("?"):
+            continue
+        found[name] = np.asarray(arrays[name])
+        check_width(f"number of dimensions of {name}", found[name].ndim, len(wanted))
+        for letter, size in zip(wanted, found[name].shape, strict=True):
+            expected = int(letter) if letter.isdigit() else sizes.setdefault(letter, size)
+            check_width(f"a dimension of {name}", size, expected)
+    return found
+
+
+def checked_names(what: str, names: Any, n: int) -> list[str]:
+    """So many different strings."""
+    check(what, names, Sequence[str])
+    check_width(f"number of {what}", len(names), n)
+    check_width(f"number of different {what}", len(set(names)), n)
+    return list(names)
+
+
+def checked_record(found: Any) -> dict[str, Any]:
+    """The record of a fit; figures of the localisability must be numbers, which messages of predictions show."""
+    check("record", found, dict)
+    check("library_key", found.get("library_key"), str | None)
+    verdict = found.get("localisability", {})
+    check("localisability", verdict, dict)
+    for name in _FIGURES.union(verdict) - {"held_out"} if verdict else ():
+        if not isinstance(verdict[name], int | float):
+            msg = f"localisability: {name} must be a number, found {verdict[name]!r}"
+            raise TypeError(msg)
+    return dict(found)
 
 
 class SavedModel:
@@ -183,9 +297,11 @@ class SavedModel:
         Raises
         ------
         FileExistsError
-            If the path exists and is not a model's directory.
+            If the path exists and is not a model's directory, or holds other files.
+        OSError
+            If it cannot be written; the message says why.
         """
-        write_directory(Path(path), self.kind, self.version, self.state())
+        write_directory(path, self.kind, self.version, self.state())
 
     def state(self) -> State:
         """Settings and arrays."""
@@ -196,10 +312,14 @@ class SavedModel:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The model of :meth:`state`."""
+        for name in {name.partition(".")[0] for name in arrays} | (config.keys() - {"record"}):
+            if name not in cls.stages or name not in config:
+                msg = f"part {name} is {'missing' if name in cls.stages else 'not known'}"
+                raise ValueError(msg)
         made: dict[str, Any] = {
             name: kind.from_state(config[name], arrays_under(arrays, name))
             for name, kind in cls.stages.items()
             if name in config
         }
-        made["record"] = dict(config["record"])
+        made["record"] = checked_record(config["record"])
         return cls(**made)

@@ -18,10 +18,11 @@ from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features
 from ipar.model.features import embedding_order
+from ipar.model.flow import MIN_CELLS as FLOW_CELLS
 from ipar.model.flow import Flow
 from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
-from ipar.model.io import SavedModel
+from ipar.model.io import SavedModel, check_width
 from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout
@@ -100,6 +101,24 @@ class IPALite(SavedModel):
         "scale": ExpressionScale,
     }
 
+    def __post_init__(self) -> None:
+        """Compare the sizes of parts, which a model read from a file may have from anywhere."""
+        width, n_genes = self.encoder.n_output, len(self.encoder.genes)
+        check_width("input of the network", self.network.net.config.d_input, width)
+        if self.flow is not None:
+            check_width("input of the flow", self.flow.net.config.d_input, width)
+        if self.reference is not None:
+            check_width("width of the reference", len(self.reference.centre), width)
+            check_width("number of genes of the reference", len(self.reference.mean), n_genes)
+        if self.uncertainty is not None:
+            check_width("width of the uncertainty", len(self.uncertainty.centre), width)
+        if self.adapter is not None:
+            check_width("number of genes of the adapter", len(self.adapter.mean), n_genes)
+        if self.resemblance is not None:
+            self.resemblance.known.check_sizes(width, n_genes)
+        if self.scale is not None:
+            check_width("number of genes of the scale", len(self.scale.means), n_genes)
+
     def __repr__(self) -> str:
         fitted = f"{len(self.encoder.genes)} genes, inputs={self.encoder.record.get('inputs')!r}"
         return f"IPALite({fitted}, n_neighbors={self.network.n_neighbors}, flow={self.flow is not None})"
@@ -114,6 +133,14 @@ class IPALite(SavedModel):
         """Nearest cells in the embedding that a prediction reads, for candidates and for sharpening."""
         sought = 0 if self.sharpening is None else self.sharpening.n_candidates
         return max(self.network.n_neighbors, sought)
+
+    @property
+    def least_cells(self) -> int:
+        """Cells that a slide must have for a layout; more where the flow takes part in it, or in its expected error."""
+        flows = self.flow is not None and (
+            bool(self.blend.flow) or getattr(self.uncertainty, "joint", None) is not None
+        )
+        return FLOW_CELLS if flows else MIN_CELLS
 
     def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
         """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`.

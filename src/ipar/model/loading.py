@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from ipar._files import as_path
 from ipar.model.iga import IGA
-from ipar.model.io import read_directory
+from ipar.model.io import CONFIG, check_contents, check_version, contents, read_directory, understood
 from ipar.model.ipalite import IPALite
 
 _KINDS: dict[str, type[IPALite] | type[IGA]] = {one.kind: one for one in (IPALite, IGA)}
@@ -18,6 +20,34 @@ _KINDS: dict[str, type[IPALite] | type[IGA]] = {one.kind: one for one in (IPALit
 def model_from_state(kind: str, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite | IGA:
     """The model whose ``state()`` this is."""
     return _KINDS[kind].from_state(config, arrays)
+
+
+def _versions() -> dict[str, int]:
+    return {name: one.version for name, one in _KINDS.items()}
+
+
+def plain_model(model: IPALite | IGA) -> dict[str, Any]:
+    """A model as values that AnnData can hold and write."""
+    config, arrays = model.state()
+    head = {"format": model.kind, "format_version": model.version, "config": json.dumps(config)}
+    return head | {"contents": json.dumps(contents(arrays)), "arrays": arrays}
+
+
+def model_of_plain(found: Any, where: str) -> IPALite | IGA:
+    """The model of :func:`plain_model`; ``where`` it was found, for messages.
+
+    Raises
+    ------
+    ValueError
+        If it is of another version, or not complete.
+    """
+    with understood(where, "fit it again"):
+        kind, arrays = str(found["format"]), found["arrays"]
+        version = int(found["format_version"]) if "format_version" in found else "unknown"
+    check_version(where, (kind, version), _versions(), None)
+    with understood(where, "fit it again"):
+        check_contents(arrays, json.loads(found["contents"]))
+        return model_from_state(kind, json.loads(found["config"]), arrays)
 
 
 def load(path: str | Path) -> IPALite | IGA:
@@ -37,12 +67,14 @@ def load(path: str | Path) -> IPALite | IGA:
     ------
     FileNotFoundError
         If there is no model at ``path``.
+    PermissionError
+        If its files must not be read.
+    TypeError
+        If ``path`` is not a path.
     ValueError
-        If it is truncated, of another version, or was changed after it was written.
+        If the model is truncated, of another version, or was changed after it was written. The message names the file.
     """
-    try:
-        kind, state = read_directory(Path(path), {name: one.version for name, one in _KINDS.items()})
+    where = as_path(path, "name the model's directory")
+    kind, state = read_directory(where, _versions())
+    with understood(f"{where / CONFIG}: the model", "save it again from the fitted model, or fit it again"):
         return model_from_state(kind, *state)
-    except (KeyError, TypeError, RuntimeError) as error:
-        msg = f"The model at {path} is not complete ({error}): save it again from the fitted model."
-        raise ValueError(msg) from error

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
+from ipar._options import Checked, Count
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.features import canonical_order, slide_means
 from ipar.model.given import Encoder
@@ -16,7 +17,7 @@ from ipar.model.reference import Reference
 
 
 @dataclass(frozen=True)
-class Matching:
+class Matching(Checked):
     r"""How cells are matched with places in feature space.
 
     A cell i matches places j with weights :math:`w_{ij} \propto \exp(-(d_{ij} - \min_j d_{ij}) / \sigma)` of the cosine
@@ -104,7 +105,7 @@ def unit_sums(weights: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 @dataclass(frozen=True)
-class Centring:
+class Centring(Checked):
     r"""How the genes of a query are centred: on the states that it shares with the training slides.
 
     The mean of a slide holds the batch, which must go, and the composition, which must not: a query of one cell type,
@@ -138,7 +139,7 @@ class Centring:
     n_rounds: int = 2
     n_prior: float = 5.0
     least_gain: float = 0.05
-    most_cells: int = 3000
+    most_cells: Count = 3000
     matching: Matching = field(default_factory=Matching)
 
     def centre(

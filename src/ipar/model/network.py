@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._options import Count, checked
 from ipar._run import Run
 from ipar.graph.candidates import candidate_mask, cosine_candidates
 from ipar.model.consensus import ConsensusPlan, consensus_layout
-from ipar.model.io import State, load_module, module_arrays
+from ipar.model.io import State, loaded_module, module_arrays
 from ipar.model.outputs import Attention
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.nn.gate import dense_gate
@@ -85,12 +86,10 @@ class NetworkLayout:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> NetworkLayout:
         """The stage of :meth:`state`."""
-        with torch.random.fork_rng(devices=[]):  # making a layer draws its first weights
-            net = IPALiteNet(IPALiteConfig(**config["net"]))
-            gate = EdgeGate(net.config.d_input, net.config.gate_heads)
-        load_module(net, arrays, "net")
-        load_module(gate, arrays, "gate")
-        return cls(net, gate, config["n_neighbors"], ConsensusPlan(**config["plan"]))
+        shape = IPALiteConfig(**config["net"])
+        net = loaded_module(lambda: IPALiteNet(shape), arrays, "net")
+        gate = loaded_module(lambda: EdgeGate(shape.d_input, shape.gate_heads), arrays, "gate")
+        return cls(net, gate, plan=ConsensusPlan(**config["plan"]), **checked(config, {"n_neighbors": Count}))
 
 
 @torch.no_grad()

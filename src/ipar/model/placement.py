@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._options import Checked, Count, Share
 from ipar.geometry.frames import Frame, FrameSearch
 from ipar.geometry.transport import covered_places, transported
 from ipar.model.matching import Matching, row_sums, unit_sums
@@ -51,7 +52,7 @@ class OnReference:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Checked):
     r"""How cells are placed on a reference slide.
 
     Each cell is matched with places of the slide. The layout is carried onto the matched places by the similarity of
@@ -89,19 +90,14 @@ class Placement:
     matching: Matching = field(default_factory=Matching)
     reach: float = 0.3
     prior: float = 0.2
-    transport: float = 0.0
+    transport: Share = 0.0
     margin: float = 0.3
     most_shift: float = 0.4
     search: FrameSearch = field(default_factory=FrameSearch)
-    most_witnesses: int = 3000
+    most_witnesses: Count = 3000
     balanced: bool = False
     least_certainty: float = 0.95
     least_oriented: float = 0.8
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.transport <= 1:
-            msg = f"transport must lie between 0 and 1, found {self.transport}."
-            raise ValueError(msg)
 
     def decided(self, frame: Frame, slide: ReferenceSlide) -> bool:
         """Whether rotation and reflection of a layout on a slide can be told."""

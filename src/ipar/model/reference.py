@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar._options import check
 from ipar.model.given import Encoder
-from ipar.model.io import Arrays, State
+from ipar.model.io import Arrays, State, check_width, checked_names, shaped
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,21 @@ class Reference:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Reference:
         """The object of :meth:`state`."""
+        numbers = shaped(arrays, {"centre": "e", "axes": "e d", "mean": "g", "spread": "g", "decoder": "d g"})
+        check("oriented", config["oriented"], Sequence[float])
+        names = checked_names("names", config["names"], sum(name.startswith("features") for name in arrays))
+        for i in range(len(names)):
+            table = {f"features{i}": "m d", f"coords{i}": "m 2", f"origin{i}": "2"}
+            check_width(
+                "a dimension of features", shaped(arrays, table)[f"features{i}"].shape[1], len(numbers["decoder"])
+            )
         slides = tuple(
             ReferenceSlide(
                 name, arrays[f"features{i}"], arrays[f"coords{i}"].astype(np.float64) + arrays[f"origin{i}"], oriented
             )
-            for i, (name, oriented) in enumerate(zip(config["names"], config["oriented"], strict=True))
+            for i, (name, oriented) in enumerate(zip(names, config["oriented"], strict=True))
         )
-        return cls(arrays["centre"], arrays["axes"], slides, *(arrays[name] for name in ("mean", "spread", "decoder")))
+        return cls(slides=slides, **numbers)
 
 
 def _regression(

@@ -9,12 +9,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ipar._options import NonNegative, Steps, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.metrics import turned_onto
 from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
-from ipar.model.io import Arrays, State
+from ipar.model.io import Arrays, State, checked_names
 
 FloatArray = NDArray[np.float64]
 Source = Literal["layout", "flow"]
@@ -166,9 +167,10 @@ class Regions:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Regions:
         """The stage of :meth:`state`."""
-        own = dict(config)
+        own = checked(config, {"n_places": Steps, "power": NonNegative, "n_steps": Steps, "one_section": bool})
         for name, scores in arrays.items():
-            own[name] = Calibration(np.asarray(scores, dtype=np.float64), tuple(own[name]))
+            units = checked_names(f"{name} units", config[name], len(scores))
+            own[name] = Calibration(np.asarray(scores, dtype=np.float64), tuple(units))
         return cls(**own)
 
 

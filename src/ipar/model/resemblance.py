@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._options import NonNegative, checked
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.covariation import Covariation, agreement
 from ipar.model.features import unit_rows
-from ipar.model.io import State, arrays_under
+from ipar.model.io import State, arrays_under, check_width, shaped
 
 Floats = NDArray[np.floating]
 
@@ -59,6 +60,14 @@ class Known:
     covariation: Covariation
     landmarks: NDArray[np.float16]
     n_detected: float
+
+    def check_sizes(self, width: int, n_genes: int) -> None:
+        """Raise ValueError unless embeddings are so wide, and genes among so many."""
+        check_width("width of the landmarks", self.landmarks.shape[1], width)
+        genes = self.covariation.genes
+        if len(genes) and not 0 <= genes.min() <= genes.max() < n_genes:
+            msg = f"The covariation is of genes beyond the {n_genes} of the model"
+            raise ValueError(msg)
 
     def signs(
         self,
@@ -109,7 +118,11 @@ class Known:
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Known:
         """The object of :meth:`state`."""
         covariation = Covariation.from_state({}, arrays_under(arrays, "covariation"))
-        return cls(covariation, np.asarray(arrays["landmarks"]), config["n_detected"])
+        return cls(
+            covariation,
+            shaped(arrays, {"landmarks": "l e"})["landmarks"],
+            **checked(config, {"n_detected": NonNegative}),
+        )
 
 
 def landmarks_of(embedding: NDArray[np.float32], n: int, random_state: int = 0) -> NDArray[np.float16]:
@@ -207,12 +220,14 @@ class Resemblance:
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Resemblance:
         """The object of :meth:`state`."""
         known = Known.from_state(config["known"], arrays_under(arrays, "known"))
-        own: dict[str, Any] = {name: np.asarray(arrays[name]) for name in _ARRAYS}
-        own |= {name: config[name] for name in ("threshold", "least_share")}
-        return cls(known, least_spread=tuple(config["least_spread"]), **own)
+        own: dict[str, Any] = shaped(arrays, _ARRAYS)
+        own |= checked(
+            config, {"threshold": NonNegative, "least_share": NonNegative, "least_spread": tuple[float, float]}
+        )
+        return cls(known, **own | {"least_spread": tuple(own["least_spread"])})
 
 
-_ARRAYS = ("slides", "cells", "centre", "weights", "knots")
+_ARRAYS = {"slides": "s 2", "cells": "3 q", "centre": "3", "weights": "3", "knots": "2 k"}
 
 
 def shortfall(signs: Floats, others: Floats, least_spread: tuple[float, float], least_share: float) -> Floats:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar.model.io import State
+from ipar._options import NonNegative, Positive, checked
+from ipar.model.io import State, shaped
 from ipar.model.values import Floats, Form, Kind, Recognition, Values
 
 PER_CELL: tuple[Kind, ...] = ("counts", "fractional counts")
@@ -184,7 +185,8 @@ class ExpressionScale:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> ExpressionScale:
         """The object of :meth:`state`."""
-        return cls(**config, means=np.array(arrays["means"], dtype=np.float32))
+        hints = {"total": NonNegative, "even": bool, "base": Positive | None, "largest": NonNegative}
+        return cls(**checked(config, hints), means=np.array(shaped(arrays, {"means": "g"})["means"], dtype=np.float32))
 
     def converted(self, data: Floats, difference: Difference, totals: NDArray[np.float64]) -> NDArray[np.float32]:
         """Values of a slide on this scale; ``totals`` are those of the cell of every value."""

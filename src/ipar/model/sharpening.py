@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._descent import Descent
+from ipar._options import Checked, Count, Pairs, Rate, Share, Steps, Weight
 from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.graph.candidates import fuzzy_edges
@@ -24,7 +25,7 @@ from ipar.model.io import State
 
 
 @dataclass(frozen=True)
-class Sharpening:
+class Sharpening(Checked):
     r"""How cells with similar expression are drawn together while the layout as a whole is held.
 
     A layout learned from distances blurs neighbourhoods: the embedding, and even more the expression, knows more true
@@ -100,26 +101,26 @@ class Sharpening:
     McInnes et al., UMAP, arXiv:1802.03426 (2018), for the local terms.
     """
 
-    reach: float = 1.6
-    push: float = 10.0
-    hold: float = 1.0
-    global_share: float = 0.6
-    slide_pc_share: float = 0.0
-    held_dims: int = 32
-    evenness: float | None = None
-    evenness_weight: float = 40.0
-    spread: float = 0.3
-    spread_reach: float = 4.0
-    n_spread: int = 50
-    n_spread_drawn: int = 6
-    search_every: int = 10
-    n_neighbors: int = 8
-    n_candidates: int = 100
-    pairs_per_cell: int = 5
-    most_pairs: int = 100_000
-    n_steps: int = 300
-    lr: float = 0.02
-    lr_end: float = 0.001
+    reach: Weight = 1.6
+    push: Weight = 10.0
+    hold: Weight = 1.0
+    global_share: Share = 0.6
+    slide_pc_share: Share = 0.0
+    held_dims: Count = 32
+    evenness: Weight | None = None
+    evenness_weight: Weight = 40.0
+    spread: Weight = 0.3
+    spread_reach: Weight = 4.0
+    n_spread: Steps = 50
+    n_spread_drawn: Steps = 6
+    search_every: Count = 10
+    n_neighbors: Steps = 8
+    n_candidates: Steps = 100
+    pairs_per_cell: Steps = 5
+    most_pairs: Pairs = 100_000
+    n_steps: Steps = 300
+    lr: Rate = 0.02
+    lr_end: Rate = 0.001
 
     def state(self) -> State:
         """Settings; it has no arrays."""

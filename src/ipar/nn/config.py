@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
+
+from ipar._options import Checked, Count, Depth, Steps, Weight
 
 Geometry = Literal["none", "monotone", "clamped", "rbf", "point"]
 GateSupervision = Literal["T1", "T2", "mix"]
@@ -15,7 +17,7 @@ def _warn(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class IPALiteConfig:
+class IPALiteConfig(Checked):
     """Shape of an :class:`IPALiteNet`. Every member of the family is one choice of these switches.
 
     Attributes
@@ -76,32 +78,26 @@ class IPALiteConfig:
     d_pair: ClassVar[int] = 32
     """Width of the pair features that `pair_bias` reads."""
 
-    d_input: int = 128
-    d_state: int = 96
-    n_heads: int = 4
-    d_head: int = 32
-    n_recycles: int = 5
+    d_input: Count = 128
+    d_state: Count = 96
+    n_heads: Steps = 4
+    d_head: Count = 32
+    n_recycles: Depth = 5
     shared: bool = True
     qk_norm: bool = False
     geometry: Geometry = "none"
     geometry_recycles: tuple[int, ...] | None = None
     pair_bias: bool = False
-    gate_heads: int = 1
+    gate_heads: Count = 1
     gate_supervision: GateSupervision = "T1"
     qk: bool = True
     gate: bool = True
     per_recycle: bool = False
-    beta: float = 2.0
-    coord_noise: float = 0.05
+    beta: Weight = 2.0
+    coord_noise: Weight = 0.05
 
     def __post_init__(self) -> None:
-        for name, choices in (("geometry", get_args(Geometry)), ("gate_supervision", get_args(GateSupervision))):
-            if getattr(self, name) not in choices:
-                msg = f"{name} must be one of {choices}, found {getattr(self, name)!r}."
-                raise ValueError(msg)
-        if self.n_recycles < 1:
-            msg = f"n_recycles must be at least 1, found {self.n_recycles}."
-            raise ValueError(msg)
+        super().__post_init__()
         if self.gate_heads not in (1, self.n_heads):
             msg = f"gate_heads must be 1 or n_heads={self.n_heads}, found {self.gate_heads}."
             raise ValueError(msg)

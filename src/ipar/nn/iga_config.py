@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from ipar._options import Bounds, Checked, Count, Depth, Steps, Weight
 from ipar.geometry import OffsetGaussianRigid
 from ipar.geometry.overlap import pack_symmetric
 
+LogScale = Annotated[float, Bounds(-50, 50)]
 AttentionGeometry = Literal["current", "clean", "curriculum"]
 
 
 @dataclass(frozen=True)
-class EllipseUnits:
+class EllipseUnits(Checked):
     """Centre and spread of the training cells' Gaussians, in RMS radii of the layout.
 
     Attributes
@@ -27,13 +29,13 @@ class EllipseUnits:
         Root mean square of an entry of the local mean.
     """
 
-    scaling_centre: float = -2.0
-    scaling_spread: float = 0.3
-    offset: float = 0.05
+    scaling_centre: LogScale = -2.0
+    scaling_spread: Weight = 0.3
+    offset: Weight = 0.05
 
 
 @dataclass(frozen=True)
-class IGAConfig:
+class IGAConfig(Checked):
     """Shape of an :class:`~ipar.nn.IGANet`.
 
     Attributes
@@ -73,24 +75,22 @@ class IGAConfig:
     """Frequencies by which the network reads the time."""
 
     n_dims: int = 2
-    d_input: int = 128
-    d_state: int = 64
-    n_heads: int = 4
-    d_head: int = 16
-    n_blocks: int = 3
-    beta: float = 2.0
+    d_input: Count = 128
+    d_state: Count = 64
+    n_heads: Steps = 4
+    d_head: Count = 16
+    n_blocks: Depth = 3
+    beta: Weight = 2.0
     corrupt_gaussians: bool = True
     attention_geometry: AttentionGeometry = "curriculum"
-    scale_min: float = 0.05
-    scale_max: float = 10.0
+    scale_min: Weight = 0.05
+    scale_max: Weight = 10.0
     units: EllipseUnits = field(default_factory=EllipseUnits)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n_dims not in (2, 3):
             msg = f"n_dims must be 2 or 3, found {self.n_dims}."
-            raise ValueError(msg)
-        if self.attention_geometry not in get_args(AttentionGeometry):
-            msg = f"attention_geometry must be one of {get_args(AttentionGeometry)}, found {self.attention_geometry!r}."
             raise ValueError(msg)
         if self.n_blocks < 1 or not 0 < self.scale_min < self.scale_max:
             msg = (

@@ -31,13 +31,10 @@ class DistanceTerm(nn.Module):
 class RBFTerm(nn.Module):
     r"""Σ_c w_hc exp(−(d̄_ij − μ_c)²/2ω²), clipped, with d̄ the distance over the median distance of candidates."""
 
-    centres: Tensor
-
     def __init__(self, config: IPALiteConfig, n_centres: int = 16, furthest: float = 2.0, clip: float = 5.0) -> None:
         super().__init__()
-        self.width, self.clip = furthest / (n_centres - 1), clip
+        self.n_centres, self.furthest, self.clip = n_centres, furthest, clip
         self.weight = nn.Parameter(torch.zeros(config.n_heads, n_centres))
-        self.register_buffer("centres", torch.linspace(0, furthest, n_centres), persistent=False)
 
     def forward(self, s: Tensor, x: Tensor, graph: CandidateGraph) -> Tensor:
         """Term of the logits, ``(B, H, n, m)``."""
@@ -48,7 +45,9 @@ class RBFTerm(nn.Module):
         scale = (
             functional.pad(known, (0, 1), value=float("nan")).nanmedian(dim=1).values.nan_to_num(1.0).clamp_min(1e-6)
         )
-        basis = (-((distance / scale[:, None, None])[..., None] - self.centres).square() / (2 * self.width**2)).exp()
+        centres = torch.linspace(0, self.furthest, self.n_centres, dtype=x.dtype, device=x.device)
+        width = self.furthest / (self.n_centres - 1)
+        basis = (-((distance / scale[:, None, None])[..., None] - centres).square() / (2 * width**2)).exp()
         return (basis @ self.weight.T).permute(0, 3, 1, 2).clamp(-self.clip, self.clip)
 
 

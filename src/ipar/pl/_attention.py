@@ -11,6 +11,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.lines import Line2D
 
 from ipar._docs import shared_docs
+from ipar._options import Count, Natural
+from ipar._public import public
 from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._focus import Focus, choose_numbers, choose_queries, read_focus
 
@@ -27,6 +29,7 @@ _RED, _PALE = "#E31A1C", "#CCCCCC"
 _COLORMAP = ListedColormap(colormaps["YlOrRd"](np.linspace(0.1, 1.0, 256)), name="YlOrRd")
 
 
+@public
 @shared_docs
 def attention_focus(
     adata: AnnData,
@@ -35,8 +38,8 @@ def attention_focus(
     spatial_key: str | None = "spatial",
     recycles: int | Sequence[int] | None = None,
     heads: int | Sequence[int] | None = None,
-    n_top: int = 5,
-    n_neighbors: int = 20,
+    n_top: Natural = 5,
+    n_neighbors: Count = 20,
     crop: bool = True,
     ax: AxesLike | None = None,
     show: bool | None = None,

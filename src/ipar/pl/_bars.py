@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ipar._docs import shared_docs
+from ipar._public import public
 from ipar.pl._figure import (
     BLUE,
     GREEN,
@@ -45,6 +46,7 @@ _BARS = {
 }
 
 
+@public
 @shared_docs
 def localisability(
     adata: AnnData,
@@ -115,6 +117,7 @@ def _name_folds(axes: list[Axes], folds: pd.DataFrame) -> None:
             beside(panel, text, (edge, place), 7, 8)
 
 
+@public
 @shared_docs
 def gap(
     adata: AnnData,

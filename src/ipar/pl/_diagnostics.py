@@ -10,6 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from ipar._docs import shared_docs
+from ipar._options import Count
+from ipar._public import public
 from ipar.pl._figure import INK, VERMILLION, figure_of, finish, get_axes
 from ipar.pl._read import part_of_slide, run_record
 
@@ -58,13 +60,14 @@ _SINGLE = {
 }
 
 
+@public
 @shared_docs
 def diagnostics(
     adata: AnnData,
     measures: Sequence[str] | None = None,
     *,
     slide: str | None = None,
-    n_cols: int = 4,
+    n_cols: Count = 4,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,

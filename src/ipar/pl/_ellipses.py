@@ -6,6 +6,8 @@ import numpy as np
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
 from ipar._docs import shared_docs
+from ipar._options import Positive
+from ipar._public import public
 from ipar.pl._colors import add_key, cell_colors
 from ipar.pl._figure import as_map, figure_of, finish, get_panels, panel_height
 from ipar.pl._read import cells_of_slide, finite_rows, stored_array
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _REMEDIES = {"spatial": "store the coordinates there", "X_ipar": "run ipar.tl.sample_coords first"}
 
 
+@public
 @shared_docs
 def ellipses(
     adata: AnnData,
@@ -28,7 +31,7 @@ def ellipses(
     *,
     ellipse_key: str = ELLIPSE,
     use_rep: str = "spatial",
-    n_sd: float = 1.0,
+    n_sd: Positive = 1.0,
     library_key: str | None = None,
     slide: str | None = None,
     ax: AxesLike | None = None,

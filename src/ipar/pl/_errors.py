@@ -12,6 +12,8 @@ from scipy.stats import spearmanr
 
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
+from ipar._public import public
+from ipar._seeds import as_rng
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
 from ipar.metrics.checks import gauge_fix
 from ipar.pl._figure import (
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ipar.pl._figure import AxesLike
 
 
+@public
 @shared_docs
 def shepard(
     adata: AnnData,
@@ -90,7 +93,7 @@ def shepard(
         msg = f"a Shepard diagram needs at least three cells with finite coordinates, found {len(rows)}."
         raise ValueError(msg)
     if len(rows) > max_cells:
-        rows = np.random.default_rng(random_state).choice(rows, max_cells, replace=False)
+        rows = as_rng(random_state).choice(rows, max_cells, replace=False)
     (axes,) = get_panels(ax, ["shepard"], (4.2, 3.6))
     _draw_pairs(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name)
     return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)
@@ -112,6 +115,7 @@ def _draw_pairs(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float
     ax.legend(frameon=False, fontsize=8, loc="upper left")
 
 
+@public
 @shared_docs
 def uncertainty(
     adata: AnnData,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ipar._anndata import RECORD
 from ipar._docs import shared_docs
+from ipar._public import public
 from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes
 from ipar.pl._read import run_record
 
@@ -46,6 +47,7 @@ _CURVES = {
 _VALIDATION = {"val_gated": "E_geo on validation minisets", "val_pose": "pose losses on validation sets"}
 
 
+@public
 @shared_docs
 def history(
     adata: AnnData,

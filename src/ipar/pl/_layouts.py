@@ -8,6 +8,8 @@ import numpy as np
 
 from ipar._anndata import COORDS, RECYCLES
 from ipar._docs import shared_docs
+from ipar._options import Count
+from ipar._public import public
 from ipar.metrics import procrustes_align, procrustes_error
 from ipar.pl._colors import add_key, cell_colors
 from ipar.pl._figure import as_map, dots, figure_of, finish, get_panels, panel_height
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ipar.pl._figure import AxesLike
 
 
+@public
 @shared_docs
 def coords(
     adata: AnnData,
@@ -69,6 +72,7 @@ def coords(
     return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 
+@public
 @shared_docs
 def coord_progression(
     adata: AnnData,
@@ -77,7 +81,7 @@ def coord_progression(
     spatial_key: str | None = "spatial",
     library_key: str | None = None,
     slide: str | None = None,
-    n_cols: int = 4,
+    n_cols: Count = 4,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,

@@ -9,6 +9,8 @@ import numpy as np
 
 from ipar._anndata import region_keys
 from ipar._docs import shared_docs
+from ipar._options import Count
+from ipar._public import public
 from ipar.metrics import turned_onto
 from ipar.pl._figure import (
     BLUE,
@@ -38,6 +40,7 @@ _REMEDY = "ipar.tl.predict_regions"
 _CELL_COLORS = (BLUE, ORANGE, GREEN, VERMILLION)
 
 
+@public
 @shared_docs
 def regions(
     adata: AnnData,
@@ -48,7 +51,7 @@ def regions(
     spatial_key: str | None = "spatial",
     library_key: str | None = None,
     slide: str | None = None,
-    n_grid: int = 240,
+    n_grid: Count = 240,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,

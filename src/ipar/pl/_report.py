@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ipar._anndata import BELONGS, COORDS, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, plain_array, uncertainty_key
 from ipar._docs import shared_docs
-from ipar._files import replaced
+from ipar._files import replaced, target_of
+from ipar._public import public
 from ipar.pl._figure import BLUE, GREY, as_chart, as_map, dots, figure_of, finish, get_axes
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PANELS = ("expected error", "belonging", "distribution of belonging")
 
 
+@public
 @shared_docs
 def report(
     adata: AnnData,
@@ -62,6 +64,8 @@ def report(
     ------
     KeyError
         If there is no prediction.
+    OSError
+        If `save` cannot be written.
     ValueError
         If `save` has another suffix.
     """
@@ -71,6 +75,8 @@ def report(
     if path is not None and path.suffix not in (".html", ".png"):
         msg = f"save must end in .html or .png, found {path.name!r}: choose one of the two."
         raise ValueError(msg)
+    if path is not None:
+        target_of(path)  # what cannot be written is told before the work
     found = collect(adata, model, groupby=groupby, use_rep=use_rep, layer=layer, doubt=doubt)
     axes = get_axes(ax, PANELS, (10.5, 3.6), n_cols=3)
     _draw(axes, adata, use_rep)
@@ -85,7 +91,7 @@ def report(
 
 
 def _draw(axes: list[Axes], adata: AnnData, use_rep: str) -> None:
-    coords = np.asarray(adata.obsm[use_rep], dtype=np.float64)[:, :2]
+    coords = plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]").astype(np.float64)[:, :2]
     for ax, key, title, limits in (
         (axes[0], uncertainty_key(use_rep), "expected error (RMS radii)", (0.0, 1.0)),
         (axes[1], BELONGS, "belongs to the training slides", (0.0, 1.0)),

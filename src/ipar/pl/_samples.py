@@ -9,6 +9,8 @@ from matplotlib.colors import Normalize
 
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
+from ipar._options import Natural
+from ipar._public import public
 from ipar.metrics import procrustes_align
 from ipar.pl._colors import position_colors
 from ipar.pl._figure import (
@@ -39,12 +41,13 @@ _REMEDY = "ipar.tl.sample_coords"
 _CELL_COLORS = (BLUE, ORANGE, GREEN, VERMILLION)
 
 
+@public
 @shared_docs
 def samples(
     adata: AnnData,
     cells: Sequence[str] | None = None,
     *,
-    n_shown: int = 2,
+    n_shown: Natural = 2,
     use_rep: str = "X_ipar",
     spatial_key: str | None = "spatial",
     library_key: str | None = None,

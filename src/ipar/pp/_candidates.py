@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
+from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides, plain_array
 from ipar._docs import shared_docs
-from ipar._run import as_seed
+from ipar._options import Count
+from ipar._public import public
+from ipar._seeds import as_seed
 from ipar.graph import connectivities, neighbor_distances
 
 if TYPE_CHECKING:
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from ipar.graph.neighbors import Transformer
 
 
+@public
 @shared_docs
 def candidates(
     adata: AnnData,
-    n_neighbors: int = 100,
+    n_neighbors: Count = 100,
     *,
     use_rep: str = EMBED,
     library_key: str | None = None,
@@ -80,10 +83,7 @@ def candidates(
             "use_rep."
         )
         raise KeyError(msg)
-    if n_neighbors < 1:
-        msg = f"n_neighbors must be at least 1, found {n_neighbors}."
-        raise ValueError(msg)
-    embedding = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    embedding = plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]").astype(np.float32)
     if not np.isfinite(embedding).all():
         msg = f"obsm[{use_rep!r}] must be finite, found NaN or infinite values: make the embedding again."
         raise ValueError(msg)

@@ -18,6 +18,7 @@ from ipar._anndata import (
     SECTION,
     Keys,
     Source,
+    cells_digest,
     check_distinct,
     check_slide_sizes,
     get_coords,
@@ -27,10 +28,13 @@ from ipar._anndata import (
 )
 from ipar._docs import shared_docs
 from ipar._expression import Cells, get_expression, given_expression, warn_empty_cells
-from ipar._run import Run, on_device
+from ipar._options import AtLeastTwo
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
+from ipar.model.io import understood
 from ipar.model.resemblance import Resemblance
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
 from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
@@ -48,6 +52,7 @@ class LocalisabilityWarning(UserWarning):
     """The tissue cannot be localised, or it looks mirrored or repeated."""
 
 
+@public
 @shared_docs
 def embed(
     adata: AnnData,
@@ -57,13 +62,13 @@ def embed(
     use_rep: str | None = None,
     inputs: Inputs | None = None,
     recipe: EncoderRecipe | None = None,
-    n_folds: int | None = None,
+    n_folds: AtLeastTwo | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = EMBED,
     copy: bool = False,
@@ -216,6 +221,7 @@ def embed_slides(
         "weight_choice": fit.weight_choice,
         "use_rep": key_added,
         "slides": np.asarray(labels.categories.astype(str), dtype=object),
+        "cells_digest": cells_digest(adata),
         "random_state": run.seed,
         **{name: value for name, value in asdict(source).items() if value is not None},
     }
@@ -258,11 +264,13 @@ def _report(localisability: Localisability) -> None:
 
 def stored_encoder(adata: AnnData) -> Encoder:
     """The encoder that :func:`embed` stored."""
-    state = adata.uns[EMBED_RECORD]["encoder"]
-    return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])
+    with understood("The encoder in adata.uns['ipar_embed']", "call ipar.pp.embed again"):
+        state = adata.uns[EMBED_RECORD]["encoder"]
+        return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])
 
 
 def stored_resemblance(adata: AnnData) -> Resemblance | None:
     """What :func:`embed` stored of left-out cells, if anything."""
-    state = adata.uns[EMBED_RECORD].get("resemblance")
-    return None if state is None else Resemblance.from_state(json.loads(state["config"]), state["arrays"])
+    with understood("What is kept of left-out cells in adata.uns['ipar_embed']", "call ipar.pp.embed again"):
+        state = adata.uns[EMBED_RECORD].get("resemblance")
+        return None if state is None else Resemblance.from_state(json.loads(state["config"]), state["arrays"])

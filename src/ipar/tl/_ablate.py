@@ -9,7 +9,10 @@ import pandas as pd
 
 from ipar._anndata import get_slides, record
 from ipar._docs import shared_docs
-from ipar._run import as_seed
+from ipar._options import Count
+from ipar._public import public
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.nn import IPALiteConfig
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._held_out import Draw, read_held_out
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 FULL = "none"
 
 
+@public
 @shared_docs
 def ablate_terms(
     adata: AnnData,
@@ -31,12 +35,12 @@ def ablate_terms(
     terms: Sequence[str] | None = None,
     config: IPALiteConfig | str = "d7",
     recipe: Recipe | None = None,
-    max_epochs: int | None = None,
-    n_test_minisets: int = 12,
+    max_epochs: Count | None = None,
+    n_test_minisets: Count = 12,
     random_states: Sequence[int] = (0,),
     spatial_key: str = "spatial",
     layer: str | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train networks without one term of the attention logits each, and measure the loss on held-out slides.

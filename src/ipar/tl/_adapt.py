@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ipar._anndata import Keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
-from ipar._run import get_device, on_device
+from ipar._public import public
+from ipar._run import Device, get_device, on_device
 from ipar.model import IPALite
 from ipar.model.adapter import Adapter
 from ipar.model.given import GivenEncoder
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def adapt(
-    model: IPALite, cells: AnnData, *, layer: str | None = None, gene_key: str | None = None, device: str = "auto"
+    model: IPALite, cells: AnnData, *, layer: str | None = None, gene_key: str | None = None, device: Device = "auto"
 ) -> IPALite:
     """Adapt a model to dissociated cells, or to another technology.
 

@@ -13,10 +13,22 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ipar import baselines
-from ipar._anndata import COORDS, UNCERTAINTY, Source, check_distinct, check_slide_sizes, get_coords, get_slides, record
+from ipar._anndata import (
+    COORDS,
+    UNCERTAINTY,
+    Source,
+    check_distinct,
+    check_slide_sizes,
+    get_coords,
+    get_slides,
+    raw_coords,
+    record,
+)
 from ipar._docs import shared_docs
 from ipar._expression import get_expression
-from ipar._run import as_seed
+from ipar._public import public
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.metrics import evaluate
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._predict import predict_coords
@@ -57,6 +69,7 @@ CONTROLS: dict[str, Callable[[_Fold, int], NDArray[Any]]] = {
 }
 
 
+@public
 @shared_docs
 def cross_validate(
     adata: AnnData,
@@ -69,7 +82,7 @@ def cross_validate(
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     **fit_options: Any,
 ) -> pd.DataFrame:
@@ -164,7 +177,7 @@ def _bare(adata: AnnData, labels: pd.Categorical, source: Source) -> ad.AnnData:
     expression = get_expression(adata, labels=labels, **keys)
     obs = pd.DataFrame({_SLIDE: pd.Categorical(labels.astype(str))}, index=[f"cell{i}" for i in range(len(labels))])
     # not centred: the held-out slide would change the last digits of the others
-    coords = np.asarray(adata.obsm[source.spatial_key], dtype=np.float64)
+    coords = raw_coords(adata, source.spatial_key)
     return ad.AnnData(expression.matrix, obs=obs, var=pd.DataFrame(index=expression.genes), obsm={_SPATIAL: coords})
 
 

@@ -10,7 +10,10 @@ from tqdm.auto import tqdm
 
 from ipar._anndata import record
 from ipar._docs import shared_docs
-from ipar._run import as_seed
+from ipar._options import Count, Sizes
+from ipar._public import public
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import Draw, read_held_out
 from ipar.training.diagnostics import diagnose
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def attention_diagnostics(
     adata: AnnData,
@@ -27,10 +31,10 @@ def attention_diagnostics(
     library_key: str | None = None,
     spatial_key: str | None = "spatial",
     layer: str | None = None,
-    n_minisets: int = 12,
-    miniset_size: tuple[int, int] | None = None,
+    n_minisets: Count = 12,
+    miniset_size: Sizes | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     copy: bool = False,
 ) -> AnnData | None:

@@ -10,7 +10,10 @@ import pandas as pd
 
 from ipar._anndata import record
 from ipar._docs import shared_docs
-from ipar._run import as_seed
+from ipar._options import AtLeastTwo, Count, Sizes
+from ipar._public import public
+from ipar._run import Device
+from ipar._seeds import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import Draw, HeldOut, read_held_out
 from ipar.training import experiments as experiments
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from ipar.training.minisets import Miniset
 
 
+@public
 @shared_docs
 def decompose_gap(
     adata: AnnData,
@@ -30,10 +34,10 @@ def decompose_gap(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: int = 12,
-    miniset_size: tuple[int, int] | None = None,
+    n_minisets: Count = 12,
+    miniset_size: Sizes | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Decompose the energy at inference into missing true edges, wrong edges, and the gate.
@@ -83,6 +87,7 @@ def decompose_gap(
     )
 
 
+@public
 def shuffle_controls(
     adata: AnnData,
     model: IPALite | None = None,
@@ -90,10 +95,10 @@ def shuffle_controls(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: int = 12,
-    miniset_size: tuple[int, int] | None = None,
+    n_minisets: AtLeastTwo = 12,
+    miniset_size: Sizes | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Test that a network uses its embeddings and its graph: without them, its energy must rise.
@@ -140,6 +145,7 @@ def shuffle_controls(
     return _on_each_slide(adata, "shuffle_controls", slides, measure)
 
 
+@public
 def sweep_beta(
     adata: AnnData,
     model: IPALite | None = None,
@@ -148,10 +154,10 @@ def sweep_beta(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: int = 12,
-    miniset_size: tuple[int, int] | None = None,
+    n_minisets: Count = 12,
+    miniset_size: Sizes | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Measure the energy at other weights β of the gate.

@@ -9,7 +9,9 @@ import numpy as np
 
 from ipar._anndata import Source
 from ipar._docs import shared_docs
-from ipar._run import Run
+from ipar._options import Count
+from ipar._public import public
+from ipar._run import Device, Run
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
 from ipar.tl._training import read_training, reference_of, verdict, with_record, write_fit
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def fit_ipalite(
     adata: AnnData,
@@ -30,8 +33,8 @@ def fit_ipalite(
     use_rep: str | None = None,
     recipe: Recipe | None = None,
     config: IPALiteConfig | str | None = None,
-    n_neighbors: int | None = None,
-    max_epochs: int | None = None,
+    n_neighbors: Count | None = None,
+    max_epochs: Count | None = None,
     flow: bool | None = None,
     force: bool = False,
     keep_reference: bool = True,
@@ -40,7 +43,7 @@ def fit_ipalite(
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> IPALite:
     """Learn to place cells from slides with coordinates.
@@ -120,7 +123,7 @@ def fit_ipalite(
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     run = Run.of(random_state, device, progress)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
-    known = read_training(adata, source, recipe.embed, run, most_cells=recipe.most_cells, force=force)
+    known = read_training(adata, source, recipe, (recipe.network, recipe.flow), run, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)

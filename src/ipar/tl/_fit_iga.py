@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords
+from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords, plain_array
 from ipar._docs import shared_docs
-from ipar._run import Run
+from ipar._options import Count
+from ipar._public import public
+from ipar._run import Device, Run
 from ipar.model import IGA
 from ipar.nn import IGAConfig
 from ipar.tl._training import read_training, with_record, write_fit
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def fit_iga(
     adata: AnnData,
@@ -27,15 +30,15 @@ def fit_iga(
     *,
     recipe: Recipe | None = None,
     config: IGAConfig | None = None,
-    n_neighbors: int | None = None,
-    max_epochs: int | None = None,
+    n_neighbors: Count | None = None,
+    max_epochs: Count | None = None,
     ellipse_key: str = ELLIPSE,
     spatial_key: str = "spatial",
     layer: str | None = None,
     mask_var: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
 ) -> IGA:
     """Learn to sample places, orientations and shapes of cells from slides with coordinates.
@@ -100,7 +103,7 @@ def fit_iga(
     coords = get_coords(adata, spatial_key, dims=(2, 3))
     table = _ellipses(adata, coords.shape[1], ellipse_key)
     source = Source(library_key, spatial_key, layer, mask_var, gene_key=gene_key)
-    known = read_training(adata, source, recipe.embed, run, dims=(2, 3), most_cells=recipe.most_cells)
+    known = read_training(adata, source, recipe, (recipe.flow,), run, dims=(2, 3))
     fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)
     model, settings = with_record(adata, fit, known, library_key, run)
     net = model.flow.net.config
@@ -116,7 +119,7 @@ def _ellipses(adata: AnnData, d: int, ellipse_key: str) -> NDArray[np.float32] |
     if ellipse_key not in adata.obsm:
         msg = f"adata.obsm has no {ellipse_key!r}: run ipar.pp.cell_ellipses(adata, ..., key_added={ellipse_key!r}) first."
         raise KeyError(msg)
-    table = np.asarray(adata.obsm[ellipse_key], dtype=np.float32)
+    table = plain_array(adata.obsm[ellipse_key], f"obsm[{ellipse_key!r}]").astype(np.float32)
     columns = ELLIPSE_COLUMNS[d]
     if table.shape != (adata.n_obs, len(columns)) or not np.isfinite(table).all() or (table[:, d : 2 * d] < 0).any():
         msg = (

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ipar._anndata import Keys, check_distinct, get_coords
 from ipar._expression import Cells
-from ipar._run import get_device
+from ipar._options import Checked, Count, Sizes
+from ipar._run import Device, get_device
 from ipar.model import IPALite
 from ipar.tl._cells import known_ipalite
 from ipar.training.diagnostics import ProbeSet, probe_set
@@ -24,17 +25,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Draw(Checked):
     """Which minisets are drawn of every slide: number, smallest and largest size (None: as in training), and seed."""
 
-    n_minisets: int
-    size: tuple[int, int] | None
+    n_minisets: Count
+    size: Sizes | None
     random_state: int
-
-    def __post_init__(self) -> None:
-        if self.n_minisets < 1:
-            msg = f"n_minisets must be at least 1, found {self.n_minisets}."
-            raise ValueError(msg)
 
     def size_for(self, model: IPALite) -> tuple[int, int]:
         """Sizes of minisets; a model keeps the largest and the mean of its training."""
@@ -80,7 +76,7 @@ def read_held_out(
     library_key: str | None,
     spatial_key: str | None,
     layer: str | None,
-    device: str,
+    device: Device,
 ) -> HeldOut:
     """Embed the slides of an AnnData, and read their coordinates if `spatial_key` is given."""
     model, keys = known_ipalite(adata, model, Keys(library_key, layer))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, record, reference_key
+from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, plain_array, record, reference_key
 from ipar._docs import shared_docs
-from ipar._run import Run, on_device
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.model import IPALite, Placement
 from ipar.tl._cells import known_ipalite, read_cells
 from ipar.tl._reference import joined_places, known_reference
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def map_to_reference(
     adata: AnnData,
@@ -30,7 +32,7 @@ def map_to_reference(
     layer: str | None = None,
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = MAP,
     copy: bool = False,
@@ -112,5 +114,5 @@ def _layout(adata: AnnData, key: str | None, rows: NDArray[np.int64]) -> NDArray
     """The layout of some cells, None where there is none."""
     if key is None or key not in adata.obsm:
         return None
-    layout = np.asarray(adata.obsm[key], dtype=np.float32)[rows]
+    layout = plain_array(adata.obsm[key], f"obsm[{key!r}]").astype(np.float32)[rows]
     return layout if np.isfinite(layout).all() else None

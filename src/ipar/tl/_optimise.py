@@ -15,7 +15,9 @@ from torch import Tensor
 from ipar._anndata import COORDS, Keys, check_distinct, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
-from ipar._run import Run
+from ipar._options import Count
+from ipar._public import public
+from ipar._run import Device, Run
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IPALite
 from ipar.tl._cells import known_ipalite
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 ORACLE, REFINED = "X_ipar_oracle", "X_ipar_refined"
 
 
+@public
 @shared_docs
 def optimise_coords(
     adata: AnnData,
@@ -38,9 +41,9 @@ def optimise_coords(
     coords_key: str = COORDS,
     layer: str | None = None,
     recipe: Optimisation | None = None,
-    n_steps: int | None = None,
+    n_steps: Count | None = None,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str | None = None,
     copy: bool = False,
@@ -151,9 +154,6 @@ def _minimised(
 
 
 def _recipe(recipe: Optimisation | None, model: IPALite | None, n_steps: int | None) -> Optimisation:
-    if n_steps is not None and n_steps < 1:
-        msg = f"n_steps must be at least 1, found {n_steps}."
-        raise ValueError(msg)
     if recipe is None and model is not None:
         recipe = replace(Optimisation.polish(), subset_size=5 * model.network.plan.direct_max // 8)
     recipe = recipe or Optimisation()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipar._anndata import COORDS, Keys, record
+from ipar._anndata import COORDS, Keys, cell_names, record
 from ipar._docs import shared_docs
-from ipar._run import Run, on_device
+from ipar._options import Count, Share
+from ipar._public import public
+from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite, Placement
 from ipar.tl._attention import quadrant_attention
 from ipar.tl._cells import known_model, read_cells, write_prediction
@@ -21,22 +23,23 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 @shared_docs
 def predict_coords(
     adata: AnnData,
     model: IPALite | IGA | None = None,
     *,
     reference: str | None = None,
-    transport: float = Placement.transport,
+    transport: Share = Placement.transport,
     library_key: str | None = None,
     layer: str | None = None,
     gene_key: str | None = None,
-    n_rounds: int | None = None,
-    global_weight: float | None = None,
-    flow_weight: float | None = None,
+    n_rounds: Count | None = None,
+    global_weight: Share | None = None,
+    flow_weight: Share | None = None,
     sharpen: bool = True,
     random_state: int | np.random.Generator | None = 0,
-    device: str = "auto",
+    device: Device = "auto",
     progress: bool = True,
     key_added: str = COORDS,
     copy: bool = False,
@@ -90,9 +93,9 @@ def predict_coords(
         With `reference`: cosine similarity of a cell and the place that matches it best, float32. It is low for cells that
         belong in no place of the reference.
     ``.obsm["X_ipar_embed"]``
-        Embedding, if missing.
+        Embedding, unless that of the model's training is there. One of another model is replaced.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
-        Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was missing.
+        Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was written.
     ``.uns["ipar"]["prediction"]["resembles_training"]``
         Per slide, whether it resembles the training slides, with its distance, the limit, and a sentence.
     ``.obs["ipar_belongs"]``
@@ -107,7 +110,8 @@ def predict_coords(
     ``.uns["ipar"]["attention"]``
         Attention of one cell per quadrant of the first slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
-        Method, settings and seed, and whether the model's tissue can be localised. With `reference`, ``"placement"`` tells
+        Method, settings and seed, the slides and how many cells they had, ``"cells_digest"``, which stands for the names of
+        these cells, and whether the model's tissue can be localised. With `reference`, ``"placement"`` tells
         how sure the frame of each slide is.
 
     Raises
@@ -160,7 +164,9 @@ def predict_coords(
     cells = read_cells(adata, model, keys)
     with on_device(model.modules, run.device):
         found = place_cells(model, cells, run, slide, placement)
-        attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
+        attention = quadrant_attention(
+            model, found.features.embedding, found.coords, cells.labels, cell_names(adata), run
+        )
     write_layouts(adata, model, found, cells, key_added)
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, layout_settings(model, found))

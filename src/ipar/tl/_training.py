@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, raw_coords, record
+from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, cells_digest, raw_coords, record
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
 from ipar.model.given import Encoder
+from ipar.model.loading import plain_model
 from ipar.model.reference import Reference
 from ipar.model.scale import ExpressionScale
 from ipar.pp._ellipses import neighbor_ellipses
 from ipar.pp._embed import embed_slides, read_slides, stored_encoder, stored_resemblance, training_slides
-from ipar.training import EncoderRecipe, Folds, Recipe, SlideSet
+from ipar.training import Folds, Recipe, SlideSet
 from ipar.training.fit import Embedded, Model, ModelFit
+from ipar.training.held_out import StageRecipe
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,23 +68,26 @@ class Training:
 def read_training(
     adata: AnnData,
     source: Source,
-    recipe: EncoderRecipe,
+    recipe: Recipe,
+    stages: Sequence[StageRecipe | None],
     run: Run,
     *,
     dims: tuple[int, ...] = (2,),
-    most_cells: int = Recipe.most_cells,
     force: bool = True,
 ) -> Training:
-    """Read training slides, and embed them if the embedding is missing; choices are scored on ``most_cells`` per part."""
+    """Read training slides, and embed them if the embedding is missing; then some stages of the recipe are trained."""
     known = is_embedded(adata, source.library_key, source.given_rep)
     if known:
         found = adata.uns[EMBED_RECORD]
         stored = {key: getattr(source, key) or found.get(key) for key in ("layer", "gene_key")}
         source = replace(source, **stored, mask_var=None, given_rep=found.get("given_rep"))
     slides, labels = read_slides(adata, source, dims=dims)
+    for stage in stages:
+        if stage is not None:
+            stage.check_slides(len(slides) if len(slides) > 1 else recipe.embed.n_folds)
     if not known:
-        embed_slides(adata, slides, labels, source, recipe, run, force=force)
-    folds = Folds.for_slides(slides, run, part=stored_parts(adata, slides), most_cells=most_cells)
+        embed_slides(adata, slides, labels, source, recipe.embed, run, force=force)
+    folds = Folds.for_slides(slides, run, part=stored_parts(adata, slides), most_cells=recipe.most_cells)
     encoder, features = read_embedded(adata)
     rows = cells_by_slide(labels, len(labels))
     own = [features.rows(rows[part.slide][part.rows]) for part in folds.parts]
@@ -90,11 +95,14 @@ def read_training(
 
 
 def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None = None) -> bool:
-    """Whether the stored encoder was trained on these slides, or took this embedding, and gave the stored embedding."""
+    """Whether the stored encoder was trained on these cells, or took this embedding, and gave the stored embedding."""
     found = adata.uns.get(EMBED_RECORD, {})
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
         return False
     if given_rep is not None and found.get("given_rep") != given_rep:
+        return False
+    digest = cells_digest(adata)
+    if found.get("cells_digest", digest) != digest:  # others, or fewer
         return False
     names = set(training_slides(adata, library_key).categories.astype(str))
     return set(found.get("slides", ())) == names and (len(names) > 1 or PART in adata.obs)
@@ -146,12 +154,11 @@ def with_record(
 
 def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings: dict[str, Any]) -> None:
     """Write history, settings and the model as plain values."""
-    config, arrays = model.state()
     written = record(adata)
     written["history"], written["history_best"] = fit.stage.history, fit.stage.best_epoch
     chosen = {} if fit.finish is None else {"finish": fit.finish.table}
     written["fit"] = {**settings, **fit.ranks, **chosen}
-    written["model"] = {"format": model.kind, "config": json.dumps(config), "arrays": arrays}
+    written["model"] = plain_model(model)
 
 
 def verdict(adata: AnnData) -> dict[str, Any]:

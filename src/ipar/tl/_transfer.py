@@ -13,6 +13,7 @@ from scipy import sparse
 from ipar._anndata import MAP, RECORD, Keys, raw_coords
 from ipar._docs import shared_docs
 from ipar._expression import Expression, get_expression
+from ipar._public import public
 from ipar.model import IPALite
 from ipar.model.imputation import Imputation, Shared
 from ipar.model.matching import unit_sums
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@public
 def impute(
     section: AnnData,
     cells: AnnData,
@@ -112,6 +114,7 @@ def impute(
     )
 
 
+@public
 @shared_docs
 def transfer(
     section: AnnData,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ipar._options import AtLeastTwo, Checked, Count, Share
 from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.model.encoder import EncoderPart, GeometryEncoder, Inputs
@@ -32,7 +33,7 @@ _Training = TypeVar("_Training", EncoderTraining, SetEncoderTraining)
 
 
 @dataclass(frozen=True)
-class EncoderRecipe:
+class EncoderRecipe(Checked):
     """Shapes and training of the encoder's networks.
 
     The defaults come from trials on held-out brain sections. Principal components need far less regularisation than
@@ -86,34 +87,28 @@ class EncoderRecipe:
     """
 
     inputs: Inputs | None = None
-    n_folds: int = 3
-    n_pcs: int | tuple[int, ...] = (60, 100)
-    spatial_share: float = 0.5
+    n_folds: AtLeastTwo = 3
+    n_pcs: Count | tuple[Count, ...] = (60, 100)
+    spatial_share: Share = 0.5
     pc_power: float = 0.25
     weigh_genes: bool | None = None
     averaging: Averaging = Averaging()
-    n_output: int = 128
+    n_output: Count = 128
     pca_hidden: tuple[int, ...] = (256,)
-    pca_dropout: float = 0.3
+    pca_dropout: Share = 0.3
     genes_hidden: tuple[int, ...] = (512, 256)
-    genes_dropout: float = 0.3
-    few_genes: int = 1000
-    genes_input_dropout: float = 0.5
-    panel_input_dropout: float = 0.2
+    genes_dropout: Share = 0.3
+    few_genes: Count = 1000
+    genes_input_dropout: Share = 0.5
+    panel_input_dropout: Share = 0.2
     pca_training: EncoderTraining = EncoderTraining(n_steps=300, batch_size=384, noise=0.5, scale=1.0, lr=2e-3)
     genes_training: EncoderTraining = EncoderTraining(n_steps=400, batch_size=384, lr=2e-3)
     set_encoder_training: SetEncoderTraining = SetEncoderTraining()
     set_encoder_weights: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     energy_cost: float = 0.05
     lead_over_both: float = 0.05
-    n_minisets: int = 20
+    n_minisets: Count = 20
     resemblance: ResemblanceRecipe = ResemblanceRecipe()
-
-    def __post_init__(self) -> None:
-        known = get_args(Inputs)
-        if self.inputs not in (None, *known):
-            msg = f"inputs must be one of {known}, or None to choose on held-out slides; found {self.inputs!r}."
-            raise ValueError(msg)
 
     def hurried(self, times: float = 4.0) -> EncoderRecipe:
         """The same with so many times fewer steps, at learning rates as many times higher."""

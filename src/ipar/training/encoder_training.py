@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ipar._descent import Descent, fast_dtype
+from ipar._options import Checked, Count, Positive
 from ipar._run import Run
-from ipar.geometry.targets import squared_distances
+from ipar.geometry.targets import pair_distances, squared_distances
 from ipar.nn import SharedEncoder
 
 
 @dataclass(frozen=True)
-class EncoderTraining:
+class EncoderTraining(Checked):
     """How a :class:`~ipar.nn.SharedEncoder` is trained.
 
     Attributes
@@ -38,15 +39,15 @@ class EncoderTraining:
         Standard deviation of Gaussian noise on the (standardised) input.
     """
 
-    n_steps: int = 600
-    batch_size: int = 512
+    n_steps: Count = 600
+    batch_size: Count = 512
     sigma: float = 0.1
     local_weight: float = 1.0
     global_weight: float = 1.0
     scale: float = 7.0
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     weight_decay: float = 1e-3
-    clip: float = 1.0
+    clip: Positive = 1.0
     noise: float = 0.0
 
 
@@ -68,7 +69,7 @@ def local_loss(h: Tensor, distance2: Tensor, sigma: float) -> Tensor:
 
 def global_loss(h: Tensor, distance: Tensor, scale: float) -> Tensor:
     """Mean squared difference of embedding distances (in units of ``scale``) and true ones, over pairs."""
-    gap = torch.pdist(h) / scale - distance
+    gap = pair_distances(h) / scale - distance
     return gap.square().mean()
 
 
@@ -121,5 +122,5 @@ def _terms(h: Tensor, position: Tensor, config: EncoderTraining) -> tuple[Tensor
     global_part = h[:, half:] if config.local_weight else h
     zero = h.new_zeros(())
     near = local_loss(local_part, squared_distances(position), config.sigma) if config.local_weight else zero
-    across = global_loss(global_part, torch.pdist(position), config.scale) if config.global_weight else zero
+    across = global_loss(global_part, pair_distances(position), config.scale) if config.global_weight else zero
     return near, across

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ipar._options import Checked, Count
 from ipar._run import Run
 from ipar.graph.neighbors import nearest
 from ipar.metrics import coverage, e_geo_minisets, evenness, knn_hit, luna_spearman
@@ -21,7 +22,7 @@ from ipar.model.sharpening import Sharpening, sharpen_layout
 
 
 @dataclass(frozen=True)
-class FinishRecipe:
+class FinishRecipe(Checked):
     r"""How a layout is finished.
 
     The sharpening, or none, is the one with the best score on the held-out slide,
@@ -52,7 +53,7 @@ class FinishRecipe:
     holds: tuple[float, ...] = (0.3, 0.6, 2.0)
     slide_pc_shares: tuple[float, ...] = (0.2, 0.6)
     rank_weight: float = 20.0
-    n_minisets: int = 20
+    n_minisets: Count = 20
 
     def score(self, scores: Mapping[str, float], tissue: float) -> float:
         """What the best sharpening has most of; ``tissue`` is the evenness to reach."""

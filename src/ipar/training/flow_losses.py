@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ipar._options import Checked
 from ipar.geometry import OffsetGaussianRigid, procrustes_transform
 from ipar.geometry.rotation import rotation_log
 from ipar.geometry.targets import squared_distances
@@ -21,7 +22,7 @@ from ipar.nn.iga import IGAOutput
 
 
 @dataclass(frozen=True)
-class FlowWeights:
+class FlowWeights(Checked):
     """Weights of the terms of the loss; ``ellipsoid`` is that of local mean and scaling, 0.25 where they dominate."""
 
     translation: float = 1.0

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 
+from ipar._options import Checked
 from ipar._run import Run
 from ipar.training.slides import SlideSet
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Blocks(Checked):
     """How a section that teaches alone is cut into parts.
 
     A part is made of several contiguous blocks, spread over the section, so that each part shows all of the tissue.

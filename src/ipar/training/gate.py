@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipar._descent import Descent, fast_dtype
+from ipar._options import Checked, Natural, Positive, Share
 from ipar.nn.config import GateSupervision
 from ipar.nn.gate import EdgeGate, dense_gate
 from ipar.training.losses import gate_loss, gate_reference
@@ -18,7 +19,7 @@ from ipar.training.minisets import Miniset, MinisetBatch, collate
 
 
 @dataclass(frozen=True)
-class GateTraining:
+class GateTraining(Checked):
     """Optimiser and augmentation, which the gate shares with its network.
 
     Attributes
@@ -39,14 +40,14 @@ class GateTraining:
         Share of candidate edges that are dropped. Network and gate see the same augmented embedding.
     """
 
-    lr: float = 5e-4
+    lr: Positive = 5e-4
     weight_decay: float = 5e-4
-    clip: float = 1.0
-    gate_steps: int = 500
-    gate_share: float = 0.25
+    clip: Positive = 1.0
+    gate_steps: Natural = 500
+    gate_share: Share = 0.25
     embedding_noise: float = 0.3
-    embedding_dropout: float = 0.1
-    edge_drop: float = 0.2
+    embedding_dropout: Share = 0.1
+    edge_drop: Share = 0.2
 
     def descent(self, parameters: Iterable[Tensor], **schedule: Any) -> Descent:
         """The optimiser with a schedule."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ipar._options import Checked, Count, Natural, Sizes
 from ipar._run import Run
 from ipar.training.epochs import Trained
 from ipar.training.folds import Folds
@@ -25,16 +26,8 @@ Train = Callable[[Sequence[Set], Sequence[Set], "Stage | None"], tuple[Stage, Tr
 """Takes training sets, held-out sets and a stage to go on from (None: a fresh one); gives a trained stage."""
 
 
-def at_least_one(name: str, value: int) -> int:
-    """A number that was given, checked."""
-    if value < 1:
-        msg = f"{name} must be at least 1, found {value}."
-        raise ValueError(msg)
-    return value
-
-
 @dataclass(frozen=True)
-class MinisetPlan:
+class MinisetPlan(Checked):
     """Which random subsets of slides are drawn.
 
     Attributes
@@ -47,18 +40,18 @@ class MinisetPlan:
         Candidates per cell within a subset.
     """
 
-    n_minisets: int = 64
-    size: tuple[int, int] = (96, 384)
-    n_neighbors: int = 100
+    n_minisets: Count = 64
+    size: Sizes = (96, 384)
+    n_neighbors: Count = 100
 
     def with_numbers(self, **numbers: int | None) -> MinisetPlan:
         """The same with other numbers; those that are None stay."""
-        given: dict[str, Any] = {name: at_least_one(name, n) for name, n in numbers.items() if n is not None}
+        given: dict[str, Any] = {name: n for name, n in numbers.items() if n is not None}
         return replace(self, **given)
 
 
 @dataclass(frozen=True)
-class StageRecipe:
+class StageRecipe(Checked):
     """How a stage is trained with a held-out slide.
 
     Attributes
@@ -74,9 +67,23 @@ class StageRecipe:
     """
 
     plan: MinisetPlan = field(default_factory=MinisetPlan)
-    n_validation: int = 12
+    n_validation: Count = 12
     refit: bool | None = None
-    refit_epochs: int = 3
+    refit_epochs: Natural = 3
+
+    def goes_on(self, n_parts: int) -> bool:
+        """Whether it is trained on with all slides, or parts of a section."""
+        return n_parts < 4 if self.refit is None else self.refit
+
+    def check_slides(self, n_parts: int) -> None:
+        """Raise ValueError if some slide or part would never be learned from."""
+        least = n_parts if self.goes_on(n_parts) else n_parts - 1
+        if self.plan.n_minisets < least:
+            msg = (
+                f"n_minisets must be at least the number of slides to learn from, {least}, found {self.plan.n_minisets}: "
+                "raise it in the plan of the recipe."
+            )
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,7 @@ def train_held_out(
     if trained.best_epoch < 0:  # interrupted before there was anything to keep
         raise KeyboardInterrupt
     final = stage
-    goes_on = len(everything) < 4 if recipe.refit is None else recipe.refit
-    if goes_on and not trained.interrupted:
+    if recipe.goes_on(len(everything)) and not trained.interrupted:
         refitted, second = train(draw(everything, n_sets, run.seed), (), stage)
         if not second.interrupted:
             final = refitted

@@ -15,9 +15,11 @@ from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from ipar._options import Checked, Count
+
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Checked):
     """From where on a tissue counts as localisable, and as repeated.
 
     Attributes
@@ -39,7 +41,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class FoldScoring:
+class FoldScoring(Checked):
     """How a held-out slide is scored.
 
     Attributes
@@ -54,7 +56,7 @@ class FoldScoring:
 
     n_true: int = 20
     n_candidates: int = 100
-    most_cells: int = 1500
+    most_cells: Count = 1500
     n_permutations: int = 5
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ipar._options import Checked
 from ipar.geometry.targets import log_edge_distance, log_stress, log_walk, walk_kl
 from ipar.nn.config import GateSupervision
 from ipar.training.minisets import MinisetBatch
 
 
 @dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Checked):
     """Weights of the terms of the training loss; that of the walk is reached over some epochs."""
 
     walk: float = 0.3

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ipar._descent import Descent
+from ipar._options import Checked, Count, Positive
 from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.nn import EdgeGate
@@ -22,7 +23,7 @@ Targets = Callable[[Tensor], MinisetBatch]
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class Optimisation(Checked):
     """How coordinates are optimised.
 
     Attributes
@@ -39,10 +40,10 @@ class Optimisation:
         Of the losses. The walk has that of the reported energy; the gate's is of no account.
     """
 
-    n_steps: int = 2000
-    lr: float = 0.05
+    n_steps: Count = 2000
+    lr: Positive = 0.05
     lr_min: float = 1e-3
-    subset_size: int = 240
+    subset_size: Count = 240
     weights: LossWeights = field(default_factory=lambda: LossWeights(walk=1.0))
 
     @classmethod

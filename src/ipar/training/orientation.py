@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._options import Checked
 from ipar.geometry.frames import FrameSearch
 from ipar.model.given import Encoder
 from ipar.model.matching import Matching
@@ -19,7 +20,7 @@ Matched = tuple[NDArray[np.floating], NDArray[np.floating], sparse.csr_matrix]  
 
 
 @dataclass(frozen=True)
-class Orientation:
+class Orientation(Checked):
     """How it is found whether expression tells rotation and reflection of a tissue.
 
     Attributes

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
+from ipar._options import Checked, Count, check
 from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training.encoder import EncoderRecipe
 from ipar.training.finish import FinishRecipe
 from ipar.training.flow import FlowRecipe
-from ipar.training.held_out import MinisetPlan, at_least_one
+from ipar.training.held_out import MinisetPlan
 from ipar.training.network import IPALiteTraining, NetworkRecipe
 from ipar.training.regions import RegionRecipe
 from ipar.training.uncertainty import UncertaintyRecipe
@@ -18,7 +19,7 @@ Quality = Literal["fast", "default", "best"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """How a model is fitted, stage by stage; the defaults are those of :func:`ipar.tl.fit_ipalite`.
 
     Attributes
@@ -45,7 +46,7 @@ class Recipe:
     finish: FinishRecipe = field(default_factory=FinishRecipe)
     uncertainty: UncertaintyRecipe = field(default_factory=UncertaintyRecipe)
     regions: RegionRecipe = field(default_factory=RegionRecipe)
-    most_cells: int = 1500
+    most_cells: Count = 1500
 
     @classmethod
     def of(cls, quality: Quality) -> Recipe:
@@ -56,9 +57,7 @@ class Recipe:
         ValueError
             If there is no such quality.
         """
-        if quality not in get_args(Quality):
-            msg = f"quality must be one of {get_args(Quality)}, found {quality!r}."
-            raise ValueError(msg)
+        check("quality", quality, Quality)
         return cls() if quality == "default" else cls.fast() if quality == "fast" else cls.best()
 
     @classmethod
@@ -123,8 +122,9 @@ class Recipe:
         if max_epochs is None:
             return self
         network, flow = self.network, self.flow
+        check("max_epochs", max_epochs, Count)
         # a short run still reaches the full walk weight, otherwise no epoch would count
-        ramp = max(1, min(network.training.ramp_epochs, at_least_one("max_epochs", max_epochs) // 2))
+        ramp = max(1, min(network.training.ramp_epochs, max_epochs // 2))
         network = replace(network, training=replace(network.training, max_epochs=max_epochs, ramp_epochs=ramp))
         if flow is not None:
             flow = replace(flow, training=replace(flow.training, max_epochs=max_epochs))

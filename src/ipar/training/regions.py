@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ipar._options import Checked, Count
 from ipar._run import Run
 from ipar.model import Features
 from ipar.model.blend import global_map
@@ -16,7 +17,7 @@ from ipar.model.regions import Calibration, FloatArray, Regions, place_scores
 
 
 @dataclass(frozen=True)
-class RegionRecipe:
+class RegionRecipe(Checked):
     """How regions are made and calibrated.
 
     Chosen on brain sections 1 to 4 and simulated layers by the area of regions of 80 %. From 8 to 24 places, and powers from 0
@@ -32,10 +33,10 @@ class RegionRecipe:
         Quantiles by which the scores of the finished held-out slide are compared with those of its global map.
     """
 
-    n_places: int = 16
+    n_places: Count = 16
     power: float = 0.5
-    n_steps: int = 10
-    n_quantiles: int = 400
+    n_steps: Count = 10
+    n_quantiles: Count = 400
     upper: tuple[float, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
     def blank(self, one_section: bool) -> Regions:

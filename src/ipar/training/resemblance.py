@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import Ridge
 
+from ipar._options import Checked, Count
 from ipar._run import Run
 from ipar.metrics import cell_errors
 from ipar.model.blend import global_map
@@ -24,7 +25,7 @@ Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class ResemblanceRecipe:
+class ResemblanceRecipe(Checked):
     """How it is learned.
 
     Attributes
@@ -41,11 +42,11 @@ class ResemblanceRecipe:
         A query is foreign beyond this distance, and beyond so many times the largest of a left-out slide.
     """
 
-    n_landmarks: int = 2000
+    n_landmarks: Count = 2000
     n_depths: int = 4
     least_counts: float = 4.0
-    n_quantiles: int = 101
-    n_knots: int = 30
+    n_quantiles: Count = 101
+    n_knots: Count = 30
     usual: float = 0.2
     least_threshold: float = 3.0
     margin: float = 1.5

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._descent import Descent, fast_dtype
+from ipar._options import Checked, Count, Positive, Sizes
 from ipar._run import Run
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import GeometryEncoder
@@ -20,7 +21,7 @@ from ipar.nn import SetEncoder
 
 
 @dataclass(frozen=True)
-class SetEncoderTraining:
+class SetEncoderTraining(Checked):
     """How a :class:`~ipar.nn.SetEncoder` is trained.
 
     Attributes
@@ -38,15 +39,15 @@ class SetEncoderTraining:
         Of AdamW under a one-cycle schedule; largest norm of the gradient.
     """
 
-    n_steps: int = 250
-    batch_size: int = 4
+    n_steps: Count = 250
+    batch_size: Count = 4
     few_cells: int = 2500
     most_times: float = 3.0
-    size: tuple[int, int] = (96, 384)
+    size: Sizes = (96, 384)
     noise: float = 0.3
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     weight_decay: float = 1e-2
-    clip: float = 1.0
+    clip: Positive = 1.0
 
     def steps_for(self, n_cells: int) -> int:
         """Steps for so many cells in all."""

@@ -12,6 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import Ridge
 
+from ipar._options import Checked, Count, Positive
 from ipar._run import Run
 from ipar.metrics import cell_errors, certain_half_error, uncertainty_spearman
 from ipar.model import Features
@@ -20,7 +21,7 @@ from ipar.model.uncertainty import FloatArray, UncertaintyHead, head_input, join
 
 
 @dataclass(frozen=True)
-class UncertaintyRecipe:
+class UncertaintyRecipe(Checked):
     """How expected errors are fitted.
 
     Chosen by leaving out one of six brain sections in turn; half or twice of each changes the rank correlation by 0.02.
@@ -37,14 +38,14 @@ class UncertaintyRecipe:
         Samples of the flow, and the cells that they are drawn for, see :class:`ipar.model.uncertainty.UncertaintyHead`.
     """
 
-    n_components: int = 24
+    n_components: Count = 24
     component_scale: float = 2.0
-    n_landmarks: int = 300
-    gamma: float = 0.01
-    alpha: float = 1.5
-    n_knots: int = 20
-    n_samples: int = 16
-    most_drawn: int = 1_500
+    n_landmarks: Count = 300
+    gamma: Positive = 0.01
+    alpha: Positive = 1.5
+    n_knots: Count = 20
+    n_samples: Count = 16
+    most_drawn: Count = 1_500
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""The edge of public calls: options are checked first, and what fails leaves nothing behind."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from ipar._options import check_arguments
+from ipar._settings import own_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def public(function: Callable[P, R]) -> Callable[P, R]:
+    """Check options by type hints, work under :func:`own_settings`, and leave AnnData as they were after an error."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        check_arguments(function, given)
+        with ExitStack() as stack:
+            stack.enter_context(own_settings())
+            for value in given.values():
+                if hasattr(value, "obsm") and hasattr(value, "uns"):
+                    stack.enter_context(all_or_nothing(value))
+            return function(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def all_or_nothing(adata: Any) -> Iterator[None]:
+    """An AnnData that is as it was before if anything is raised within, ctrl-C too."""
+    obs, uns = adata.obs.copy(deep=False), _structure(adata.uns)
+    kept = {name: dict(getattr(adata, name)) for name in ("obsm", "obsp")}
+    try:
+        yield
+    except BaseException:
+        if not adata.is_view:  # a view that was written to is one no longer
+            _restore(adata, obs, uns, kept)
+        raise
+
+
+def _structure(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values in dictionaries of their own."""
+    return {key: _structure(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _restore(adata: Any, obs: Any, uns: dict[str, Any], kept: dict[str, dict[str, Any]]) -> None:
+    if list(adata.obs) != list(obs) or any(adata.obs[name] is not obs[name] for name in obs):
+        adata.obs = obs
+    adata.uns = uns
+    for name, before in kept.items():
+        now = getattr(adata, name)
+        for key in [key for key in now if key not in before]:
+            del now[key]
+        for key, value in before.items():
+            if key not in now or now[key] is not value:
+                now[key] = value

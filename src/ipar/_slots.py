@@ -1,0 +1,52 @@
+"""Slots of AnnData, checked before compiled code reads them: it would end the process, or read memory of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_COMPRESSED = ("csr", "csc", "bsr")
+
+
+def slot_name(slot: str, key: str | None) -> str:
+    """Name of a slot in messages; no key of layers is ``X``."""
+    return "X" if key is None else f"{slot}[{key!r}]"
+
+
+def check_sparse(matrix: Any, where: str) -> None:
+    """Raise ValueError if a sparse matrix has indices out of range, or pointers that do not rise; others pass."""
+    if not sparse.issparse(matrix):
+        return
+    try:
+        if matrix.format in _COMPRESSED:
+            if matrix.indices.dtype.kind not in "iu" or matrix.indptr.dtype.kind not in "iu":
+                msg = "indices must be integers"
+                raise ValueError(msg)
+            # another object of the same arrays, since the check prunes what is too long
+            own = type(matrix)((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
+            own.check_format(full_check=True)
+        elif matrix.format == "coo":
+            type(matrix)((matrix.data, matrix.coords), shape=matrix.shape, copy=False)
+    except (IndexError, TypeError, ValueError) as error:
+        msg = f"{where} is a broken sparse matrix ({error}): write it again from the matrix that it was made of."
+        raise ValueError(msg) from error
+
+
+def check_slots(adata: AnnData) -> None:
+    """Raise ValueError if any sparse matrix of an AnnData is broken."""
+    for where, value in _slots(adata):
+        check_sparse(value, where)
+
+
+def _slots(adata: AnnData) -> Iterator[tuple[str, Any]]:
+    yield "X", adata.X
+    if adata.raw is not None:
+        yield "raw.X", adata.raw.X
+    for slot in ("layers", "obsm", "obsp", "varm", "varp"):
+        for key, value in getattr(adata, slot).items():
+            yield slot_name(slot, key), value
