@@ -202,7 +202,7 @@ def plain_array(raw: Any, where: str) -> NDArray[Any]:
     raise TypeError(msg)
 
 
-def check_distinct(coords: NDArray[np.float32], slides: pd.Categorical) -> None:
+def check_distinct(coords: NDArray[np.floating], slides: pd.Categorical) -> None:
     """Raise ValueError if a slide has hardly any distinct positions; warn if cells share a position."""
     for name in slides.categories:
         own = coords[slides == name]

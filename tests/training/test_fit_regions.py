@@ -62,6 +62,18 @@ def test_a_finished_layout_with_half_the_error_halves_the_regions_of_all():
     assert ratio[0, 0] == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_regions_shrink_with_the_errors(power):
+    known, errors = left_out(np.random.default_rng(3), [300, 300], [0.2, 0.4])
+    recipe, better = RegionRecipe(power=power), 0.7
+    before, after = fit_regions(known, errors, recipe), fit_regions(known, errors, recipe, better)
+    scales = (one.scale("layout", error, 300) for one, error in ((before, errors[0]), (after, better * errors[0])))
+    one, other = (
+        found.radii("layout", (0.5, 0.8), scale) for found, scale in zip((before, after), scales, strict=True)
+    )
+    np.testing.assert_allclose(other, better * one, rtol=1e-5)
+
+
 def test_a_large_slide_counts_no_more_than_a_small_one():
     rng = np.random.default_rng(2)
     known, errors = left_out(rng, [60, 900], [0.15, 0.45])

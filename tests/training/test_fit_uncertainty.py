@@ -88,6 +88,17 @@ def test_scaled_to_the_finished_layout(fit):
     assert scaled_to(fit.head, known(h), halved, coords).knots[1].max() < 1e-3
 
 
+def test_more_slides_make_errors_smaller_and_nothing_known_stays_so():
+    recipe = UncertaintyRecipe(growth=1.0)
+    assert recipe.with_all_slides(0.5, 1.0) == pytest.approx(1.0)
+    small = 1e-3  # where the square falls as one over the slides, as that of a mean of independent ones
+    assert recipe.with_all_slides(small, 0.5) == pytest.approx(0.5**0.5, rel=1e-4)
+    assert recipe.with_all_slides(1.0, 0.5) == recipe.with_all_slides(1.3, 0.5) == pytest.approx(1.0)
+    half, again = recipe.with_all_slides(0.6, 0.5), recipe.with_all_slides(0.6 * recipe.with_all_slides(0.6, 0.5), 0.5)
+    assert half * again == pytest.approx(recipe.with_all_slides(0.6, 0.25))
+    assert UncertaintyRecipe(growth=0.0).with_all_slides(0.6, 0.5) == pytest.approx(1.0)
+
+
 def test_samples_help_where_the_head_fails_and_do_little_harm_where_they_do():
     h, coords = sections(3)
     rng = np.random.default_rng(1)

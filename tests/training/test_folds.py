@@ -75,6 +75,9 @@ def same(a, b):
 def test_other_coordinates_on_the_held_out_slide_change_no_bit_of_what_is_fitted_without_it(fit):
     parts = slides()
     folds = Folds.of([80] * 3, Run())
+    assert folds.share_known == pytest.approx(2 / 3)
+    assert Folds.of([80] * 2, Run()).share_known == pytest.approx(1 / 2)
+    assert Folds.of([80] * 6, Run()).share_known == pytest.approx(2 / 3)
     before = fit(parts, folds, refit=True)
     moved = [x.copy() for x in parts[1]]
     moved[folds.held_out] = np.random.default_rng(1).normal(size=(80, 2)).astype(np.float32)

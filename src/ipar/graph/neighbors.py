@@ -131,11 +131,12 @@ class FaissTransformer:
         """
         import faiss
 
+        compiled: Any = faiss  # its types lack these functions
         x, others, found = self._prepared(x), self._prepared(others), np.ascontiguousarray(found, dtype=np.int64)
         score = np.empty(found.shape, dtype=np.float32)
         cosine = self.metric == "cosine"
-        compare = faiss.fvec_inner_products_by_idx if cosine else faiss.fvec_L2sqr_by_idx
-        arrays = (faiss.swig_ptr(array) for array in (score, x, others, found))
+        compare = compiled.fvec_inner_products_by_idx if cosine else compiled.fvec_L2sqr_by_idx
+        arrays = (compiled.swig_ptr(array) for array in (score, x, others, found))
         compare(*arrays, x.shape[1], *found.shape)
         order = np.lexsort((found, -score if cosine else score), axis=1)[:, :k]
         return np.take_along_axis(found, order, axis=1), self._distance(np.take_along_axis(score, order, axis=1))

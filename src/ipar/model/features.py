@@ -25,8 +25,13 @@ def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
     Sums in another order differ in their last digits, and iterations make much of little: what is computed in this order
     is the same to the last bit however the cells of a file are shuffled.
     """
-    weights = np.random.default_rng(0).random(matrix.shape[1])
-    return np.argsort(matrix @ weights, kind="stable")
+    return np.argsort(row_key(matrix), kind="stable")
+
+
+def row_key(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
+    """A number for every row that depends on what the row holds alone, ``(n,)``."""
+    key: NDArray[np.float64] = matrix @ np.random.default_rng(0).random(matrix.shape[1])
+    return key
 
 
 def embedding_order(embedding: NDArray[np.floating]) -> NDArray[np.intp]:

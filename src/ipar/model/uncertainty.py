@@ -107,7 +107,7 @@ class UncertaintyHead:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> UncertaintyHead:
         """The head of :meth:`state`."""
-        own = shaped(arrays, _HEAD_ARRAYS)
+        own: dict[str, Any] = dict(shaped(arrays, _HEAD_ARRAYS))
         check_width("number of signs and components", own["landmarks"].shape[1], _N_SIGNS + own["axes"].shape[1])
         return cls(**checked(config, _HEAD_NUMBERS), **own)
 

@@ -21,8 +21,8 @@ from ipar._anndata import (
     cells_digest,
     check_distinct,
     check_slide_sizes,
-    get_coords,
     get_slides,
+    raw_coords,
     record,
     warn,
 )
@@ -40,7 +40,6 @@ from ipar.training import EncoderRecipe, SlideSet, fit_embedding
 from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
 from ipar.training.folds import Folds
 from ipar.training.localise import Localisability, repeated_message
-from ipar.training.slides import joined
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -155,16 +154,16 @@ def embed(
     recipe = recipe or EncoderRecipe()
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
-    slides, labels = read_slides(adata, source, dims=(2, 3))
-    embed_slides(adata, slides, labels, source, recipe, run, key_added=key_added)
+    slides = read_slides(adata, source, dims=(2, 3))
+    embed_slides(adata, slides, source, recipe, run, key_added=key_added)
     return adata if copy else None
 
 
-def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tuple[SlideSet, pd.Categorical]:
-    """Read and check training slides; the slide of every cell comes second."""
+def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> SlideSet:
+    """Read and check training slides."""
     labels = training_slides(adata, source.library_key)
     check_slide_sizes(labels)
-    coords = get_coords(adata, source.spatial_key, dims=dims)
+    coords = raw_coords(adata, source.spatial_key, dims=dims)
     check_distinct(coords, labels)
     if source.given_rep is not None:
         expression = given_expression(adata, source.given_rep)
@@ -172,7 +171,7 @@ def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> tup
         keys: dict[str, Any] = {"layer": source.layer, "mask_var": source.mask_var, "gene_key": source.gene_key}
         expression = get_expression(adata, labels=labels, **keys)
         warn_empty_cells(expression)
-    return SlideSet.of(expression.matrix, expression.genes, coords, labels), labels
+    return SlideSet.of(expression.matrix, expression.genes, coords, labels)
 
 
 def training_slides(adata: AnnData, library_key: str | None) -> pd.Categorical[Any]:
@@ -186,7 +185,6 @@ def training_slides(adata: AnnData, library_key: str | None) -> pd.Categorical[A
 def embed_slides(
     adata: AnnData,
     slides: SlideSet,
-    labels: pd.Categorical,
     source: Source,
     recipe: EncoderRecipe,
     run: Run,
@@ -205,14 +203,14 @@ def embed_slides(
     else:
         fit = _fitted(slides, folds, recipe, run, force)
     config, arrays = fit.encoder.state()
-    adata.obsm[key_added] = joined(folds.joined(fit.cross_fitted), labels)
+    adata.obsm[key_added] = slides.joined(folds.joined(fit.cross_fitted))
     adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)
     if fit.cross_fitted_global:
-        adata.obsm[key_added + GLOBAL_SUFFIX] = joined(folds.joined(fit.cross_fitted_global), labels)
+        adata.obsm[key_added + GLOBAL_SUFFIX] = slides.joined(folds.joined(fit.cross_fitted_global))
     if PART in adata.obs:
         del adata.obs[PART]
     if folds.one_section:
-        adata.obs[PART] = pd.Categorical(folds.part_of_cell + 1)
+        adata.obs[PART] = pd.Categorical(slides.joined([folds.part_of_cell + 1]))
     adata.uns[EMBED_RECORD] = {
         "encoder": {"config": json.dumps(config), "arrays": arrays},
         **_as_state("resemblance", fit.resemblance),
@@ -220,7 +218,7 @@ def embed_slides(
         "choice": fit.choice,
         "weight_choice": fit.weight_choice,
         "use_rep": key_added,
-        "slides": np.asarray(labels.categories.astype(str), dtype=object),
+        "slides": np.array([slide.name for slide in slides], dtype=object),
         "cells_digest": cells_digest(adata),
         "random_state": run.seed,
         **{name: value for name, value in asdict(source).items() if value is not None},

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, cells_digest, raw_coords, record
-from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
 from ipar.model.given import Encoder
@@ -38,8 +36,6 @@ class Training:
     ----------
     slides
         Training slides.
-    labels
-        Slide of every cell.
     folds
         What is held out of what.
     embedded
@@ -47,7 +43,6 @@ class Training:
     """
 
     slides: SlideSet
-    labels: pd.Categorical
     folds: Folds
     embedded: Embedded
 
@@ -58,9 +53,8 @@ class Training:
 
     def ellipses(self, table: NDArray[np.float32] | None = None, n_neighbors: int = 10) -> list[NDArray[np.float32]]:
         """Ellipses of the cells of every part: of a table of all cells, or from their nearest neighbours in the tissue."""
-        rows = cells_by_slide(self.labels, len(self.labels))
         if table is not None:
-            return [table[rows[part.slide][part.rows]] for part in self.folds.parts]
+            return [table[self.slides.rows[part.slide][part.rows]] for part in self.folds.parts]
         found = [neighbor_ellipses(one.coords, one.labels, n_neighbors).astype(np.float32) for one in self.slides]
         return [found[part.slide][part.rows] for part in self.folds.parts]
 
@@ -81,17 +75,16 @@ def read_training(
         found = adata.uns[EMBED_RECORD]
         stored = {key: getattr(source, key) or found.get(key) for key in ("layer", "gene_key")}
         source = replace(source, **stored, mask_var=None, given_rep=found.get("given_rep"))
-    slides, labels = read_slides(adata, source, dims=dims)
+    slides = read_slides(adata, source, dims=dims)
     for stage in stages:
         if stage is not None:
             stage.check_slides(len(slides) if len(slides) > 1 else recipe.embed.n_folds)
     if not known:
-        embed_slides(adata, slides, labels, source, recipe.embed, run, force=force)
+        embed_slides(adata, slides, source, recipe.embed, run, force=force)
     folds = Folds.for_slides(slides, run, part=stored_parts(adata, slides), most_cells=recipe.most_cells)
     encoder, features = read_embedded(adata)
-    rows = cells_by_slide(labels, len(labels))
-    own = [features.rows(rows[part.slide][part.rows]) for part in folds.parts]
-    return Training(slides, labels, folds, Embedded(encoder, own))
+    own = [features.rows(slides.rows[part.slide][part.rows]) for part in folds.parts]
+    return Training(slides, folds, Embedded(encoder, own))
 
 
 def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None = None) -> bool:
@@ -112,7 +105,7 @@ def stored_parts(adata: AnnData, slides: SlideSet) -> NDArray[np.int64] | None:
     """The parts that a section was cut into when it was embedded; None for several slides."""
     if len(slides) > 1:
         return None
-    return np.asarray(adata.obs[PART].cat.codes, dtype=np.int64)
+    return np.asarray(adata.obs[PART].cat.codes, dtype=np.int64)[slides.rows[0]]
 
 
 def read_embedded(adata: AnnData) -> tuple[Encoder, Features]:
@@ -127,7 +120,7 @@ def read_embedded(adata: AnnData) -> tuple[Encoder, Features]:
 def reference_of(adata: AnnData, known: Training, spatial_key: str) -> Reference:
     """The training slides, kept small."""
     coords = raw_coords(adata, spatial_key)
-    parts = [coords[rows] for rows in cells_by_slide(known.labels, len(known.labels))]
+    parts = [coords[rows] for rows in known.slides.rows]
     expression = [slide.expression for slide in known.slides]
     names, oriented = [slide.name for slide in known.slides], float(verdict(adata).get("oriented", 1.0))
     return Reference.of(known.embedded.encoder, expression, parts, names, oriented)

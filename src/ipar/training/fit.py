@@ -25,7 +25,7 @@ from ipar.training.network import fit_network
 from ipar.training.recipe import Recipe
 from ipar.training.regions import LeftOut, fit_regions, with_flow
 from ipar.training.slides import SlideSet
-from ipar.training.uncertainty import beside_samples, fit_uncertainty, scaled_to
+from ipar.training.uncertainty import beside_samples, fit_uncertainty, scaled, scaled_to
 
 logger = logging.getLogger("ipar")
 
@@ -88,11 +88,13 @@ def fit_ipalite(
     with run.stage("expected error"):
         left_out = _left_out(slides, embedded, folds, finish)
         head, ranks, values = _expected_error(left_out, flow.held_out if flow else None, recipe, run)
+        errors = [np.interp(value, *head.knots) for value in values]
+        better = recipe.uncertainty.with_all_slides(float(np.concatenate(errors).mean()), folds.share_known)
     with run.stage("regions"):
-        regions = fit_regions(left_out, [np.interp(value, *head.knots) for value in values], recipe.regions)
+        regions = fit_regions(left_out, errors, recipe.regions, better)
         if flow:
             regions = with_flow(regions, left_out, flow.held_out, recipe.regions, run)
-    stages: dict[str, Any] = {"sharpening": finish.sharpening, "uncertainty": head, "regions": regions}
+    stages: dict[str, Any] = {"sharpening": finish.sharpening, "regions": regions, "uncertainty": scaled(head, better)}
     model = IPALite(embedded.encoder, network.stage, flow.stage if flow else None, blend, **stages)
     return ModelFit(model, slides[folds.held_out].name, network, finish, ranks)
 

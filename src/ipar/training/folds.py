@@ -202,6 +202,12 @@ class Folds:
         """The group that a part is held out with."""
         return next(group for group in self.groups if part in group)
 
+    @property
+    def share_known(self) -> float:
+        """Share of the slides that teach an encoder while a part is held out, the mean over parts; 1 in a single section."""
+        n = len(self.parts)
+        return 1.0 if self.one_section else float(np.mean([1 - len(self.group_of(i)) / n for i in range(n)]))
+
     def known(self, slides: SlideSet, held_out: Collection[int]) -> SlideSet:
         """The slides without some parts and the margins around them."""
         kept = []

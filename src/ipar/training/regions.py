@@ -78,19 +78,23 @@ class LeftOut:
     one_section: bool = False
 
 
-def fit_regions(left_out: LeftOut, errors: Sequence[NDArray[np.floating]], recipe: RegionRecipe) -> Regions:
+def fit_regions(
+    left_out: LeftOut, errors: Sequence[NDArray[np.floating]], recipe: RegionRecipe, better: float = 1.0
+) -> Regions:
     """Calibrate places of the layout on all units.
 
     Only the global map of a unit is free of its coordinates, apart from the finished layout of the held-out one. Scores of
     all units are those of global maps, times the ratio of the finished slide and its global map.
 
-    Takes expected errors of every cell, ``(n_s,)``, by a head that was fitted without its unit.
+    Takes expected errors of every cell, ``(n_s,)``, by a head that was fitted without its unit. Errors of the model are
+    expected to be ``better`` times those: regions shrink by as much.
     """
     regions = recipe.blank(left_out.one_section)
     known = list(zip(left_out.features, left_out.coords, errors, strict=True))
     mapped = [_scores(regions, global_map(one.global_features).numpy(), one, x, e) for one, x, e in known]
     finished = _scores(regions, left_out.finished, *known[left_out.held_out])
     ratio = recipe.finished_over_map(finished, mapped[left_out.held_out])
+    ratio *= better ** (1 - recipe.power)  # the scale, a power of the expected error, shrinks by the rest
     found = Calibration.of([ratio * one for one in mapped], left_out.names, recipe.n_quantiles)
     return replace(regions, layout=found)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar.graph.neighbors import cells_by_slide
+from ipar.model.features import row_key
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,29 @@ class SlideSet:
         The slides, in order of their names.
     genes
         Names of the columns of their expression.
+    rows
+        Rows of the data that the cells of each slide stand in; none for slides that were not read from data.
     """
 
     slides: tuple[Slide, ...]
     genes: pd.Index
+    rows: tuple[NDArray[np.int64], ...] = ()
 
     @classmethod
     def of(
-        cls, matrix: sparse.csr_matrix, genes: pd.Index, coords: NDArray[np.float32], labels: pd.Categorical
+        cls, matrix: sparse.csr_matrix, genes: pd.Index, coords: NDArray[np.float64], labels: pd.Categorical
     ) -> SlideSet:
-        """Cells split by their slide."""
-        rows = cells_by_slide(labels, len(labels))
-        parts = zip(labels.categories, rows, strict=True)
-        return cls(tuple(Slide(matrix[cells], coords[cells], str(name)) for name, cells in parts), genes)
+        """Cells split by their slide, in an order that does not depend on that of the rows.
+
+        Coordinates ``(n, d)`` are centred slide by slide: far from the origin, single precision would lose them.
+        """
+        key = row_key(matrix)
+        rows = tuple(cells[np.lexsort([*coords[cells].T, key[cells]])] for cells in cells_by_slide(labels, len(labels)))
+        slides = tuple(
+            Slide(matrix[cells], (coords[cells] - np.median(coords[cells], axis=0)).astype(np.float32), str(name))
+            for name, cells in zip(labels.categories, rows, strict=True)
+        )
+        return cls(slides, genes, rows)
 
     def __len__(self) -> int:
         return len(self.slides)
@@ -77,6 +88,13 @@ class SlideSet:
 
     def __iter__(self) -> Iterator[Slide]:
         return iter(self.slides)
+
+    def joined(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Values of the cells of every slide, ``(n_s, d)`` each, in the rows of the data."""
+        whole: NDArray[Any] = np.empty((sum(self.sizes), *parts[0].shape[1:]), dtype=parts[0].dtype)
+        for rows, part in zip(self.rows, parts, strict=True):
+            whole[rows] = part
+        return whole
 
     @property
     def sizes(self) -> list[int]:
@@ -92,11 +110,3 @@ class SlideSet:
     def n_dims(self) -> int:
         """Dimensions of the coordinates."""
         return int(self.slides[0].coords.shape[1])
-
-
-def joined(parts: Sequence[NDArray[np.float32]], labels: pd.Categorical) -> NDArray[np.float32]:
-    """Values of the cells of every slide, ``(n_s, d)`` each, in the order of the rows."""
-    whole = np.empty((len(labels), parts[0].shape[1]), dtype=np.float32)
-    for rows, part in zip(cells_by_slide(labels, len(labels)), parts, strict=True):
-        whole[rows] = part
-    return whole
