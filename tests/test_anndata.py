@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from ipar._anndata import check_distinct, check_slide_sizes, get_coords, get_slides, record
+from ipar._anndata import get_coords, get_slides, record
 from ipar._expression import get_expression, warn_empty_cells
 
 N = 360
@@ -101,12 +101,60 @@ def test_lazy_and_wordy_matrices_are_refused_with_a_remedy(slides, tmp_path):
     slides.X = slides.X.toarray()
     slides.write_h5ad(tmp_path / "dense.h5ad")
     backed = ad.read_h5ad(tmp_path / "dense.h5ad", backed="r")
-    with pytest.raises(TypeError, match=r"found Dataset: call adata\.to_memory\(\)"):
+    with pytest.raises(TypeError, match=r"found h5py's Dataset: call adata\.to_memory\(\)"):
         get_expression(backed)
     backed.file.close()
     slides.X = slides.X.astype(str).astype(object)
-    with pytest.raises(TypeError, match="must be numeric, found dtype object"):
+    with pytest.raises(TypeError, match="X must hold real numbers, found dtype object"):
         get_expression(slides)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((N, 60), dtype=complex), "real numbers, found dtype complex128"),
+        (np.ma.masked_array(np.ones((N, 60)), mask=True), r"found numpy's MaskedArray: fill .*\.filled"),
+    ],
+    ids=["complex", "masked"],
+)
+def test_other_numbers_are_refused(slides, x, message):
+    slides.layers["other"] = np.ones((N, slides.n_vars))
+    slides.layers._data["other"] = x  # AnnData itself refuses some of these
+    with pytest.raises(TypeError, match=message):
+        get_expression(slides, layer="other")
+
+
+def test_stored_zeros_and_repeated_entries_are_the_same_values(slides):
+    plain = sparse.csr_matrix(slides.X)
+    rows, columns = plain.nonzero()
+    halves = np.concatenate([plain.data / 2, plain.data / 2, np.zeros(50)])
+    rng = np.random.default_rng(0)
+    ends = (np.concatenate([rows, rows, rng.integers(0, slides.n_obs, 50)]), np.concatenate([columns, columns, rng.integers(0, slides.n_vars, 50)]))
+    order = np.lexsort((rng.random(len(halves)), ends[0]))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(ends[0], minlength=slides.n_obs))])
+    slides.X = sparse.csr_matrix((halves[order].astype(np.float32), ends[1][order], indptr), shape=plain.shape)
+    before = slides.X.data.copy()
+    found = get_expression(slides).matrix
+    np.testing.assert_allclose(found.toarray(), plain.toarray(), rtol=1e-6)
+    assert found.nnz == plain.nnz
+    assert found.has_canonical_format
+    np.testing.assert_array_equal(slides.X.data, before)
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "message"),
+    [
+        (lambda n: np.where(np.arange(n) < 5, "True", "False"), TypeError, "True or False for every gene, found dtype"),
+        (lambda n: np.arange(n, dtype=float), TypeError, "found dtype float64"),
+        (lambda n: pd.array([True, None] + [False] * (n - 2), dtype="boolean"), TypeError, "found 1 missing values"),
+        (lambda n: np.zeros(n, dtype=bool), ValueError, "True for two genes or more, found 0: choose genes"),
+    ],
+    ids=["words", "ranks", "missing", "none"],
+)
+def test_masks_of_genes_are_true_or_false(slides, column, error, message):
+    slides.var["chosen"] = column(slides.n_vars)
+    with pytest.raises(error, match=message):
+        get_expression(slides, mask_var="chosen")
 
 
 def test_a_backed_sparse_matrix_is_read(slides, tmp_path):
@@ -143,16 +191,6 @@ def test_slides_are_read_without_unused_categories(slides):
         get_slides(part, "slide", minimum=3)
 
 
-def test_slides_must_be_large_enough():
-    slides = pd.Categorical(["a"] * 50 + ["b"] * 49 + ["c"] * 2)
-    with pytest.raises(ValueError, match=r"at least 50 cells, found b \(49\), c \(2\): remove these slides"):
-        check_slide_sizes(slides)
-    check_slide_sizes(pd.Categorical(["a"] * 50 + ["b"] * 50))
-    check_slide_sizes(pd.Categorical(["a"] * 200))
-    with pytest.raises(ValueError, match="alone needs at least 200 cells.*found 199: add cells, or another section"):
-        check_slide_sizes(pd.Categorical(["a"] * 199))
-
-
 def test_coordinates_are_centred_before_precision_is_lost(slides):
     fine = np.random.default_rng(0).random((N, 2))
     slides.obsm["spatial"] = fine + 1e8  # whole micrometres at float32
@@ -176,18 +214,6 @@ def test_coordinates_of_another_shape_are_refused(slides, shape):
     slides.obsm["spatial"] = np.zeros(shape)
     with pytest.raises(ValueError, match="must have shape .*: keep the columns of coordinates"):
         get_coords(slides)
-
-
-def test_cells_that_share_a_position_are_counted():
-    slides = pd.Categorical(["a"] * 100 + ["b"] * 100)
-    coords = np.random.default_rng(0).random((200, 2)).astype(np.float32)
-    coords[100:120] = coords[100]
-    with pytest.warns(UserWarning, match="'b': 19 of 100 cells share a position") as caught:
-        check_distinct(coords, slides)
-    assert len(caught) == 1
-    coords[100:] = coords[100:104].repeat(25, axis=0)
-    with pytest.raises(ValueError, match="'b' has only 1 distinct positions for 100 cells"):
-        check_distinct(coords, slides)
 
 
 def test_the_record_is_kept():

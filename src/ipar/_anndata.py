@@ -136,22 +136,6 @@ def _slide_column(adata: AnnData, library_key: str) -> pd.Categorical[Any]:
     return slides
 
 
-def check_slide_sizes(slides: pd.Categorical, minimum: int = 50, minimum_alone: int = 200) -> None:
-    """Raise ValueError if a slide has too few cells to learn neighbourhoods from, or a section to teach alone."""
-    counts = pd.Series(slides).value_counts()
-    if len(counts) == 1 and len(slides) < minimum_alone:
-        msg = (
-            f"A section that teaches alone needs at least {minimum_alone} cells, since parts of it are held out, found "
-            f"{len(slides)}: add cells, or another section."
-        )
-        raise ValueError(msg)
-    small = counts[counts < minimum]
-    if len(small):
-        listed = ", ".join(f"{name} ({count})" for name, count in small.items())
-        msg = f"Every training slide needs at least {minimum} cells, found {listed}: remove these slides."
-        raise ValueError(msg)
-
-
 def get_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int, ...] = (2,)) -> NDArray[np.float32]:
     """Read coordinates, float32 ``(n, d)`` with d in `dims`, centred to keep their precision."""
     coords = raw_coords(adata, spatial_key, dims=dims)
@@ -200,21 +184,6 @@ def plain_array(raw: Any, where: str) -> NDArray[Any]:
     first = next((repr(one) for one in values.ravel()[:1].tolist()), "nothing")
     msg = f"{where} must be a dense array of numbers, found dtype {values.dtype}, such as {first}: convert it by .astype(float)."
     raise TypeError(msg)
-
-
-def check_distinct(coords: NDArray[np.floating], slides: pd.Categorical) -> None:
-    """Raise ValueError if a slide has hardly any distinct positions; warn if cells share a position."""
-    for name in slides.categories:
-        own = coords[slides == name]
-        distinct = len(np.unique(own, axis=0))
-        if distinct < max(4, len(own) // 20):
-            msg = (
-                f"Slide {name!r} has only {distinct} distinct positions for {len(own)} cells: check the coordinates, "
-                "or remove the slide."
-            )
-            raise ValueError(msg)
-        if distinct < len(own):
-            warn(f"Slide {name!r}: {len(own) - distinct} of {len(own)} cells share a position with another cell.")
 
 
 def cell_names(adata: AnnData) -> NDArray[np.object_]:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from ipar._anndata import Keys, get_slides, plain_array, warn
 from ipar._scaling import Target, on_one_scale
-from ipar._slots import check_sparse, slot_name
+from ipar._slots import check_sparse, expression_matrix, slot_name
 from ipar.model.genes import Naming, rep_names, unique_names
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def get_expression(
     cell. What differs is converted on a copy, with a warning.
     """
     _check_names(adata)
-    matrix = _as_csr(adata, layer)
+    matrix = expression_matrix(adata, layer)
     genes = _gene_names(adata, gene_key)
     chosen = _mask(adata, mask_var)
     has_raw = adata.raw is not None
@@ -135,7 +135,19 @@ def _mask(adata: AnnData, mask_var: str | None) -> NDArray[np.bool_] | None:
     if mask_var not in adata.var:
         msg = f"adata.var has no column {mask_var!r}: name a boolean column as mask_var, or leave it out for all genes."
         raise KeyError(msg)
-    return np.asarray(adata.var[mask_var].to_numpy(dtype=bool))
+    column = adata.var[mask_var]
+    if not pd.api.types.is_bool_dtype(column.dtype) or column.isna().any():
+        found = f"{int(column.isna().sum())} missing values" if column.isna().any() else f"dtype {column.dtype}"
+        msg = (
+            f"adata.var[{mask_var!r}] must hold True or False for every gene, found {found}: make it boolean, such as by "
+            f"adata.var[{mask_var!r}] = adata.var[{mask_var!r}] == 'True' for words."
+        )
+        raise TypeError(msg)
+    chosen: NDArray[np.bool_] = column.to_numpy(dtype=bool)
+    if chosen.sum() < 2:
+        msg = f"adata.var[{mask_var!r}] must be True for two genes or more, found {int(chosen.sum())}: choose genes, or leave out mask_var."
+        raise ValueError(msg)
+    return chosen
 
 
 def _check_names(adata: AnnData) -> None:
@@ -147,36 +159,6 @@ def _check_names(adata: AnnData) -> None:
             repeated = names[names.duplicated()][0]
             msg = f"adata.{attribute} must be unique, found {repeated!r} more than once: call {remedy} first."
             raise ValueError(msg)
-
-
-def _as_csr(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
-    if layer is not None and layer not in adata.layers:
-        msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
-        raise KeyError(msg)
-    if (whole := getattr(adata, "_adata_ref", None)) is not None:  # of a view, whose rows compiled code would take
-        check_sparse(whole.X if layer is None else whole.layers[layer], slot_name("layers", layer))
-    raw: Any = adata.X if layer is None else adata.layers[layer]
-    if raw is None:
-        msg = "adata.X is empty: store log-normalised expression in it, or name a layer."
-        raise ValueError(msg)
-    if hasattr(raw, "to_memory"):  # backed
-        raw = raw.to_memory()
-    if not (isinstance(raw, np.ndarray) or sparse.issparse(raw)):
-        msg = (
-            f"Expression must be a numpy array or a scipy sparse matrix in memory, found {type(raw).__name__}: "
-            "call adata.to_memory() first, or .compute() on a dask array."
-        )
-        raise TypeError(msg)
-    if not (np.issubdtype(raw.dtype, np.number) or raw.dtype == bool):
-        msg = f"Expression must be numeric, found dtype {raw.dtype}: convert it, for example to float32."
-        raise TypeError(msg)
-    check_sparse(raw, slot_name("layers", layer))
-    # not copied if it is float32 CSR already: nothing below writes into it
-    matrix = sparse.csr_matrix(raw, dtype=np.float32)
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    return matrix
 
 
 def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool, scale: ExpressionScale | None) -> None:

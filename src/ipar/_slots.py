@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy import sparse
 
 if TYPE_CHECKING:
@@ -35,6 +36,55 @@ def check_sparse(matrix: Any, where: str) -> None:
     except (IndexError, TypeError, ValueError) as error:
         msg = f"{where} is a broken sparse matrix ({error}): write it again from the matrix that it was made of."
         raise ValueError(msg) from error
+
+
+def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
+    """Expression as float32 CSR with sorted indices and without stored zeros; never written to.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If there is none, or it cannot be read.
+    """
+    if layer is not None and layer not in adata.layers:
+        msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
+        raise KeyError(msg)
+    where = slot_name("layers", layer)
+    if (whole := getattr(adata, "_adata_ref", None)) is not None:  # of a view, whose rows compiled code would take
+        check_sparse(whole.X if layer is None else whole.layers[layer], where)
+    raw: Any = adata.X if layer is None else adata.layers[layer]
+    if raw is None:
+        msg = "adata.X is empty: store log-normalised expression in it, or name a layer."
+        raise ValueError(msg)
+    if hasattr(raw, "to_memory"):  # backed
+        raw = raw.to_memory()
+    _check_kind(raw, where)
+    check_sparse(raw, where)
+    matrix = sparse.csr_matrix(raw, dtype=np.float32)  # not copied if it is float32 CSR already
+    stored_zeros = bool((matrix.data == 0).any())
+    if stored_zeros or not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()  # stored or not, a zero is the same value
+    return matrix
+
+
+def _check_kind(raw: Any, where: str) -> None:
+    """Raise TypeError unless it is a numpy array or scipy matrix of numbers."""
+    kind, module = type(raw).__name__, type(raw).__module__.split(".")[0]
+    if isinstance(raw, np.ma.MaskedArray) or not (isinstance(raw, np.ndarray) or sparse.issparse(raw)):
+        remedies = {
+            "cupy": "move it to the CPU by .get(), or by rapids_singlecell.get.anndata_to_CPU(adata)",
+            "cupyx": "move it to the CPU by .get(), or by rapids_singlecell.get.anndata_to_CPU(adata)",
+            "dask": "call .compute()",
+            "numpy": "fill what is masked by .filled(0), if it was not measured, or remove these cells",
+        }
+        remedy = remedies.get(module, "call adata.to_memory() first")
+        msg = f"{where} must be a numpy array or a scipy sparse matrix in memory, found {module}'s {kind}: {remedy}."
+        raise TypeError(msg)
+    if raw.dtype.kind not in "biuf":
+        msg = f"{where} must hold real numbers, found dtype {raw.dtype}: convert it by .astype('float32')."
+        raise TypeError(msg)
 
 
 def check_slots(adata: AnnData) -> None:

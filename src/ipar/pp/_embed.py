@@ -19,8 +19,6 @@ from ipar._anndata import (
     Keys,
     Source,
     cells_digest,
-    check_distinct,
-    check_slide_sizes,
     get_slides,
     raw_coords,
     record,
@@ -31,6 +29,7 @@ from ipar._expression import Cells, get_expression, given_expression, warn_empty
 from ipar._options import AtLeastTwo
 from ipar._public import public
 from ipar._run import Device, Run, on_device
+from ipar._slide_checks import SlideChecks
 from ipar.model import IGA, IPALite
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
@@ -162,16 +161,20 @@ def embed(
 def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> SlideSet:
     """Read and check training slides."""
     labels = training_slides(adata, source.library_key)
-    check_slide_sizes(labels)
+    checks = SlideChecks()
+    checks.check_sizes(labels)
     coords = raw_coords(adata, source.spatial_key, dims=dims)
-    check_distinct(coords, labels)
+    checks.check_positions(coords, labels)
     if source.given_rep is not None:
         expression = given_expression(adata, source.given_rep)
     else:
         keys: dict[str, Any] = {"layer": source.layer, "mask_var": source.mask_var, "gene_key": source.gene_key}
         expression = get_expression(adata, labels=labels, **keys)
         warn_empty_cells(expression)
-    return SlideSet.of(expression.matrix, expression.genes, coords, labels)
+    slides = SlideSet.of(expression.matrix, expression.genes, coords, labels)
+    if source.given_rep is None:
+        checks.check_expression(slides)
+    return slides
 
 
 def training_slides(adata: AnnData, library_key: str | None) -> pd.Categorical[Any]:

@@ -58,6 +58,19 @@ def known_ipalite(adata: AnnData, model: IPALite | None, keys: Keys) -> tuple[IP
     return found, keys
 
 
+def _warn_forgotten_slides(adata: AnnData, model: IPALite | IGA, keys: Keys) -> None:
+    """Warn if cells of several slides are taken for one section."""
+    column = model.record.get("library_key")
+    if keys.library_key is not None or column not in adata.obs:
+        return
+    n_slides = int(adata.obs[column].nunique())
+    if n_slides > 1:
+        warn(
+            f"All cells are placed as one section, but obs[{column!r}], by which the model's training slides were told apart, has "
+            f"{n_slides} values: pass library_key={column!r} to place each slide by itself."
+        )
+
+
 def read_cells(adata: AnnData, model: IPALite | IGA, keys: Keys) -> Cells:
     """Cells to place; warns where coordinates would mean nothing."""
     cells = Cells.read(adata, model, keys)
@@ -68,6 +81,7 @@ def read_cells(adata: AnnData, model: IPALite | IGA, keys: Keys) -> Cells:
             "embed the cells as the training slides."
         )
         raise ValueError(msg)
+    _warn_forgotten_slides(adata, model, keys)
     verdict = model.record.get("localisability", {})
     if not verdict.get("localisable", True):
         warn(

@@ -17,9 +17,6 @@ from ipar._anndata import (
     COORDS,
     UNCERTAINTY,
     Source,
-    check_distinct,
-    check_slide_sizes,
-    get_coords,
     get_slides,
     raw_coords,
     record,
@@ -29,6 +26,7 @@ from ipar._expression import get_expression
 from ipar._public import public
 from ipar._run import Device
 from ipar._seeds import as_seed
+from ipar._slide_checks import SlideChecks
 from ipar.metrics import evaluate
 from ipar.tl._fit import fit_ipalite
 from ipar.tl._predict import predict_coords
@@ -171,8 +169,9 @@ def _chosen(names: Sequence[str] | None, known: list[str], what: str) -> list[st
 
 def _bare(adata: AnnData, labels: pd.Categorical, source: Source) -> ad.AnnData:
     """Expression, slides and coordinates alone: earlier embeddings have seen the held-out slides."""
-    check_slide_sizes(labels)
-    check_distinct(get_coords(adata, source.spatial_key), labels)
+    checks = SlideChecks()
+    checks.check_sizes(labels)
+    checks.check_positions(raw_coords(adata, source.spatial_key), labels)
     keys: dict[str, Any] = {"layer": source.layer, "mask_var": source.mask_var, "gene_key": source.gene_key}
     expression = get_expression(adata, labels=labels, **keys)
     obs = pd.DataFrame({_SLIDE: pd.Categorical(labels.astype(str))}, index=[f"cell{i}" for i in range(len(labels))])

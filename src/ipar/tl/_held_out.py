@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._anndata import Keys, check_distinct, get_coords
+from ipar._anndata import Keys, get_coords
 from ipar._expression import Cells
 from ipar._options import Checked, Count, Sizes
 from ipar._run import Device, get_device
+from ipar._slide_checks import SlideChecks
 from ipar.model import IPALite
 from ipar.tl._cells import known_ipalite
 from ipar.training.diagnostics import ProbeSet, probe_set
@@ -84,7 +85,7 @@ def read_held_out(
     coords = None
     if spatial_key is not None:
         coords = get_coords(adata, spatial_key)
-        check_distinct(coords, cells.labels)
+        SlideChecks().check_positions(coords, cells.labels)
     model = copy.deepcopy(model)  # the caller's stays on its own device
     for module in model.modules:
         module.to(get_device(device))

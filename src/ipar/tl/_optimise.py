@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._anndata import COORDS, Keys, check_distinct, get_coords, get_slides, record
+from ipar._anndata import COORDS, Keys, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._options import Count
 from ipar._public import public
 from ipar._run import Device, Run
+from ipar._slide_checks import SlideChecks
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IPALite
 from ipar.tl._cells import known_ipalite
@@ -174,7 +175,7 @@ def _check(coords: NDArray[np.float32], slides: pd.Categorical, minimum: int = 4
     if counts.min() < minimum:
         msg = f"Every slide needs at least {minimum} cells for a layout, found {counts.min()} in slide {counts.idxmin()!r}."
         raise ValueError(msg)
-    check_distinct(coords, slides)
+    SlideChecks().check_positions(coords, slides)
 
 
 def _task(known: Tensor, h: Tensor | None, model: IPALite | None, run: Run) -> tuple[Tensor, Targets]:
