@@ -129,7 +129,10 @@ def test_stored_zeros_and_repeated_entries_are_the_same_values(slides):
     rows, columns = plain.nonzero()
     halves = np.concatenate([plain.data / 2, plain.data / 2, np.zeros(50)])
     rng = np.random.default_rng(0)
-    ends = (np.concatenate([rows, rows, rng.integers(0, slides.n_obs, 50)]), np.concatenate([columns, columns, rng.integers(0, slides.n_vars, 50)]))
+    ends = (
+        np.concatenate([rows, rows, rng.integers(0, slides.n_obs, 50)]),
+        np.concatenate([columns, columns, rng.integers(0, slides.n_vars, 50)]),
+    )
     order = np.lexsort((rng.random(len(halves)), ends[0]))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(ends[0], minlength=slides.n_obs))])
     slides.X = sparse.csr_matrix((halves[order].astype(np.float32), ends[1][order], indptr), shape=plain.shape)

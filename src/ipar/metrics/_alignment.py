@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ipar._public import public
-from ipar.metrics.checks import FloatArray, as_pair, gauge_fix, rms_radius
+from ipar.metrics.checks import FloatArray, as_pair, gauge_fix, gauged_pair, rms_radius
 
 
 class ProcrustesError(NamedTuple):
@@ -47,14 +47,15 @@ def procrustes_align(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     This solves the orthogonal Procrustes problem with scaling (Schönemann and Carroll, Psychometrika 35, 1970).
     Reflections are allowed because sections share no frame and some are mirrored.
     """
-    truth, layout = as_pair(true, pred)
-    centre = truth.mean(axis=0)
-    if rms_radius(layout) == 0:
-        return np.broadcast_to(centre, truth.shape).copy()
-    centred = layout - layout.mean(axis=0)
-    rotation, trace = _orthogonal(truth - centre, centred)
-    aligned: FloatArray = centred @ rotation * (trace / (centred**2).sum()) + centre
+    truth, _ = as_pair(true, pred)
+    aligned: FloatArray = _aligned(*gauged_pair(true, pred)) * rms_radius(truth) + truth.mean(axis=0)
     return aligned
+
+
+def _aligned(truth: FloatArray, layout: FloatArray) -> FloatArray:
+    """The second of two gauge-fixed layouts at the best rotation or reflection, and scale, for the first."""
+    rotation, trace = _orthogonal(truth, layout)
+    return layout @ rotation * (trace / len(layout))
 
 
 @public
@@ -76,7 +77,7 @@ def turned_onto(layout: FloatArray, other: FloatArray) -> FloatArray:
     """
     centre = layout.mean(axis=0)
     fixed = gauge_fix(other)
-    rotation, _ = _orthogonal(layout - centre, fixed)
+    rotation, _ = _orthogonal(gauge_fix(layout), fixed)
     turned: FloatArray = fixed @ rotation * rms_radius(layout) + centre
     return turned
 
@@ -94,9 +95,9 @@ def cell_errors(true: ArrayLike, pred: ArrayLike) -> FloatArray:
     -------
     Errors, shape (n_cells,), float64, in RMS radii of the true layout, which makes slides of any size comparable.
     """
-    truth, _ = as_pair(true, pred)
-    residual = np.linalg.norm(truth - procrustes_align(true, pred), axis=1)
-    return np.asarray(residual / rms_radius(truth), dtype=np.float64)
+    truth, layout = gauged_pair(true, pred)
+    errors: FloatArray = np.linalg.norm(truth - _aligned(truth, layout), axis=1)
+    return errors
 
 
 @public
@@ -113,10 +114,10 @@ def procrustes_error(true: ArrayLike, pred: ArrayLike) -> ProcrustesError:
     Named tuple of ``rmse`` in RMS radii of the truth and ``median`` in tissue widths. An ``rmse`` of 0 is perfect, 1 is
     every cell at the centroid. The tissue width is the longer side of the bounding box of `true`.
     """
-    truth, _ = as_pair(true, pred)
+    truth, _ = gauged_pair(true, pred)
     errors = cell_errors(true, pred)
     width = float(np.ptp(truth, axis=0).max())
-    return ProcrustesError(float(np.sqrt((errors**2).mean())), float(np.median(errors)) * rms_radius(truth) / width)
+    return ProcrustesError(float(np.sqrt((errors**2).mean())), float(np.median(errors)) / width)
 
 
 def unit_box(coords: FloatArray) -> FloatArray:
@@ -129,7 +130,8 @@ def unit_box(coords: FloatArray) -> FloatArray:
 
 def boxed_pair(true: FloatArray, pred: FloatArray, *, align: bool) -> tuple[FloatArray, FloatArray]:
     """Scale truth and prediction to the unit box. With `align`, the prediction is aligned first."""
-    return unit_box(true), unit_box(procrustes_align(true, pred) if align else pred)
+    truth, layout = gauge_fix(true), gauge_fix(pred)
+    return unit_box(truth), unit_box(_aligned(truth, layout) if align else layout)
 
 
 def orthogonal_residual(true: FloatArray, pred: FloatArray) -> float:
@@ -157,14 +159,14 @@ def coverage(true: ArrayLike, pred: ArrayLike, *, n_bins: int = 20) -> float:
     -------
     Share in (0, 1]. Predictions outside the box do not count.
     """
-    truth, _ = as_pair(true, pred)
+    truth, layout = gauged_pair(true, pred)
     if n_bins < 1:
         msg = f"`n_bins` must be at least 1, found {n_bins}."
         raise ValueError(msg)
     low, extent = truth.min(axis=0), np.ptp(truth, axis=0)
     extent[extent == 0] = extent.max()
     occupied = _occupied(truth, low, extent, n_bins)
-    reached = _occupied(procrustes_align(true, pred), low, extent, n_bins)
+    reached = _occupied(_aligned(truth, layout), low, extent, n_bins)
     return len(occupied & reached) / len(occupied)
 
 
@@ -177,8 +179,7 @@ def _occupied(coords: FloatArray, low: FloatArray, extent: FloatArray, n_bins: i
 
 
 def _framed_pair(true: ArrayLike, pred: ArrayLike, *, normalise: bool) -> tuple[FloatArray, FloatArray]:
-    truth, layout = as_pair(true, pred)
-    return boxed_pair(truth, layout, align=True) if normalise else (truth, layout)
+    return boxed_pair(*as_pair(true, pred), align=True) if normalise else as_pair(true, pred)
 
 
 @public

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from ipar._options import OpenShare
 from ipar._public import public
 from ipar.metrics._alignment import boxed_pair
-from ipar.metrics.checks import FloatArray, as_pair
+from ipar.metrics.checks import FloatArray, as_pair, ranged_pair
 
 
 def distance_rows(
@@ -113,7 +113,7 @@ def contact_f1(true: ArrayLike, pred: ArrayLike, *, quantile: OpenShare = 0.01) 
     This is the score of LUNA (Yu et al., 2025). Both distance matrices are flattened, entries whose product is 0 are
     dropped, and entries strictly below the quantile are contacts. Memory: three float64 values per pair of cells.
     """
-    truth, layout = as_pair(true, pred)
+    truth, layout = ranged_pair(true, pred)
     a, b = pdist(truth), pdist(layout)
     kept = a * b != 0
     if not kept.all():
@@ -138,7 +138,7 @@ def distance_pearson(true: ArrayLike, pred: ArrayLike) -> float:
     -------
     Correlation in [-1, 1]; 0 if all distances of one layout are equal.
     """
-    truth, layout = as_pair(true, pred)
+    truth, layout = ranged_pair(true, pred)
     a, b = pdist(truth), pdist(layout)
     a -= a.mean()
     b -= b.mean()
@@ -166,7 +166,7 @@ def stress1(true: ArrayLike, pred: ArrayLike) -> float:
     -----
     Kruskal, Psychometrika 29 (1964).
     """
-    truth, layout = as_pair(true, pred)
+    truth, layout = ranged_pair(true, pred)
     a, b = pdist(truth), pdist(layout)
     norm = float(b @ b)
     b *= float(a @ b) / norm if norm > 0 else 0.0

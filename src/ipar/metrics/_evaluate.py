@@ -15,7 +15,7 @@ from ipar.metrics._e_geo import EGeo, e_geo, e_geo_minisets
 from ipar.metrics._evenness import evenness
 from ipar.metrics._neighbours import continuity, knn_chance, knn_hits, trustworthiness
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
-from ipar.metrics.checks import FloatArray, as_cell_vector, as_pair
+from ipar.metrics.checks import FloatArray, as_cell_vector, as_pair, ranged_pair
 
 
 def _knn_scores(true: FloatArray, pred: FloatArray, n_neighbors: Sequence[int]) -> dict[str, float]:
@@ -134,7 +134,7 @@ def evaluate(
     >>> round(scores["luna_spearman"], 6), scores["e_geo"] < 1e-9
     (1.0, True)
     """
-    truth, layout = as_pair(true, pred)
+    truth, layout = ranged_pair(true, pred)
     if min(n_neighbors, default=1) < 1:
         msg = f"`n_neighbors` must hold counts of at least 1, found {tuple(n_neighbors)}."
         raise ValueError(msg)
@@ -145,7 +145,7 @@ def evaluate(
     rng = as_rng(random_state)
     if len(truth) > max_cells:
         cells = rng.choice(len(truth), size=max_cells, replace=False)
-        truth, layout = as_pair(truth[cells], layout[cells])
+        truth, layout = ranged_pair(truth[cells], layout[cells])
         doubts = None if doubts is None else doubts[cells]
     scores = {"n_cells": float(len(truth))}
     scores |= _shape_scores(truth, layout)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from ipar._public import public
-from ipar.metrics.checks import FloatArray, as_coordinates, check_n_neighbors, rms_radius
+from ipar.metrics.checks import FloatArray, as_coordinates, check_n_neighbors, in_range, rms_radius
 
 
 @public
@@ -37,7 +37,7 @@ def evenness(coords: ArrayLike, *, n_neighbors: int = 6) -> float:
     Distances are not taken below a hundredth of the mean distance between cells on a round tissue, so that coincident cells
     count as a clump.
     """
-    layout = as_coordinates(coords, "coords")
+    layout, _ = in_range(as_coordinates(coords, "coords"))
     check_n_neighbors(n_neighbors, len(layout), len(layout) - 1)
     radius = rms_radius(layout)
     if radius == 0:

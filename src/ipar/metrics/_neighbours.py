@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from ipar._public import public
 from ipar.metrics._distances import distance_rows
-from ipar.metrics.checks import FloatArray, as_pair, check_n_neighbors
+from ipar.metrics.checks import FloatArray, check_n_neighbors, ranged_pair
 
 
 def _hide_self(block: FloatArray, start: int) -> FloatArray:
@@ -68,7 +68,7 @@ def knn_hit(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> float
     Cells tied at the k-th place (within a relative 1e-9) share the places left. This is the expected value under random
     tie-breaking, so that the score does not depend on the order of rows. A prediction on one point scores exactly chance.
     """
-    truth, layout = as_pair(true, pred)
+    truth, layout = ranged_pair(true, pred)
     check_n_neighbors(n_neighbors, len(truth), len(truth) - 1)
     return knn_hits(truth, layout, [n_neighbors])[0]
 
@@ -126,7 +126,7 @@ def trustworthiness(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) 
     Venna and Kaski, ICANN 2001. It equals `sklearn.manifold.trustworthiness` but for ties, which are shared as in
     `knn_hit`, and needs less memory.
     """
-    return rank_preservation(*as_pair(true, pred), n_neighbors)
+    return rank_preservation(*ranged_pair(true, pred), n_neighbors)
 
 
 @public
@@ -142,5 +142,5 @@ def continuity(true: ArrayLike, pred: ArrayLike, *, n_neighbors: int = 20) -> fl
     -------
     Score in [0, 1]. A random layout scores about 0.5; 1 means that all true neighbours are predicted ones.
     """
-    truth, layout = as_pair(true, pred)
+    truth, layout = ranged_pair(true, pred)
     return rank_preservation(layout, truth, n_neighbors)

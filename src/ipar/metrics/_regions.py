@@ -9,6 +9,8 @@ from ipar._public import public
 from ipar.metrics._alignment import turned_onto
 from ipar.metrics.checks import FloatArray, as_pair
 
+_LARGEST = float(np.finfo(np.float64).max) ** 0.5 / 4
+
 
 @public
 def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> NDArray[np.bool_]:
@@ -40,7 +42,7 @@ def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> NDArra
     if where.shape != (len(centres), 2):
         msg = f"`points` must have shape ({len(centres)}, 2), one point per cell, found {where.shape}."
         raise ValueError(msg)
-    nearest = np.linalg.norm(centres - where[:, None], axis=-1).min(axis=1)
+    nearest = np.hypot(*np.moveaxis(centres - where[:, None], -1, 0)).min(axis=1)  # squares may overflow
     inside: NDArray[np.bool_] = nearest[:, None] <= radius
     return inside.reshape(np.shape(radii))
 
@@ -99,6 +101,9 @@ def region_area(places: ArrayLike, radii: ArrayLike, *, n_points: int = 200) -> 
     centres, radius = _checked(places, radii)
     if n_points < 1:
         msg = f"`n_points` must be at least 1, found {n_points}."
+        raise ValueError(msg)
+    if len(radius) and not 0 <= radius.max() < _LARGEST:
+        msg = f"Areas of radii up to {radius.max():g} cannot be told: measure places and radii in a larger unit."
         raise ValueError(msg)
     disc = _even_disc(n_points)
     columns = [_union_area(centres, one, disc) for one in radius.T]

@@ -73,14 +73,34 @@ def check_n_neighbors(n_neighbors: int, n_cells: int, largest: int) -> None:
         raise ValueError(msg)
 
 
+def in_range(coords: FloatArray) -> tuple[FloatArray, int]:
+    """Coordinates over the power of two above the largest, whose squares neither vanish nor overflow, and its exponent."""
+    exponent = int(np.frexp(np.abs(coords).max())[1])
+    return np.ldexp(coords, -exponent), exponent
+
+
 def rms_radius(coords: FloatArray) -> float:
     """Return the RMS distance to the centroid; exactly 0 where the spread is rounding error."""
-    centred = coords - coords.mean(axis=0)
+    unit, exponent = in_range(coords)
+    centred = unit - unit.mean(axis=0)
     radius = float(np.sqrt((centred**2).sum(axis=1).mean()))
-    return radius if radius > 1e-12 * float(np.abs(coords).max()) else 0.0
+    return float(np.ldexp(radius, exponent)) if radius > 1e-12 * float(np.abs(unit).max()) else 0.0
 
 
 def gauge_fix(coords: FloatArray) -> FloatArray:
     """Centre and scale to unit RMS radius; a layout on one point becomes all zeros."""
-    radius = rms_radius(coords)
-    return (coords - coords.mean(axis=0)) / radius if radius else np.zeros_like(coords)
+    unit, _ = in_range(coords)
+    radius = rms_radius(unit)
+    return (unit - unit.mean(axis=0)) / radius if radius else np.zeros_like(coords)
+
+
+def ranged_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both layouts, checked as by :func:`as_pair`, over powers of two, so that distances are in range and ties stay ties."""
+    truth, layout = as_pair(true, pred)
+    return in_range(truth)[0], in_range(layout)[0]
+
+
+def gauged_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both layouts, checked as by :func:`as_pair`, centred and at unit RMS radius: scores do not depend on units."""
+    truth, layout = as_pair(true, pred)
+    return gauge_fix(truth), gauge_fix(layout)
