@@ -322,7 +322,11 @@ BAD_EXPRESSION = {
     "nan": Bad(_with_x(np.nan), ValueError, "NaN or infinite.*cell 7, gene 3: remove these cells, or set"),
     "infinite": Bad(_with_x(np.inf), ValueError, "NaN or infinite.*cell 7, gene 3: remove these cells, or set"),
     "negative": Bad(_with_x(-2.0), ValueError, "not scaled.*minimum of -2: use the matrix from before sc.pp.scale"),
-    "no logarithms": Bad(_with_x(4000.5), ValueError, r"found a maximum of 4000\.5: call sc.pp.log1p"),
+    "no logarithms": Bad(
+        _with_x(4000.5),
+        ValueError,
+        r"found a maximum of 4000\.5: from counts, call sc.pp.normalize_total\(adata\), then sc.pp.log1p",
+    ),
     "genes repeat": Bad(
         _with(var_names=lambda names: ["gene1", *names[1:]]), ValueError, "gene1.*more than once.*var_names_make_unique"
     ),

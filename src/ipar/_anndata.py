@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,6 +89,9 @@ def reference_key(layout: str) -> str:
 
 def get_slides(adata: AnnData, library_key: str | None, *, minimum: int = 1) -> pd.Categorical[Any]:
     """Read the slide of every cell; all cells are one slide if there is no key."""
+    if adata.n_obs == 0:
+        msg = "adata has no cells: check the step that selected them."
+        raise ValueError(msg)
     if library_key is None:
         slides: pd.Categorical[Any] = pd.Categorical(np.full(adata.n_obs, "all"))
     else:
@@ -159,8 +163,7 @@ def raw_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int,
     if spatial_key not in adata.obsm:
         msg = f"adata.obsm has no {spatial_key!r}: name the key of the coordinates as spatial_key."
         raise KeyError(msg)
-    raw = adata.obsm[spatial_key]
-    coords = np.asarray(raw.to_numpy() if isinstance(raw, pd.DataFrame) else raw)
+    coords = plain_array(adata.obsm[spatial_key], f"obsm[{spatial_key!r}]")
     if coords.ndim != 2 or coords.shape[1] not in dims:
         wanted = " or ".join(f"(n_cells, {d})" for d in dims)
         msg = f"obsm[{spatial_key!r}] must have shape {wanted}, found {coords.shape}: keep the columns of coordinates."
@@ -173,6 +176,30 @@ def raw_coords(adata: AnnData, spatial_key: str = "spatial", *, dims: tuple[int,
         )
         raise ValueError(msg)
     return coords
+
+
+def plain_array(raw: Any, where: str) -> NDArray[Any]:
+    """Numbers of an array or a table.
+
+    Raises
+    ------
+    TypeError
+        If it is sparse, masked, complex, or of words.
+    """
+    found = raw.to_numpy() if isinstance(raw, pd.DataFrame) else raw
+    if sparse.issparse(found) or isinstance(found, np.ma.MaskedArray):
+        kind = "a masked array" if isinstance(found, np.ma.MaskedArray) else "a sparse matrix"
+        remedy = (
+            ".filled(np.nan), and remove cells without values" if isinstance(found, np.ma.MaskedArray) else ".toarray()"
+        )
+        msg = f"{where} must be a dense array of numbers, found {kind}: convert it by {remedy}."
+        raise TypeError(msg)
+    values = np.asarray(found)
+    if values.dtype.kind in "biuf":
+        return values
+    first = next((repr(one) for one in values.ravel()[:1].tolist()), "nothing")
+    msg = f"{where} must be a dense array of numbers, found dtype {values.dtype}, such as {first}: convert it by .astype(float)."
+    raise TypeError(msg)
 
 
 def check_distinct(coords: NDArray[np.float32], slides: pd.Categorical) -> None:
@@ -188,6 +215,17 @@ def check_distinct(coords: NDArray[np.float32], slides: pd.Categorical) -> None:
             raise ValueError(msg)
         if distinct < len(own):
             warn(f"Slide {name!r}: {len(own) - distinct} of {len(own)} cells share a position with another cell.")
+
+
+def cell_names(adata: AnnData) -> NDArray[np.object_]:
+    """Names of all cells, as a file keeps them, ``(n,)``."""
+    return np.array([str(name) for name in adata.obs_names], dtype=object)
+
+
+def cells_digest(adata: AnnData) -> str:
+    """A number that stands for the names of all cells, in any order: it tells whether a record is of these cells."""
+    hashed = pd.util.hash_array(cell_names(adata), categorize=False)
+    return f"{int(hashed.sum(dtype=np.uint64)):016x}"
 
 
 def record(adata: AnnData) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ipar._anndata import Keys, get_slides, warn
+from ipar._anndata import Keys, get_slides, plain_array, warn
 from ipar._scaling import Target, on_one_scale
 from ipar._slots import check_sparse, slot_name
 from ipar.model.genes import Naming, rep_names, unique_names
@@ -59,6 +59,19 @@ class Cells:
         return self.expression.matrix, self.expression.genes, self.labels
 
 
+def check_cells(cells: Cells, minimum: int, otherwise: str) -> None:
+    """Raise ValueError, which names the slide, if one has too few cells for a layout."""
+    counts = pd.Series(cells.labels).value_counts()
+    small = counts[(counts > 0) & (counts < minimum)]
+    if len(small):
+        where = "" if cells.library_key is None else f" in slide {small.index[0]!r}"
+        msg = (
+            f"At least {minimum} cells are needed for a layout, found {small.iloc[0]}{where}: add cells of the same slide, or "
+            f"{otherwise}."
+        )
+        raise ValueError(msg)
+
+
 def get_expression(
     adata: AnnData,
     *,
@@ -96,7 +109,7 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
         raise KeyError(msg)
     raw: Any = adata.obsm[use_rep]
     check_sparse(raw, slot_name("obsm", use_rep))
-    x = np.asarray(raw.toarray() if sparse.issparse(raw) else raw, dtype=np.float32)
+    x = plain_array(raw.toarray() if sparse.issparse(raw) else raw, f"obsm[{use_rep!r}]").astype(np.float32)
     if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():
         msg = f"obsm[{use_rep!r}] must hold two finite columns or more, found shape {x.shape}: remove cells without values."
         raise ValueError(msg)

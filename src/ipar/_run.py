@@ -31,7 +31,7 @@ def get_device(device: Device) -> torch.device:
         found = torch.device(device)
         torch.zeros(1, device=found).item()  # there, and with values
     except (RuntimeError, AssertionError) as error:
-        msg = f"Device {device!r} is not available ({error}): use device='auto' or 'cpu'."
+        msg = f"Device {device!r} is not available ({str(error).splitlines()[0]}): use device='auto' or 'cpu'."
         raise ValueError(msg) from error
     return found
 

@@ -105,8 +105,8 @@ def _check_largest(
         if values[name].form.kind in ("logarithms", "logged twice") and largest > log_max:
             who = f"Expression of slide {name!r}" if len(rows) > 1 else "Expression"
             msg = (
-                f"{who} must be log-normalised, found a maximum of {largest:g}: call sc.pp.log1p(adata), "
-                "or name the layer that holds log-normalised expression."
+                f"{who} must be log-normalised, found a maximum of {largest:g}: from counts, call "
+                "sc.pp.normalize_total(adata), then sc.pp.log1p(adata), or name the layer that holds log-normalised expression."
             )
             raise ValueError(msg)
 

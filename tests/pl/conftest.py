@@ -45,7 +45,8 @@ def make_predicted():
         places = rng.choice(np.flatnonzero(cells[i] != q), K, replace=False)
         candidates[i, places] = True
         weights[i][..., places] = rng.dirichlet(np.full(K, 0.5), size=(R, H))
-    attention = {"query": query, "cells": cells, "weights": weights, "candidates": candidates}
+    names = adata.obs_names.to_numpy(dtype=object)
+    attention = {"query": names[query], "cells": names[cells], "weights": weights, "candidates": candidates}
     places = layouts[-1][:, None] + rng.normal(scale=0.2, size=(N, 6, 2))
     adata.obsm["X_ipar_regions"] = places.reshape(N, -1).astype(np.float32)
     adata.obsm["X_ipar_regions_radii"] = (rng.uniform(0.2, 0.4, size=(N, 1)) * [1.0, 2.0]).astype(np.float32)

@@ -22,7 +22,9 @@ def panels(figure):
 
 
 def record_of(adata, i):
-    return {key: value[i] for key, value in adata.uns["ipar"]["attention"].items()}
+    found = {key: value[i] for key, value in adata.uns["ipar"]["attention"].items()}
+    rows = {name: row for row, name in enumerate(adata.obs_names)}  # another way to look names up
+    return found | {"query": rows[found["query"]], "cells": np.array([rows[name] for name in found["cells"]])}
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def test_fewer_attended_candidates_than_lines(predicted, artist):
     attention = predicted.uns["ipar"]["attention"]
     attention["candidates"][0] = False
     attention["weights"][0] = 0
-    two = np.flatnonzero(attention["cells"][1] != 40)[:2]
+    two = np.flatnonzero(attention["cells"][1] != "c40")[:2]
     attention["candidates"][1] = False
     attention["candidates"][1, two] = True
     attention["weights"][1] = 0
@@ -163,7 +165,8 @@ def test_weight_outside_the_candidates_is_not_drawn(predicted, artist):
     attention["weights"][0][..., outside] = 9.0
     (figure,) = attention_focus(predicted, 5, return_fig=True)
     ends = as_rows(segment[1] for segment in artist(panels(figure)[0], "top").get_segments())
-    assert ends <= as_rows(predicted.obsm["spatial"][attention["cells"][0][attention["candidates"][0]]])
+    record = record_of(predicted, 0)
+    assert ends <= as_rows(predicted.obsm["spatial"][record["cells"][record["candidates"]]])
 
 
 def test_draws_on_given_axes_without_figure_furniture(predicted, artist):
@@ -185,22 +188,63 @@ def test_draws_on_given_axes_without_figure_furniture(predicted, artist):
     [
         (lambda a: a.uns.clear(), KeyError, r"run ipar\.tl\.predict_coords first"),
         (lambda a: a.uns["ipar"]["attention"].pop("cells"), KeyError, "lacks.*cells"),
-        (lambda a: a.uns["ipar"]["attention"].update(query=np.arange(3)), ValueError, r"'query' has shape \(3,\)"),
-        (lambda a: a.uns["ipar"]["attention"].update(query=np.full(4, 119)), ValueError, "own pass|not among"),
+        (
+            lambda a: a.uns["ipar"]["attention"].update(query=np.array(["c5"] * 3, dtype=object)),
+            ValueError,
+            r"'query' has shape \(3,\)",
+        ),
+        (
+            lambda a: a.uns["ipar"]["attention"].update(query=np.full(4, "c119", dtype=object)),
+            ValueError,
+            "own pass|not among",
+        ),
         (lambda a: a.uns["ipar"]["attention"].update(cells=np.empty((0, 0))), ValueError, "no attention was stored"),
     ],
 )
 def test_unusable_records_name_the_remedy(predicted, change, error, match):
     if match == "own pass|not among":
-        predicted.uns["ipar"]["attention"]["cells"][predicted.uns["ipar"]["attention"]["cells"] == 119] = 0
+        predicted.uns["ipar"]["attention"]["cells"][predicted.uns["ipar"]["attention"]["cells"] == "c119"] = "c0"
     change(predicted)
     with pytest.raises(error, match=match):
         attention_focus(predicted)
 
 
-def test_a_subset_taken_after_prediction_is_refused(predicted):
-    with pytest.raises(ValueError, match="adata has 60: cells were removed"):
-        attention_focus(predicted[:60].copy())
+def offsets(figures, artist):
+    return [as_rows(artist(ax, "candidates").get_offsets()) for figure in figures for ax in panels(figure)]
+
+
+def test_sorted_cells_are_drawn_where_they_are(predicted, figures, artist):
+    moved = predicted[np.random.default_rng(0).permutation(predicted.n_obs)].copy()
+    again = attention_focus(moved, ["c5", "c40", "c77", "c110"], return_fig=True)
+    assert [one.get_suptitle() for one in again] == [one.get_suptitle() for one in figures]
+    assert offsets(again, artist) == offsets(figures, artist)
+
+
+def test_of_a_subset_the_cells_that_are_there_are_drawn_and_the_others_told_of(predicted, artist):
+    part = predicted[:60].copy()
+    with pytest.warns(UserWarning, match=r"of 80 cells that the network read with 'c5' are not in adata"):
+        first, second = attention_focus(part, return_fig=True)
+    assert ("c5 " in first.get_suptitle(), "c40 " in second.get_suptitle()) == (True, True)
+    there = as_rows(part.obsm["spatial"])
+    assert all(one <= there for one in offsets([first, second], artist))
+    with (
+        pytest.warns(UserWarning, match="not in adata"),
+        pytest.raises(ValueError, match="no attention is stored for the query 'c77'"),
+    ):
+        attention_focus(part, "c77")
+
+
+def test_cells_of_which_none_is_there_are_told_of(predicted):
+    predicted.obs_names = [f"other{i}" for i in range(predicted.n_obs)]
+    with pytest.raises(ValueError, match="none of the cells whose attention is stored, c5, c40.*Run ipar.tl.predict"):
+        attention_focus(predicted)
+
+
+def test_rows_of_an_older_version_are_not_taken_for_names(predicted):
+    stored = predicted.uns["ipar"]["attention"]
+    stored |= {"query": np.array([5, 40, 77, 110]), "cells": np.tile([5, 40, 77, 110], (4, 20))}
+    with pytest.raises(ValueError, match="older ipar.*again"):
+        attention_focus(predicted)
 
 
 @pytest.mark.parametrize(

@@ -234,9 +234,10 @@ def test_the_model_is_found_after_a_round_trip(train, place, tmp_path, suffix):
     assert attention.keys() == kept.keys()
     assert all(np.array_equal(attention[key], kept[key]) for key in attention)
     record, kept = (one.uns["ipar"]["prediction"] for one in (train, back))
-    resembles, again = (one.pop("resembles_training") for one in (kept, record))
-    assert resembles.keys() == again.keys()
-    assert all(np.array_equal(resembles[key], again[key]) for key in again)
+    for table in ("resembles_training", "slides"):
+        stored, again = (one.pop(table) for one in (kept, record))
+        assert stored.keys() == again.keys()
+        assert all(np.array_equal(stored[key], again[key]) for key in again)
     assert dict(kept) == record
     del back.obsm["X_ipar"]
     assert np.array_equal(place(back), expected)
@@ -329,6 +330,9 @@ def test_consensus_follows_the_plan(query, model, direct, place):
     coords = place(query, model)
     record = dict(query.uns["ipar"]["prediction"])
     assert list(record.pop("resembles_training")["slide"]) == ["all"]
+    slides = record.pop("slides")
+    assert (list(slides["slide"]), list(slides["n_cells"])) == (["all"], [120])
+    assert len(record.pop("cells_digest")) == 16
     assert record == {
         "method": "consensus",
         "n_rounds": plan.n_rounds,
@@ -390,7 +394,7 @@ def test_attention_rows(query, which, place, request):
         assert len(set(cells[i])) == m
         assert cell in cells[i]
         assert not candidates[i][cells[i] == cell].any()
-    sides = coords[chosen] > np.median(coords, axis=0)
+    sides = coords[query.obs_names.get_indexer(chosen)] > np.median(coords, axis=0)
     assert len({tuple(side) for side in sides}) == len(chosen) == 4
 
 
@@ -399,8 +403,8 @@ def test_attention_is_of_the_first_slide_by_position(train, model, place):
     mixed = train[order].copy()
     place(mixed, model, library_key="slide")
     found = mixed.uns["ipar"]["attention"]
-    assert set(mixed.obs["slide"].iloc[found["cells"].ravel()]) == {"a"}
-    assert set(mixed.obs["slide"].iloc[found["query"]]) == {"a"}
+    assert set(mixed.obs["slide"].loc[found["cells"].ravel()]) == {"a"}
+    assert set(mixed.obs["slide"].loc[found["query"]]) == {"a"}
 
 
 def test_cells_of_quadrants_are_each_named_once():

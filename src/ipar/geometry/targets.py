@@ -24,7 +24,8 @@ def pair_distances(x: Tensor) -> Tensor:
 def differences_of_pairs(x: Tensor) -> Tensor:
     """:func:`pair_distances` by operators that every device has; memory grows with n² d."""
     first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
-    return torch.linalg.vector_norm(x[first] - x[second], dim=1)
+    distance: Tensor = torch.linalg.vector_norm(x[first] - x[second], dim=1)
+    return distance
 
 
 def neighbour_count(n: int) -> int:

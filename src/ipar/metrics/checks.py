@@ -9,11 +9,17 @@ FloatArray = NDArray[np.float64]
 
 
 def _as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
+    wanted = f"`{name}` must be a dense numeric {expected}"
     try:
-        return np.asarray(values, dtype=np.float64)
+        found = np.asarray(values)
+        kind = "a masked array" if isinstance(values, np.ma.MaskedArray) else f"dtype {found.dtype}"
+        if kind.startswith("dtype") and found.dtype.kind in "biufO":
+            return found.astype(np.float64)
     except (TypeError, ValueError) as error:
-        msg = f"`{name}` must be a dense numeric {expected}: {error}"
+        msg = f"{wanted}: {error}"
         raise TypeError(msg) from error
+    msg = f"{wanted}, found {kind}."
+    raise TypeError(msg)
 
 
 def as_coordinates(values: ArrayLike, name: str) -> FloatArray:

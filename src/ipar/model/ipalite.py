@@ -17,6 +17,7 @@ from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.encoder import Features
+from ipar.model.flow import MIN_CELLS as FLOW_CELLS
 from ipar.model.flow import Flow
 from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
@@ -131,6 +132,14 @@ class IPALite(SavedModel):
         """Nearest cells in the embedding that a prediction reads, for candidates and for sharpening."""
         sought = 0 if self.sharpening is None else self.sharpening.n_candidates
         return max(self.network.n_neighbors, sought)
+
+    @property
+    def least_cells(self) -> int:
+        """Cells that a slide must have for a layout; more where the flow takes part in it, or in its expected error."""
+        flows = self.flow is not None and (
+            bool(self.blend.flow) or getattr(self.uncertainty, "joint", None) is not None
+        )
+        return FLOW_CELLS if flows else MIN_CELLS
 
     def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
         """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba, to_rgba_array
+from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
 
 from ipar.pl._figure import figure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -69,16 +68,34 @@ def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors
         scale = ScalarMappable(Normalize(*limits), colormaps["viridis"].with_extremes(bad=_MISSING))
         return CellColors(scale.to_rgba(np.ma.masked_invalid(values)), color, scale=scale)
     categories = column.astype("category").cat
-    table = palette(len(categories.categories), adata.uns.get(f"{color}_colors"))
+    table = palette(len(categories.categories), stored_colors(adata, color, categories.categories))
     lookup = np.vstack([table, to_rgba(_MISSING)])  # the last row is for code −1, a missing label
     codes = categories.codes.to_numpy()[rows]
     named = {str(categories.categories[code]): table[code] for code in np.unique(codes[codes >= 0])}
     return CellColors(lookup[codes], color, named=named)
 
 
-def palette(n: int, stored: Sequence[str] | None) -> NDArray[np.float64]:
+def stored_colors(adata: AnnData, column: str, names: Sequence[Any]) -> list[Any] | None:
+    """Colours that scanpy stores of the categories of a column: in their order, or by name; None if some have none."""
+    key = f"{column}_colors"
+    stored = adata.uns.get(key)
+    if isinstance(stored, Mapping):
+        stored = [stored.get(str(name)) for name in names]
+    if stored is None or len(stored) < len(names) or any(one is None for one in stored):
+        return None
+    colors = list(stored)[: len(names)]
+    if bad := [one for one in colors if not is_color_like(one)]:
+        msg = (
+            f"adata.uns[{key!r}] has {bad[0]!r}, which is no colour: store colours such as '#0072B2', or delete this entry "
+            "for colours of ipar."
+        )
+        raise ValueError(msg)
+    return colors
+
+
+def palette(n: int, stored: Sequence[Any] | None) -> NDArray[np.float64]:
     """RGBA of `n` categories, (n, 4): those stored, if there are enough."""
-    if stored is not None and len(stored) >= n:  # where scanpy stores the colours of a column
+    if stored is not None and len(stored) >= n:
         return to_rgba_array(list(stored)[:n])
     if n <= len(_CATEGORIES):
         return to_rgba_array(_CATEGORIES[:n])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipar._anndata import COORDS
+from ipar._anndata import COORDS, warn
 from ipar.pl._read import layout, run_record, true_positions
 
 if TYPE_CHECKING:
@@ -49,31 +49,46 @@ class Focus:
 
 
 def read_focus(adata: AnnData, spatial_key: str | None, n_neighbors: int) -> dict[int, Focus]:
-    """Read all stored queries, by position in `adata`."""
+    """Read all stored queries that are in `adata`, by position; warns of other cells of theirs that are not."""
     record = _checked_record(adata)
     truth = true_positions(adata, spatial_key)
     foci = {}
-    for query, cells, weights, candidates in zip(
+    for name, names, weights, candidates in zip(
         record["query"], record["cells"], record["weights"], record["candidates"], strict=True
     ):
-        places = np.flatnonzero(cells == query)
-        if places.size != 1:
-            msg = f"the query {query} is not among the cells stored with it: run {_REMEDY} again."
+        if np.count_nonzero(names == name) != 1:
+            msg = f"the query {name!r} is not among the cells stored with it: run {_REMEDY} again."
             raise ValueError(msg)
-        place = int(places[0])
+        query, cells = adata.obs_names.get_indexer([name])[0], adata.obs_names.get_indexer(names)
+        here = cells >= 0
+        if query < 0:
+            continue
+        if not here.all():
+            warn(
+                f"{np.count_nonzero(~here)} of {len(here)} cells that the network read with {name!r} are not in adata, and "
+                f"not drawn: run {_REMEDY} on this AnnData for the attention among its cells."
+            )
+        cells, weights, candidates = cells[here], weights[..., here], candidates[here]
+        place = int(np.flatnonzero(cells == query)[0])
         known = truth is not None and bool(np.isfinite(truth[cells]).all())
         xy = truth[cells] if truth is not None and known else layout(adata, COORDS, _REMEDY)[cells]
         others = candidates & (np.arange(cells.size) != place)
         distance = np.linalg.norm(xy - xy[place], axis=1)
         distance[place] = np.inf
         nearest = np.argsort(distance, kind="stable")[: min(n_neighbors, len(xy) - 1) if known else 0]
-        foci[int(query)] = Focus(str(adata.obs_names[query]), place, xy, known, weights, others, nearest)
+        foci[int(query)] = Focus(name, place, xy, known, weights, others, nearest)
+    if not foci:
+        msg = (
+            f"adata has none of the cells whose attention is stored, {', '.join(record['query'])}: they were removed or "
+            f"renamed. Run {_REMEDY} or ipar.tl.attention on this AnnData."
+        )
+        raise ValueError(msg)
     return foci
 
 
 def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
     stored = run_record(adata, "attention", _REMEDY)
-    types: dict[str, Any] = {"query": np.intp, "cells": np.intp, "weights": np.float64, "candidates": np.bool_}
+    types: dict[str, Any] = {"query": np.object_, "cells": np.object_, "weights": np.float64, "candidates": np.bool_}
     if missing := [name for name in types if name not in stored]:
         msg = f"adata.uns['ipar']['attention'] lacks {missing}: run {_REMEDY} again."
         raise KeyError(msg)
@@ -87,10 +102,12 @@ def _checked_record(adata: AnnData) -> dict[str, NDArray[Any]]:
         if (found := record[name].shape) != shape:
             msg = f"the stored attention {name!r} has shape {found}, expected {shape}: run {_REMEDY} again."
             raise ValueError(msg)
-    if record["cells"].min() < 0 or record["cells"].max() >= adata.n_obs:
+    if not all(isinstance(name, str) for name in record["query"]):
+        msg = f"the attention was stored by an older ipar, which kept rows instead of names of cells: run {_REMEDY} again."
+        raise ValueError(msg)
+    if not adata.obs_names.is_unique:
         msg = (
-            f"the stored attention refers to cell {record['cells'].max()}, but adata has {adata.n_obs}: cells were removed "
-            f"after prediction. Draw before taking a subset, or run {_REMEDY} on the subset."
+            "adata.obs_names must be unique, for cells are looked up by name: call adata.obs_names_make_unique() first."
         )
         raise ValueError(msg)
     return record

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipar._anndata import RECORD
+from ipar._anndata import RECORD, plain_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def stored_array(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
     if key not in adata.obsm:
         msg = f"adata.obsm has no {key!r}: {remedy}."
         raise KeyError(msg)
-    return np.asarray(adata.obsm[key], dtype=np.float64)
+    return plain_array(adata.obsm[key], f"adata.obsm[{key!r}]").astype(np.float64)
 
 
 def layout(adata: AnnData, key: str, remedy: str) -> NDArray[np.float64]:
@@ -44,7 +44,7 @@ def true_positions(adata: AnnData, spatial_key: str | None) -> NDArray[np.float6
     """Return ``obsm[spatial_key]`` (n, 2), or None if the truth is unknown."""
     if spatial_key is None or spatial_key not in adata.obsm:
         return None
-    values = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    values = plain_array(adata.obsm[spatial_key], f"adata.obsm[{spatial_key!r}]").astype(np.float64)
     if values.ndim != 2 or values.shape[1] != 2:
         msg = (
             f"adata.obsm[{spatial_key!r}] has shape {values.shape}, expected (n_obs, 2): keep the two coordinates in the "

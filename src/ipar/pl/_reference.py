@@ -11,7 +11,16 @@ from matplotlib.colors import to_hex
 from ipar._anndata import COORDS, reference_key
 from ipar._docs import shared_docs
 from ipar._public import public
-from ipar.pl._colors import CellColors, add_key, cell_colors, key_columns, key_height, obs_colors, palette
+from ipar.pl._colors import (
+    CellColors,
+    add_key,
+    cell_colors,
+    key_columns,
+    key_height,
+    obs_colors,
+    palette,
+    stored_colors,
+)
 from ipar.pl._figure import GREY, as_map, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._read import finite_rows, layout, true_positions
 
@@ -140,8 +149,9 @@ def _labels(adata: AnnData, color: str) -> list[str]:
 
 def _stored(adata: AnnData, color: str) -> dict[str, Any]:
     """Colours of labels where scanpy keeps them."""
-    names, stored = _labels(adata, color), list(adata.uns.get(f"{color}_colors", []))
-    return dict(zip(names, stored, strict=False)) if len(stored) >= len(names) else {}
+    names = _labels(adata, color)
+    stored = stored_colors(adata, color, names)
+    return {} if stored is None else dict(zip(names, stored, strict=True))
 
 
 def _colors_of(names: list[str], stored: dict[str, Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ipar._anndata import BELONGS, COORDS, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, plain_array, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._files import replaced, target_of
 from ipar._public import public
@@ -91,7 +91,7 @@ def report(
 
 
 def _draw(axes: list[Axes], adata: AnnData, use_rep: str) -> None:
-    coords = np.asarray(adata.obsm[use_rep], dtype=np.float64)[:, :2]
+    coords = plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]").astype(np.float64)[:, :2]
     for ax, key, title, limits in (
         (axes[0], uncertainty_key(use_rep), "expected error (RMS radii)", (0.0, 1.0)),
         (axes[1], BELONGS, "belongs to the training slides", (0.0, 1.0)),

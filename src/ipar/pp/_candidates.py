@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides
+from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides, plain_array
 from ipar._docs import shared_docs
 from ipar._options import Count
 from ipar._public import public
@@ -83,7 +83,7 @@ def candidates(
             "use_rep."
         )
         raise KeyError(msg)
-    embedding = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    embedding = plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]").astype(np.float32)
     if not np.isfinite(embedding).all():
         msg = f"obsm[{use_rep!r}] must be finite, found NaN or infinite values: make the embedding again."
         raise ValueError(msg)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_coords, get_slides, warn
+from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_slides, raw_coords, warn
 from ipar._docs import shared_docs
 from ipar._options import Count
 from ipar._public import public
@@ -102,8 +102,7 @@ def cell_ellipses(
     if shapes is not None and moments is not None:
         msg = "Either shapes or moments must be given, found both: leave one of them out."
         raise ValueError(msg)
-    get_coords(adata, spatial_key, dims=(2, 3))  # a check; the raw coordinates are in the frame of the outlines
-    coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    coords = raw_coords(adata, spatial_key, dims=(2, 3))  # in the frame of the outlines
     record: dict[str, Any] = {"units": f"those of obsm[{spatial_key!r}]", "spatial_key": spatial_key}
     if shapes is not None:
         table = _of_shapes(adata, shapes, coords)

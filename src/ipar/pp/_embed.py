@@ -18,6 +18,7 @@ from ipar._anndata import (
     SECTION,
     Keys,
     Source,
+    cells_digest,
     check_distinct,
     check_slide_sizes,
     get_coords,
@@ -220,6 +221,7 @@ def embed_slides(
         "weight_choice": fit.weight_choice,
         "use_rep": key_added,
         "slides": np.asarray(labels.categories.astype(str), dtype=object),
+        "cells_digest": cells_digest(adata),
         "random_state": run.seed,
         **{name: value for name, value in asdict(source).items() if value is not None},
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, Keys, record
+from ipar._anndata import COORDS, Keys, cell_names, plain_array, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._public import public
@@ -61,7 +61,7 @@ def attention(
     None, or the copy. Writes
 
     ``.uns["ipar"]["attention"]``
-        ``query``, positions of the q cells; ``cells``, positions of the m cells of the pass, ``(q, m)``; ``weights``,
+        ``query``, names of the q cells; ``cells``, names of the m cells of the pass, ``(q, m)``; ``weights``,
         ``(q, R, H, m)``; ``candidates``, bool ``(q, m)``.
 
     Raises
@@ -84,20 +84,25 @@ def attention(
     own = pd.Categorical(np.full(len(rows), "slide"))
     with on_device(model.modules, run.device):
         embedding = model.features(cells.expression.matrix[rows], cells.expression.genes, own).embedding
-        found = _attention_record(model, embedding, rows, np.searchsorted(rows, chosen), run)
+        found = _attention_record(model, embedding, cell_names(adata)[rows], np.searchsorted(rows, chosen), run)
     record(adata)["attention"] = found
     return adata if copy else None
 
 
 def quadrant_attention(
-    model: IPALite, embedding: NDArray[np.float32], coords: NDArray[np.float32], slides: pd.Categorical, run: Run
+    model: IPALite,
+    embedding: NDArray[np.float32],
+    coords: NDArray[np.float32],
+    slides: pd.Categorical,
+    names: NDArray[np.object_],
+    run: Run,
 ) -> dict[str, NDArray[np.generic]]:
     """Attention of one cell per quadrant of the first slide with a layout, as it is stored; none without layouts."""
     placed = np.flatnonzero(np.isfinite(coords[:, 0]))
     if not len(placed):
         return {}
     cells = np.flatnonzero(slides.codes == slides.codes[placed].min())
-    return _attention_record(model, embedding[cells], cells, quadrant_cells(coords[cells]), run)
+    return _attention_record(model, embedding[cells], names[cells], quadrant_cells(coords[cells]), run)
 
 
 def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -110,9 +115,9 @@ def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _attention_record(
-    model: IPALite, embedding: NDArray[np.float32], cells: NDArray[np.int64], query: NDArray[np.int64], run: Run
+    model: IPALite, embedding: NDArray[np.float32], cells: NDArray[np.object_], query: NDArray[np.int64], run: Run
 ) -> dict[str, NDArray[np.generic]]:
-    """Attention of some cells of a slide, by position in the AnnData, where `cells` says the slide's cells are."""
+    """Attention of some cells of a slide, whose names are `cells`: rows of an AnnData change, names stay."""
     found = attention_rows(model.network, embedding, query, run)
     q = len(found.query)
     return {
@@ -136,7 +141,7 @@ def _quadrants(adata: AnnData, slides: pd.Categorical, slide: str | None, spatia
         )
         raise KeyError(msg)
     cells = np.flatnonzero(slides.codes == (0 if slide is None else names.index(str(slide))))
-    return cells[quadrant_cells(np.asarray(adata.obsm[key], dtype=np.float32)[cells, :2])]
+    return cells[quadrant_cells(plain_array(adata.obsm[key], f"obsm[{key!r}]").astype(np.float32)[cells, :2])]
 
 
 def _positions(adata: AnnData, query: int | str | Sequence[int | str]) -> NDArray[np.int64]:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ipar._anndata import EMBED_RECORD, RECORD, Keys, record, region_keys, warn
+import numpy as np
+from numpy.typing import NDArray
+
+from ipar._anndata import (
+    CANDIDATES,
+    EMBED,
+    EMBED_RECORD,
+    GLOBAL_SUFFIX,
+    RECORD,
+    Keys,
+    cells_digest,
+    record,
+    region_keys,
+    warn,
+)
 from ipar._expression import Cells
 from ipar.model import IGA, IPALite
 from ipar.model.loading import model_of_plain
@@ -72,6 +86,44 @@ def read_cells(adata: AnnData, model: IPALite | IGA, keys: Keys) -> Cells:
     return cells
 
 
+def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.float32]) -> bool:
+    """Write the embedding of a model, unless that of its training is there; tells whether it was written.
+
+    What belongs to another embedding in its place goes: record, global features and graph.
+    """
+    if EMBED in adata.obsm and _embedded_by(adata, model):
+        return False
+    adata.obsm[EMBED] = embedding
+    adata.obsm.pop(EMBED + GLOBAL_SUFFIX, None)
+    adata.uns.pop(EMBED_RECORD, None)
+    if adata.uns.get(CANDIDATES, {}).get("params", {}).get("use_rep") == EMBED:
+        graph = adata.uns.pop(CANDIDATES)
+        for name in ("connectivities_key", "distances_key"):
+            adata.obsp.pop(graph.get(name), None)
+    return True
+
+
+def _embedded_by(adata: AnnData, model: IPALite | IGA) -> bool:
+    """Whether the stored embedding is that of the training of a model's encoder."""
+    stored = adata.uns.get(EMBED_RECORD, {})
+    if stored.get("use_rep") != EMBED or "encoder" not in stored:
+        return False
+    own, known = model.encoder.state()[1], stored["encoder"]["arrays"]
+    return own.keys() == known.keys() and all(np.array_equal(own[name], known[name]) for name in own)
+
+
+def cells_of_record(adata: AnnData) -> str | None:
+    """What must be said of the cells that a prediction was recorded of, if they are not those of the AnnData."""
+    found = adata.uns.get(RECORD, {}).get("prediction", {})
+    n = int(found.get("n_cells", adata.n_obs))
+    if n == adata.n_obs and found.get("cells_digest", cells_digest(adata)) == cells_digest(adata):
+        return None
+    return (
+        f"The prediction was made of {n} cells, and adata has {adata.n_obs}, not the same ones: figures of slides are those of "
+        "the prediction. Run ipar.tl.predict_coords again for figures of these cells."
+    )
+
+
 def write_prediction(
     adata: AnnData, model: IPALite | IGA, cells: Cells, key_added: str, run: Run, settings: dict[str, Any]
 ) -> None:
@@ -84,8 +136,15 @@ def write_prediction(
         **settings,
         "sharpened": model.sharpening is not None,
         "n_cells": adata.n_obs,
+        "cells_digest": cells_digest(adata),
+        "slides": _slide_sizes(cells),
         "n_genes": int(model.encoder.genes.isin(cells.expression.genes).sum()),
         "key_added": key_added,
         "random_state": run.seed,
         "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),
     } | ({"library_key": cells.library_key} if cells.library_key else {})
+
+
+def _slide_sizes(cells: Cells) -> dict[str, NDArray[Any]]:
+    names = np.array([str(name) for name in cells.labels.categories], dtype=object)
+    return {"slide": names, "n_cells": np.bincount(cells.labels.codes, minlength=len(names))}

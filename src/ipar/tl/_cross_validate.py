@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ipar import baselines
-from ipar._anndata import COORDS, UNCERTAINTY, Source, check_distinct, check_slide_sizes, get_coords, get_slides, record
+from ipar._anndata import (
+    COORDS,
+    UNCERTAINTY,
+    Source,
+    check_distinct,
+    check_slide_sizes,
+    get_coords,
+    get_slides,
+    raw_coords,
+    record,
+)
 from ipar._docs import shared_docs
 from ipar._expression import get_expression
 from ipar._public import public
@@ -167,7 +177,7 @@ def _bare(adata: AnnData, labels: pd.Categorical, source: Source) -> ad.AnnData:
     expression = get_expression(adata, labels=labels, **keys)
     obs = pd.DataFrame({_SLIDE: pd.Categorical(labels.astype(str))}, index=[f"cell{i}" for i in range(len(labels))])
     # not centred: the held-out slide would change the last digits of the others
-    coords = np.asarray(adata.obsm[source.spatial_key], dtype=np.float64)
+    coords = raw_coords(adata, source.spatial_key)
     return ad.AnnData(expression.matrix, obs=obs, var=pd.DataFrame(index=expression.genes), obsm={_SPATIAL: coords})
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords
+from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords, plain_array
 from ipar._docs import shared_docs
 from ipar._options import Count
 from ipar._public import public
@@ -119,7 +119,7 @@ def _ellipses(adata: AnnData, d: int, ellipse_key: str) -> NDArray[np.float32] |
     if ellipse_key not in adata.obsm:
         msg = f"adata.obsm has no {ellipse_key!r}: run ipar.pp.cell_ellipses(adata, ..., key_added={ellipse_key!r}) first."
         raise KeyError(msg)
-    table = np.asarray(adata.obsm[ellipse_key], dtype=np.float32)
+    table = plain_array(adata.obsm[ellipse_key], f"obsm[{ellipse_key!r}]").astype(np.float32)
     columns = ELLIPSE_COLUMNS[d]
     if table.shape != (adata.n_obs, len(columns)) or not np.isfinite(table).all() or (table[:, d : 2 * d] < 0).any():
         msg = (

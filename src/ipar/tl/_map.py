@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, record, reference_key
+from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, plain_array, record, reference_key
 from ipar._docs import shared_docs
 from ipar._public import public
 from ipar._run import Device, Run, on_device
@@ -115,5 +115,5 @@ def _layout(adata: AnnData, key: str | None, rows: NDArray[np.int64]) -> NDArray
     """The layout of some cells, None where there is none."""
     if key is None or key not in adata.obsm:
         return None
-    layout = np.asarray(adata.obsm[key], dtype=np.float32)[rows]
+    layout = plain_array(adata.obsm[key], f"obsm[{key!r}]").astype(np.float32)[rows]
     return layout if np.isfinite(layout).all() else None

@@ -12,21 +12,19 @@ from scipy import sparse
 from ipar._anndata import (
     BELONGS,
     COORDS,
-    EMBED,
-    EMBED_RECORD,
     MAP_CONFIDENCE,
     MAP_SIMILARITY,
     RECYCLES,
     reference_key,
     uncertainty_key,
 )
-from ipar._expression import Cells
+from ipar._expression import Cells, check_cells
 from ipar._run import Run
 from ipar.graph.neighbors import cells_by_slide, joined_graphs, nearest
 from ipar.model import Features, IPALite, Placement
-from ipar.model.ipalite import MIN_CELLS
 from ipar.model.reference import ReferenceSlide
 from ipar.pp._candidates import write_candidates
+from ipar.tl._cells import write_embedding
 from ipar.tl._reference import Placed, joined_places
 from ipar.tl._resemblance import QueryResemblance, Resembles
 
@@ -53,6 +51,8 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
 
     Only with a reference, there may be fewer than four cells: their layout is NaN.
     """
+    if slide is None:
+        check_cells(cells, model.least_cells, "with `reference`, its cells are placed alone")
     features = model.features(*cells.arrays)
     resemble = QueryResemblance(model, cells)
     slide_pcs = None
@@ -64,7 +64,7 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
     methods, graphs, places = [], [], {}
     for name, rows in zip(cells.labels.categories, cells_by_slide(cells.labels, n), strict=True):
         own = features.rows(rows)
-        if slide is not None and len(rows) < MIN_CELLS:
+        if slide is not None and len(rows) < model.least_cells:
             places[str(name)] = rows, model.on_reference(own, None, slide, placement, run=run)
             continue
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
@@ -89,8 +89,7 @@ def write_layouts(adata: AnnData, model: IPALite, found: Layouts, cells: Cells, 
     """Write layouts and what is known of them; columns of a layout that is replaced are removed."""
     adata.obsm[key_added] = found.coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = found.recycles
-    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = found.features.embedding
+    if write_embedding(adata, model, found.features.embedding):
         params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
         write_candidates(adata, found.candidates, n_neighbors=model.network.n_neighbors, **params)
     on, resembles, error = found.on_reference, found.resemblance, found.expected_error

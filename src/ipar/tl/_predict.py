@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipar._anndata import COORDS, Keys, record
+from ipar._anndata import COORDS, Keys, cell_names, record
 from ipar._docs import shared_docs
 from ipar._options import Count, Share
 from ipar._public import public
@@ -93,9 +93,9 @@ def predict_coords(
         With `reference`: cosine similarity of a cell and the place that matches it best, float32. It is low for cells that
         belong in no place of the reference.
     ``.obsm["X_ipar_embed"]``
-        Embedding, if missing.
+        Embedding, unless that of the model's training is there. One of another model is replaced.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
-        Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was missing.
+        Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was written.
     ``.uns["ipar"]["prediction"]["resembles_training"]``
         Per slide, whether it resembles the training slides, with its distance, the limit, and a sentence.
     ``.obs["ipar_belongs"]``
@@ -110,7 +110,8 @@ def predict_coords(
     ``.uns["ipar"]["attention"]``
         Attention of one cell per quadrant of the first slide, for :func:`ipar.pl.attention_focus`.
     ``.uns["ipar"]["prediction"]``
-        Method, settings and seed, and whether the model's tissue can be localised. With `reference`, ``"placement"`` tells
+        Method, settings and seed, the slides and how many cells they had, ``"cells_digest"``, which stands for the names of
+        these cells, and whether the model's tissue can be localised. With `reference`, ``"placement"`` tells
         how sure the frame of each slide is.
 
     Raises
@@ -163,7 +164,9 @@ def predict_coords(
     cells = read_cells(adata, model, keys)
     with on_device(model.modules, run.device):
         found = place_cells(model, cells, run, slide, placement)
-        attention = quadrant_attention(model, found.features.embedding, found.coords, cells.labels, run)
+        attention = quadrant_attention(
+            model, found.features.embedding, found.coords, cells.labels, cell_names(adata), run
+        )
     write_layouts(adata, model, found, cells, key_added)
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, layout_settings(model, found))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, RECORD, Keys, record, region_keys
+from ipar._anndata import COORDS, RECORD, Keys, cells_digest, plain_array, record, region_keys
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._public import public
@@ -127,7 +127,7 @@ def predict_regions(
         options: dict[str, Any] = {"key_added": key_added, "device": device, "progress": progress}
         predict_coords(adata, model, random_state=run.seed, **asdict(keys), **options)
         cells = Cells.read(adata, model, keys)
-    layout = np.asarray(adata.obsm[key_added], dtype=np.float32)
+    layout = plain_array(adata.obsm[key_added], f"obsm[{key_added!r}]").astype(np.float32)
     with on_device(model.modules, run.device):
         found = _find(model, regions, kind, layout, cells, levels, run)
     _write(adata, regions, kind, found, levels, key_added)
@@ -156,7 +156,12 @@ def _known_regions(model: IPALite | IGA, kind: Source) -> Regions:
 def _check_layout(adata: AnnData, model: IPALite | IGA, key: str) -> None:
     """Raise ValueError if a stored layout is not one that the model's regions were measured for."""
     found = adata.uns.get(RECORD, {}).get("prediction", {})
-    wanted: dict[str, Any] = {"key_added": key, "n_cells": adata.n_obs, "sharpened": model.sharpening is not None}
+    wanted: dict[str, Any] = {
+        "key_added": key,
+        "n_cells": adata.n_obs,
+        "cells_digest": cells_digest(adata),
+        "sharpened": model.sharpening is not None,
+    }
     if isinstance(model, IGA):
         wanted |= {"method": "samples", "point": "mean"}
     else:

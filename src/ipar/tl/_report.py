@@ -10,12 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._anndata import BELONGS, COORDS, RECORD, Keys, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, RECORD, Keys, plain_array, uncertainty_key
 from ipar._options import Checked
 from ipar._public import public
 from ipar.model import IPALite
 from ipar.model.values import Recognition
-from ipar.tl._cells import known_ipalite
+from ipar.tl._cells import cells_of_record, known_ipalite
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -117,10 +117,13 @@ def report(
         "values": _values(adata, model, layer),
         "coverage": pd.DataFrame({name: regions.get(name, []) for name in ("levels", "floors")}),
         "cells": _cells(error, belongs, doubtful),
-        "doubtful": _where(adata, groupby, np.asarray(adata.obsm[use_rep])[:, :2], error, doubtful),
+        "doubtful": _where(
+            adata, groupby, plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]")[:, :2], error, doubtful
+        ),
         "controls": _controls(tissue),
     }
-    return {"summary": _summary(found)} | found
+    other = cells_of_record(adata)
+    return {"summary": _summary(found) + ([] if other is None else [other])} | found
 
 
 def _column(adata: AnnData, key: str) -> NDArray[np.float64]:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import BELONGS, COORDS, EMBED, EMBED_RECORD, SAMPLES, Keys, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, SAMPLES, Keys, uncertainty_key
 from ipar._docs import shared_docs
-from ipar._expression import Cells
+from ipar._expression import Cells, check_cells
 from ipar._options import Count
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, IPALite
-from ipar.model.flow import Point
-from ipar.tl._cells import known_model, read_cells, write_prediction
+from ipar.model.flow import MIN_CELLS, Point
+from ipar.tl._cells import known_model, read_cells, write_embedding, write_prediction
 from ipar.tl._resemblance import QueryResemblance, Resembles
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def sample_coords(
         Root mean squared distance of a cell's samples from their mean, in RMS radii. The column is
         ``<key_added>_uncertainty`` for another key.
     ``.obsm["X_ipar_embed"]``
-        Embedding, if missing.
+        Embedding, unless that of the model's training is there. One of another model is replaced.
     ``.uns["ipar"]["prediction"]``
         Method, settings and seed, and whether the model's tissue can be localised.
 
@@ -120,7 +120,7 @@ def sample_coords(
     cells = read_cells(adata, generative, keys)
     with on_device(generative.modules, run.device):
         found = _draw(generative, cells, n_samples, n_steps, point, run)
-    _write(adata, found, key_added)
+    _write(adata, generative, found, key_added)
     settings: dict[str, Any] = {"method": "samples", "n_samples": n_samples, "n_steps": n_steps, "point": point}
     if found.resemblance is not None:
         settings["resembles_training"] = found.resemblance.record
@@ -141,6 +141,7 @@ class _Drawn:
 
 
 def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
+    check_cells(cells, MIN_CELLS, "use ipar.tl.predict_coords with `reference`")
     features = model.features(*cells.arrays)
     slide_pcs = None if model.sharpening is None else model.encoder.slide_pcs(*cells.arrays)
     n, d = len(cells.labels), model.flow.net.config.n_dims
@@ -158,7 +159,7 @@ def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, 
     return _Drawn(features.embedding, coords, samples, ellipses, spread, resemble.found())
 
 
-def _write(adata: AnnData, found: _Drawn, key_added: str) -> None:
+def _write(adata: AnnData, model: IGA, found: _Drawn, key_added: str) -> None:
     adata.obsm[key_added] = found.coords
     adata.obsm[SAMPLES if key_added == COORDS else f"{key_added}_samples"] = found.samples
     adata.obsm[f"{key_added}_ellipse"] = found.ellipses
@@ -167,8 +168,7 @@ def _write(adata: AnnData, found: _Drawn, key_added: str) -> None:
         del adata.obs[BELONGS]
     if found.resemblance is not None:
         adata.obs[BELONGS] = found.resemblance.belongs
-    if EMBED not in adata.obsm or EMBED_RECORD not in adata.uns:
-        adata.obsm[EMBED] = found.embedding
+    write_embedding(adata, model, found.embedding)
 
 
 def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, raw_coords, record
+from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, cells_digest, raw_coords, record
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
@@ -95,11 +95,14 @@ def read_training(
 
 
 def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None = None) -> bool:
-    """Whether the stored encoder was trained on these slides, or took this embedding, and gave the stored embedding."""
+    """Whether the stored encoder was trained on these cells, or took this embedding, and gave the stored embedding."""
     found = adata.uns.get(EMBED_RECORD, {})
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
         return False
     if given_rep is not None and found.get("given_rep") != given_rep:
+        return False
+    digest = cells_digest(adata)
+    if found.get("cells_digest", digest) != digest:  # others, or fewer
         return False
     names = set(training_slides(adata, library_key).categories.astype(str))
     return set(found.get("slides", ())) == names and (len(names) > 1 or PART in adata.obs)
