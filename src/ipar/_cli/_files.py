@@ -14,7 +14,7 @@ import numpy as np
 import ipar
 from ipar._anndata import raw_coords
 from ipar._files import as_path, check_space, directory_of, replaced, replaced_directory, target_of
-from ipar._slots import check_slots
+from ipar._slots import check_slots, size_of
 
 ZARR, A_ZARR = ".zarr", "a zarr store"
 
@@ -48,10 +48,10 @@ def read(path: str) -> ad.AnnData:
 def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
     if as_path(path).suffix == ZARR:
-        with replaced_directory(path, is_zarr, A_ZARR, size=adata.__sizeof__()) as staging:
+        with replaced_directory(path, is_zarr, A_ZARR, size=size_of(adata)) as staging:
             adata.write_zarr(staging)
     else:
-        with replaced(path, size=adata.__sizeof__()) as staging:
+        with replaced(path, size=size_of(adata)) as staging:
             adata.write_h5ad(staging, compression="gzip")
 
 
