@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ipar import __version__
@@ -16,15 +17,9 @@ from ipar import __version__
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. The exit status is 2 after a user error."""
     options = _parser().parse_args(arguments)
-    # both save memory, and must be set before torch is imported: by large pages, and by keeping kernels for fewer shapes
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("ipar").setLevel(logging.INFO)
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        options.run(options)
+        with _own_process():
+            options.run(options)
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"ipar {options.command}: {message}", file=sys.stderr)
@@ -33,6 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ipar {options.command}: interrupted; nothing was written.", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _own_process() -> Iterator[None]:
+    """The settings of a command; afterwards, for who calls :func:`main` in a process of theirs, they are as before."""
+    environment, logger = dict(os.environ), logging.getLogger("ipar")
+    shown, level, handler = warnings.showwarning, logger.level, logging.StreamHandler(sys.stderr)
+    # both save memory, and must be set before torch is imported: by large pages, and by keeping kernels for fewer shapes
+    for name, value in (("THP_MEM_ALLOC_ENABLE", "1"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")):
+        os.environ.setdefault(name, value)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
