@@ -47,9 +47,7 @@ def check_slots(adata: AnnData) -> None:
 def size_of(value: Any, each: int = 2000) -> int:
     """About how many bytes a file of an AnnData, or of any value in it, has without compression; ``each`` name takes some."""
     if hasattr(value, "obsm") and hasattr(value, "uns"):
-        return size_of(
-            {where: one for where, one in _slots(value)} | {"uns": value.uns, "obs": value.obs, "var": value.var}
-        )
+        return size_of(dict(_slots(value)) | {"uns": value.uns, "obs": value.obs, "var": value.var})
     if isinstance(value, pd.DataFrame):
         return each * value.shape[1] + int(value.memory_usage(deep=True).sum())
     if isinstance(value, Mapping):
