@@ -103,8 +103,8 @@ def check_space(path: str | Path, size: int) -> None:
     free = shutil.disk_usage(home).free
     if free < size:
         msg = (
-            f"No space to write {path}: about {size / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free, "
-            f"{(size - free) / 1e6:.1f} MB are missing. Free space, or choose another path."
+            f"No space to write {path}: about {_amount(size)} are needed, {_amount(free)} are free, "
+            f"{_amount(size - free)} are missing. Free space, or choose another path."
         )
         raise OSError(errno.ENOSPC, msg)
 
@@ -264,10 +264,14 @@ def _full(error: BaseException | None) -> int | None:
 
 
 def _full_message(target: Path, staging: Path, size: int) -> str:
-    files = [one for one in (staging, *staging.rglob("*")) if one.is_file()]
-    written, free = sum(one.stat().st_size for one in files), shutil.disk_usage(target.parent).free
-    missing = f", about {size / 1e6:.1f} MB are needed, {(size - written) / 1e6:.1f} MB more" if size > written else ""
+    found = [one.stat() for one in (staging, *staging.rglob("*")) if one.is_file()]
+    written = sum(min(one.st_size, 512 * one.st_blocks) for one in found)
+    needed = max(size, sum(one.st_size for one in found), written + 1)
     return (
-        f"No space left to write {target}: {written / 1e6:.1f} MB were written{missing}; {free / 1e6:.1f} MB are free on that "
-        "disk. What was there before is as it was. Free space, or choose another path."
+        f"No space left to write {target}: about {_amount(needed)} are needed, {_amount(written)} were written, "
+        f"{_amount(needed - written)} are missing. What was there before is as it was. Free space, or choose another path."
     )
+
+
+def _amount(size: float) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

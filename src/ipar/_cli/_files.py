@@ -14,8 +14,9 @@ import anndata as ad
 import numpy as np
 
 import ipar
+from ipar._anndata import raw_coords
 from ipar._files import as_path, check_space, directory_of, replaced, replaced_directory, target_of
-from ipar._slots import check_slots
+from ipar._slots import check_slots, size_of
 
 ZARR, A_ZARR = ".zarr", "a zarr store"
 
@@ -34,10 +35,14 @@ def read(path: str) -> ad.AnnData:
     kind, call = ("a zarr store", "write_zarr") if zarr else ("an h5ad file", "write_h5ad")
     try:
         adata = (ad.read_zarr if zarr else ad.read_h5ad)(where)
-        check_slots(adata)
-    except Exception as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    except Exception as error:  # a broken file may raise anything
+        said = "; ".join(text.splitlines()[0][:200] for text in (str(error), *getattr(error, "__notes__", ())) if text)
         msg = f"{path} is not {kind} that anndata can read ({said}): write it with adata.{call}()."
+        raise ValueError(msg) from error
+    try:
+        check_slots(adata)
+    except ValueError as error:
+        msg = f"{path}: {error}"
         raise ValueError(msg) from error
     return adata
 
@@ -45,10 +50,10 @@ def read(path: str) -> ad.AnnData:
 def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
     if as_path(path).suffix == ZARR:
-        with replaced_directory(path, is_zarr, A_ZARR, size=adata.__sizeof__()) as staging:
+        with replaced_directory(path, is_zarr, A_ZARR, size=size_of(adata)) as staging:
             adata.write_zarr(staging)
     else:
-        with replaced(path, size=adata.__sizeof__()) as staging:
+        with replaced(path, size=size_of(adata)) as staging:
             adata.write_h5ad(staging, compression="gzip")
 
 
@@ -153,7 +158,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         if key not in adata.obsm:
             msg = f"obsm has no {key!r}, found {sorted(adata.obsm)}. Pass the keys with --spatial-key and --use-rep."
             raise KeyError(msg)
-    true, predicted = np.asarray(adata.obsm[options.spatial_key]), np.asarray(adata.obsm[options.use_rep])
+    true, predicted = (raw_coords(adata, key) for key in (options.spatial_key, options.use_rep))
     if options.library_key is None:
         scores = {"all": ipar.metrics.evaluate(true, predicted)}
     elif options.library_key in adata.obs:

@@ -134,8 +134,9 @@ def write_directory(path: str | Path, kind: str, version: int, state: State) -> 
     }
     files = {WEIGHTS: weights, CONFIG: json.dumps(head, indent=1).encode()}
     size = sum(map(len, files.values()))
+    check_directory(path)
+    check_space(path, size)
     with replaced_directory(path, is_model, _WHAT, size=size) as staging:
-        check_space(staging, size)
         for name, content in files.items():
             (staging / name).write_bytes(content)
             sync(staging / name)

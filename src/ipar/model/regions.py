@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._options import NonNegative, Steps, checked
+from ipar._options import Depth, NonNegative, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.metrics import turned_onto
@@ -166,7 +166,7 @@ class Regions:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Regions:
         """The stage of :meth:`state`."""
-        own = checked(config, {"n_places": Steps, "power": NonNegative, "n_steps": Steps, "one_section": bool})
+        own = checked(config, {"n_places": Depth, "power": NonNegative, "n_steps": Depth, "one_section": bool})
         for name, scores in arrays.items():
             units = checked_names(f"{name} units", config[name], len(scores))
             own[name] = Calibration(np.asarray(scores, dtype=np.float64), tuple(units))

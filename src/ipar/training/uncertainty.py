@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import Ridge
 
-from ipar._options import Checked, Count, Positive
+from ipar._options import AtLeastFive, Checked, Count, Depth, Positive
 from ipar._run import Run
 from ipar.metrics import cell_errors, certain_half_error, uncertainty_spearman
 from ipar.model import Features
@@ -44,8 +44,8 @@ class UncertaintyRecipe(Checked):
     gamma: Positive = 0.01
     alpha: Positive = 1.5
     n_knots: Count = 20
-    n_samples: Count = 16
-    most_drawn: Count = 1_500
+    n_samples: Depth = 16
+    most_drawn: AtLeastFive = 1_500
 
 
 @dataclass(frozen=True)
