@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ipar._files import as_path
+from ipar._settings import own_settings
 from ipar.model.iga import IGA
 from ipar.model.io import CONFIG, check_contents, check_version, contents, read_directory, understood
 from ipar.model.ipalite import IPALite
@@ -50,6 +51,7 @@ def model_of_plain(found: Any, where: str) -> IPALite | IGA:
         return model_from_state(kind, json.loads(found["config"]), arrays)
 
 
+@own_settings()
 def load(path: str | Path) -> IPALite | IGA:
     """Read a model that :meth:`IPALite.save` or :meth:`IGA.save` wrote.
 
