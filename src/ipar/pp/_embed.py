@@ -28,7 +28,7 @@ from ipar._anndata import (
 )
 from ipar._docs import shared_docs
 from ipar._expression import Cells, get_expression, given_expression, warn_empty_cells
-from ipar._options import AtLeastTwo
+from ipar._options import AtLeastTwo, Key
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite
@@ -70,7 +70,7 @@ def embed(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = EMBED,
+    key_added: Key = EMBED,
     copy: bool = False,
 ) -> AnnData | None:
     """Embed cells so that distances in the embedding follow distances in the tissue.

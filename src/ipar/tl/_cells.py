@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ipar._anndata import (
     cells_digest,
     record,
     region_keys,
+    stored_record,
     warn,
 )
 from ipar._expression import Cells
@@ -35,7 +37,7 @@ def known_model(adata: AnnData, model: IPALite | IGA | None, keys: Keys) -> tupl
     """The model that was given, or that of an AnnData's own fit with the slides, the layer and the names of the fit."""
     if model is not None:
         return model, keys
-    state = adata.uns.get(RECORD, {}).get("model")
+    state = stored_record(adata).get("model")
     if state is None:
         msg = (
             "No model given, and none was fitted on this AnnData: pass one as model, from ipar.tl.fit_ipalite(slides, "
@@ -96,7 +98,8 @@ def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.
     adata.obsm[EMBED] = embedding
     adata.obsm.pop(EMBED + GLOBAL_SUFFIX, None)
     adata.uns.pop(EMBED_RECORD, None)
-    if adata.uns.get(CANDIDATES, {}).get("params", {}).get("use_rep") == EMBED:
+    known = adata.uns.get(CANDIDATES)
+    if isinstance(known, Mapping) and known.get("params", {}).get("use_rep") == EMBED:
         graph = adata.uns.pop(CANDIDATES)
         for name in ("connectivities_key", "distances_key"):
             adata.obsp.pop(graph.get(name), None)
@@ -105,7 +108,9 @@ def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.
 
 def _embedded_by(adata: AnnData, model: IPALite | IGA) -> bool:
     """Whether the stored embedding is that of the training of a model's encoder."""
-    stored = adata.uns.get(EMBED_RECORD, {})
+    stored = adata.uns.get(EMBED_RECORD)
+    if not isinstance(stored, Mapping):
+        return False
     if stored.get("use_rep") != EMBED or "encoder" not in stored:
         return False
     own, known = model.encoder.state()[1], stored["encoder"]["arrays"]
@@ -114,7 +119,7 @@ def _embedded_by(adata: AnnData, model: IPALite | IGA) -> bool:
 
 def cells_of_record(adata: AnnData) -> str | None:
     """What must be said of the cells that a prediction was recorded of, if they are not those of the AnnData."""
-    found = adata.uns.get(RECORD, {}).get("prediction", {})
+    found = stored_record(adata, "prediction")
     n = int(found.get("n_cells", adata.n_obs))
     if n == adata.n_obs and found.get("cells_digest", cells_digest(adata)) == cells_digest(adata):
         return None

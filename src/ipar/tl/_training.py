@@ -10,7 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, cells_digest, raw_coords, record
+from ipar._anndata import (
+    EMBED,
+    EMBED_RECORD,
+    GLOBAL_SUFFIX,
+    PART,
+    Source,
+    cells_digest,
+    raw_coords,
+    record,
+    stored_record,
+)
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
@@ -163,6 +173,6 @@ def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings
 
 def verdict(adata: AnnData) -> dict[str, Any]:
     """Whether the tissue can be localised, as plain values for the model's record."""
-    found = adata.uns.get(RECORD, {}).get("localisability", {})
+    found = stored_record(adata, "localisability")
     # values read from a file are numpy scalars
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items() if k != "folds"}
