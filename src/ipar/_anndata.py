@@ -229,6 +229,12 @@ def cells_digest(adata: AnnData) -> str:
     return f"{int(hashed.sum(dtype=np.uint64)):016x}"
 
 
+def embed_record(adata: AnnData) -> Mapping[str, Any]:
+    """What :func:`ipar.pp.embed` recorded; empty if it did not, or if something else is stored there."""
+    found = adata.uns.get(EMBED_RECORD)
+    return found if isinstance(found, Mapping) else {}
+
+
 def stored_record(adata: AnnData, key: str | None = None) -> Mapping[str, Any]:
     """The record ``uns["ipar"]``, or a dictionary within it; empty if missing.
 

@@ -388,7 +388,8 @@ RECORDS = [
         "records of another kind",
         refused(TypeError, "found int: (run ipar|delete)"),
     ),
-    *each("tl.predict_coords", "other records of another kind", OK),
+    *each(("tl.predict_coords", "tl.predict_regions"), "other records of another kind", OK),
+    *options("tl.fit_ipalite", "max_epochs", bound("max_epochs", "be at least 1"), -3),
     *options(
         ("tl.predict_coords", "tl.sample_coords", "pp.candidates", "pp.cell_ellipses"),
         "key_added",

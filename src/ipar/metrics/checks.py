@@ -9,6 +9,7 @@ FloatArray = NDArray[np.float64]
 
 
 def as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
+    """Return `values` as a float64 array; arrays that are masked, sparse, complex or of words are refused."""
     wanted = f"`{name}` must be a dense numeric {expected}"
     try:
         found = np.asarray(values)

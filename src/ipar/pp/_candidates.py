@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides, plain_array
+from ipar._anndata import CANDIDATES, EMBED, embed_record, get_slides, plain_array
 from ipar._docs import shared_docs
 from ipar._options import Count, Key
 from ipar._public import public
@@ -93,7 +93,7 @@ def candidates(
     if not np.isfinite(embedding).all():
         msg = f"obsm[{use_rep!r}] must be finite, found NaN or infinite values: make the embedding again."
         raise ValueError(msg)
-    key = library_key or adata.uns.get(EMBED_RECORD, {}).get("library_key")
+    key = library_key or embed_record(adata).get("library_key")
     params: dict[str, Any] = {"use_rep": use_rep, "metric": metric, "random_state": random_state}
     params |= {"library_key": key} if key else {}
     how: dict[str, Any] = {"metric": metric, "transformer": transformer, "random_state": random_state}

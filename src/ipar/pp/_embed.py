@@ -21,6 +21,7 @@ from ipar._anndata import (
     cells_digest,
     check_distinct,
     check_slide_sizes,
+    embed_record,
     get_coords,
     get_slides,
     record,
@@ -149,7 +150,7 @@ def embed(
         with on_device(model.encoder.modules, run.device):
             adata.obsm[key_added] = model.features(*cells.arrays).embedding
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
-        if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
+        if embed_record(adata).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]
         return adata if copy else None
     recipe = recipe or EncoderRecipe()

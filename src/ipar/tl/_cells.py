@@ -16,6 +16,7 @@ from ipar._anndata import (
     RECORD,
     Keys,
     cells_digest,
+    embed_record,
     record,
     region_keys,
     stored_record,
@@ -47,7 +48,7 @@ def known_model(adata: AnnData, model: IPALite | IGA | None, keys: Keys) -> tupl
     model = model_of_plain(state, "The model in adata.uns['ipar']['model']")
     fitted_key = model.record.get("library_key")
     library_key = keys.library_key or (fitted_key if fitted_key in adata.obs else None)
-    found = adata.uns.get(EMBED_RECORD, {})
+    found = embed_record(adata)
     return model, Keys(library_key, keys.layer or found.get("layer"), keys.gene_key or found.get("gene_key"))
 
 
@@ -108,9 +109,7 @@ def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.
 
 def _embedded_by(adata: AnnData, model: IPALite | IGA) -> bool:
     """Whether the stored embedding is that of the training of a model's encoder."""
-    stored = adata.uns.get(EMBED_RECORD)
-    if not isinstance(stored, Mapping):
-        return False
+    stored = embed_record(adata)
     if stored.get("use_rep") != EMBED or "encoder" not in stored:
         return False
     own, known = model.encoder.state()[1], stored["encoder"]["arrays"]

@@ -17,6 +17,7 @@ from ipar._anndata import (
     PART,
     Source,
     cells_digest,
+    embed_record,
     raw_coords,
     record,
     stored_record,
@@ -106,7 +107,7 @@ def read_training(
 
 def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None = None) -> bool:
     """Whether the stored encoder was trained on these cells, or took this embedding, and gave the stored embedding."""
-    found = adata.uns.get(EMBED_RECORD, {})
+    found = embed_record(adata)
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
         return False
     if given_rep is not None and found.get("given_rep") != given_rep:
