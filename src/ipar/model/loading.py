@@ -10,8 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ipar._files import as_path
+from ipar.model.checks import check_contents, check_version, contents, understood
 from ipar.model.iga import IGA
-from ipar.model.io import CONFIG, check_contents, check_version, contents, read_directory, understood
+from ipar.model.io import CONFIG, read_directory
 from ipar.model.ipalite import IPALite
 
 _KINDS: dict[str, type[IPALite] | type[IGA]] = {one.kind: one for one in (IPALite, IGA)}

@@ -32,9 +32,9 @@ from ipar._options import AtLeastTwo
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite
+from ipar.model.checks import understood
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
-from ipar.model.io import understood
 from ipar.model.resemblance import Resemblance
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
 from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
