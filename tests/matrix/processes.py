@@ -46,8 +46,9 @@ def main(how: str, folder: str) -> None:
         with multiprocessing.get_context(how).Pool(2) as pool:
             found = pool.map(work, [folder] * 2)
             if how == "fork":
-                print(pool.map(umap, [folder])[0])
-    print("same" if np.allclose(found, own, rtol=1e-4) else f"{found} beside {own}")
+                sys.stdout.write(pool.map(umap, [folder])[0])
+    same = np.allclose(found, own, rtol=1e-4)
+    sys.stdout.write("same" if same else f"{found} beside {own}")
 
 
 if __name__ == "__main__":

@@ -506,7 +506,11 @@ FILES = [
     *each("ipar predict", f"{PREDICT} --device nowhere", fails("Device 'nowhere' is not available")),
     *each("ipar predict", f"{PREDICT} --seed -1", fails("random_state|seed")),
     *each("ipar predict", f"{PREDICT} --seed one", fails("invalid int value: 'one'")),
-    *each("ipar predict", f"{PREDICT} --library-key number", OK),
+    *each(
+        "ipar predict",
+        f"{PREDICT} --library-key number",
+        fails(r"must be categorical or of strings.*To change the file, in Python: adata = anndata.read_h5ad\(path\)"),
+    ),
     *each("ipar fit", "--model FOLDER/query.h5ad", fails("query.h5ad exists and is not a model's directory")),
     *each("ipar fit", "--model FOLDER", fails("exists and is not a model's directory")),
     *each("ipar fit", "--model FOLDER/m --n-neighbors 0", fails("n_neighbors must be at least 1, found 0")),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,20 +91,6 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
 
 
-@contextmanager
-def slides_by_name(adata: ad.AnnData, library_key: str | None) -> Iterator[None]:
-    """Whole numbers that name slides as categories for the time being: who types a command cannot convert them."""
-    column = adata.obs.get(library_key)
-    numbered = column is not None and column.dtype.kind in "iub"
-    if numbered:
-        adata.obs[library_key] = column.astype(str).astype("category")
-    try:
-        yield
-    finally:
-        if numbered:
-            adata.obs[library_key] = column
-
-
 def run_fit(options: argparse.Namespace) -> None:
     """Train on the slides of a file and write the model."""
     from ipar.model.io import check_directory  # loads torch, which other commands need not wait for
@@ -118,22 +102,21 @@ def run_fit(options: argparse.Namespace) -> None:
     recipe = Recipe.of(options.quality)
     recipe = replace(recipe, embed=replace(recipe.embed, inputs=options.inputs))
     library_key = options.library_key or ("slide" if "slide" in adata.obs else None)
-    with slides_by_name(adata, library_key):
-        model = ipar.tl.fit_ipalite(
-            adata,
-            library_key,
-            config=options.config,
-            spatial_key=options.spatial_key,
-            n_neighbors=options.n_neighbors,
-            recipe=recipe,
-            flow=options.flow,
-            force=options.force,
-            layer=options.layer,
-            gene_key=options.gene_key,
-            random_state=options.seed,
-            device=options.device,
-            progress=not options.quiet,
-        )
+    model = ipar.tl.fit_ipalite(
+        adata,
+        library_key,
+        config=options.config,
+        spatial_key=options.spatial_key,
+        n_neighbors=options.n_neighbors,
+        recipe=recipe,
+        flow=options.flow,
+        force=options.force,
+        layer=options.layer,
+        gene_key=options.gene_key,
+        random_state=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
     model.save(options.model)
     verdict = adata.uns["ipar"]["localisability"]
     print(
@@ -150,21 +133,20 @@ def run_predict(options: argparse.Namespace) -> None:
     model = ipar.load(options.model)
     adata = read(options.cells)
     check_space(options.output, 500 * adata.n_obs)  # what a prediction adds, which hardly compresses
-    with slides_by_name(adata, options.library_key):
-        ipar.tl.predict_coords(
-            adata,
-            model,
-            reference=options.reference,
-            transport=options.transport,
-            library_key=options.library_key,
-            layer=options.layer,
-            gene_key=options.gene_key,
-            n_rounds=options.n_rounds,
-            sharpen=not options.no_sharpen,
-            random_state=options.seed,
-            device=options.device,
-            progress=not options.quiet,
-        )
+    ipar.tl.predict_coords(
+        adata,
+        model,
+        reference=options.reference,
+        transport=options.transport,
+        library_key=options.library_key,
+        layer=options.layer,
+        gene_key=options.gene_key,
+        n_rounds=options.n_rounds,
+        sharpen=not options.no_sharpen,
+        random_state=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
     write(adata, options.output)
     key = "X_ipar" if options.reference is None else "X_ipar_reference"
     print(f"{adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")

@@ -122,7 +122,7 @@ def transfer(
     model: IPALite,
     obs: str,
     *,
-    to: Literal["section", "cells"] | None = None,
+    to: str | None = None,
     reference: str | None = None,
     layer: str | None = None,
     gene_key: str | None = None,
@@ -142,7 +142,7 @@ def transfer(
     obs
         Column of ``obs`` with labels.
     to
-        Which of the two receives them (default: the one without the column).
+        Which of the two receives them, ``"section"`` or ``"cells"`` (default: the one without the column).
     key_added
         Key of the results (default: ``"ipar_" + obs``).
     %(copy)s
