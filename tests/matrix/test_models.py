@@ -256,6 +256,22 @@ def test_a_model_in_uns_is_told_to_be_broken(rich, kind):
         ipar.tl.predict_coords(cells, progress=False)
 
 
+@pytest.mark.parametrize("kind", ["array", "strings", "NaN", "settings", "text"])
+def test_an_encoder_in_uns_is_told_to_be_broken(slides, settings, kind):
+    """What :func:`ipar.pp.embed` left, for a fit."""
+    ipar.pp.embed(slides, "slide", **settings.hasty | {"inputs": "both"})
+    found = slides.uns["ipar_embed"]["encoder"]
+    if kind in ("array", "strings", "NaN"):
+        change = {"array": found["arrays"].pop, "strings": lambda name: found["arrays"].update({name: np.array(["a"])})}
+        change.get(kind, lambda name: spoil(found, name))("gene_scale")
+        said = "array gene_scale .*"
+    else:
+        PLAIN[kind][0](found)
+        said = "not complete"
+    with pytest.raises(ValueError, match=rf"(?s)uns\['ipar_embed'\].*{said}.*call ipar.pp.embed again"):
+        ipar.tl.fit_ipalite(slides, "slide", **settings.fit)
+
+
 @pytest.mark.parametrize("found", ["text", 7, [], np.zeros(3), {}])
 def test_something_else_in_the_place_of_a_model(rich, found):
     cells = rich[2].copy()

@@ -186,6 +186,18 @@ def _read_weights(file: Path, content: bytes | None, head: Mapping[str, Any]) ->
     return arrays
 
 
+def plain(stage: Any) -> dict[str, Any]:
+    """A fitted object as values that AnnData can hold and write."""
+    config, arrays = stage.state()
+    return {"config": json.dumps(config), "contents": json.dumps(contents(arrays)), "arrays": arrays}
+
+
+def of_plain(kind: Any, found: Mapping[str, Any]) -> Any:
+    """The object of a kind that :func:`plain` gave."""
+    check_contents(found["arrays"], json.loads(found["contents"]))
+    return kind.from_state(json.loads(found["config"]), found["arrays"])
+
+
 class SavedModel:
     """A model of fitted stages, which goes to a directory and back."""
 
