@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ipar._files import as_path
+from ipar._settings import own_settings
 from ipar.model.checks import check_version, understood
 from ipar.model.iga import IGA
 from ipar.model.io import CONFIG, of_plain, plain, read_directory
@@ -39,6 +40,7 @@ def model_of_plain(found: Any, where: str) -> IPALite | IGA:
         return cast(IPALite | IGA, of_plain(_KINDS[kind], found))
 
 
+@own_settings()
 def load(path: str | Path) -> IPALite | IGA:
     """Read a model that :meth:`IPALite.save` or :meth:`IGA.save` wrote.
 
