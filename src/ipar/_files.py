@@ -168,19 +168,21 @@ def _prefix(target: Path) -> str:
 def _remove_stale(target: Path) -> None:
     """Remove what killed writes to a target have left; the old directory comes back if it was moved out and no new one in."""
     prefix = _prefix(target)
-    for found in sorted(target.parent.iterdir()):
-        if found.name.startswith(prefix) and not _alive(found, found.name.removeprefix(prefix).partition("-")[0]):
-            if found.name.endswith("-old") and not target.exists():
-                os.rename(found, target)
-            else:
-                _remove(found)
+    with suppress(OSError):  # of a directory that must not be listed, or of what is removed meanwhile
+        for found in sorted(target.parent.iterdir()):
+            if found.name.startswith(prefix) and not _alive(found, found.name.removeprefix(prefix).partition("-")[0]):
+                if found.name.endswith("-old") and not target.exists():
+                    os.rename(found, target)
+                else:
+                    _remove(found)
 
 
 def _alive(path: Path, pid: str) -> bool:
     """Whether the process that writes a temporary file still runs; none writes for longer than a day."""
     with suppress(OSError, ValueError):
         if time.time() - path.stat().st_mtime < _DAY:
-            os.kill(int(pid), 0)
+            if os.name == "posix":  # elsewhere it would end the process
+                os.kill(int(pid), 0)
             return True
     return False
 
@@ -206,7 +208,7 @@ def _take_mode(path: Path, old: Path) -> None:
     except OSError:
         return
     for owner in ((found.st_uid, found.st_gid), (-1, found.st_gid)):
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):
             os.chown(path, *owner)
             break
     path.chmod(stat.S_IMODE(found.st_mode))
