@@ -31,6 +31,9 @@ def check_sparse(matrix: Any, where: str) -> None:
             # another object of the same arrays, since the check prunes what is too long
             own = type(matrix)((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
             own.check_format(full_check=True)
+            if (own.indptr[1:] < own.indptr[:-1]).any():  # which the check of a matrix without values leaves out
+                msg = "indptr must be a non-decreasing sequence"
+                raise ValueError(msg)
         elif matrix.format == "coo":
             type(matrix)((matrix.data, matrix.coords), shape=matrix.shape, copy=False)
     except (IndexError, TypeError, ValueError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import numpy as np
 
 import ipar
 from ipar._anndata import raw_coords
-from ipar._files import as_path, check_space, directory_of, replaced, replaced_directory, target_of
+from ipar._files import as_path, directory_of, replaced, replaced_directory, target_of
 from ipar._slots import check_slots, size_of
+from ipar._space import check_space
 
 ZARR, A_ZARR = ".zarr", "a zarr store"
 
@@ -34,8 +37,7 @@ def read(path: str) -> ad.AnnData:
     try:
         adata = (ad.read_zarr if zarr else ad.read_h5ad)(where)
     except Exception as error:  # a broken file may raise anything
-        said = "; ".join(text.splitlines()[0][:200] for text in (str(error), *getattr(error, "__notes__", ())) if text)
-        msg = f"{path} is not {kind} that anndata can read ({said}): write it with adata.{call}()."
+        msg = f"{path} is not {kind} that anndata can read ({_said(error)}): write it with adata.{call}()."
         raise ValueError(msg) from error
     try:
         check_slots(adata)
@@ -49,10 +51,29 @@ def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
     if as_path(path).suffix == ZARR:
         with replaced_directory(path, is_zarr, A_ZARR, size=size_of(adata)) as staging:
-            adata.write_zarr(staging)
+            with _told(path):
+                adata.write_zarr(staging)
     else:
         with replaced(path, size=size_of(adata)) as staging:
-            adata.write_h5ad(staging, compression="gzip")
+            with _told(path):
+                adata.write_h5ad(staging, compression="gzip")
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # of whatever is in the AnnData
+        msg = f"{path} cannot be written ({_said(error)}): convert or remove what is named, and run again."
+        raise ValueError(msg) from error
+
+
+def _said(error: Exception) -> str:
+    """An error with anndata's notes on the key that it came up at."""
+    texts = [text for text in (str(error), *getattr(error, "__notes__", ())) if text]
+    return "; ".join(text.splitlines()[0][:200] for text in texts) or type(error).__name__
 
 
 def check_output(path: str) -> None:

@@ -13,8 +13,9 @@ from ipar._options import Depth, NonNegative, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.metrics import turned_onto
+from ipar.model.checks import checked_names
 from ipar.model.flow import Flow
-from ipar.model.io import Arrays, State, checked_names
+from ipar.model.io import Arrays, State
 
 FloatArray = NDArray[np.float64]
 Source = Literal["layout", "flow"]

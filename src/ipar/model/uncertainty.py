@@ -16,9 +16,10 @@ from ipar._options import AtLeastFive, Depth, NonNegative, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import global_map, principal_components
+from ipar.model.checks import check_width, shaped
 from ipar.model.encoder import Features
 from ipar.model.flow import Flow
-from ipar.model.io import Arrays, State, check_width, shaped
+from ipar.model.io import Arrays, State
 
 FloatArray = NDArray[np.float64]
 
