@@ -26,7 +26,7 @@ TEXTS = {
     "mask_var": """mask_var
     Boolean column of ``var`` that selects genes (default: all genes).""",
     "random_state": """random_state
-    Seed; the global random state is left unchanged.""",
+    Seed, an integer below 2**64 or a generator; the global random state is left unchanged.""",
     "device": """device
     ``"auto"`` (CUDA if available, else CPU) or a torch device.""",
     "progress": """progress

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from ipar._space import full_code, full_message
+
 _DAY = 86_400.0
 _LONGEST = 255  # bytes of a name
 _AT_FDCWD, _EXCHANGE = -100, 2  # of renameat2(2); RENAME_SWAP of renamex_np has the same value
@@ -97,18 +98,6 @@ def _check_parent(path: Path, target: Path) -> None:
         raise PermissionError(msg)
 
 
-def check_space(path: str | Path, size: int) -> None:
-    """Raise OSError if a disk has less space than about ``size`` bytes."""
-    home = next(parent for parent in Path(os.path.realpath(path)).parents if os.path.exists(parent))
-    free = shutil.disk_usage(home).free
-    if free < size:
-        msg = (
-            f"No space to write {path}: about {size / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free, "
-            f"{(size - free) / 1e6:.1f} MB are missing. Free space, or choose another path."
-        )
-        raise OSError(errno.ENOSPC, msg)
-
-
 @contextmanager
 def replaced(path: str | Path, *, size: int = 0) -> Iterator[Path]:
     """Give a file to write, which takes the place of another one at the end; an interrupted write leaves the old one.
@@ -162,8 +151,8 @@ def _staged(target: Path, size: int) -> Iterator[tuple[Path, Path]]:
     try:
         yield target, staging
     except BaseException as error:
-        if (code := _full(error)) is not None:
-            raise OSError(code, _full_message(target, staging, size)) from error
+        if (code := full_code(error)) is not None:
+            raise OSError(code, full_message(target, staging, size)) from error
         raise
     finally:
         _remove(staging)
@@ -179,19 +168,21 @@ def _prefix(target: Path) -> str:
 def _remove_stale(target: Path) -> None:
     """Remove what killed writes to a target have left; the old directory comes back if it was moved out and no new one in."""
     prefix = _prefix(target)
-    for found in sorted(target.parent.iterdir()):
-        if found.name.startswith(prefix) and not _alive(found, found.name.removeprefix(prefix).partition("-")[0]):
-            if found.name.endswith("-old") and not target.exists():
-                os.rename(found, target)
-            else:
-                _remove(found)
+    with suppress(OSError):  # of a directory that must not be listed, or of what is removed meanwhile
+        for found in sorted(target.parent.iterdir()):
+            if found.name.startswith(prefix) and not _alive(found, found.name.removeprefix(prefix).partition("-")[0]):
+                if found.name.endswith("-old") and not target.exists():
+                    os.rename(found, target)
+                else:
+                    _remove(found)
 
 
 def _alive(path: Path, pid: str) -> bool:
     """Whether the process that writes a temporary file still runs; none writes for longer than a day."""
     with suppress(OSError, ValueError):
         if time.time() - path.stat().st_mtime < _DAY:
-            os.kill(int(pid), 0)
+            if os.name == "posix":  # elsewhere it would end the process
+                os.kill(int(pid), 0)
             return True
     return False
 
@@ -217,7 +208,7 @@ def _take_mode(path: Path, old: Path) -> None:
     except OSError:
         return
     for owner in ((found.st_uid, found.st_gid), (-1, found.st_gid)):
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):
             os.chown(path, *owner)
             break
     path.chmod(stat.S_IMODE(found.st_mode))
@@ -251,23 +242,3 @@ def _exchanged(one: Path, other: Path) -> bool:
     if hasattr(system, "renameat2"):
         return bool(system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE) == 0)
     return hasattr(system, "renamex_np") and bool(system.renamex_np(*names, _EXCHANGE) == 0)
-
-
-def _full(error: BaseException | None) -> int | None:
-    """The error's number if it is, or was raised by, that of a full disk."""
-    while error is not None:
-        for code in _FULL:
-            if getattr(error, "errno", None) == code or f"errno = {code}," in str(error):
-                return code
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _full_message(target: Path, staging: Path, size: int) -> str:
-    files = [one for one in (staging, *staging.rglob("*")) if one.is_file()]
-    written, free = sum(one.stat().st_size for one in files), shutil.disk_usage(target.parent).free
-    missing = f", about {size / 1e6:.1f} MB are needed, {(size - written) / 1e6:.1f} MB more" if size > written else ""
-    return (
-        f"No space left to write {target}: {written / 1e6:.1f} MB were written{missing}; {free / 1e6:.1f} MB are free on that "
-        "disk. What was there before is as it was. Free space, or choose another path."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 
 class _DefaultDtype:
@@ -37,14 +39,38 @@ class _DefaultDtype:
 _default_dtype = _DefaultDtype()
 
 
+class _Forks:
+    """Knows whether this process was forked from one that has worked: the threads of OpenMP's pools did not come along."""
+
+    def __init__(self) -> None:
+        self._worked_in: int | None = None
+
+    @property
+    def forked(self) -> bool:
+        """Whether OpenMP must not start threads here: the first that waits for them would wait for ever."""
+        return self._worked_in not in (None, os.getpid())
+
+    def note(self) -> None:
+        """Remember that this process works."""
+        if self._worked_in is None:
+            self._worked_in = os.getpid()
+
+
+forks = _Forks()
+
+
 @contextmanager
 def own_settings() -> Iterator[None]:
     """The settings that ipar was written for, of NumPy and, where it is loaded, of PyTorch.
 
     Gradients are on, inference mode and autocast off, tensors of single precision on the CPU, and floating-point errors
-    are not raised. Other settings stay as the user chose them: threads, deterministic algorithms, and random states.
+    are not raised. Other settings stay as the user chose them: threads, deterministic algorithms, and random states. Only
+    a process that was forked from one that has worked has one thread.
     """
     with ExitStack() as stack:
+        if forks.forked:
+            stack.enter_context(threadpool_limits(limits=1))
+        forks.note()
         defaults: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
         raised = {kind: defaults[kind] for kind, how in np.geterr().items() if how not in ("ignore", "warn")}
         stack.enter_context(np.errstate(**raised))
@@ -57,6 +83,8 @@ def own_settings() -> Iterator[None]:
 @contextmanager
 def _own_torch(torch: Any) -> Iterator[None]:
     threads = torch.get_num_threads()
+    if forks.forked:
+        torch.set_num_threads(1)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -65,7 +93,8 @@ def _own_torch(torch: Any) -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
+                # without the cache, which would keep weights of steps before as long as the outer context lasts
+                stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
         try:
             yield
         finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def check_sparse(matrix: Any, where: str) -> None:
             # another object of the same arrays, since the check prunes what is too long
             own = type(matrix)((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
             own.check_format(full_check=True)
+            if (own.indptr[1:] < own.indptr[:-1]).any():  # which the check of a matrix without values leaves out
+                msg = "indptr must be a non-decreasing sequence"
+                raise ValueError(msg)
         elif matrix.format == "coo":
             type(matrix)((matrix.data, matrix.coords), shape=matrix.shape, copy=False)
     except (IndexError, TypeError, ValueError) as error:
@@ -91,6 +95,19 @@ def check_slots(adata: AnnData) -> None:
     """Raise ValueError if any sparse matrix of an AnnData is broken."""
     for where, value in _slots(adata):
         check_sparse(value, where)
+
+
+def size_of(value: Any, each: int = 2000) -> int:
+    """About how many bytes a file of an AnnData, or of any value in it, has without compression; ``each`` name takes some."""
+    if hasattr(value, "obsm") and hasattr(value, "uns"):
+        return size_of(dict(_slots(value)) | {"uns": value.uns, "obs": value.obs, "var": value.var})
+    if isinstance(value, pd.DataFrame):
+        return each * value.shape[1] + int(value.memory_usage(deep=True).sum())
+    if isinstance(value, Mapping):
+        return sum(size_of(one) for one in value.values())
+    if sparse.issparse(value) and value.format in _COMPRESSED:
+        return each + sum(int(one.nbytes) for one in (value.data, value.indices, value.indptr))
+    return each + int(getattr(value, "nbytes", 0))
 
 
 def _slots(adata: AnnData) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import ipar
-from ipar.model import io
+from ipar.model import checks, io
 from ipar.model.loading import plain_model
 
 FIRST, LAST = map(int, os.environ.get("IPAR_MATRIX_SEEDS", "0:200").split(":"))
@@ -120,7 +120,7 @@ def change_arrays(folder, rng):
     head = json.loads((folder / "config.json").read_text())
     head["weights_sha256"] = io._digest((folder / "model.safetensors").read_bytes())
     if rng.random() < 0.3:
-        head["arrays"] = io.contents(arrays)
+        head["arrays"] = checks.contents(arrays)
     (folder / "config.json").write_text(json.dumps(head))
     return True
 
@@ -254,6 +254,22 @@ def test_a_model_in_uns_is_told_to_be_broken(rich, kind):
     cells.uns["ipar"] = {"model": found}
     with pytest.raises(ValueError, match=rf"(?s)uns\['ipar'\]\['model'\].*{said}"):
         ipar.tl.predict_coords(cells, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["array", "strings", "NaN", "settings", "text"])
+def test_an_encoder_in_uns_is_told_to_be_broken(slides, settings, kind):
+    """What :func:`ipar.pp.embed` left, for a fit."""
+    ipar.pp.embed(slides, "slide", **settings.hasty | {"inputs": "both"})
+    found = slides.uns["ipar_embed"]["encoder"]
+    if kind in ("array", "strings", "NaN"):
+        change = {"array": found["arrays"].pop, "strings": lambda name: found["arrays"].update({name: np.array(["a"])})}
+        change.get(kind, lambda name: spoil(found, name))("gene_scale")
+        said = "array gene_scale .*"
+    else:
+        PLAIN[kind][0](found)
+        said = "not complete"
+    with pytest.raises(ValueError, match=rf"(?s)uns\['ipar_embed'\].*{said}.*call ipar.pp.embed again"):
+        ipar.tl.fit_ipalite(slides, "slide", **settings.fit)
 
 
 @pytest.mark.parametrize("found", ["text", 7, [], np.zeros(3), {}])

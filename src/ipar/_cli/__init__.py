@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"ipar {options.command}: {message}", file=sys.stderr)
+        print(f"ipar {options.command}: {message}{_in_python(str(message))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"ipar {options.command}: interrupted; nothing was written.", file=sys.stderr)
@@ -49,6 +49,13 @@ def _own_process() -> Iterator[None]:
         logger.removeHandler(handler)
         for name in set(os.environ) - set(environment):
             del os.environ[name]
+
+
+def _in_python(message: str) -> str:
+    """Where a remedy is to change an object, how the object of a file is changed."""
+    if "adata." not in message or "adata.write" in message:
+        return ""
+    return " To change the file, in Python: adata = anndata.read_h5ad(path) first, and adata.write_h5ad(path) last."
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -14,8 +14,10 @@ import anndata as ad
 import numpy as np
 
 import ipar
-from ipar._files import as_path, check_space, directory_of, replaced, replaced_directory, target_of
-from ipar._slots import check_slots
+from ipar._anndata import raw_coords
+from ipar._files import as_path, directory_of, replaced, replaced_directory, target_of
+from ipar._slots import check_slots, size_of
+from ipar._space import check_space
 
 ZARR, A_ZARR = ".zarr", "a zarr store"
 
@@ -34,10 +36,13 @@ def read(path: str) -> ad.AnnData:
     kind, call = ("a zarr store", "write_zarr") if zarr else ("an h5ad file", "write_h5ad")
     try:
         adata = (ad.read_zarr if zarr else ad.read_h5ad)(where)
+    except Exception as error:  # a broken file may raise anything
+        msg = f"{path} is not {kind} that anndata can read ({_said(error)}): write it with adata.{call}()."
+        raise ValueError(msg) from error
+    try:
         check_slots(adata)
-    except Exception as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        msg = f"{path} is not {kind} that anndata can read ({said}): write it with adata.{call}()."
+    except ValueError as error:
+        msg = f"{path}: {error}"
         raise ValueError(msg) from error
     return adata
 
@@ -45,11 +50,30 @@ def read(path: str) -> ad.AnnData:
 def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
     if as_path(path).suffix == ZARR:
-        with replaced_directory(path, is_zarr, A_ZARR, size=adata.__sizeof__()) as staging:
-            adata.write_zarr(staging)
+        with replaced_directory(path, is_zarr, A_ZARR, size=size_of(adata)) as staging:
+            with _told(path):
+                adata.write_zarr(staging)
     else:
-        with replaced(path, size=adata.__sizeof__()) as staging:
-            adata.write_h5ad(staging, compression="gzip")
+        with replaced(path, size=size_of(adata)) as staging:
+            with _told(path):
+                adata.write_h5ad(staging, compression="gzip")
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # of whatever is in the AnnData
+        msg = f"{path} cannot be written ({_said(error)}): convert or remove what is named, and run again."
+        raise ValueError(msg) from error
+
+
+def _said(error: Exception) -> str:
+    """An error with anndata's notes on the key that it came up at."""
+    texts = [text for text in (str(error), *getattr(error, "__notes__", ())) if text]
+    return "; ".join(text.splitlines()[0][:200] for text in texts) or type(error).__name__
 
 
 def check_output(path: str) -> None:
@@ -69,20 +93,6 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
 
 
-@contextmanager
-def slides_by_name(adata: ad.AnnData, library_key: str | None) -> Iterator[None]:
-    """Whole numbers that name slides as categories for the time being: who types a command cannot convert them."""
-    column = adata.obs.get(library_key)
-    numbered = column is not None and column.dtype.kind in "iub"
-    if numbered:
-        adata.obs[library_key] = column.astype(str).astype("category")
-    try:
-        yield
-    finally:
-        if numbered:
-            adata.obs[library_key] = column
-
-
 def run_fit(options: argparse.Namespace) -> None:
     """Train on the slides of a file and write the model."""
     from ipar.model.io import check_directory  # loads torch, which other commands need not wait for
@@ -94,22 +104,21 @@ def run_fit(options: argparse.Namespace) -> None:
     recipe = Recipe.of(options.quality)
     recipe = replace(recipe, embed=replace(recipe.embed, inputs=options.inputs))
     library_key = options.library_key or ("slide" if "slide" in adata.obs else None)
-    with slides_by_name(adata, library_key):
-        model = ipar.tl.fit_ipalite(
-            adata,
-            library_key,
-            config=options.config,
-            spatial_key=options.spatial_key,
-            n_neighbors=options.n_neighbors,
-            recipe=recipe,
-            flow=options.flow,
-            force=options.force,
-            layer=options.layer,
-            gene_key=options.gene_key,
-            random_state=options.seed,
-            device=options.device,
-            progress=not options.quiet,
-        )
+    model = ipar.tl.fit_ipalite(
+        adata,
+        library_key,
+        config=options.config,
+        spatial_key=options.spatial_key,
+        n_neighbors=options.n_neighbors,
+        recipe=recipe,
+        flow=options.flow,
+        force=options.force,
+        layer=options.layer,
+        gene_key=options.gene_key,
+        random_state=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
     model.save(options.model)
     verdict = adata.uns["ipar"]["localisability"]
     print(
@@ -126,21 +135,20 @@ def run_predict(options: argparse.Namespace) -> None:
     model = ipar.load(options.model)
     adata = read(options.cells)
     check_space(options.output, 500 * adata.n_obs)  # what a prediction adds, which hardly compresses
-    with slides_by_name(adata, options.library_key):
-        ipar.tl.predict_coords(
-            adata,
-            model,
-            reference=options.reference,
-            transport=options.transport,
-            library_key=options.library_key,
-            layer=options.layer,
-            gene_key=options.gene_key,
-            n_rounds=options.n_rounds,
-            sharpen=not options.no_sharpen,
-            random_state=options.seed,
-            device=options.device,
-            progress=not options.quiet,
-        )
+    ipar.tl.predict_coords(
+        adata,
+        model,
+        reference=options.reference,
+        transport=options.transport,
+        library_key=options.library_key,
+        layer=options.layer,
+        gene_key=options.gene_key,
+        n_rounds=options.n_rounds,
+        sharpen=not options.no_sharpen,
+        random_state=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
     write(adata, options.output)
     key = "X_ipar" if options.reference is None else "X_ipar_reference"
     print(f"{adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")
@@ -153,7 +161,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         if key not in adata.obsm:
             msg = f"obsm has no {key!r}, found {sorted(adata.obsm)}. Pass the keys with --spatial-key and --use-rep."
             raise KeyError(msg)
-    true, predicted = np.asarray(adata.obsm[options.spatial_key]), np.asarray(adata.obsm[options.use_rep])
+    true, predicted = (raw_coords(adata, key) for key in (options.spatial_key, options.use_rep))
     if options.library_key is None:
         scores = {"all": ipar.metrics.evaluate(true, predicted)}
     elif options.library_key in adata.obs:

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipar._public import public
 from ipar._seeds import as_rng
+from ipar._settings import forks
 from ipar.baselines.inputs import FloatArray, Reference, as_coords, as_expression, as_reference, fit_pca, sklearn_seed
 
 
@@ -68,6 +69,12 @@ def pca_umap(
         msg = f"`query_x` must hold at least four cells for a UMAP, found {len(x)}."
         raise ValueError(msg)
     seed = sklearn_seed(random_state)
+    if forks.forked:
+        msg = (
+            "UMAP cannot run in a process that was forked from one that has worked with ipar, since numba ends such processes: "
+            "start processes with multiprocessing.get_context('spawn'), or with joblib."
+        )
+        raise RuntimeError(msg)
     umap = importlib.import_module("umap")  # takes seconds
     # the spectral initialisation of UMAP fails on very few cells
     start = "spectral" if len(x) > n_neighbors else "pca"

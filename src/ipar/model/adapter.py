@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar.model.checks import shaped
 from ipar.model.encoder import GeometryEncoder
 from ipar.model.genes import match_genes
-from ipar.model.io import State, shaped
+from ipar.model.io import State
 from ipar.model.matching import Centring
 from ipar.model.reference import Reference
 

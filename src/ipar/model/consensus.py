@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ipar._options import Checked, Count, Steps
+from ipar._options import Checked, Count, Depth
 from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 
 LayOut = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ class ConsensusPlan(Checked):
     direct_max: Count = 384
     subset_size: Count = 320
     n_anchors: Count = 80
-    n_rounds: Steps = 2
+    n_rounds: Depth = 2
     batch_size: Count = 1
 
     def __post_init__(self) -> None:

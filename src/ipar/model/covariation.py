@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar.model.io import Arrays, State, shaped
+from ipar.model.checks import shaped
+from ipar.model.io import Arrays, State
 
 Floats = NDArray[np.floating]
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._options import Checked, Count, Depth, NonNegative, check
+from ipar._options import Checked, Count, Depth, Weight, check
 from ipar.graph.neighbors import cells_by_slide
+from ipar.model.checks import check_width, checked_names, shaped
 from ipar.model.features import (
     Averaging,
     Reading,
@@ -24,7 +25,7 @@ from ipar.model.features import (
     whole_slides,
 )
 from ipar.model.genes import match_genes, order_genes
-from ipar.model.io import Arrays, State, check_width, checked_names, loaded_module, module_arrays, shaped
+from ipar.model.io import Arrays, State, loaded_module, module_arrays
 from ipar.nn import SetEncoder, SharedEncoder
 
 Inputs = Literal["pca", "genes", "both"]
@@ -296,7 +297,7 @@ class GeometryEncoder:
         if "set_encoder" in config:
             size = SetEncoderShape(**config["set_encoder"])
             check_width("set_encoder", size.n_input, widths["pca"])
-            check("set_encoder_weight", config["set_encoder_weight"], NonNegative)
+            check("set_encoder_weight", config["set_encoder_weight"], Weight)
             whole["set_encoder"] = loaded_module(lambda: SetEncoder(**asdict(size)), arrays, "set_encoder")
             whole["set_encoder_weight"] = config["set_encoder_weight"]
         return cls(

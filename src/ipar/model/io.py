@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -16,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import nn
 
-from ipar._files import check_space, directory_of, replaced_directory, restore, sync
-from ipar._options import check
+from ipar._files import directory_of, replaced_directory, restore, sync
+from ipar._space import check_space
+from ipar.model.checks import check_contents, check_version, checked_record, contents
 
 M = TypeVar("M", bound=nn.Module)
 Arrays = dict[str, NDArray[Any]]
@@ -71,31 +71,6 @@ def joined(**parts: State) -> State:
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _WHAT = "a model's directory"
-_FIGURES = frozenset({"localisable", "explained", "distance_spearman", "recall_ratio", "two_places"})
-
-
-def contents(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
-    """Kind and shape of every array, which settings are stored with."""
-    return {name: [str(np.asarray(value).dtype), *np.shape(value)] for name, value in arrays.items()}
-
-
-def check_contents(arrays: Mapping[str, Any], expected: Any) -> None:
-    """Raise ValueError unless arrays are finite, and those that were written."""
-    if not isinstance(expected, Mapping):
-        msg = "the list of arrays is missing"
-        raise ValueError(msg)
-    found = contents(arrays)
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            msg = f"array {name} is {_shown(found.get(name))}, written was {_shown(expected.get(name))}"
-            raise ValueError(msg)
-        if np.asarray(arrays[name]).dtype.kind == "f" and not np.isfinite(arrays[name]).all():
-            msg = f"array {name} has NaN or infinite values"
-            raise ValueError(msg)
-
-
-def _shown(entry: Any) -> str:
-    return f"{entry[0]} {tuple(entry[1:])}" if isinstance(entry, list) and entry else "missing"
 
 
 def _digest(content: bytes) -> str:
@@ -104,17 +79,6 @@ def _digest(content: bytes) -> str:
 
 def _canonical(config: Any) -> bytes:
     return json.dumps(config, sort_keys=True).encode()
-
-
-@contextmanager
-def understood(what: str, remedy: str) -> Iterator[None]:
-    """Whatever does not fit in a model that is being read is told as such, with what to do."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        said = f"no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
-        msg = f"{what} is not complete ({said}): {remedy}."
-        raise ValueError(msg) from error
 
 
 def write_directory(path: str | Path, kind: str, version: int, state: State) -> None:
@@ -134,8 +98,9 @@ def write_directory(path: str | Path, kind: str, version: int, state: State) -> 
     }
     files = {WEIGHTS: weights, CONFIG: json.dumps(head, indent=1).encode()}
     size = sum(map(len, files.values()))
+    check_directory(path)
+    check_space(path, size)
     with replaced_directory(path, is_model, _WHAT, size=size) as staging:
-        check_space(staging, size)
         for name, content in files.items():
             (staging / name).write_bytes(content)
             sync(staging / name)
@@ -202,16 +167,6 @@ def _read_config(path: Path, content: bytes, versions: Mapping[str, int]) -> dic
     return dict(head)
 
 
-def check_version(what: str, found: tuple[str, Any], versions: Mapping[str, int], ipar_version: Any) -> None:
-    """Raise ValueError unless a format and its version are among those that can be read."""
-    kind, version = found
-    if isinstance(version, bool) or versions.get(kind) != version:
-        readable = " and ".join(f"{kind} version {version}" for kind, version in versions.items())
-        other = f"load it with ipar {ipar_version}, or " if isinstance(ipar_version, str) else ""
-        msg = f"{what} has format {kind} version {version}, this ipar reads {readable}: {other}fit it again."
-        raise ValueError(msg)
-
-
 def _read_weights(file: Path, content: bytes | None, head: Mapping[str, Any]) -> Arrays:
     if content is None:
         msg = (
@@ -231,48 +186,16 @@ def _read_weights(file: Path, content: bytes | None, head: Mapping[str, Any]) ->
     return arrays
 
 
-def check_width(what: str, found: int, expected: int) -> None:
-    """Raise ValueError where two parts of a model do not fit together."""
-    if found != expected:
-        msg = f"{what} is {found}, other parts of the model need {expected}"
-        raise ValueError(msg)
+def plain(stage: Any) -> dict[str, Any]:
+    """A fitted object as values that AnnData can hold and write."""
+    config, arrays = stage.state()
+    return {"config": json.dumps(config), "contents": json.dumps(contents(arrays)), "arrays": arrays}
 
 
-def shaped(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, str]) -> Arrays:
-    """Arrays of shapes such as ``"m 2"``, in which a letter is the same size everywhere; those with a ? may be missing."""
-    sizes: dict[str, int] = {}
-    found = {}
-    for name, shape in shapes.items():
-        wanted, known = shape.removesuffix("?").split(), name in arrays
-        if not known and shape.endswith("?"):
-            continue
-        found[name] = np.asarray(arrays[name])
-        check_width(f"number of dimensions of {name}", found[name].ndim, len(wanted))
-        for letter, size in zip(wanted, found[name].shape, strict=True):
-            expected = int(letter) if letter.isdigit() else sizes.setdefault(letter, size)
-            check_width(f"a dimension of {name}", size, expected)
-    return found
-
-
-def checked_names(what: str, names: Any, n: int) -> list[str]:
-    """So many different strings."""
-    check(what, names, Sequence[str])
-    check_width(f"number of {what}", len(names), n)
-    check_width(f"number of different {what}", len(set(names)), n)
-    return list(names)
-
-
-def checked_record(found: Any) -> dict[str, Any]:
-    """The record of a fit; figures of the localisability must be numbers, which messages of predictions show."""
-    check("record", found, dict)
-    check("library_key", found.get("library_key"), str | None)
-    verdict = found.get("localisability", {})
-    check("localisability", verdict, dict)
-    for name in _FIGURES.union(verdict) - {"held_out"} if verdict else ():
-        if not isinstance(verdict[name], int | float):
-            msg = f"localisability: {name} must be a number, found {verdict[name]!r}"
-            raise TypeError(msg)
-    return dict(found)
+def of_plain(kind: Any, found: Mapping[str, Any]) -> Any:
+    """The object of a kind that :func:`plain` gave."""
+    check_contents(found["arrays"], json.loads(found["contents"]))
+    return kind.from_state(json.loads(found["config"]), found["arrays"])
 
 
 class SavedModel:

@@ -16,13 +16,14 @@ from ipar.geometry import apply_similarity, procrustes_transform
 from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
+from ipar.model.checks import check_width
 from ipar.model.encoder import Features
 from ipar.model.features import embedding_order
 from ipar.model.flow import MIN_CELLS as FLOW_CELLS
 from ipar.model.flow import Flow
 from ipar.model.genes import match_genes
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
-from ipar.model.io import SavedModel, check_width
+from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
 from ipar.model.outputs import Layout

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from ipar._files import as_path
+from ipar._settings import own_settings
+from ipar.model.checks import check_version, understood
 from ipar.model.iga import IGA
-from ipar.model.io import CONFIG, check_contents, check_version, contents, read_directory, understood
+from ipar.model.io import CONFIG, of_plain, plain, read_directory
 from ipar.model.ipalite import IPALite
 
 _KINDS: dict[str, type[IPALite] | type[IGA]] = {one.kind: one for one in (IPALite, IGA)}
-
-
-def model_from_state(kind: str, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> IPALite | IGA:
-    """The model whose ``state()`` this is."""
-    return _KINDS[kind].from_state(config, arrays)
 
 
 def _versions() -> dict[str, int]:
@@ -28,9 +21,7 @@ def _versions() -> dict[str, int]:
 
 def plain_model(model: IPALite | IGA) -> dict[str, Any]:
     """A model as values that AnnData can hold and write."""
-    config, arrays = model.state()
-    head = {"format": model.kind, "format_version": model.version, "config": json.dumps(config)}
-    return head | {"contents": json.dumps(contents(arrays)), "arrays": arrays}
+    return {"format": model.kind, "format_version": model.version} | plain(model)
 
 
 def model_of_plain(found: Any, where: str) -> IPALite | IGA:
@@ -42,14 +33,14 @@ def model_of_plain(found: Any, where: str) -> IPALite | IGA:
         If it is of another version, or not complete.
     """
     with understood(where, "fit it again"):
-        kind, arrays = str(found["format"]), found["arrays"]
+        kind = str(found["format"])
         version = int(found["format_version"]) if "format_version" in found else "unknown"
     check_version(where, (kind, version), _versions(), None)
     with understood(where, "fit it again"):
-        check_contents(arrays, json.loads(found["contents"]))
-        return model_from_state(kind, json.loads(found["config"]), arrays)
+        return cast(IPALite | IGA, of_plain(_KINDS[kind], found))
 
 
+@own_settings()
 def load(path: str | Path) -> IPALite | IGA:
     """Read a model that :meth:`IPALite.save` or :meth:`IGA.save` wrote.
 
@@ -77,4 +68,4 @@ def load(path: str | Path) -> IPALite | IGA:
     where = as_path(path, "name the model's directory")
     kind, state = read_directory(where, _versions())
     with understood(f"{where / CONFIG}: the model", "save it again from the fitted model, or fit it again"):
-        return model_from_state(kind, *state)
+        return _KINDS[kind].from_state(*state)

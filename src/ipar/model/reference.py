@@ -13,8 +13,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ipar._options import check
+from ipar.model.checks import check_width, checked_names, shaped
 from ipar.model.given import Encoder
-from ipar.model.io import Arrays, State, check_width, checked_names, shaped
+from ipar.model.io import Arrays, State
 
 
 @dataclass(frozen=True)

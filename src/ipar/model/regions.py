@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._options import NonNegative, Steps, checked
+from ipar._options import Depth, NonNegative, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.metrics import turned_onto
+from ipar.model.checks import checked_names
 from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
-from ipar.model.io import Arrays, State, checked_names
+from ipar.model.io import Arrays, State
 
 FloatArray = NDArray[np.float64]
 Source = Literal["layout", "flow"]
@@ -167,7 +168,7 @@ class Regions:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Regions:
         """The stage of :meth:`state`."""
-        own = checked(config, {"n_places": Steps, "power": NonNegative, "n_steps": Steps, "one_section": bool})
+        own = checked(config, {"n_places": Depth, "power": NonNegative, "n_steps": Depth, "one_section": bool})
         for name, scores in arrays.items():
             units = checked_names(f"{name} units", config[name], len(scores))
             own[name] = Calibration(np.asarray(scores, dtype=np.float64), tuple(units))

@@ -12,9 +12,10 @@ from scipy import sparse
 
 from ipar._options import NonNegative, checked
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
+from ipar.model.checks import check_width, shaped
 from ipar.model.covariation import Covariation, agreement
 from ipar.model.features import unit_rows
-from ipar.model.io import State, arrays_under, check_width, shaped
+from ipar.model.io import State, arrays_under
 
 Floats = NDArray[np.floating]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._options import NonNegative, Positive, checked
-from ipar.model.io import State, shaped
+from ipar.model.checks import shaped
+from ipar.model.io import State
 from ipar.model.values import Floats, Form, Kind, Recognition, Values
 
 PER_CELL: tuple[Kind, ...] = ("counts", "fractional counts")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._descent import Descent
-from ipar._options import Checked, Count, Pairs, Rate, Share, Steps, Weight
+from ipar._options import Checked, Count, Distance, Pairs, Rate, Share, Steps, Weight
 from ipar._run import Run
 from ipar.geometry import gauge_fix
 from ipar.graph.candidates import fuzzy_edges
@@ -101,7 +101,7 @@ class Sharpening(Checked):
     McInnes et al., UMAP, arXiv:1802.03426 (2018), for the local terms.
     """
 
-    reach: Weight = 1.6
+    reach: Distance = 1.6
     push: Weight = 10.0
     hold: Weight = 1.0
     global_share: Share = 0.6
@@ -110,7 +110,7 @@ class Sharpening(Checked):
     evenness: Weight | None = None
     evenness_weight: Weight = 40.0
     spread: Weight = 0.3
-    spread_reach: Weight = 4.0
+    spread_reach: Distance = 4.0
     n_spread: Steps = 50
     n_spread_drawn: Steps = 6
     search_every: Count = 10

@@ -12,18 +12,25 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
-from ipar._options import Count, NonNegative, Steps, checked
+from ipar._options import AtLeastFive, Depth, NonNegative, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import global_map, principal_components
+from ipar.model.checks import check_width, shaped
 from ipar.model.encoder import Features
 from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
-from ipar.model.io import Arrays, State, check_width, shaped
+from ipar.model.io import Arrays, State
 
 FloatArray = NDArray[np.float64]
 
-_HEAD_NUMBERS = {"intercept": float, "gamma": NonNegative, "n_samples": Steps, "n_steps": Steps, "most_drawn": Count}
+_HEAD_NUMBERS = {
+    "intercept": float,
+    "gamma": NonNegative,
+    "n_samples": Depth,
+    "n_steps": Depth,
+    "most_drawn": AtLeastFive,
+}
 _N_SIGNS = 8  # of :func:`trouble_signs`
 _HEAD_ARRAYS = {"centre": "e", "axes": "e p", "landmarks": "m z", "weights": "m", "knots": "2 q", "joint": "2 r?"}
 
@@ -107,7 +114,7 @@ class UncertaintyHead:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> UncertaintyHead:
         """The head of :meth:`state`."""
-        own: dict[str, Any] = dict(shaped(arrays, _HEAD_ARRAYS))
+        own: dict[str, Any] = shaped(arrays, _HEAD_ARRAYS)
         check_width("number of signs and components", own["landmarks"].shape[1], _N_SIGNS + own["axes"].shape[1])
         return cls(**checked(config, _HEAD_NUMBERS), **own)
 

@@ -85,7 +85,7 @@ def report(
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=150)
         content = picture.getvalue() if path.suffix == ".png" else _page(found, picture.getvalue()).encode()
-        with replaced(path) as staging:
+        with replaced(path, size=len(content)) as staging:
             staging.write_bytes(content)
     return finish(figure, ax=ax, show=show if show is not None or path is None else False, return_fig=return_fig)
 

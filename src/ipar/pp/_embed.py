@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from ipar._anndata import (
     Keys,
     Source,
     cells_digest,
+    embed_record,
     get_slides,
     raw_coords,
     record,
@@ -26,14 +26,15 @@ from ipar._anndata import (
 )
 from ipar._docs import shared_docs
 from ipar._expression import Cells, get_expression, given_expression, warn_empty_cells
-from ipar._options import AtLeastTwo
+from ipar._options import AtLeastTwo, Key
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar._slide_checks import SlideChecks
 from ipar.model import IGA, IPALite
+from ipar.model.checks import understood
 from ipar.model.encoder import Inputs
 from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
-from ipar.model.io import understood
+from ipar.model.io import of_plain, plain
 from ipar.model.resemblance import Resemblance
 from ipar.training import EncoderRecipe, SlideSet, fit_embedding
 from ipar.training.embedding import EmbeddingFit, fit_folds, given_embedding
@@ -68,7 +69,7 @@ def embed(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = EMBED,
+    key_added: Key = EMBED,
     copy: bool = False,
 ) -> AnnData | None:
     """Embed cells so that distances in the embedding follow distances in the tissue.
@@ -147,7 +148,7 @@ def embed(
         with on_device(model.encoder.modules, run.device):
             adata.obsm[key_added] = model.features(*cells.arrays).embedding
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
-        if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
+        if embed_record(adata).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]
         return adata if copy else None
     recipe = recipe or EncoderRecipe()
@@ -205,7 +206,6 @@ def embed_slides(
         _report(fit.localisability)
     else:
         fit = _fitted(slides, folds, recipe, run, force)
-    config, arrays = fit.encoder.state()
     adata.obsm[key_added] = slides.joined(folds.joined(fit.cross_fitted))
     adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)
     if fit.cross_fitted_global:
@@ -215,8 +215,8 @@ def embed_slides(
     if folds.one_section:
         adata.obs[PART] = pd.Categorical(slides.joined([folds.part_of_cell + 1]))
     adata.uns[EMBED_RECORD] = {
-        "encoder": {"config": json.dumps(config), "arrays": arrays},
-        **_as_state("resemblance", fit.resemblance),
+        "encoder": plain(fit.encoder),
+        **({} if fit.resemblance is None else {"resemblance": plain(fit.resemblance)}),
         "inputs": fit.encoder.record.get("inputs", source.given_rep),
         "choice": fit.choice,
         "weight_choice": fit.weight_choice,
@@ -227,13 +227,6 @@ def embed_slides(
         **{name: value for name, value in asdict(source).items() if value is not None},
     }
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
-
-
-def _as_state(name: str, stage: Resemblance | None) -> dict[str, Any]:
-    if stage is None:
-        return {}
-    config, arrays = stage.state()
-    return {name: {"config": json.dumps(config), "arrays": arrays}}
 
 
 def _fitted(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run, force: bool) -> EmbeddingFit:
@@ -267,11 +260,11 @@ def stored_encoder(adata: AnnData) -> Encoder:
     """The encoder that :func:`embed` stored."""
     with understood("The encoder in adata.uns['ipar_embed']", "call ipar.pp.embed again"):
         state = adata.uns[EMBED_RECORD]["encoder"]
-        return AnyEncoder.from_state(json.loads(state["config"]), state["arrays"])
+        return cast(Encoder, of_plain(AnyEncoder, state))
 
 
 def stored_resemblance(adata: AnnData) -> Resemblance | None:
     """What :func:`embed` stored of left-out cells, if anything."""
     with understood("What is kept of left-out cells in adata.uns['ipar_embed']", "call ipar.pp.embed again"):
         state = adata.uns[EMBED_RECORD].get("resemblance")
-        return None if state is None else Resemblance.from_state(json.loads(state["config"]), state["arrays"])
+        return None if state is None else cast(Resemblance, of_plain(Resemblance, state))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ipar._anndata import record
 from ipar._docs import shared_docs
-from ipar._options import AtLeastTwo, Count, Sizes
+from ipar._options import AtLeastTwo, Count, Sizes, check
 from ipar._public import public
 from ipar._run import Device
 from ipar._seeds import as_seed
@@ -95,7 +95,7 @@ def shuffle_controls(
     library_key: str | None = None,
     spatial_key: str = "spatial",
     layer: str | None = None,
-    n_minisets: AtLeastTwo = 12,
+    n_minisets: Count = 12,
     miniset_size: Sizes | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
@@ -128,6 +128,7 @@ def shuffle_controls(
     KeyError, ValueError
         As in :func:`ipar.tl.decompose_gap`, and for fewer than two minisets.
     """
+    check("n_minisets", n_minisets, AtLeastTwo)
     seed = as_seed(random_state)
     draw = Draw(n_minisets, miniset_size, seed)
     slides = read_held_out(

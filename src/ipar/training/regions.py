@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._options import Checked, Count
+from ipar._options import Checked, Count, Depth
 from ipar._run import Run
 from ipar.model import Features
 from ipar.model.blend import global_map
@@ -33,9 +33,9 @@ class RegionRecipe(Checked):
         Quantiles by which the scores of the finished held-out slide are compared with those of its global map.
     """
 
-    n_places: Count = 16
+    n_places: Depth = 16
     power: float = 0.5
-    n_steps: Count = 10
+    n_steps: Depth = 10
     n_quantiles: Count = 400
     upper: tuple[float, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 

@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import Ridge
 
-from ipar._options import Checked, Count, NonNegative, Positive
+from ipar._options import AtLeastFive, Checked, Count, Depth, NonNegative, Positive
 from ipar._run import Run
 from ipar.metrics import cell_errors, certain_half_error, uncertainty_spearman
 from ipar.model import Features
@@ -49,8 +49,8 @@ class UncertaintyRecipe(Checked):
     alpha: Positive = 1.5
     n_knots: Count = 20
     growth: NonNegative = 0.3
-    n_samples: Count = 16
-    most_drawn: Count = 1_500
+    n_samples: Depth = 16
+    most_drawn: AtLeastFive = 1_500
 
     def with_all_slides(self, error: float, share_known: float) -> float:
         """Error of a model over that of encoders that were taught by a share of its slides alone.
