@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -228,8 +229,31 @@ def cells_digest(adata: AnnData) -> str:
     return f"{int(hashed.sum(dtype=np.uint64)):016x}"
 
 
+def embed_record(adata: AnnData) -> Mapping[str, Any]:
+    """What :func:`ipar.pp.embed` recorded; empty if it did not, or if something else is stored there."""
+    found = adata.uns.get(EMBED_RECORD)
+    return found if isinstance(found, Mapping) else {}
+
+
+def stored_record(adata: AnnData, key: str | None = None) -> Mapping[str, Any]:
+    """The record ``uns["ipar"]``, or a dictionary within it; empty if missing.
+
+    Raises
+    ------
+    TypeError
+        If something else is stored there.
+    """
+    found, where = adata.uns.get(RECORD, {}), f"adata.uns[{RECORD!r}]"
+    if key is not None and isinstance(found, Mapping):
+        found, where = found.get(key, {}), f"{where}[{key!r}]"
+    if not isinstance(found, Mapping):
+        msg = f"{where} must be a dictionary that ipar wrote, found {type(found).__name__}: delete it, or store it under another key."
+        raise TypeError(msg)
+    return found
+
+
 def record(adata: AnnData) -> dict[str, Any]:
     """The record ``uns["ipar"]``, which is created if missing."""
     # a new dict, since that of a view is its parent's
-    adata.uns[RECORD] = dict(adata.uns.get(RECORD, {}))
+    adata.uns[RECORD] = dict(stored_record(adata))
     return adata.uns[RECORD]  # type: ignore[no-any-return]

@@ -60,6 +60,16 @@ class Rising:
         return None if value[0] <= value[1] else "be the smallest number, then the largest"
 
 
+@dataclass(frozen=True)
+class FitForKey:
+    """A name under which results can be stored, in files too."""
+
+    def problem(self, value: Any) -> str | None:
+        """See :class:`Rule`."""
+        return None if value.strip() and "/" not in value else "not be empty or hold a slash"
+
+
+Key: TypeAlias = Annotated[str, FitForKey()]
 Count: TypeAlias = Annotated[int, Bounds(1)]
 AtLeastTwo: TypeAlias = Annotated[int, Bounds(2)]
 Depth: TypeAlias = Annotated[int, Bounds(1), AtMost(100)]
@@ -77,6 +87,7 @@ NonNegative: TypeAlias = Annotated[float, Bounds(0)]
 Sizes: TypeAlias = Annotated[tuple[Count, Count], Rising()]
 
 _REMEDIES = {
+    "Tensor": "make one of an array with torch.from_numpy(array)",
     "device": "pass 'auto', 'cpu' or 'cuda'",
     "AnnData": "read one with anndata.read_h5ad(path), or take a table of a SpatialData, sdata.tables[name]",
     "IPALite": "fit one with ipar.tl.fit_ipalite, or read one with ipar.load(directory)",
@@ -110,7 +121,7 @@ def check(name: str, value: Any, hint: Any) -> None:
     if found.usable_kind:
         msg = f"{name} must {found.expected}, found {_shown(value)}{end}"
         raise ValueError(msg)
-    msg = f"{name} must be {found.expected}, found {_shown(value)} of type {type(value).__name__}{end}"
+    msg = f"{name} must be {found.expected.rstrip(',')}, found {_shown(value)} of type {type(value).__name__}{end}"
     raise TypeError(msg)
 
 

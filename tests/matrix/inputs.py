@@ -305,3 +305,24 @@ def _(a: ad.AnnData) -> ad.AnnData:
 def _(a: ad.AnnData) -> ad.AnnData:
     a.obs["type"] = a.obs["type"].where(np.arange(a.n_obs) > 2)
     return a
+
+
+@named("records of another kind")
+def _(a: ad.AnnData) -> ad.AnnData:
+    a.uns["ipar"] = dict.fromkeys(
+        ("history", "attention", "gap", "localisability", "regions", "diagnostics", "prediction"), 5
+    )
+    return a
+
+
+@named("other records of another kind")
+def _(a: ad.AnnData) -> ad.AnnData:
+    a.uns |= {"ipar_embed": "a note", "ipar_candidates": ["a", "note"]}
+    a.obsm["X_ipar_embed"] = np.zeros((a.n_obs, 2))
+    return a
+
+
+@named("a palette that is a number")
+def _(a: ad.AnnData) -> ad.AnnData:
+    a.uns["type_colors"] = 5
+    return a

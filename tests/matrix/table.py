@@ -364,6 +364,54 @@ OPTIONS = [
     *options("tl.ablate_terms", "max_epochs", bound("max_epochs", "be at least 1"), 0),
     *options("tl.report", "groupby", refused(KeyError, "no column 'none'.*groupby"), "none"),
 ]
+RECORDS = [
+    *each(
+        (*PLACE, "pp.embed by model")[:4],
+        "uns is of another kind",
+        refused(TypeError, "must be a dictionary that ipar wrote, found str: delete"),
+    ),
+    *each(
+        ("tl.report", "pl.history", "pl.attention_focus", "pl.gap", "pl.localisability", "pl.regions"),
+        "uns is of another kind",
+        refused(TypeError, "must be a dictionary that ipar wrote, found str: delete"),
+    ),
+    *each(
+        (
+            "pl.history",
+            "pl.attention_focus",
+            "pl.gap",
+            "pl.localisability",
+            "pl.regions",
+            "pl.diagnostics",
+            "tl.report",
+        ),
+        "records of another kind",
+        refused(TypeError, "found int: (run ipar|delete)"),
+    ),
+    *each(("tl.predict_coords", "tl.predict_regions"), "other records of another kind", OK),
+    *options("tl.fit_ipalite", "max_epochs", bound("max_epochs", "be at least 1"), -3),
+    *options(
+        ("tl.predict_coords", "tl.sample_coords", "pp.candidates", "pp.cell_ellipses"),
+        "key_added",
+        bound("key_added", "not be empty or hold a slash"),
+        "",
+        "a/b",
+    ),
+    *options(
+        "pp.candidates",
+        "transformer",
+        refused(TypeError, "must be a neighbour transformer of scikit-learn, found str: pass"),
+        "kd_tree",
+    ),
+    *each(
+        "pl.coords",
+        "a palette that is a number",
+        refused(TypeError, "must hold a colour for each of 2 labels, found int"),
+        color="type",
+    ),
+    *options("pp.cell_ellipses", "library_key", kind("library_key", "a string or None"), 3, ["slide"]),
+    *options("tl.attention", "query", kind("query", "an integer, a string"), [1.5], {1, 2}, 1.5),
+]
 PLOTS = [
     *each(
         (
@@ -527,4 +575,4 @@ FILES = [
     *each("ipar evaluate", "FOLDER/none.h5ad", fails("none.h5ad: no such file")),
     *options("load", "path", refused((OSError, ValueError, TypeError), "."), "none", None, 3, "", "FOLDER/query.h5ad"),
 ]
-ROWS: list[Row] = [*EXPRESSION, *SHAPES, *SLIDES, *COORDS, *OPTIONS, *PLOTS, *NUMBERS, *FILES]
+ROWS: list[Row] = [*EXPRESSION, *SHAPES, *SLIDES, *COORDS, *OPTIONS, *RECORDS, *PLOTS, *NUMBERS, *FILES]

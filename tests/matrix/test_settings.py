@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +121,9 @@ def test_a_prediction_is_the_same_and_settings_stay(world, usual, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "threads" in name else name for name in SETTINGS]
+)
 def test_a_fit_is_the_same_and_settings_stay(world, settings, name, tmp_path, fits):
     with SETTINGS[name]():
         before = settings_now()
@@ -195,8 +197,7 @@ def test_calls_in_threads_give_the_same_and_bring_the_dtype_back(world, usual):
 def test_a_command_leaves_the_process_as_it_was(world, capsys):
     from ipar._cli import main
 
-    with nullcontext():
-        before = settings_now()
-        assert main(["evaluate", str(world.folder / "placed.h5ad")]) == 0
-        assert main(["evaluate", str(world.folder / "none.h5ad")]) == 2
-        assert settings_now() == before
+    before = settings_now()
+    assert main(["evaluate", str(world.folder / "placed.h5ad")]) == 0
+    assert main(["evaluate", str(world.folder / "none.h5ad")]) == 2
+    assert settings_now() == before

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ipar._options import check
+
 
 def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Centre a layout and scale it to unit RMS radius.
@@ -23,6 +25,7 @@ def gauge_fix(x: Tensor, mask: Tensor | None = None) -> Tensor:
     Tensor
         Layout with zero mean and unit RMS radius, shape ``(..., n, d)``. Padding and coincident points are at zero.
     """
+    check("x", x, Tensor)
     if mask is None:
         mean = x.mean(dim=-2, keepdim=True)
         centred = x - mean
@@ -57,6 +60,8 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
         Centre of the source ``(..., 1, d)``, rotation ``(..., d, d)``, scale ``(..., 1, 1)`` and centre of the
         target ``(..., 1, d)``, as :func:`apply_similarity` takes them.
     """
+    check("source", source, Tensor)
+    check("target", target, Tensor)
     source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
     source, target = source - source_mean, target - target_mean
     left, singular, right = torch.linalg.svd(source.mT @ target)
@@ -68,5 +73,6 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
 
 def apply_similarity(x: Tensor, transform: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     """Apply a transform from :func:`procrustes_transform` to points ``(..., n, d)``."""
+    check("x", x, Tensor)
     source_mean, rotation, scale, target_mean = transform
     return (x - source_mean) @ rotation * scale + target_mean

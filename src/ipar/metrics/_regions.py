@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ipar._public import public
 from ipar.metrics._alignment import turned_onto
-from ipar.metrics.checks import FloatArray, as_pair
+from ipar.metrics.checks import FloatArray, as_floats, as_pair
 
 
 @public
@@ -36,7 +36,7 @@ def in_regions(points: ArrayLike, places: ArrayLike, radii: ArrayLike) -> NDArra
         If shapes do not go together, or a radius is negative.
     """
     centres, radius = _checked(places, radii)
-    where = np.asarray(points, dtype=np.float64)
+    where = as_floats(points, "points", "array of shape (n_cells, 2)")
     if where.shape != (len(centres), 2):
         msg = f"`points` must have shape ({len(centres)}, 2), one point per cell, found {where.shape}."
         raise ValueError(msg)
@@ -127,7 +127,7 @@ def _even_disc(n_points: int) -> FloatArray:
 
 def _checked(places: ArrayLike, radii: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Places (n, K, 2) and radii (n, n_levels)."""
-    centres, radius = np.asarray(places, dtype=np.float64), np.asarray(radii, dtype=np.float64)
+    centres, radius = as_floats(places, "places", "array of places"), as_floats(radii, "radii", "array of radii")
     if centres.ndim == 2 and centres.shape[1] % 2 == 0:
         centres = centres.reshape(len(centres), -1, 2)
     if centres.ndim != 3 or centres.shape[2] != 2 or centres.shape[1] < 1:

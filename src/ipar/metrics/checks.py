@@ -8,14 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 
-def _as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
+def as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
+    """Return `values` as a float64 array; arrays that are masked, sparse, complex or of words are refused."""
     wanted = f"`{name}` must be a dense numeric {expected}"
     try:
         found = np.asarray(values)
         kind = "a masked array" if isinstance(values, np.ma.MaskedArray) else f"dtype {found.dtype}"
         if kind.startswith("dtype") and found.dtype.kind in "biufO":
             return found.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors that require gradients
         msg = f"{wanted}: {error}"
         raise TypeError(msg) from error
     msg = f"{wanted}, found {kind}."
@@ -24,7 +25,7 @@ def _as_floats(values: ArrayLike, name: str, expected: str) -> FloatArray:
 
 def as_coordinates(values: ArrayLike, name: str) -> FloatArray:
     """Return `values` as a finite float64 array of shape (n, 2) with at least four rows."""
-    array = _as_floats(values, name, "array of shape (n_cells, 2)")
+    array = as_floats(values, name, "array of shape (n_cells, 2)")
     if array.ndim != 2 or array.shape[1] != 2:
         msg = f"`{name}` must have shape (n_cells, 2), found {array.shape}; pass one row of x, y for each cell."
         raise ValueError(msg)
@@ -54,7 +55,7 @@ def as_pair(true: ArrayLike, pred: ArrayLike) -> tuple[FloatArray, FloatArray]:
 
 def as_cell_vector(values: ArrayLike, name: str, n_cells: int | None = None) -> FloatArray:
     """Return `values` as a finite float64 vector with one entry per cell."""
-    vector = _as_floats(values, name, "vector with one value per cell")
+    vector = as_floats(values, name, "vector with one value per cell")
     if vector.ndim != 1 or (n_cells is not None and vector.shape[0] != n_cells):
         expected = "(n_cells,)" if n_cells is None else f"({n_cells},)"
         msg = f"`{name}` must have shape {expected}, one value per cell, found {vector.shape}."

@@ -81,6 +81,12 @@ def stored_colors(adata: AnnData, column: str, names: Sequence[Any]) -> list[Any
     stored = adata.uns.get(key)
     if isinstance(stored, Mapping):
         stored = [stored.get(str(name)) for name in names]
+    if stored is not None and (isinstance(stored, str) or not isinstance(stored, Sequence | np.ndarray)):
+        msg = (
+            f"adata.uns[{key!r}] must hold a colour for each of {len(names)} labels, found {type(stored).__name__}: store a list "
+            "or a dictionary, or delete this entry."
+        )
+        raise TypeError(msg)
     if stored is None or len(stored) < len(names) or any(one is None for one in stored):
         return None
     colors = list(stored)[: len(names)]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from ipar._anndata import RECORD, plain_array
+from ipar._anndata import RECORD, plain_array, stored_record
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
 
 def run_record(adata: AnnData, key: str, remedy: str) -> Any:
-    """Return ``uns["ipar"][key]``, or raise an error that names `remedy`."""
-    record = adata.uns.get(RECORD, {})
+    """Return the table or dictionary ``uns["ipar"][key]``, or raise an error that names `remedy`."""
+    record = stored_record(adata)
     if key not in record:
         msg = f"adata.uns[{RECORD!r}] has no {key!r}: run {remedy} first."
         raise KeyError(msg)
+    if not isinstance(record[key], Mapping | pd.DataFrame):
+        msg = f"adata.uns[{RECORD!r}][{key!r}] must be what ipar wrote, found {type(record[key]).__name__}: run {remedy} again."
+        raise TypeError(msg)
     return record[key]
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from ipar._anndata import CANDIDATES, EMBED, EMBED_RECORD, get_slides, plain_array
+from ipar._anndata import CANDIDATES, EMBED, embed_record, get_slides, plain_array
 from ipar._docs import shared_docs
-from ipar._options import Count
+from ipar._options import Count, Key
 from ipar._public import public
 from ipar._seeds import as_seed
 from ipar.graph import connectivities, neighbor_distances
@@ -31,7 +31,7 @@ def candidates(
     metric: str = "cosine",
     transformer: Transformer | None = None,
     random_state: int | np.random.Generator | None = 0,
-    key_added: str = CANDIDATES,
+    key_added: Key = CANDIDATES,
     copy: bool = False,
 ) -> AnnData | None:
     """Find the candidate neighbours of each cell: the nearest cells of its slide in the embedding.
@@ -83,11 +83,17 @@ def candidates(
             "use_rep."
         )
         raise KeyError(msg)
+    if transformer is not None and not hasattr(transformer, "fit_transform"):
+        msg = (
+            f"transformer must be a neighbour transformer of scikit-learn, found {type(transformer).__name__}: pass an object "
+            "with fit_transform, such as sklearn.neighbors.KNeighborsTransformer()."
+        )
+        raise TypeError(msg)
     embedding = plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]").astype(np.float32)
     if not np.isfinite(embedding).all():
         msg = f"obsm[{use_rep!r}] must be finite, found NaN or infinite values: make the embedding again."
         raise ValueError(msg)
-    key = library_key or adata.uns.get(EMBED_RECORD, {}).get("library_key")
+    key = library_key or embed_record(adata).get("library_key")
     params: dict[str, Any] = {"use_rep": use_rep, "metric": metric, "random_state": random_state}
     params |= {"library_key": key} if key else {}
     how: dict[str, Any] = {"metric": metric, "transformer": transformer, "random_state": random_state}

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_slides, raw_coords, warn
 from ipar._docs import shared_docs
-from ipar._options import Count
+from ipar._options import Count, Key
 from ipar._public import public
 from ipar.geometry.ellipses import Floats, area_moments, ellipse_table
 
@@ -30,7 +30,7 @@ def cell_ellipses(
     n_neighbors: Count = 10,
     spatial_key: str = "spatial",
     library_key: str | None = None,
-    key_added: str = ELLIPSE,
+    key_added: Key = ELLIPSE,
     copy: bool = False,
 ) -> AnnData | None:
     """Compute an ellipse (in 3D an ellipsoid) for every cell: from its outline, its moments, or the cells around it.

@@ -20,6 +20,7 @@ from ipar._anndata import (
     cells_digest,
     check_distinct,
     check_slide_sizes,
+    embed_record,
     get_coords,
     get_slides,
     record,
@@ -27,7 +28,7 @@ from ipar._anndata import (
 )
 from ipar._docs import shared_docs
 from ipar._expression import Cells, get_expression, given_expression, warn_empty_cells
-from ipar._options import AtLeastTwo
+from ipar._options import AtLeastTwo, Key
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite
@@ -70,7 +71,7 @@ def embed(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = EMBED,
+    key_added: Key = EMBED,
     copy: bool = False,
 ) -> AnnData | None:
     """Embed cells so that distances in the embedding follow distances in the tissue.
@@ -149,7 +150,7 @@ def embed(
         with on_device(model.encoder.modules, run.device):
             adata.obsm[key_added] = model.features(*cells.arrays).embedding
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
-        if adata.uns.get(EMBED_RECORD, {}).get("use_rep") == key_added:
+        if embed_record(adata).get("use_rep") == key_added:
             del adata.uns[EMBED_RECORD]
         return adata if copy else None
     recipe = recipe or EncoderRecipe()

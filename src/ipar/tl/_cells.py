@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from ipar._anndata import (
     RECORD,
     Keys,
     cells_digest,
+    embed_record,
     record,
     region_keys,
+    stored_record,
     warn,
 )
 from ipar._expression import Cells
@@ -35,7 +38,7 @@ def known_model(adata: AnnData, model: IPALite | IGA | None, keys: Keys) -> tupl
     """The model that was given, or that of an AnnData's own fit with the slides, the layer and the names of the fit."""
     if model is not None:
         return model, keys
-    state = adata.uns.get(RECORD, {}).get("model")
+    state = stored_record(adata).get("model")
     if state is None:
         msg = (
             "No model given, and none was fitted on this AnnData: pass one as model, from ipar.tl.fit_ipalite(slides, "
@@ -45,7 +48,7 @@ def known_model(adata: AnnData, model: IPALite | IGA | None, keys: Keys) -> tupl
     model = model_of_plain(state, "The model in adata.uns['ipar']['model']")
     fitted_key = model.record.get("library_key")
     library_key = keys.library_key or (fitted_key if fitted_key in adata.obs else None)
-    found = adata.uns.get(EMBED_RECORD, {})
+    found = embed_record(adata)
     return model, Keys(library_key, keys.layer or found.get("layer"), keys.gene_key or found.get("gene_key"))
 
 
@@ -96,7 +99,8 @@ def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.
     adata.obsm[EMBED] = embedding
     adata.obsm.pop(EMBED + GLOBAL_SUFFIX, None)
     adata.uns.pop(EMBED_RECORD, None)
-    if adata.uns.get(CANDIDATES, {}).get("params", {}).get("use_rep") == EMBED:
+    known = adata.uns.get(CANDIDATES)
+    if isinstance(known, Mapping) and known.get("params", {}).get("use_rep") == EMBED:
         graph = adata.uns.pop(CANDIDATES)
         for name in ("connectivities_key", "distances_key"):
             adata.obsp.pop(graph.get(name), None)
@@ -105,7 +109,7 @@ def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.
 
 def _embedded_by(adata: AnnData, model: IPALite | IGA) -> bool:
     """Whether the stored embedding is that of the training of a model's encoder."""
-    stored = adata.uns.get(EMBED_RECORD, {})
+    stored = embed_record(adata)
     if stored.get("use_rep") != EMBED or "encoder" not in stored:
         return False
     own, known = model.encoder.state()[1], stored["encoder"]["arrays"]
@@ -114,7 +118,7 @@ def _embedded_by(adata: AnnData, model: IPALite | IGA) -> bool:
 
 def cells_of_record(adata: AnnData) -> str | None:
     """What must be said of the cells that a prediction was recorded of, if they are not those of the AnnData."""
-    found = adata.uns.get(RECORD, {}).get("prediction", {})
+    found = stored_record(adata, "prediction")
     n = int(found.get("n_cells", adata.n_obs))
     if n == adata.n_obs and found.get("cells_digest", cells_digest(adata)) == cells_digest(adata):
         return None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ipar._anndata import COORDS, MAP, MAP_CONFIDENCE, MAP_SIMILARITY, Keys, plain_array, record, reference_key
 from ipar._docs import shared_docs
+from ipar._options import Key
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
@@ -35,7 +36,7 @@ def map_to_reference(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = MAP,
+    key_added: Key = MAP,
     copy: bool = False,
 ) -> AnnData | None:
     """Map cells onto the places of a training slide.

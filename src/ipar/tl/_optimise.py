@@ -15,7 +15,7 @@ from torch import Tensor
 from ipar._anndata import COORDS, Keys, check_distinct, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
-from ipar._options import Count
+from ipar._options import Count, Key
 from ipar._public import public
 from ipar._run import Device, Run
 from ipar.graph.neighbors import cells_by_slide
@@ -45,7 +45,7 @@ def optimise_coords(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str | None = None,
+    key_added: Key | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     """Minimise the energy of a layout directly on the coordinates.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ipar._anndata import COORDS, Keys, cell_names, record
 from ipar._docs import shared_docs
-from ipar._options import Count, Share
+from ipar._options import Count, Key, Share
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.model import IGA, IPALite, Placement
@@ -41,7 +41,7 @@ def predict_coords(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = COORDS,
+    key_added: Key = COORDS,
     copy: bool = False,
 ) -> AnnData | None:
     """Predict tissue coordinates of cells from their expression.

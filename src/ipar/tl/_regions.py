@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import COORDS, RECORD, Keys, cells_digest, plain_array, record, region_keys
+from ipar._anndata import COORDS, Keys, cells_digest, plain_array, record, region_keys, stored_record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
+from ipar._options import Key
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
@@ -39,7 +40,7 @@ def predict_regions(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = COORDS,
+    key_added: Key = COORDS,
     copy: bool = False,
 ) -> AnnData | None:
     """Predict, for each cell, a set of places that holds its true place with a given probability.
@@ -155,7 +156,7 @@ def _known_regions(model: IPALite | IGA, kind: Source) -> Regions:
 
 def _check_layout(adata: AnnData, model: IPALite | IGA, key: str) -> None:
     """Raise ValueError if a stored layout is not one that the model's regions were measured for."""
-    found = adata.uns.get(RECORD, {}).get("prediction", {})
+    found = stored_record(adata, "prediction")
     wanted: dict[str, Any] = {
         "key_added": key,
         "n_cells": adata.n_obs,

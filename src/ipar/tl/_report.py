@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._anndata import BELONGS, COORDS, RECORD, Keys, plain_array, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, Keys, plain_array, stored_record, uncertainty_key
 from ipar._options import Checked
 from ipar._public import public
 from ipar.model import IPALite
@@ -98,8 +98,8 @@ def report(
     """
     doubt = doubt or Doubt()
     model, _ = known_ipalite(adata, model, Keys())
-    prediction = adata.uns.get(RECORD, {}).get("prediction")
-    if prediction is None or use_rep not in adata.obsm:
+    prediction = stored_record(adata, "prediction")
+    if not prediction or use_rep not in adata.obsm:
         msg = f"adata has no prediction in obsm[{use_rep!r}]: run ipar.tl.predict_coords first."
         raise KeyError(msg)
     if groupby is not None and groupby not in adata.obs:
@@ -108,7 +108,7 @@ def report(
     error, belongs = (_column(adata, key) for key in (uncertainty_key(use_rep), BELONGS))
     doubtful = (error > doubt.most_error) | (belongs < doubt.least_belongs)
     tissue = dict(model.record.get("localisability", {}))
-    regions = adata.uns[RECORD].get("regions", {})
+    regions = stored_record(adata, "regions")
     n_known, n_found = len(model.encoder.genes), int(prediction["n_genes"])
     found: dict[str, Any] = {
         "tissue": tissue,

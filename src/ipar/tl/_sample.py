@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ipar._anndata import BELONGS, COORDS, SAMPLES, Keys, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells, check_cells
-from ipar._options import Count
+from ipar._options import Count, Key
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.graph.neighbors import cells_by_slide
@@ -40,7 +40,7 @@ def sample_coords(
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
-    key_added: str = COORDS,
+    key_added: Key = COORDS,
     copy: bool = False,
 ) -> AnnData | None:
     """Draw several possible layouts of cells from their expression.

@@ -10,7 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ipar._anndata import EMBED, EMBED_RECORD, GLOBAL_SUFFIX, PART, RECORD, Source, cells_digest, raw_coords, record
+from ipar._anndata import (
+    EMBED,
+    EMBED_RECORD,
+    GLOBAL_SUFFIX,
+    PART,
+    Source,
+    cells_digest,
+    embed_record,
+    raw_coords,
+    record,
+    stored_record,
+)
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
@@ -96,7 +107,7 @@ def read_training(
 
 def is_embedded(adata: AnnData, library_key: str | None, given_rep: str | None = None) -> bool:
     """Whether the stored encoder was trained on these cells, or took this embedding, and gave the stored embedding."""
-    found = adata.uns.get(EMBED_RECORD, {})
+    found = embed_record(adata)
     if EMBED not in adata.obsm or found.get("library_key") != library_key or found.get("use_rep") != EMBED:
         return False
     if given_rep is not None and found.get("given_rep") != given_rep:
@@ -163,6 +174,6 @@ def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings
 
 def verdict(adata: AnnData) -> dict[str, Any]:
     """Whether the tissue can be localised, as plain values for the model's record."""
-    found = adata.uns.get(RECORD, {}).get("localisability", {})
+    found = stored_record(adata, "localisability")
     # values read from a file are numpy scalars
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items() if k != "folds"}

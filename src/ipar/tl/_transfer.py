@@ -13,6 +13,7 @@ from scipy import sparse
 from ipar._anndata import MAP, RECORD, Keys, raw_coords
 from ipar._docs import shared_docs
 from ipar._expression import Expression, get_expression
+from ipar._options import Key
 from ipar._public import public
 from ipar.model import IPALite
 from ipar.model.imputation import Imputation, Shared
@@ -93,7 +94,8 @@ def impute(
 
     weights = _weights(section, cells, model, reference, Keys(None, layer, gene_key), spatial_key, map_key)
     expression = _expression(cells, model, layer, gene_key)
-    wanted = pd.Index(genes if genes is not None else expression.genes.difference(section.var_names, sort=False))
+    lacking = expression.genes.difference(section.var_names, sort=False)
+    wanted = lacking if genes is None else pd.Index(list(dict.fromkeys(genes)))
     missing = wanted[~wanted.isin(expression.genes)]
     if len(missing):
         msg = f"cells have no genes {list(missing[:5])}: name genes of cells.var_names."
@@ -128,7 +130,7 @@ def transfer(
     gene_key: str | None = None,
     spatial_key: str = "spatial",
     map_key: str = MAP,
-    key_added: str | None = None,
+    key_added: Key | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     """Carry labels from cells to the places of a section, or from a section to cells.

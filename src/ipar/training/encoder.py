@@ -94,9 +94,9 @@ class EncoderRecipe(Checked):
     weigh_genes: bool | None = None
     averaging: Averaging = Averaging()
     n_output: Count = 128
-    pca_hidden: tuple[int, ...] = (256,)
+    pca_hidden: tuple[Count, ...] = (256,)
     pca_dropout: Share = 0.3
-    genes_hidden: tuple[int, ...] = (512, 256)
+    genes_hidden: tuple[Count, ...] = (512, 256)
     genes_dropout: Share = 0.3
     few_genes: Count = 1000
     genes_input_dropout: Share = 0.5
