@@ -265,8 +265,9 @@ def test_an_interrupted_write_leaves_the_old_file(fitted, tmp_path, monkeypatch,
     write(fitted.query, path)
     before = path.read_bytes()
 
-    def half_written(_, target, **__):
-        Path(target).write_bytes(b"half a fi")
+    def half_written(target, _):
+        with target.open("wb") as file:
+            file.write(b"half a fi")
         raise error
 
     def never(*_):
@@ -274,7 +275,7 @@ def test_an_interrupted_write_leaves_the_old_file(fitted, tmp_path, monkeypatch,
 
     with monkeypatch.context() as patch:
         if where == "while writing":
-            patch.setattr(ad.AnnData, "write_h5ad", half_written)
+            patch.setattr(Path, "write_bytes", half_written)
         else:
             patch.setattr(os, "replace", never)
         with pytest.raises(error):

@@ -541,7 +541,6 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5py closes what it could not write
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
 def test_a_full_disk_leaves_the_old_file_and_says_how_much_is_missing(place, report, share):
     for name, write in writers(place, report).items():

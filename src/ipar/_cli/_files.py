@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 
 import ipar
@@ -54,9 +56,13 @@ def write(adata: ad.AnnData, path: str | Path) -> None:
             with _told(path):
                 adata.write_zarr(staging)
     else:
-        with replaced(path, size=size_of(adata)) as staging:
-            with _told(path):
-                adata.write_h5ad(staging, compression="gzip")
+        adata.strings_to_categoricals()  # as write_h5ad does
+        content = io.BytesIO()  # HDF5 ends the process by a segmentation fault after it could not write to a disk
+        with _told(path), h5py.File(content, "w") as file:
+            ad.io.write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
+        check_space(path, len(content.getbuffer()))
+        with replaced(path, size=len(content.getbuffer())) as staging:
+            staging.write_bytes(content.getbuffer())
 
 
 @contextmanager
