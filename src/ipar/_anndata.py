@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EMBED = "X_ipar_embed"
 EMBED_RECORD = "ipar_embed"
 GLOBAL_SUFFIX = "_global"  # of the key of the embedding that it stands beside
+GENE_WEIGHT = "ipar_gene_weight"
 CANDIDATES = "ipar_candidates"
 COORDS = "X_ipar"
 RECYCLES = "X_ipar_recycles"
@@ -202,6 +203,14 @@ def embed_record(adata: AnnData) -> Mapping[str, Any]:
     """What :func:`ipar.pp.embed` recorded; empty if it did not, or if something else is stored there."""
     found = adata.uns.get(EMBED_RECORD)
     return found if isinstance(found, Mapping) else {}
+
+
+def forget_encoder(adata: AnnData, key: str = EMBED) -> None:
+    """Remove what was stored beside the embedding ``obsm[key]``: global features, encoder, and weights of genes."""
+    adata.obsm.pop(key + GLOBAL_SUFFIX, None)
+    adata.uns.pop(EMBED_RECORD, None)
+    if GENE_WEIGHT in adata.var:
+        del adata.var[GENE_WEIGHT]
 
 
 def stored_record(adata: AnnData, key: str | None = None) -> Mapping[str, Any]:

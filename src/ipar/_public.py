@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from ipar._options import check_arguments
+from ipar._preferences import settings
 from ipar._settings import own_settings
 
 P = ParamSpec("P")
@@ -16,19 +17,24 @@ R = TypeVar("R")
 
 
 def public(function: Callable[P, R]) -> Callable[P, R]:
-    """Check options by type hints, work under :func:`own_settings`, and leave AnnData as they were after an error."""
+    """Check options by type hints, fill in ``ipar.settings``, and leave AnnData as they were after an error.
+
+    The call works under :func:`own_settings`.
+    """
     signature = inspect.signature(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs).arguments
-        check_arguments(function, given)
+        bound = signature.bind(*args, **kwargs)
+        check_arguments(function, bound.arguments)
+        bound.apply_defaults()
+        settings.apply(bound.arguments)
         with ExitStack() as stack:
             stack.enter_context(own_settings())
-            for value in given.values():
+            for value in bound.arguments.values():
                 if hasattr(value, "obsm") and hasattr(value, "uns"):
                     stack.enter_context(all_or_nothing(value))
-            return function(*args, **kwargs)
+            return function(*bound.args, **bound.kwargs)
 
     return call
 
@@ -36,13 +42,13 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
 @contextmanager
 def all_or_nothing(adata: Any) -> Iterator[None]:
     """An AnnData that is as it was before if anything is raised within, ctrl-C too."""
-    obs, uns = adata.obs.copy(deep=False), _structure(adata.uns)
+    tables, uns = {name: getattr(adata, name).copy(deep=False) for name in ("obs", "var")}, _structure(adata.uns)
     kept = {name: dict(getattr(adata, name)) for name in ("obsm", "obsp")}
     try:
         yield
     except BaseException:
         if not adata.is_view:  # a view that was written to is one no longer
-            _restore(adata, obs, uns, kept)
+            _restore(adata, tables, uns, kept)
         raise
 
 
@@ -51,9 +57,11 @@ def _structure(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _structure(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
-def _restore(adata: Any, obs: Any, uns: dict[str, Any], kept: dict[str, dict[str, Any]]) -> None:
-    if list(adata.obs) != list(obs) or any(adata.obs[name] is not obs[name] for name in obs):
-        adata.obs = obs
+def _restore(adata: Any, tables: dict[str, Any], uns: dict[str, Any], kept: dict[str, dict[str, Any]]) -> None:
+    for name, table in tables.items():
+        now = getattr(adata, name)
+        if list(now) != list(table) or any(now[column] is not table[column] for column in table):
+            setattr(adata, name, table)
     adata.uns = uns
     for name, before in kept.items():
         now = getattr(adata, name)

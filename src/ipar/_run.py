@@ -1,17 +1,23 @@
-"""One integer for any kind of seed."""
+"""What a public call hands down to every stage: seed, device, progress and time."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from ipar._seeds import as_seed
+
+logger = logging.getLogger("ipar")
+
+T = TypeVar("T")
 
 Device: TypeAlias = str | torch.device
 """``"auto"``, the name of a device, or a device."""
@@ -48,6 +54,8 @@ class Run:
         Where networks compute.
     progress
         Show progress bars.
+    stages
+        Names of all stages of the call, in order, for the titles of progress bars.
     seconds
         Wall-clock time of every stage so far, by its name.
     """
@@ -55,7 +63,9 @@ class Run:
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: bool = False
+    stages: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    _under_way: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def of(cls, random_state: int | np.random.Generator | None, device: Device = "auto", progress: bool = True) -> Run:
@@ -76,14 +86,40 @@ class Run:
         """The same run without progress bars."""
         return replace(self, progress=False)
 
+    def planned(self, *stages: str) -> Run:
+        """The same run, of which these stages are known to come."""
+        return replace(self, stages=stages)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time of what is done within to that of a stage."""
+        """Add the time of what is done within to that of a stage, and name the stage in progress bars."""
         start = time.perf_counter()
+        self._under_way.append(name)
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self._under_way.pop()
+            taken = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + taken
+            logger.debug("%s: %.1f s", self._title(name), taken)
+
+    def bar(self, name: str, total: int, unit: str = "step") -> tqdm[Any]:
+        """A progress bar with the time left, titled by the stage under way, or by a name outside of all stages."""
+        title = self._title(self._under_way[-1]) if self._under_way else name
+        return tqdm(total=total, desc=title, unit=unit, disable=not self.progress)
+
+    def over(self, items: Sequence[T], name: str, unit: str) -> Iterator[T]:
+        """Items, one by one, with a :meth:`bar`."""
+        with self.bar(name, len(items), unit) as bar:
+            for item in items:
+                yield item
+                bar.update()
+
+    def _title(self, stage: str) -> str:
+        """A stage with its place among all."""
+        if stage not in self.stages:
+            return stage
+        return f"{self.stages.index(stage) + 1} of {len(self.stages)}: {stage}"
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

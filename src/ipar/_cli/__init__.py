@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from ipar import __version__
@@ -16,7 +16,9 @@ from ipar import __version__
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. The exit status is 2 after a user error."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    _complete(parser)
+    options = parser.parse_args(arguments)
     try:
         with _own_process():
             options.run(options)
@@ -30,23 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line goes on, if the optional argcomplete is there."""
+    if "_ARGCOMPLETE" in os.environ and find_spec("argcomplete") is not None:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+
+
 @contextmanager
 def _own_process() -> Iterator[None]:
     """The settings of a command; afterwards, for who calls :func:`main` in a process of theirs, they are as before."""
-    environment, logger = dict(os.environ), logging.getLogger("ipar")
-    shown, level, handler = warnings.showwarning, logger.level, logging.StreamHandler(sys.stderr)
+    environment, shown = dict(os.environ), warnings.showwarning
     # both save memory, and must be set before torch is imported: by large pages, and by keeping kernels for fewer shapes
     for name, value in (("THP_MEM_ALLOC_ENABLE", "1"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")):
         os.environ.setdefault(name, value)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    from ipar._preferences import settings
+
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        yield
+        with settings.override(verbosity=settings.verbosity if "IPAR_VERBOSITY" in os.environ else 2):
+            yield
     finally:
         warnings.showwarning = shown
-        logger.setLevel(level)
-        logger.removeHandler(handler)
         for name in set(os.environ) - set(environment):
             del os.environ[name]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 import warnings
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ _SHOWN = {
 def run_demo(options: argparse.Namespace) -> None:
     """Simulate, train, predict, compare with controls, and plot."""
     mpl.use("Agg")
-    logging.getLogger("ipar").setLevel(logging.WARNING)  # the demonstration prints its own messages
+    ipar.settings.verbosity = min(ipar.settings.verbosity, 1)  # the demonstration prints its own messages
     start = time.monotonic()
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)

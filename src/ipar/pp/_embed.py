@@ -12,6 +12,7 @@ import pandas as pd
 from ipar._anndata import (
     EMBED,
     EMBED_RECORD,
+    GENE_WEIGHT,
     GLOBAL_SUFFIX,
     PART,
     SECTION,
@@ -19,6 +20,7 @@ from ipar._anndata import (
     Source,
     cells_digest,
     embed_record,
+    forget_encoder,
     get_slides,
     raw_coords,
     record,
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger("ipar")
+
+EMBED_STAGES = ("folds", "encoder")
+"""Stages of :func:`embed`, in order."""
 
 
 class LocalisabilityWarning(UserWarning):
@@ -118,6 +123,9 @@ def embed(
     ``.uns["ipar_embed"]``
         The encoder as plain arrays, parameters, and the tables by which inputs, components and the weight of the set
         encoder were chosen. Written by training only.
+    ``.var["ipar_gene_weight"]``
+        Weight of every gene in the encoder, float32: the larger, the better the gene tells places apart on the training
+        slides. NaN for genes that the encoder does not take. Written by training only, if the encoder has weights.
     ``.uns["ipar"]["localisability"]``
         Verdict, mean figures, and a table over held-out slides. Written by training only.
 
@@ -149,13 +157,13 @@ def embed(
             adata.obsm[key_added] = model.features(*cells.arrays).embedding
         adata.obsm.pop(key_added + GLOBAL_SUFFIX, None)  # of the embedding that was just replaced
         if embed_record(adata).get("use_rep") == key_added:
-            del adata.uns[EMBED_RECORD]
+            forget_encoder(adata, key_added)
         return adata if copy else None
     recipe = recipe or EncoderRecipe()
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
     slides = read_slides(adata, source, dims=(2, 3))
-    embed_slides(adata, slides, source, recipe, run, key_added=key_added)
+    embed_slides(adata, slides, source, recipe, run.planned(*EMBED_STAGES), key_added=key_added)
     return adata if copy else None
 
 
@@ -226,7 +234,20 @@ def embed_slides(
         "random_state": run.seed,
         **{name: value for name, value in asdict(source).items() if value is not None},
     }
+    _write_gene_weights(adata, fit.encoder, source.mask_var)
     record(adata)["localisability"] = fit.localisability.to_dict() | {"folds": fit.localisability.table()}
+
+
+def _write_gene_weights(adata: AnnData, encoder: Encoder, mask_var: str | None) -> None:
+    """Write the weights of genes to ``var``, or remove those of another encoder."""
+    scale = getattr(encoder, "gene_scale", None)
+    if scale is not None:
+        taken = np.ones(adata.n_vars, dtype=bool) if mask_var is None else adata.var[mask_var].to_numpy(dtype=bool)
+        weights = np.full(adata.n_vars, np.nan, dtype=np.float32)
+        weights[taken] = scale
+        adata.var[GENE_WEIGHT] = weights
+    elif GENE_WEIGHT in adata.var:
+        del adata.var[GENE_WEIGHT]
 
 
 def _fitted(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run, force: bool) -> EmbeddingFit:

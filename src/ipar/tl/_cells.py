@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from ipar._anndata import (
     CANDIDATES,
     EMBED,
-    EMBED_RECORD,
-    GLOBAL_SUFFIX,
     RECORD,
     Keys,
     cells_digest,
     embed_record,
+    forget_encoder,
     record,
     region_keys,
     stored_record,
@@ -111,8 +110,7 @@ def write_embedding(adata: AnnData, model: IPALite | IGA, embedding: NDArray[np.
     if EMBED in adata.obsm and _embedded_by(adata, model):
         return False
     adata.obsm[EMBED] = embedding
-    adata.obsm.pop(EMBED + GLOBAL_SUFFIX, None)
-    adata.uns.pop(EMBED_RECORD, None)
+    forget_encoder(adata)
     known = adata.uns.get(CANDIDATES)
     if isinstance(known, Mapping) and known.get("params", {}).get("use_rep") == EMBED:
         graph = adata.uns.pop(CANDIDATES)

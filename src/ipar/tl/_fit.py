@@ -14,7 +14,8 @@ from ipar._public import public
 from ipar._run import Device, Run
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
-from ipar.tl._training import read_training, reference_of, verdict, with_record, write_fit
+from ipar.pp._embed import EMBED_STAGES
+from ipar.tl._training import is_embedded, read_training, reference_of, verdict, with_record, write_fit
 from ipar.training import FlowRecipe, Recipe
 from ipar.training import fit_ipalite as fit_model
 from ipar.training.recipe import Quality
@@ -121,11 +122,13 @@ def fit_ipalite(
     flow (0.5).
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
-    run = Run.of(random_state, device, progress)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
+    first = () if use_rep or is_embedded(adata, library_key) else EMBED_STAGES
+    run = Run.of(random_state, device, progress).planned(*first, *recipe.stages)
     known = read_training(adata, source, recipe, (recipe.network, recipe.flow), run, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
+        run = run.planned(*first, *recipe.stages)
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)
     if keep_reference:
         fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, spatial_key)))

@@ -14,7 +14,8 @@ from ipar._public import public
 from ipar._run import Device, Run
 from ipar.model import IGA
 from ipar.nn import IGAConfig
-from ipar.tl._training import read_training, with_record, write_fit
+from ipar.pp._embed import EMBED_STAGES
+from ipar.tl._training import is_embedded, read_training, with_record, write_fit
 from ipar.training import Recipe
 from ipar.training import fit_iga as fit_model
 
@@ -99,9 +100,11 @@ def fit_iga(
     Flow matching: Lipman et al. (2023); on rigid poses: Yim et al., arXiv:2310.05297 (2023).
     """
     recipe = (recipe or Recipe()).with_flow(config, n_neighbors).with_epochs(max_epochs)
-    run = Run.of(random_state, device, progress)
     coords = get_coords(adata, spatial_key, dims=(2, 3))
     table = _ellipses(adata, coords.shape[1], ellipse_key)
+    first = () if is_embedded(adata, library_key) else EMBED_STAGES
+    last = ("flow", "finish") if coords.shape[1] == 2 else ("flow",)
+    run = Run.of(random_state, device, progress).planned(*first, *last)
     source = Source(library_key, spatial_key, layer, mask_var, gene_key=gene_key)
     known = read_training(adata, source, recipe, (recipe.flow,), run, dims=(2, 3))
     fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)

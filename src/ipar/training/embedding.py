@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
-from tqdm.auto import tqdm
 
 from ipar._run import Run
 from ipar.model import Features, GeometryEncoder
@@ -84,7 +83,7 @@ def fit_folds(slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run) -
     by_form: dict[Form, list[LeftOut]] = {form: [] for form in forms}
     axes = []
     parts = folds.split(slides)
-    for group in tqdm(folds.groups, desc="folds", unit="fold", disable=not run.progress):
+    for group in run.over(folds.groups, "folds", "fold"):
         others = folds.known(slides, group)
         axes.append(GeneAxes.of(others, recipe, run))
         for form, encoder in _fit_forms(others, forms, recipe, run, axes[-1]).items():
@@ -113,7 +112,7 @@ def fit_embedding(
     global_features: dict[int, NDArray[np.float32]] = {}
     votes, parts = [], folds.split(slides)
     voting = folds.groups if slides.n_dims == 2 else ()  # as layouts are
-    with tqdm(total=len(voting) + 1, desc="encoder", unit="fit", disable=not run.progress) as bar:
+    with run.bar("encoder", len(voting) + 1, "fit") as bar:
         for group, own in zip(voting, known.axes, strict=False):
             whole = _with_set_encoder(folds.known(slides, group), known.left_out[group[0]].encoder, final, run, own)
             for i in group:

@@ -146,7 +146,7 @@ class EpochTrainer(ABC, Generic[Set]):
         n_batches = -(-len(sizes) // batch_size)
         best, rows, interrupted = Best(self.kept()), [], False
         descent = self.recipe.descent(self.params, n_steps=n_epochs * n_batches, lr_end=self.recipe.lr_min)
-        bar = tqdm(total=n_epochs * n_batches, desc="fit", disable=not self.run.progress)
+        bar = self.run.bar("fit", n_epochs * n_batches)
         with self.run.seeded(), bar:
             try:
                 pretrain_gate(self.gate, self.minisets(train), self.recipe, rng, self.supervision)

@@ -10,7 +10,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ipar._options import Checked, Count
 from ipar._run import Run
@@ -106,7 +105,7 @@ def choose_sharpening(
     """
     rows, layouts, options = [], [], recipe.tried(slide_pcs is not None, tissue)
     near = nearest(features.embedding, recipe.sharpening.n_candidates)
-    for how in tqdm(options, desc="finish", disable=not run.progress):
+    for how in run.over(options, "finish", "layout"):
         x = layout if how is None else sharpen_layout(layout, features, how, slide_pcs, run.quiet(), near)
         setting = (np.inf, 0.0) if how is None else (how.hold, how.slide_pc_share)
         scores = {

@@ -116,7 +116,8 @@ def fit_iga(
         msg = "A generative model needs recipe.flow, found None: give a FlowRecipe."
         raise ValueError(msg)
     embeddings = [one.embedding for one in embedded.features]
-    flow = fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
+    with run.stage("flow"):
+        flow = fit_flow(embeddings, slides.coords, ellipses, folds, recipe.flow, run)
     model = IGA(embedded.encoder, flow.stage)
     if slides.n_dims == 3:  # sharpening is made for sections
         return ModelFit(model, slides[folds.held_out].name, flow, None, {})
@@ -124,7 +125,8 @@ def fit_iga(
     n_tried, n_steps = recipe.flow.n_tried, recipe.flow.n_steps_tried
     drawn = flow.held_out.sample(held_out.features.embedding, n_tried, n_steps=n_steps, run=run)
     tissue = tissue_evenness(slides.coords)
-    finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, tissue, recipe.finish, run)
+    with run.stage("finish"):
+        finish = choose_sharpening(drawn.point("mean"), *held_out.known, held_out.slide_pcs, tissue, recipe.finish, run)
     left_out, blank = _left_out(slides, embedded, folds, finish), recipe.regions.blank(folds.one_section)
     regions = with_flow(blank, left_out, flow.held_out, recipe.regions, run)
     model = replace(model, sharpening=finish.sharpening, regions=regions)

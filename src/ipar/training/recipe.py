@@ -77,6 +77,11 @@ class Recipe(Checked):
             FlowRecipe(),
         )
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages of a fit of an embedding's slides, in order."""
+        return ("network", *(("flow",) if self.flow else ()), "finish", "expected error", "regions")
+
     def refused(self) -> Recipe:
         """What is left of it for a tissue that cannot be localised: no flow, and no more work than :meth:`fast` has."""
         own, fast = self.network, Recipe.fast()
