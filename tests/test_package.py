@@ -55,6 +55,8 @@ def test_lazy_attribute(name):
     found = getattr(ipar, name)
     if name in {"IGA", "IPALite", "load"}:
         assert found is getattr(importlib.import_module("ipar.model"), name)
+    elif name == "settings":
+        assert found is importlib.import_module("ipar._preferences").settings
     else:
         assert found is sys.modules[f"ipar.{name}"]
 
@@ -68,7 +70,7 @@ def test_unknown_attribute():
         _ = ipar.neighbours
 
 
-@pytest.mark.parametrize("name", sorted(set(ipar.__all__) - {"IGA", "IPALite", "load"}))
+@pytest.mark.parametrize("name", sorted(set(ipar.__all__) - {"IGA", "IPALite", "load", "settings"}))
 def test_public_names_exist_and_say_what_they_are(name):
     module = importlib.import_module(f"ipar.{name}")
     assert module.__doc__

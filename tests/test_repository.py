@@ -12,16 +12,20 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import ipar
 from ipar._cli import _parser
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLIC = ("pp", "tl", "pl", "metrics", "datasets")
+PUBLIC = ("pp", "tl", "pl", "get", "metrics", "datasets")
 README = (ROOT / "README.md").read_text()
 API = "\n".join(page.read_text() for page in sorted((ROOT / "docs" / "api").glob("*.md")))
 PROSE = [README, *(page.read_text() for page in sorted((ROOT / "docs").rglob("*.md")))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CI = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+RELEASE = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+YAML_FILES = sorted([*ROOT.glob(".github/**/*.yml"), *ROOT.glob(".*.yaml"), ROOT / "CITATION.cff"])
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 
 
@@ -82,11 +86,103 @@ def test_ci_runs_the_readme_test_command():
 
 
 def test_workflow_tests_every_python_that_is_promised():
-    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
-    tested = json.loads(re.search(r"^ +python-version: (\[.*\])$", workflow, flags=re.MULTILINE)[1])
+    matrix = CI["jobs"]["test"]["strategy"]["matrix"]
     promised = [found[1] for name in PROJECT["classifiers"] if (found := re.search(r":: (3\.\d+)$", name))]
-    assert tested == promised
+    assert matrix["python-version"] == promised
     assert PROJECT["requires-python"] == f">={promised[0]}"
+    others = {one["dependencies"]: one for one in matrix["include"]}
+    assert others["lowest"]["python-version"] == promised[0]
+    assert "lowest-direct" in others["lowest"]["options"]
+    assert others["pre-release"]["python-version"] == promised[-1]
+
+
+def test_one_check_waits_for_all_jobs():
+    assert set(CI["jobs"]["check"]["needs"]) == set(CI["jobs"]) - {"check"}
+
+
+def steps(workflow):
+    return [(name, step) for name, job in workflow["jobs"].items() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*.yml")), ids=lambda path: path.name)
+def test_actions_are_pinned_by_commit(path):
+    lines = [line for line in path.read_text().splitlines() if "uses:" in line]
+    assert lines
+    pinned = re.compile(r"\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert [line for line in lines if not pinned.fullmatch(line)] == []
+    assert yaml.safe_load(path.read_text())["permissions"] == {"contents": "read"}
+
+
+def test_one_action_has_one_version():
+    used = {step["uses"].split("@")[0]: set() for workflow in (CI, RELEASE) for _, step in steps(workflow) if "uses" in step}
+    for workflow in (CI, RELEASE):
+        for _, step in steps(workflow):
+            if "uses" in step:
+                name, version = step["uses"].split("@")
+                used[name].add(version)
+    assert {name: versions for name, versions in used.items() if len(versions) > 1} == {}
+
+
+def test_releases_are_published_without_a_password():
+    publish = RELEASE["jobs"]["publish"]
+    assert publish["environment"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["needs"] == "build"
+    assert not [step for _, step in steps(RELEASE) if "password" in step.get("with", {})]
+    assert not [step for _, step in steps(RELEASE) if step.get("uses", "").startswith("pypa/") and _ == "build"]
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text()
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
+def test_yaml_is_valid_and_complete(path):
+    text = path.read_text()
+    assert isinstance(yaml.safe_load(text), dict)
+    assert not re.search(r"TODO|FIXME|XXX|<[a-z_-]+>|\{\{ ?cookiecutter|example\.(com|org)", text)
+
+
+def test_issue_forms_ask_for_something():
+    forms = [path for path in ROOT.glob(".github/ISSUE_TEMPLATE/*.yml") if path.name != "config.yml"]
+    assert len(forms) >= 3
+    for path in forms:
+        form = yaml.safe_load(path.read_text())
+        assert form.keys() >= {"name", "description", "body"}
+        fields = [field for field in form["body"] if field["type"] != "markdown"]
+        assert len({field["id"] for field in fields}) == len(fields)
+        assert any(field.get("validations", {}).get("required") for field in fields)
+
+
+def test_version_and_authors_agree_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation.keys() >= {"message", "title", "authors"}
+    assert citation["version"] == PROJECT["version"] == ipar.__version__
+    released = re.search(r"^## \[(\d[^]]*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert (citation["version"], str(citation["date-released"])) == released.groups()
+    assert citation["authors"] == zenodo["creators"] == PROJECT["authors"]
+    assert citation["license"] == zenodo["license"] == PROJECT["license"]
+    assert citation["keywords"] == zenodo["keywords"] == PROJECT["keywords"]
+    assert citation["abstract"] == zenodo["description"] == PROJECT["description"]
+    assert citation["title"] == zenodo["title"] == PROJECT["name"]
+
+
+def test_every_dependency_has_a_lower_bound():
+    every = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    assert [name for name in every if ">=" not in name] == []
+
+
+def test_warnings_are_errors():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert options["filterwarnings"][0] == "error"
+    # of others, one by one, never of ipar's own
+    assert [one for one in options["filterwarnings"][1:] if not re.match(r"(ignore|default):.{15,}", one)] == []
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CODE_OF_CONDUCT.md"])
+def test_links_of_root_pages_lead_somewhere(name):
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text())
+    assert targets
+    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
 
 
 def test_readme_command_lines_are_understood():
@@ -110,7 +206,7 @@ def test_api_covers_every_module(name):
 def test_prose_names_only_what_exists():
     named = {found for text in PROSE for found in re.findall(r"\bipar\.([a-z]+)\.([A-Za-z_]\w*)", text)}
     modules = {
-        module: importlib.import_module(f"ipar.{module}") for module in set(ipar.__all__) - {"IGA", "IPALite", "load"}
+        module: importlib.import_module(f"ipar.{module}") for module in set(ipar.__all__) - {"IGA", "IPALite", "load", "settings"}
     }
     assert {module for module, _ in named} >= {"pp", "tl", "pl", "metrics", "datasets"}
     assert [pair for pair in sorted(named) if pair[0] in modules and pair[1] not in modules[pair[0]].__all__] == []

@@ -45,7 +45,7 @@ class Interrupting:
 
 def _counts(frame) -> bool:
     module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-    if module in ("ipar._public", "ipar._options", "ipar._settings"):
+    if module in ("ipar._public", "ipar._options", "ipar._preferences", "ipar._settings"):
         return False  # before anything is done, or while it is undone
     writes = module.startswith("anndata.") and name in ("__setitem__", "__delitem__", "obs", "uns", "_set_dim_df")
     return writes or (module.startswith("ipar.") and not name.startswith("<"))

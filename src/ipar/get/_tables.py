@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _AXES = ("x", "y", "z")
+_OF_MODEL = ("format", "format_version")
 
 
 @public
@@ -51,6 +52,8 @@ def record(adata: AnnData) -> pd.DataFrame:
     if not found:
         msg = "adata.uns has no 'ipar': run ipar.tl.fit_ipalite or ipar.tl.predict_coords first."
         raise KeyError(msg)
+    if "model" in found:  # of its arrays, nothing can be read by eye
+        found = {**found, "model": {name: found["model"][name] for name in _OF_MODEL if name in found["model"]}}
     rows = [(part, name, value) for part, whole in found.items() for name, value in _entries(whole)]
     return pd.DataFrame(rows, columns=["part", "entry", "value"])
 
