@@ -48,9 +48,8 @@ def test_uncertainty_has_the_columns_that_are_there(placed):
 
 def test_tables_are_copies(placed, unchanged):
     changes = unchanged(placed)
-    ipar.get.coords(placed).iloc[0] = 9
-    ipar.get.uncertainty(placed).iloc[0] = 9
-    ipar.get.record(placed).iloc[0] = 9
+    for table in (ipar.get.coords(placed), ipar.get.uncertainty(placed), ipar.get.record(placed)):
+        table.iloc[0] = 9
     assert changes() == set()
 
 
