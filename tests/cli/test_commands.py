@@ -196,6 +196,7 @@ def test_a_model_that_is_not_one(files, capsys):
     assert not (files / "out.h5ad").exists()
 
 
+@pytest.mark.filterwarnings("default:.*names are not unique:UserWarning")  # anndata's, as it reads the file
 def test_training_input_that_is_not_usable(bad_training, tmp_path, capsys):
     adata = bad_training.adata
     if "two slides of one name" in bad_training.remedy:

@@ -100,7 +100,7 @@ def command(*arguments: str) -> Call:
 
 
 _PLACED = ("obsm/X_ipar", "obs/ipar_", "uns/ipar", "obsp/ipar_candidates", "obsm/X_ipar_embed")
-_FIT = ("obsm/X_ipar_embed", "uns/ipar", "obs/ipar_part")
+_FIT = ("obsm/X_ipar_embed", "uns/ipar", "obs/ipar_part", "var/ipar_gene_weight")
 
 CALLS: dict[str, Call] = {
     "pp.embed": Call(

@@ -18,7 +18,7 @@ from ipar.metrics import luna_spearman
 from ipar.pp import LocalisabilityWarning, embed
 from ipar.pp._embed import stored_encoder
 
-WRITTEN = {("obsm", "X_ipar_embed"), ("obsm", "X_ipar_embed_global"), ("uns", "ipar_embed"), ("uns", "ipar")}
+WRITTEN = {("obsm", "X_ipar_embed"), ("obsm", "X_ipar_embed_global"), ("var",), ("uns", "ipar_embed"), ("uns", "ipar")}
 
 
 @pytest.fixture
@@ -36,6 +36,38 @@ def test_nothing_else_is_touched(slides, quick, unchanged, global_random_state):
     changes = unchanged(slides)
     assert quick(slides).shape == (360, 16)
     assert changes() == WRITTEN
+
+
+def stored_weights(adata):
+    """Weights of genes in the stored encoder, by their names."""
+    encoder = stored_encoder(adata)
+    return pd.Series(encoder.gene_scale, encoder.genes)
+
+
+def test_weights_of_genes_are_those_of_the_encoder(slides, quick):
+    slides.var["symbol"] = [f"s{i}" for i in range(60)]
+    slides.var["chosen"] = np.arange(60) % 3 != 0
+    before = slides.var.copy()
+    for options in ({}, {"mask_var": "chosen"}, {"mask_var": "chosen", "gene_key": "symbol"}):
+        quick(slides, **options)
+        found, expected = slides.var["ipar_gene_weight"], stored_weights(slides)
+        assert found.dtype == np.float32
+        taken = before["chosen"] if "mask_var" in options else before["chosen"] | True
+        assert found.notna().equals(taken)
+        by_name = found.set_axis(slides.var["symbol"] if "gene_key" in options else slides.var_names)
+        assert by_name[expected.index].to_numpy() == pytest.approx(expected.to_numpy(), abs=0)
+        assert slides.var[["symbol", "chosen"]].equals(before)
+
+
+def test_weights_go_with_their_encoder(slides, quick, model):
+    quick(slides)
+    embed(slides, "slide", model=model, key_added="X_own")
+    assert "ipar_gene_weight" in slides.var  # the other embedding is still there
+    embed(slides, "slide", model=model)
+    assert "ipar_gene_weight" not in slides.var
+    quick(slides)
+    embed(slides, "slide", use_rep="X_other", progress=False)
+    assert "ipar_gene_weight" not in slides.var
 
 
 def test_copy_leaves_the_original_alone(slides, settings, unchanged):

@@ -74,6 +74,7 @@ def test_the_embedding_is_made_where_it_is_missing(slides, fit_briefly, unchange
     assert changes() == {
         ("obsm", "X_ipar_embed"),
         ("obsm", "X_ipar_embed_global"),
+        ("var",),
         ("uns", "ipar_embed"),
         ("uns", "ipar"),
     }
