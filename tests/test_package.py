@@ -86,3 +86,8 @@ def test_version():
 
 def test_types_are_offered():
     assert importlib.resources.files("ipar").joinpath("py.typed").is_file()
+
+
+def test_a_command_does_not_need_the_completion():
+    code = "import sys; sys.modules['argcomplete'] = None; from ipar._cli import main; main(['--version'])"
+    assert fresh(code).startswith("ipar ")

@@ -107,7 +107,7 @@ class Settings:
     def of_environment(cls, environment: Mapping[str, str]) -> Settings:
         """The settings that environment variables name."""
         given = {name: environment[key] for name, key in _VARIABLES.items() if environment.get(key)}
-        values = {name: _READ.get(name, str)(text) for name, text in given.items()}
+        values: dict[str, Any] = {name: _READ.get(name, str)(text) for name, text in given.items()}
         for name, value in values.items():
             check(_VARIABLES[name], value, _hints()[name])
         return cls(**values)

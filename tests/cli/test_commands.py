@@ -299,3 +299,22 @@ def test_the_module_runs():
     ran = subprocess.run([sys.executable, "-m", "ipar", "place"], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert "usage: ipar" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ipar pre", {"predict"}),
+        ("ipar fit --q", {"--quality", "--quiet"}),
+        ("ipar fit s.h5ad --quality ", {"fast", "default", "best"}),
+        ("ipar evaluate --jsonx", set()),
+    ],
+)
+def test_a_shell_completes_commands_options_and_choices(line, expected, tmp_path):
+    answer = tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    environment = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run([sys.executable, "-m", "ipar"], env=environment, timeout=60, check=False)
+    assert done.returncode == 0
+    found = {name.strip() for name in answer.read_text().split("\n")}
+    assert (found - {""} == expected) if not line.endswith(" ") else (found >= expected)

@@ -118,7 +118,7 @@ def uncertainty(adata: AnnData, key: str = COORDS) -> pd.DataFrame:
         msg = f"adata.obs has no {own!r}: run ipar.tl.predict_coords first, or name its coordinates as key."
         raise KeyError(msg)
     names = (own, reference_key(own), BELONGS, MAP_CONFIDENCE, MAP_SIMILARITY)
-    return adata.obs[[name for name in names if name in adata.obs]].copy()
+    return pd.DataFrame(adata.obs[[name for name in names if name in adata.obs]]).copy()
 
 
 def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
