@@ -26,11 +26,12 @@ TEXTS = {
     "mask_var": """mask_var
     Boolean column of ``var`` that selects genes (default: all genes).""",
     "random_state": """random_state
-    Seed, an integer below 2**64 or a generator; the global random state is left unchanged.""",
+    Seed, an integer below 2**64 or a generator; None takes that of ``ipar.settings``. The global random state is left
+    unchanged.""",
     "device": """device
-    ``"auto"`` (CUDA if available, else CPU) or a torch device.""",
+    A torch device, or ``"auto"``: that of ``ipar.settings``, by default CUDA if available, else CPU.""",
     "progress": """progress
-    Show progress bars.""",
+    Show progress bars, unless ``ipar.settings`` hides them.""",
     "copy": """copy
     Return a changed copy instead of writing in place.""",
     "minisets": """n_minisets

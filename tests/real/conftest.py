@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import ipar
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Paths of real data by name, under $IPAR_DATA, else ../shared/data beside the repository; without them a test skips."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("IPAR_DATA") or beside)
+    folder = ipar.settings.datadir or beside
 
     def find(name: str) -> Path:
         path = folder / name
