@@ -94,6 +94,11 @@ EXPRESSION = [
     *each(
         "tl.predict_coords", "X of objects", refused(TypeError, "must hold real numbers, found dtype object: convert")
     ),
+    *each(READ, "complex X", refused(TypeError, "X must hold real numbers, found dtype complex64: convert")),
+    *each(READ, "masked X", refused(TypeError, r"X must be a numpy array or.*MaskedArray: fill .*\.filled")),
+    *each("tl.predict_coords", "stored zeros in X", OK),
+    *each(PLACE, "one profile", OK),
+    *each(PLACE, "two profiles", OK),
     *each("tl.predict_coords", "binary X", refused(ValueError, "must not be binary, found 0 and 1 alone")),
     *each(READ, "no X", refused(ValueError, "adata.X is empty: store log-normalised expression")),
     *each(("tl.predict_coords", "pp.embed by model"), "counts", warned("looks like raw counts.*A copy was brought")),
