@@ -131,6 +131,7 @@ INPUTS |= {
     "slides of fractions": with_slides(lambda s: s.cat.codes / 2),
     "slides of booleans": with_slides(lambda s: (s == "a").astype(bool)),
     "slides missing": with_slides(lambda s: s.cat.set_categories(["z"])),
+    "two slides": with_slides(lambda s: pd.Categorical(np.where(np.arange(len(s)) < len(s) // 2, "d", "e"))),
     "slides of strings": with_slides(lambda s: s.astype(str).astype(object)),
     "slides of pandas strings": with_slides(lambda s: s.astype("string")),
     "slides of unused categories": with_slides(lambda s: s.cat.add_categories(["unused"])),

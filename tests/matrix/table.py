@@ -204,6 +204,8 @@ SLIDES = [
         refused(ValueError, "two slides of one name, '1'"),
         library_key="slide",
     ),
+    *each("tl.predict_coords", "two slides", OK, library_key="slide"),
+    *each(tuple(call for call in PLACE if call != "tl.attention"), "two slides", warned("placed as one section.*library_key='slide'")),
     *each("tl.predict_coords", "slides of strings", OK, library_key="slide"),
     *each("tl.predict_coords", "slides of pandas strings", OK, library_key="slide"),
     *each("tl.predict_coords", "slides of unused categories", OK, library_key="slide"),
