@@ -250,9 +250,9 @@ def test_many_cells_are_measured_in_pieces_alike(simulate: Simulator):
     ("arguments", "error", "message"),
     [
         ({"n_slides": 0}, ValueError, "n_slides must be at least 1, found 0"),
-        ({"n_slides": 2.5}, TypeError, "n_slides must be an integer of at least 1, found 2.5"),
+        ({"n_slides": 2.5}, TypeError, "n_slides must be an integer, found 2.5"),
         ({"batch_strength": -1}, ValueError, "batch_strength must be finite and not negative"),
-        ({"batch_strength": np.nan}, ValueError, "batch_strength must be finite and not negative"),
+        ({"batch_strength": np.nan}, ValueError, "batch_strength must be a finite number, found nan"),
     ],
 )
 @pytest.mark.parametrize("simulate", SLIDES)
@@ -272,10 +272,10 @@ def test_a_senseless_share_of_missing_genes_is_refused(simulate: Simulator, shar
     ("arguments", "error", "message"),
     [
         ({"n_cells": 49}, ValueError, "n_cells must be at least 50, found 49"),
-        ({"n_cells": "many"}, TypeError, "n_cells must be an integer of at least 50, found 'many'"),
+        ({"n_cells": "many"}, TypeError, "n_cells must be an integer, found 'many'"),
         ({"n_genes": 10}, ValueError, "n_genes must be at least 50, found 10"),
         ({"median_counts": 0}, ValueError, "median_counts must be finite and at least 100"),
-        ({"median_counts": np.inf}, ValueError, "median_counts must be finite and at least 100"),
+        ({"median_counts": np.inf}, ValueError, "median_counts must be a finite number, found inf"),
         ({"random_state": -1}, ValueError, "random_state must not be negative"),
         ({"random_state": "zero"}, TypeError, "random_state must be an integer"),
     ],

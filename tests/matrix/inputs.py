@@ -93,7 +93,9 @@ INPUTS |= {
     "huge X": with_value(4000.5),
     "complex X": with_x(lambda x: x.toarray().astype(np.complex64)),
     "masked X": with_x(lambda x: np.ma.masked_array(x.toarray(), mask=x.toarray() > 2)),
-    "stored zeros in X": with_x(lambda x: sparse.csr_matrix(x) + 0 * sparse.csr_matrix(np.eye(*x.shape), dtype=x.dtype)),
+    "stored zeros in X": with_x(
+        lambda x: sparse.csr_matrix(x) + 0 * sparse.csr_matrix(np.eye(*x.shape), dtype=x.dtype)
+    ),
     "one profile": with_x(lambda x: sparse.csr_matrix(np.repeat(x[:1].toarray(), x.shape[0], axis=0))),
     "two profiles": with_x(lambda x: sparse.csr_matrix(x[np.arange(x.shape[0]) % 2])),
     "X of words": with_x(lambda x: x.toarray().astype(str)),

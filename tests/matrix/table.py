@@ -205,7 +205,11 @@ SLIDES = [
         library_key="slide",
     ),
     *each("tl.predict_coords", "two slides", OK, library_key="slide"),
-    *each(tuple(call for call in PLACE if call != "tl.attention"), "two slides", warned("placed as one section.*library_key='slide'")),
+    *each(
+        tuple(call for call in PLACE if call != "tl.attention"),
+        "two slides",
+        warned("placed as one section.*library_key='slide'"),
+    ),
     *each("tl.predict_coords", "slides of strings", OK, library_key="slide"),
     *each("tl.predict_coords", "slides of pandas strings", OK, library_key="slide"),
     *each("tl.predict_coords", "slides of unused categories", OK, library_key="slide"),
