@@ -42,13 +42,13 @@ def check_sparse(matrix: Any, where: str) -> None:
         raise ValueError(msg) from error
 
 
-def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
-    """Expression as float32 CSR with sorted indices and without stored zeros; never written to.
+def raw_expression(adata: AnnData, layer: str | None) -> Any:
+    """Expression as it is stored.
 
     Raises
     ------
-    KeyError, TypeError, ValueError
-        If there is none, or it cannot be read.
+    KeyError, ValueError
+        If there is none, or it is broken.
     """
     if layer is not None and layer not in adata.layers:
         msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
@@ -60,9 +60,24 @@ def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if raw is None:
         msg = "adata.X is empty: store log-normalised expression in it, or name a layer."
         raise ValueError(msg)
-    if hasattr(raw, "to_memory"):  # backed
-        raw = raw.to_memory()
-    _check_kind(raw, where)
+    return raw
+
+
+def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
+    """Expression as float32 CSR with sorted indices and without stored zeros; never written to.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If there is none, or it cannot be read.
+    """
+    raw = raw_expression(adata, layer)
+    return canonical(raw.to_memory() if hasattr(raw, "to_memory") else raw, slot_name("layers", layer))
+
+
+def canonical(raw: Any, where: str) -> sparse.csr_matrix:
+    """A matrix as float32 CSR with sorted indices and without stored zeros; raises TypeError or ValueError if it is none."""
+    check_kind(raw, where)
     check_sparse(raw, where)
     matrix = sparse.csr_matrix(raw, dtype=np.float32)  # not copied if it is float32 CSR already
     stored_zeros = bool((matrix.data == 0).any())
@@ -73,7 +88,7 @@ def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     return matrix
 
 
-def _check_kind(raw: Any, where: str) -> None:
+def check_kind(raw: Any, where: str) -> None:
     """Raise TypeError unless it is a numpy array or scipy matrix of numbers."""
     kind, module = type(raw).__name__, type(raw).__module__.split(".")[0]
     if isinstance(raw, np.ma.MaskedArray) or not (isinstance(raw, np.ndarray) or sparse.issparse(raw)):

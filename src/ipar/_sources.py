@@ -1,0 +1,94 @@
+"""Where expression is read from: memory, an open file, or a Dask array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from anndata.abc import CSRDataset
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar._chunks import InMemory, Rows, Streamed
+from ipar._slots import check_kind, expression_matrix, raw_expression, slot_name
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+MOST_VALUES = 1 << 25  # of a chunk: 128 MB of float32
+
+
+def expression_rows(adata: AnnData, layer: str | None) -> Rows:
+    """Expression in chunks of rows; sparse columns (CSC) of a file are read as a whole.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If there is none, or it cannot be read, such as a Dask array of unknown chunks.
+    OSError
+        If its file is not there any more.
+    """
+    where = slot_name("layers", layer)
+    try:
+        raw = raw_expression(adata, layer)
+    except OSError as error:
+        msg = f"{where} cannot be read ({error}): look whether its file is still there, and open it again."
+        raise OSError(msg) from error
+    if isinstance(raw, CSRDataset):
+        return _of_sparse(raw, where)
+    module = type(raw).__module__.split(".")[0]
+    if module in ("h5py", "zarr"):
+        return _streamed(raw, where, _even(raw.shape, raw.shape[1]), lambda start, stop: raw[start:stop])
+    if hasattr(raw, "dask"):
+        return _of_dask(raw, where)
+    return InMemory(expression_matrix(adata, layer))
+
+
+def _streamed(raw: Any, where: str, starts: NDArray[np.int64], read: Callable[[int, int], Any]) -> Rows:
+    check_kind(np.empty(0, dtype=raw.dtype), where)
+    return Streamed((int(raw.shape[0]), int(raw.shape[1])), tuple(starts.tolist()), read, where)
+
+
+def _even(shape: tuple[int, int], width: float) -> NDArray[np.int64]:
+    """First rows of chunks, if rows have so many values, and the number of rows."""
+    n_rows = int(np.clip(MOST_VALUES / max(width, 1), 1, 65_536))
+    return np.append(np.arange(0, shape[0], n_rows), shape[0])
+
+
+def _of_sparse(raw: Any, where: str) -> Rows:
+    pointers = np.asarray(raw.group["indptr"][:])
+    if len(pointers) != raw.shape[0] + 1 or pointers[0] != 0 or (np.diff(pointers) < 0).any():
+        msg = f"{where} is a broken sparse matrix (indptr must be a non-decreasing sequence from 0): write it again from the matrix that it was made of."
+        raise ValueError(msg)
+    starts = [0]  # rows may differ much: those of a chunk have at most so many values, unless one row has more
+    while starts[-1] < raw.shape[0]:
+        end = int(np.searchsorted(pointers, pointers[starts[-1]] + MOST_VALUES, side="right")) - 1
+        starts.append(min(max(end, starts[-1] + 1), starts[-1] + 65_536, raw.shape[0]))
+    return _streamed(raw, where, np.array(starts), lambda start, stop: raw[start:stop])
+
+
+def _of_dask(raw: Any, where: str) -> Rows:
+    """Whole blocks of rows, several small ones at a time: parts of a block would have it read more than once."""
+    import dask
+
+    if any(np.isnan(size) for sizes in raw.chunks for size in sizes):
+        msg = (
+            f"{where} is a Dask array of unknown chunks, found {raw.chunks}: call adata.X.compute_chunk_sizes() first."
+        )
+        raise ValueError(msg)
+    edges = np.concatenate([[0], np.cumsum(raw.chunks[0])]).astype(np.int64)
+    most = int(np.clip(MOST_VALUES / max(raw.shape[1], 1), 1, 65_536))
+    starts, last = [0], 0
+    for edge, following in zip(edges[1:], np.append(edges[2:], edges[-1] + most + 1), strict=True):
+        if edge > last and following - last > most:
+            starts.append(last := int(edge))
+
+    def read(start: int, stop: int) -> sparse.csr_matrix:
+        first, end = np.searchsorted(edges, (start, stop))
+        blocks = np.atleast_2d(raw.blocks[first:end].to_delayed())
+        (found,) = dask.compute(blocks.tolist())
+        rows = [[sparse.csr_matrix(block) for block in row] for row in found]
+        return sparse.csr_matrix(sparse.bmat(rows, format="csr"))
+
+    return _streamed(raw, where, np.array(starts), read)
