@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from scipy import sparse
 
 from ipar._anndata import Keys, get_slides, plain_array, warn
 from ipar._chunks import InMemory, Matrix, Rows, as_rows
+from ipar._lazy import in_memory
 from ipar._scaling import Target, on_one_scale
 from ipar._slots import check_sparse, expression_matrix, slot_name
 from ipar._sources import expression_rows
-from ipar.model.genes import Naming, rep_names, unique_names
+from ipar.model.genes import Naming, order_genes, rep_names, unique_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,6 +59,11 @@ class Cells:
         matrix, genes = _checked(adata, matrix, _gene_names(adata, keys.gene_key), keys.layer, labels, model)
         warn_empty_cells(matrix)
         return cls(matrix, genes, labels, keys.library_key)
+
+    def known_to(self, model: IPALite | IGA) -> Cells:
+        """The same with the genes alone that a model knows, in its order."""
+        genes = model.encoder.genes[model.encoder.genes.isin(self.genes)]
+        return replace(self, matrix=as_rows(order_genes(self.matrix, self.genes, genes)), genes=genes)
 
     @property
     def arrays(self) -> tuple[Rows, pd.Index, pd.Categorical]:
@@ -125,7 +131,7 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
     if use_rep not in adata.obsm:
         msg = f"adata.obsm has no {use_rep!r}, found {sorted(adata.obsm)}: embed the cells, or name another key as use_rep."
         raise KeyError(msg)
-    raw: Any = adata.obsm[use_rep]
+    raw: Any = in_memory(adata.obsm[use_rep])
     check_sparse(raw, slot_name("obsm", use_rep))
     x = plain_array(raw.toarray() if sparse.issparse(raw) else raw, f"obsm[{use_rep!r}]").astype(np.float32)
     if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():

@@ -141,6 +141,7 @@ class _Drawn:
 
 def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
     check_cells(cells, MIN_CELLS, "use ipar.tl.predict_coords with `reference`")
+    cells = cells.known_to(model)  # once for all that follows
     features = model.features(*cells.arrays)
     slide_pcs = None if model.sharpening is None else model.encoder.slide_pcs(*cells.arrays)
     n, d = len(cells.labels), model.flow.net.config.n_dims
