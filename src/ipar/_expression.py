@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from ipar._anndata import Keys, get_slides, plain_array, warn
-from ipar._chunks import InMemory, Matrix, Rows, as_rows
+from ipar._chunks import InMemory, Matrix, Rows, Streamed, as_rows
 from ipar._lazy import in_memory
 from ipar._scaling import Target, on_one_scale
 from ipar._slots import check_sparse, expression_matrix, slot_name
@@ -186,6 +186,9 @@ def _check_names(adata: AnnData) -> None:
 
 def _check_values(matrix: Rows, where: str, has_raw: bool, scale: ExpressionScale | None) -> None:
     smallest, largest = matrix.survey.smallest, matrix.survey.largest
+    if isinstance(matrix, Streamed) and not matrix.survey.sizes.any():  # so a zarr store reads that is not there
+        msg = f"{where} has no values other than zero: look whether its file is still there, and open it again."
+        raise OSError(msg)
     if not np.isfinite([smallest, largest]).all():
         row, column = _first_not_finite(matrix)
         msg = (

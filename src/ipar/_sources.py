@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,28 @@ from ipar._slots import check_kind, expression_matrix, raw_expression, slot_name
 if TYPE_CHECKING:
     from anndata import AnnData
 
-MOST_VALUES = 1 << 25  # of a chunk: 128 MB of float32
+
+@dataclass(frozen=True)
+class ChunkSize:
+    """How many rows are read at a time.
+
+    Attributes
+    ----------
+    most_values
+        Values of a chunk, 128 MB of float32, unless a single row, or block of a Dask array, has more.
+    most_rows
+        Its rows.
+    """
+
+    most_values: int = 1 << 25
+    most_rows: int = 65_536
+
+    def of_width(self, width: int) -> int:
+        """Rows of so many values each."""
+        return int(np.clip(self.most_values // max(width, 1), 1, self.most_rows))
 
 
-def expression_rows(adata: AnnData, layer: str | None) -> Rows:
+def expression_rows(adata: AnnData, layer: str | None, size: ChunkSize | None = None) -> Rows:
     """Expression in chunks of rows; sparse columns (CSC) of a file are read as a whole.
 
     Raises
@@ -29,19 +48,20 @@ def expression_rows(adata: AnnData, layer: str | None) -> Rows:
     OSError
         If its file is not there any more.
     """
-    where = slot_name("layers", layer)
+    where, size = slot_name("layers", layer), size or ChunkSize()
     try:
         raw = raw_expression(adata, layer)
     except OSError as error:
         msg = f"{where} cannot be read ({error}): look whether its file is still there, and open it again."
         raise OSError(msg) from error
     if isinstance(raw, CSRDataset):
-        return _of_sparse(raw, where)
+        return _of_sparse(raw, where, size)
     module = type(raw).__module__.split(".")[0]
     if module in ("h5py", "zarr"):
-        return _streamed(raw, where, _even(raw.shape, raw.shape[1]), lambda start, stop: raw[start:stop])
+        starts = np.append(np.arange(0, raw.shape[0], size.of_width(raw.shape[1])), raw.shape[0])
+        return _streamed(raw, where, starts, lambda start, stop: raw[start:stop])
     if hasattr(raw, "dask"):
-        return _of_dask(raw, where)
+        return _of_dask(raw, where, size)
     return InMemory(expression_matrix(adata, layer))
 
 
@@ -50,25 +70,19 @@ def _streamed(raw: Any, where: str, starts: NDArray[np.int64], read: Callable[[i
     return Streamed((int(raw.shape[0]), int(raw.shape[1])), tuple(starts.tolist()), read, where)
 
 
-def _even(shape: tuple[int, int], width: float) -> NDArray[np.int64]:
-    """First rows of chunks, if rows have so many values, and the number of rows."""
-    n_rows = int(np.clip(MOST_VALUES / max(width, 1), 1, 65_536))
-    return np.append(np.arange(0, shape[0], n_rows), shape[0])
-
-
-def _of_sparse(raw: Any, where: str) -> Rows:
+def _of_sparse(raw: Any, where: str, size: ChunkSize) -> Rows:
     pointers = np.asarray(raw.group["indptr"][:])
     if len(pointers) != raw.shape[0] + 1 or pointers[0] != 0 or (np.diff(pointers) < 0).any():
         msg = f"{where} is a broken sparse matrix (indptr must be a non-decreasing sequence from 0): write it again from the matrix that it was made of."
         raise ValueError(msg)
     starts = [0]  # rows may differ much: those of a chunk have at most so many values, unless one row has more
     while starts[-1] < raw.shape[0]:
-        end = int(np.searchsorted(pointers, pointers[starts[-1]] + MOST_VALUES, side="right")) - 1
-        starts.append(min(max(end, starts[-1] + 1), starts[-1] + 65_536, raw.shape[0]))
+        end = int(np.searchsorted(pointers, pointers[starts[-1]] + size.most_values, side="right")) - 1
+        starts.append(min(max(end, starts[-1] + 1), starts[-1] + size.most_rows, raw.shape[0]))
     return _streamed(raw, where, np.array(starts), lambda start, stop: raw[start:stop])
 
 
-def _of_dask(raw: Any, where: str) -> Rows:
+def _of_dask(raw: Any, where: str, size: ChunkSize) -> Rows:
     """Whole blocks of rows, several small ones at a time: parts of a block would have it read more than once."""
     import dask
 
@@ -78,7 +92,7 @@ def _of_dask(raw: Any, where: str) -> Rows:
         )
         raise ValueError(msg)
     edges = np.concatenate([[0], np.cumsum(raw.chunks[0])]).astype(np.int64)
-    most = int(np.clip(MOST_VALUES / max(raw.shape[1], 1), 1, 65_536))
+    most = size.of_width(raw.shape[1])
     starts, last = [0], 0
     for edge, following in zip(edges[1:], np.append(edges[2:], edges[-1] + most + 1), strict=True):
         if edge > last and following - last > most:
