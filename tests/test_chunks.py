@@ -179,7 +179,9 @@ def test_a_file_that_vanished_is_told(matrix, tmp_path, suffix, kind):
     rows.survey  # noqa: B018
     path = tmp_path / f"cells.{suffix}"
     path.unlink() if suffix == "h5ad" else shutil.rmtree(path)
-    with pytest.raises(OSError, match="X cannot be read .*look whether its file is still there|X changed while it was read"):
+    with pytest.raises(
+        OSError, match="X cannot be read .*look whether its file is still there|X changed while it was read"
+    ):
         rows.whole()
 
 

@@ -84,7 +84,7 @@ def _of_sparse(raw: Any, where: str, size: ChunkSize) -> Rows:
 
 def _of_dask(raw: Any, where: str, size: ChunkSize) -> Rows:
     """Whole blocks of rows, several small ones at a time: parts of a block would have it read more than once."""
-    import dask
+    from dask.base import compute
 
     if any(np.isnan(size) for sizes in raw.chunks for size in sizes):
         msg = (
@@ -101,7 +101,7 @@ def _of_dask(raw: Any, where: str, size: ChunkSize) -> Rows:
     def read(start: int, stop: int) -> sparse.csr_matrix:
         first, end = np.searchsorted(edges, (start, stop))
         blocks = np.atleast_2d(raw.blocks[first:end].to_delayed())
-        (found,) = dask.compute(blocks.tolist())
+        (found,) = compute(blocks.tolist())  # type: ignore[no-untyped-call]
         rows = [[sparse.csr_matrix(block) for block in row] for row in found]
         return sparse.csr_matrix(sparse.bmat(rows, format="csr"))
 

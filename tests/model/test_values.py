@@ -26,7 +26,6 @@ def on_one_scale(matrix, *args, **options):
     return rows_on_one_scale(as_rows(matrix), *args, **options).whole()
 
 
-
 @pytest.fixture(scope="module")
 def counts():
     rng = np.random.default_rng(0)

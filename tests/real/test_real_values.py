@@ -35,7 +35,6 @@ def on_one_scale(matrix, *args, **options):
     return rows_on_one_scale(as_rows(matrix), *args, **options).whole()
 
 
-
 def csr(x):
     return sparse.csr_matrix(x, dtype=np.float32)
 
