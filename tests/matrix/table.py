@@ -90,8 +90,10 @@ EXPRESSION = [
         "huge X",
         refused(ValueError, r"maximum of 4000.5: from counts, call sc.pp.normalize_total\(adata\), then"),
     ),
-    *each("tl.predict_coords", "X of words", refused(TypeError, "must be numeric, found dtype <U.*: convert")),
-    *each("tl.predict_coords", "X of objects", refused(TypeError, "must be numeric, found dtype object: convert")),
+    *each("tl.predict_coords", "X of words", refused(TypeError, "must hold real numbers, found dtype <U.*: convert")),
+    *each(
+        "tl.predict_coords", "X of objects", refused(TypeError, "must hold real numbers, found dtype object: convert")
+    ),
     *each("tl.predict_coords", "binary X", refused(ValueError, "must not be binary, found 0 and 1 alone")),
     *each(READ, "no X", refused(ValueError, "adata.X is empty: store log-normalised expression")),
     *each(("tl.predict_coords", "pp.embed by model"), "counts", warned("looks like raw counts.*A copy was brought")),

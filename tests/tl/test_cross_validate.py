@@ -60,7 +60,7 @@ def test_coordinates_of_the_slide_left_out_are_not_read(slides, quick, monkeypat
     own = np.flatnonzero(other.obs["slide"] == "b")
     other.obsm["spatial"][own] = other.obsm["spatial"][own[::-1]] ** 2
     for adata in (slides, other):
-        cross_validate(adata, "slide", slides="b", controls=["pca_knn_regression"], **quick)
+        cross_validate(adata, "slide", slides=["b"], controls=["pca_knn_regression"], **quick)
     ours, control = zip(placed[:2], placed[2:], strict=True)
     assert np.array_equal(*ours)
     assert np.array_equal(*control)

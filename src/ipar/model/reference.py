@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class ReferenceSlide:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def rows(self, cells: NDArray[np.intp]) -> ReferenceSlide:
+        """Some of its cells, or all in another order."""
+        return replace(self, features=self.features[cells], coords=self.coords[cells])
 
     @property
     def radius(self) -> float:
@@ -134,8 +138,8 @@ class Reference:
         return projected
 
     def sample(self, n: int) -> NDArray[np.float32]:
-        """Features of so many cells of all slides at most, ``(m, d)``."""
-        whole = np.concatenate([slide.features for slide in self.slides])
+        """Features of so many cells of all slides at most, ``(m, d)``; the order of the cells of a slide plays no part."""
+        whole = np.concatenate([slide.features[np.lexsort(slide.features.T[:4])] for slide in self.slides])
         picked: NDArray[np.float32] = whole[np.sort(np.random.default_rng(0).permutation(len(whole))[:n])].astype(
             np.float32
         )

@@ -129,12 +129,14 @@ def read_embedded(adata: AnnData) -> tuple[Encoder, Features]:
 
 
 def reference_of(adata: AnnData, known: Training, spatial_key: str) -> Reference:
-    """The training slides, kept small."""
+    """The training slides, kept small, their cells in the order of the data: maps onto them have it."""
     coords = raw_coords(adata, spatial_key)
     parts = [coords[rows] for rows in known.slides.rows]
     expression = [slide.expression for slide in known.slides]
     names, oriented = [slide.name for slide in known.slides], float(verdict(adata).get("oriented", 1.0))
-    return Reference.of(known.embedded.encoder, expression, parts, names, oriented)
+    found = Reference.of(known.embedded.encoder, expression, parts, names, oriented)
+    back = [np.argsort(rows) for rows in known.slides.rows]
+    return replace(found, slides=tuple(one.rows(order) for one, order in zip(found.slides, back, strict=True)))
 
 
 def scale_of(known: Training) -> ExpressionScale | None:
