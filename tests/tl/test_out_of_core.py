@@ -7,6 +7,7 @@ import shutil
 import warnings
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 from scipy import sparse
@@ -151,32 +152,93 @@ def test_a_zarr_store_that_vanished_is_not_taken_for_zeros(model, query, tmp_pat
         ipar.tl.predict_coords(given, model, progress=False)
 
 
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-def test_the_command_copies_the_file_and_adds_results(model, query, tmp_path, suffix, monkeypatch):
-    """Arrays that it does not need, such as ``varm``, come through, and the matrix is never read as a whole."""
+@pytest.fixture
+def command(model, query, tmp_path):
+    """Write the query as a file, run ``ipar predict`` and give the status; `as_zarr` is the format of zarr stores."""
     model.save(tmp_path / "model")
+
+    def run(suffix, as_zarr=2):
+        source, out = tmp_path / f"cells.{suffix}", tmp_path / f"out.{suffix}"
+        with ad.settings.override(zarr_write_format=as_zarr):
+            query.write_zarr(source) if suffix == "zarr" else query.write_h5ad(source)
+        before = content(source)
+        status = main(["predict", str(source), "--model", str(tmp_path / "model"), "-o", str(out), "--quiet"])
+        assert content(source) == before
+        assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
+        return status, out
+
+    return run
+
+
+def refuse(*_, **__):
+    msg = "the file was read as a whole"
+    raise AssertionError(msg)
+
+
+@pytest.mark.parametrize(("suffix", "as_zarr"), [("h5ad", 2), ("zarr", 2), ("zarr", 3)])
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_command_copies_the_file_and_adds_results(command, model, query, suffix, as_zarr, dense, monkeypatch):
+    """What it does not need, such as ``varm``, comes through, and the matrix is never read as a whole."""
     query.varm["loadings"] = np.ones((query.n_vars, 2))
-    query.raw = query
+    query.raw = query.copy()
     query.obsm["X_ipar_reference"] = np.zeros((query.n_obs, 2))  # of an earlier prediction, which goes
-    source, out = tmp_path / f"cells.{suffix}", tmp_path / f"out.{suffix}"
-    query.write_zarr(source) if suffix == "zarr" else query.write_h5ad(source)
-    before = content(source)
-
-    def never(*_, **__):
-        msg = "the file was read as a whole"
-        raise AssertionError(msg)
-
+    if dense:
+        query.X = query.X.toarray()
     with monkeypatch.context() as patch:
-        patch.setattr(ad, "read_h5ad", never)
-        patch.setattr(ad, "read_zarr", never)
-        assert main(["predict", str(source), "--model", str(tmp_path / "model"), "-o", str(out), "--quiet"]) == 0
-    assert content(source) == before
+        patch.setattr(ad, "read_h5ad", refuse)
+        patch.setattr(ad, "read_zarr", refuse)
+        status, out = command(suffix, as_zarr)
+    assert status == 0
     found = ad.read_zarr(out) if suffix == "zarr" else ad.read_h5ad(out)
     ipar.tl.predict_coords(query, model, progress=False)
     check_same(found, query)
-    assert (found.X != query.X).nnz == 0
+    assert type(found.X) is type(query.X)
+    assert not (found.X != query.X).sum()
     assert (found.layers["counts"] != query.layers["counts"]).nnz == 0
     assert np.array_equal(found.varm["loadings"], query.varm["loadings"])
     assert found.raw.shape == query.raw.shape
     assert found.uns["ipar"]["prediction"]["n_cells"] == 120
+
+
+def test_the_command_reads_columns_as_a_whole(command, model, query):
+    query.X = sparse.csc_matrix(query.X)
+    status, out = command("h5ad")
+    assert status == 0
+    ipar.tl.predict_coords(query, model, progress=False)
+    check_same(ad.read_h5ad(out), query)
+
+
+@pytest.mark.parametrize(("name", "value"), [("indptr", 99_999), ("indices", 60)])
+def test_a_broken_matrix_on_the_disk_is_told(model, query, tmp_path, capsys, name, value):
+    model.save(tmp_path / "model")
+    query.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        file["X"][name][5] = value
+    arguments = ["--model", str(tmp_path / "model"), "-o", str(tmp_path / "out.h5ad"), "--quiet"]
+    assert main(["predict", str(tmp_path / "cells.h5ad"), *arguments]) == 2
+    assert "X is a broken sparse matrix" in capsys.readouterr().err
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.parametrize("share", [0.3, 0.999, 1.02])
+def test_a_full_disk_while_a_copy_is_written_leaves_the_old_file(command, tmp_path, suffix, share, capsys):
+    """HDF5 would end the process by a segmentation fault where it finds no space."""
+    resource = pytest.importorskip("resource")
+    status, out = command(suffix)
+    assert status == 0
+    before, limits = content(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    source = tmp_path / f"cells.{suffix}"
+    largest = max(one.stat().st_size for one in (source, *source.rglob("*")) if one.is_file())
+    arguments = ["predict", str(source), "--model", str(tmp_path / "model"), "-o", str(out), "--quiet"]
+    if suffix == "zarr" and share > 1:  # all chunks fit that are written
+        share = 0.9
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * largest), limits[1]))
+    try:
+        status = main(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    assert "No space left to write" in capsys.readouterr().err
+    assert content(out) == before
     assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,7 @@ class Stream:
         check_space(self.output, size)
         if self.output.suffix == ZARR:
             with replaced_directory(self.output, is_zarr, A_ZARR, size=size) as staging, told(self.output):
-                shutil.copytree(self.path, staging, dirs_exist_ok=True)
+                _copy_store(self.path, staging)
                 with _without_index(staging), _opened(staging, "r+") as file:
                     self._patch(file, changed, {})
             return None
@@ -108,7 +109,7 @@ def _left_on_disk(file: Any) -> ad.AnnData:
     slots = {slot: ad.io.read_elem(file[slot]) for slot in _READ if slot in file}
     if "layers" in file:
         slots["layers"] = {key: _matrix(file["layers"][key]) for key in file["layers"].keys()}
-    if "raw" in file:
+    if "raw" in file and file["raw"].attrs.get("encoding-type") == "raw":  # in a zarr store there may be nothing in it
         slots["raw"] = {"X": _matrix(file["raw/X"]), "var": ad.io.read_elem(file["raw/var"])}
     return ad.AnnData(_matrix(file["X"]) if "X" in file else None, **slots)
 
@@ -118,6 +119,15 @@ def _matrix(element: Any) -> Any:
     if kind == "csr_matrix":
         return ad.io.sparse_dataset(element)
     return element if kind == "array" else ad.io.read_elem(element)
+
+
+def _copy_store(source: Path, target: Path) -> None:
+    """Copy what is in a directory into another one; shutil would go on after a full disk."""
+    for directory, _, names in os.walk(source):
+        there = target / Path(directory).relative_to(source)
+        there.mkdir(exist_ok=True)
+        for name in names:
+            shutil.copyfile(Path(directory) / name, there / name)
 
 
 @contextmanager
