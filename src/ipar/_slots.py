@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ def check_sparse(matrix: Any, where: str) -> None:
     except (IndexError, TypeError, ValueError) as error:
         msg = f"{where} is a broken sparse matrix ({error}): write it again from the matrix that it was made of."
         raise ValueError(msg) from error
+
+
+def check_pointers(group: Any, where: str) -> NDArray[np.int64]:
+    """Pointers of rows of a CSR matrix in a file; raises ValueError if they do not fit what is stored."""
+    pointers, size = np.asarray(group["indptr"][:]), group["data"].shape
+    rising = pointers.ndim == 1 and pointers.dtype.kind in "iu" and (np.diff(pointers.astype(np.int64)) >= 0).all()
+    fits = len(pointers) == group.attrs["shape"][0] + 1 and size == group["indices"].shape == (pointers[-1],)
+    if not (rising and fits and pointers[0] == 0):
+        msg = (
+            f"{where} is a broken sparse matrix (indptr must be a non-decreasing sequence from 0 to the number of values): write "
+            "it again from the matrix that it was made of."
+        )
+        raise ValueError(msg)
+    return pointers.astype(np.int64)
 
 
 def raw_expression(adata: AnnData, layer: str | None) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._chunks import InMemory, Rows, Streamed
-from ipar._slots import check_kind, expression_matrix, raw_expression, slot_name
+from ipar._slots import check_kind, check_pointers, expression_matrix, raw_expression, slot_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,10 +71,7 @@ def _streamed(raw: Any, where: str, starts: NDArray[np.int64], read: Callable[[i
 
 
 def _of_sparse(raw: Any, where: str, size: ChunkSize) -> Rows:
-    pointers = np.asarray(raw.group["indptr"][:])
-    if len(pointers) != raw.shape[0] + 1 or pointers[0] != 0 or (np.diff(pointers) < 0).any():
-        msg = f"{where} is a broken sparse matrix (indptr must be a non-decreasing sequence from 0): write it again from the matrix that it was made of."
-        raise ValueError(msg)
+    pointers = check_pointers(raw.group, where)
     starts = [0]  # rows may differ much: those of a chunk have at most so many values, unless one row has more
     while starts[-1] < raw.shape[0]:
         end = int(np.searchsorted(pointers, pointers[starts[-1]] + size.most_values, side="right")) - 1

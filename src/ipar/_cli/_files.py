@@ -29,12 +29,19 @@ def read(path: str) -> ad.AnnData:
     where = found(path)
     with understood(path):
         adata = (ad.read_zarr if where.suffix == ZARR else ad.read_h5ad)(where)
-    try:
+    with named(path):
         check_slots(adata)
+    return adata
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Name the file in any ValueError that is raised within."""
+    try:
+        yield
     except ValueError as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
-    return adata
 
 
 def found(path: str) -> Path:

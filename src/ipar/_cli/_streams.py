@@ -14,12 +14,12 @@ from typing import Any
 import anndata as ad
 import h5py
 
-from ipar._cli._files import A_ZARR, ZARR, found, is_zarr, read, told, understood, write
+from ipar._cli._files import A_ZARR, ZARR, found, is_zarr, named, read, told, understood, write
 from ipar._files import replaced, replaced_directory
-from ipar._slots import check_slots, size_of
+from ipar._slots import check_pointers, check_slots, size_of
 from ipar._space import check_space
 
-_READ = ("obs", "var", "uns", "obsm", "obsp")
+_READ = ("obs", "var", "uns", "obsm", "obsp", "varm", "varp")
 _CHANGED = ("obsm", "obsp", "uns")
 
 
@@ -37,17 +37,19 @@ class Stream:
 
     def __init__(self, path: str, output: str) -> None:
         self.path, self.output = found(path), Path(output)
-        self._open = ExitStack()
-        lazy = self.path.suffix == self.output.suffix or ZARR not in (self.path.suffix, self.output.suffix)
-        with understood(path):
-            file = self._open.enter_context(_opened(self.path)) if lazy else None
-            self.streamed = file is not None and file.attrs.get("encoding-type") == "anndata"
-            if file is not None and self.streamed:
-                self.adata = _left_on_disk(file)
-        if self.streamed:
-            check_slots(self.adata)
-            self._before = {slot: dict(getattr(self.adata, slot)) for slot in _CHANGED}
-        else:
+        with ExitStack() as opened:
+            lazy = (self.path.suffix == ZARR) == (self.output.suffix == ZARR)
+            with understood(path):
+                file = opened.enter_context(_opened(self.path)) if lazy else None
+                self.streamed = file is not None and file.attrs.get("encoding-type") == "anndata"
+                if self.streamed:
+                    self.adata = _left_on_disk(file)
+            if self.streamed:
+                with named(path):
+                    check_slots(self.adata)
+                self._before = {slot: dict(getattr(self.adata, slot)) for slot in _CHANGED}
+            self._open = opened.pop_all()  # after an error, the file is closed
+        if not self.streamed:
             self.close()
             self.adata = read(path)
 
@@ -105,7 +107,7 @@ def _opened(path: Path, mode: Any = "r") -> Iterator[Any]:
 
 
 def _left_on_disk(file: Any) -> ad.AnnData:
-    """An AnnData without ``varm`` and ``varp``, with X and layers on the disk where they can be read by rows."""
+    """An AnnData with X, layers and those of ``raw`` on the disk where they can be read by rows."""
     slots = {slot: ad.io.read_elem(file[slot]) for slot in _READ if slot in file}
     if "layers" in file:
         slots["layers"] = {key: _matrix(file["layers"][key]) for key in file["layers"].keys()}
@@ -117,6 +119,7 @@ def _left_on_disk(file: Any) -> ad.AnnData:
 def _matrix(element: Any) -> Any:
     kind = element.attrs.get("encoding-type")
     if kind == "csr_matrix":
+        check_pointers(element, element.name.strip("/"))
         return ad.io.sparse_dataset(element)
     return element if kind == "array" else ad.io.read_elem(element)
 
