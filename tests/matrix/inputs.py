@@ -92,6 +92,12 @@ INPUTS |= {
     "negative X": with_value(-2.0),
     "huge X": with_value(4000.5),
     "complex X": with_x(lambda x: x.toarray().astype(np.complex64)),
+    "masked X": with_x(lambda x: np.ma.masked_array(x.toarray(), mask=x.toarray() > 2)),
+    "stored zeros in X": with_x(
+        lambda x: sparse.csr_matrix(x) + 0 * sparse.csr_matrix(np.eye(*x.shape), dtype=x.dtype)
+    ),
+    "one profile": with_x(lambda x: sparse.csr_matrix(np.repeat(x[:1].toarray(), x.shape[0], axis=0))),
+    "two profiles": with_x(lambda x: sparse.csr_matrix(x[np.arange(x.shape[0]) % 2])),
     "X of words": with_x(lambda x: x.toarray().astype(str)),
     "X of objects": with_x(lambda x: x.toarray().astype(object)),
     "binary X": with_x(lambda x: (x > 0).astype(np.float32)),
@@ -127,6 +133,7 @@ INPUTS |= {
     "slides of fractions": with_slides(lambda s: s.cat.codes / 2),
     "slides of booleans": with_slides(lambda s: (s == "a").astype(bool)),
     "slides missing": with_slides(lambda s: s.cat.set_categories(["z"])),
+    "two slides": with_slides(lambda s: pd.Categorical(np.where(np.arange(len(s)) < len(s) // 2, "d", "e"))),
     "slides of strings": with_slides(lambda s: s.astype(str).astype(object)),
     "slides of pandas strings": with_slides(lambda s: s.astype("string")),
     "slides of unused categories": with_slides(lambda s: s.cat.add_categories(["unused"])),

@@ -94,6 +94,11 @@ EXPRESSION = [
     *each(
         "tl.predict_coords", "X of objects", refused(TypeError, "must hold real numbers, found dtype object: convert")
     ),
+    *each(READ, "complex X", refused(TypeError, "X must hold real numbers, found dtype complex64: convert")),
+    *each(READ, "masked X", refused(TypeError, r"X must be a numpy array or.*MaskedArray: fill .*\.filled")),
+    *each("tl.predict_coords", "stored zeros in X", OK),
+    *each(PLACE, "one profile", OK),
+    *each(PLACE, "two profiles", OK),
     *each("tl.predict_coords", "binary X", refused(ValueError, "must not be binary, found 0 and 1 alone")),
     *each(READ, "no X", refused(ValueError, "adata.X is empty: store log-normalised expression")),
     *each(("tl.predict_coords", "pp.embed by model"), "counts", warned("looks like raw counts.*A copy was brought")),
@@ -198,6 +203,12 @@ SLIDES = [
         "two slides of one name",
         refused(ValueError, "two slides of one name, '1'"),
         library_key="slide",
+    ),
+    *each("tl.predict_coords", "two slides", OK, library_key="slide"),
+    *each(
+        tuple(call for call in PLACE if call != "tl.attention"),
+        "two slides",
+        warned("placed as one section.*library_key='slide'"),
     ),
     *each("tl.predict_coords", "slides of strings", OK, library_key="slide"),
     *each("tl.predict_coords", "slides of pandas strings", OK, library_key="slide"),

@@ -159,7 +159,10 @@ class SlidePCs:
         """Axes of a slide ``(n_genes, k)``, and where its mean lies along them ``(k,)``."""
         read = np.sort(np.random.default_rng(0).permutation(len(cells))[: self.most_cells])
         slide = sparse.csr_matrix(matrix.take(cells[read]) @ sparse.diags_array(scale))
-        present = np.bincount(slide.indices, slide.data != 0, minlength=len(scale)) > 0
+        mean, square = (np.asarray(x.mean(axis=0), dtype=np.float64).ravel() for x in (slide, slide.multiply(slide)))
+        present = square > 0
+        if not (square - mean**2 > 1e-5 * square)[present].any():  # all cells are the same
+            return np.zeros((len(scale), 0), dtype=np.float32), np.zeros(0, dtype=np.float32)
         k = max(min(self.n_components, len(read) - 1, int(present.sum()) - 1), 0)
         axes = np.zeros((len(scale), k), dtype=np.float32)
         if k == 0:

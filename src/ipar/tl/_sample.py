@@ -180,7 +180,7 @@ def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
                 "ipar.tl.predict_coords, or fit a model with ipar.tl.fit_ipalite(adata, ..., flow=True) or ipar.tl.fit_iga."
             )
             raise TypeError(msg)
-        verdict = {"localisability": model.record.get("localisability", {})}
+        told = {name: model.record[name] for name in ("localisability", "library_key") if name in model.record}
         known = {name: getattr(model, name) for name in ("sharpening", "scale", "resemblance")}
-        model = IGA(model.encoder, model.flow, **known, record=verdict)
+        model = IGA(model.encoder, model.flow, **known, record=told)
     return model if sharpened else replace(model, sharpening=None)
