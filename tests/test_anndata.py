@@ -173,14 +173,14 @@ def test_cells_without_counts_are_counted(slides, kind):
     x[[3, 8, 200]] = 0
     slides.X = x if kind == "dense" else sparse.csr_matrix(x)
     with pytest.warns(UserWarning, match=r"3 of 360 cells have no counts.*sc\.pp\.filter_cells"):
-        warn_empty_cells(get_expression(slides))
+        warn_empty_cells(get_expression(slides).matrix)
 
 
 def test_zeros_that_are_stored_are_no_counts(slides):
     slides.X.data[slides.X.indptr[3] : slides.X.indptr[4]] = 0
     stored = slides.X.nnz
     with pytest.warns(UserWarning, match="1 of 360 cells have no counts"):
-        warn_empty_cells(get_expression(slides))
+        warn_empty_cells(get_expression(slides).matrix)
     assert slides.X.nnz == stored
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +10,12 @@ import pandas as pd
 from scipy import sparse
 
 from ipar._anndata import Keys, get_slides, plain_array, warn
+from ipar._chunks import InMemory, Matrix, Rows, Streamed, as_rows
+from ipar._lazy import in_memory
 from ipar._scaling import Target, on_one_scale
 from ipar._slots import check_sparse, expression_matrix, slot_name
-from ipar.model.genes import Naming, rep_names, unique_names
+from ipar._sources import expression_rows
+from ipar.model.genes import Naming, order_genes, rep_names, unique_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,9 +35,10 @@ class Expression:
 
 @dataclass(frozen=True)
 class Cells:
-    """Expression of cells, the slide of every cell, and the column of slides, if there is one."""
+    """Expression of cells and the names of its genes, the slide of every cell, and the column of slides, if there is one."""
 
-    expression: Expression
+    matrix: Rows
+    genes: pd.Index
     labels: pd.Categorical
     library_key: str | None
 
@@ -47,17 +51,24 @@ class Cells:
     ) -> Cells:
         """Read what a model takes, without changing the object: expression on its scale, or an embedding."""
         labels = get_slides(adata, keys.library_key)
-        if model.encoder.use_rep is None:
-            expression = get_expression(adata, layer=keys.layer, gene_key=keys.gene_key, labels=labels, model=model)
-            warn_empty_cells(expression)
-        else:
-            expression = given_expression(adata, model.encoder.use_rep)
-        return cls(expression, labels, keys.library_key)
+        if model.encoder.use_rep is not None:
+            given = given_expression(adata, model.encoder.use_rep)
+            return cls(as_rows(given.matrix), given.genes, labels, keys.library_key)
+        _check_names(adata)
+        matrix = expression_rows(adata, keys.layer)
+        matrix, genes = _checked(adata, matrix, _gene_names(adata, keys.gene_key), keys.layer, labels, model)
+        warn_empty_cells(matrix)
+        return cls(matrix, genes, labels, keys.library_key)
+
+    def known_to(self, model: IPALite | IGA) -> Cells:
+        """The same with the genes alone that a model knows, in its order."""
+        genes = model.encoder.genes[model.encoder.genes.isin(self.genes)]
+        return replace(self, matrix=as_rows(order_genes(self.matrix, self.genes, genes)), genes=genes)
 
     @property
-    def arrays(self) -> tuple[sparse.csr_matrix, pd.Index, pd.Categorical]:
+    def arrays(self) -> tuple[Rows, pd.Index, pd.Categorical]:
         """Matrix, genes and slides: what an encoder takes."""
-        return self.expression.matrix, self.expression.genes, self.labels
+        return self.matrix, self.genes, self.labels
 
 
 def check_cells(cells: Cells, minimum: int, otherwise: str) -> None:
@@ -88,19 +99,31 @@ def get_expression(
     cell. What differs is converted on a copy, with a warning.
     """
     _check_names(adata)
-    matrix = expression_matrix(adata, layer)
+    own = InMemory(expression_matrix(adata, layer))
     genes = _gene_names(adata, gene_key)
     chosen = _mask(adata, mask_var)
-    has_raw = adata.raw is not None
+    labels = get_slides(adata, None) if labels is None else labels
+    found, genes = _checked(adata, own, genes, layer, labels, model)
+    matrix = found.whole()
+    return Expression(matrix, genes) if chosen is None else Expression(matrix[:, chosen], genes[chosen])
+
+
+def _checked(
+    adata: AnnData,
+    matrix: Rows,
+    genes: pd.Index,
+    layer: str | None,
+    labels: pd.Categorical[Any],
+    model: IPALite | IGA | None,
+) -> tuple[Rows, pd.Index]:
+    """Expression on one scale, and genes with the model's names for them, if there is a model."""
+    has_raw, target = adata.raw is not None, None
     _check_values(matrix, slot_name("layers", layer), has_raw, None if model is None else model.scale)
-    target = None
     if model is not None:
         known = model.encoder.genes
         genes = Naming().matched(genes, known, adata.var)
         target = None if model.scale is None else Target.of_model(model.scale, known, genes)
-    labels = get_slides(adata, None) if labels is None else labels
-    matrix = on_one_scale(matrix, labels, target, has_raw)
-    return Expression(matrix, genes) if chosen is None else Expression(matrix[:, chosen], genes[chosen])
+    return on_one_scale(matrix, labels, target, has_raw), genes
 
 
 def given_expression(adata: AnnData, use_rep: str) -> Expression:
@@ -108,7 +131,7 @@ def given_expression(adata: AnnData, use_rep: str) -> Expression:
     if use_rep not in adata.obsm:
         msg = f"adata.obsm has no {use_rep!r}, found {sorted(adata.obsm)}: embed the cells, or name another key as use_rep."
         raise KeyError(msg)
-    raw: Any = adata.obsm[use_rep]
+    raw: Any = in_memory(adata.obsm[use_rep])
     check_sparse(raw, slot_name("obsm", use_rep))
     x = plain_array(raw.toarray() if sparse.issparse(raw) else raw, f"obsm[{use_rep!r}]").astype(np.float32)
     if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():
@@ -161,36 +184,46 @@ def _check_names(adata: AnnData) -> None:
             raise ValueError(msg)
 
 
-def _check_values(matrix: sparse.csr_matrix, where: str, has_raw: bool, scale: ExpressionScale | None) -> None:
-    data = matrix.data
-    if not np.isfinite(data).all():
-        row, column = (int(i[0]) for i in _first(matrix, ~np.isfinite(data)))
+def _check_values(matrix: Rows, where: str, has_raw: bool, scale: ExpressionScale | None) -> None:
+    smallest, largest = matrix.survey.smallest, matrix.survey.largest
+    if isinstance(matrix, Streamed) and not matrix.survey.sizes.any():  # so a zarr store reads that is not there
+        msg = f"{where} has no values other than zero: look whether its file is still there, and open it again."
+        raise OSError(msg)
+    if not np.isfinite([smallest, largest]).all():
+        row, column = _first_not_finite(matrix)
         msg = (
             f"{where} has NaN or infinite values, the first found at cell {row}, gene {column}: "
             "remove these cells, or set the values to 0."
         )
         raise ValueError(msg)
-    if data.size and data.min() < 0:
+    if smallest < 0:
         start = "start from adata.raw.to_adata()" if has_raw else "start from the counts"
         total = f"target_sum={scale.total:.6g}" if scale is not None and scale.even else "target_sum=1e4"
         msg = (
             f"{where} must hold log-normalised expression, not scaled values or residuals, found a minimum of "
-            f"{data.min():g}: use the matrix from before sc.pp.scale. Or {start}: call sc.pp.normalize_total(adata, {total}), "
+            f"{smallest:g}: use the matrix from before sc.pp.scale. Or {start}: call sc.pp.normalize_total(adata, {total}), "
             "then sc.pp.log1p(adata)."
         )
         raise ValueError(msg)
 
 
-def _first(matrix: sparse.csr_matrix, bad: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    entry = np.flatnonzero(bad)[:1]
-    return np.searchsorted(matrix.indptr, entry, side="right") - 1, matrix.indices[entry]
+def _first_not_finite(matrix: Rows) -> tuple[int, int]:
+    """Cell and gene of the first value that is NaN or infinite."""
+    for own, chunk in matrix.chunks():
+        entry = np.flatnonzero(~np.isfinite(chunk.data))[:1]
+        if len(entry):
+            row = np.searchsorted(chunk.indptr, entry, side="right") - 1
+            return int(own[row][0]), int(chunk.indices[entry][0])
+    msg = "all values are finite"
+    raise AssertionError(msg)
 
 
-def warn_empty_cells(expression: Expression) -> None:
+def warn_empty_cells(matrix: Matrix) -> None:
     """Warn of cells without counts."""
-    empty = int((expression.matrix.sum(axis=1) == 0).sum())  # not by stored entries, which may be zeros
+    sizes = as_rows(matrix).survey.sizes
+    empty = int((sizes == 0).sum())
     if empty:
         warn(
-            f"{empty} of {expression.matrix.shape[0]} cells have no counts; their coordinates mean nothing. "
+            f"{empty} of {len(sizes)} cells have no counts; their coordinates mean nothing. "
             "Remove them with sc.pp.filter_cells(adata, min_counts=1)."
         )

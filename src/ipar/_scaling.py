@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import warn
+from ipar._chunks import Rows
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model.scale import Difference, ExpressionScale
 from ipar.model.values import Recognition, Values
@@ -62,9 +63,7 @@ class Target:
         return cls(best, None, everything, "the scale of the other slides" if most else "the default scale")
 
 
-def on_one_scale(
-    matrix: sparse.csr_matrix, labels: pd.Categorical[Any], target: Target | None, raw: bool
-) -> sparse.csr_matrix:
+def on_one_scale(matrix: Rows, labels: pd.Categorical[Any], target: Target | None, raw: bool) -> Rows:
     """Expression of slides on one scale; the same object where nothing differs.
 
     Parameters
@@ -79,14 +78,14 @@ def on_one_scale(
         Whether ``adata.raw`` exists, for the remedy.
     """
     rows = {str(k): r for k, r in zip(labels.categories, cells_by_slide(labels, len(labels)), strict=True) if len(r)}
+    if not rows:
+        return matrix
     recognition = Recognition()
-    samples = {name: matrix[recognition.sample(own)] for name, own in rows.items()}
+    samples = _samples(matrix, rows, recognition)
     columns = None if target is None else target.columns
     values = {name: recognition.of(sample, columns) for name, sample in samples.items()}
     _check_largest(matrix, rows, values, recognition.log_max)
     if target is None:
-        if not samples:
-            return matrix
         target = Target.of_most(list(samples.values()), list(values.values()))
     compared = {name: target.scale.difference(one, target.present) for name, one in values.items()}
     differ = {name: one for name, one in compared.items() if one is not None}
@@ -94,15 +93,25 @@ def on_one_scale(
     return _converted(matrix, rows, {name: one for name, one in differ.items() if one.action == "convert"}, target)
 
 
-def _check_largest(
-    matrix: sparse.csr_matrix, rows: dict[str, NDArray[np.int64]], values: dict[str, Values], log_max: float
-) -> None:
+def _samples(
+    matrix: Rows, rows: dict[str, NDArray[np.int64]], recognition: Recognition
+) -> dict[str, sparse.csr_matrix]:
+    """Some cells of every slide, read in one pass."""
+    chosen = [recognition.sample(own) for own in rows.values()]
+    ends = np.cumsum([0, *map(len, chosen)])
+    cells = matrix.take(np.concatenate(chosen))
+    return {name: cells[start:end] for name, start, end in zip(rows, ends[:-1], ends[1:], strict=True)}
+
+
+def _check_largest(matrix: Rows, rows: dict[str, NDArray[np.int64]], values: dict[str, Values], log_max: float) -> None:
     """Raise ValueError where logarithms stand beside values that can be none."""
-    if matrix.data.max(initial=0.0) <= log_max:
+    if matrix.survey.largest <= log_max:
         return
     for name, own in rows.items():
-        largest = matrix[own].data.max(initial=0.0)
-        if values[name].form.kind in ("logarithms", "logged twice") and largest > log_max:
+        if values[name].form.kind not in ("logarithms", "logged twice"):
+            continue
+        largest = matrix.select(own).survey.largest
+        if largest > log_max:
             who = f"Expression of slide {name!r}" if len(rows) > 1 else "Expression"
             msg = (
                 f"{who} must be log-normalised, found a maximum of {largest:g}: from counts, call "
@@ -111,21 +120,24 @@ def _check_largest(
             raise ValueError(msg)
 
 
-def _converted(
-    matrix: sparse.csr_matrix, rows: dict[str, NDArray[np.int64]], differ: Found, target: Target
-) -> sparse.csr_matrix:
+def _converted(matrix: Rows, rows: dict[str, NDArray[np.int64]], differ: Found, target: Target) -> Rows:
     if not differ:
         return matrix
-    data, sizes = matrix.data.copy(), np.diff(matrix.indptr)
+    slide_of = np.full(matrix.shape[0], -1)
+    for i, name in enumerate(differ):
+        slide_of[rows[name]] = i
     counted = np.ones(matrix.shape[1]) if target.columns is None else target.columns.astype(np.float64)
-    for name, one in differ.items():
-        inside = np.zeros(matrix.shape[0], dtype=bool)
-        inside[rows[name]] = True
-        weights = counted if one.compared_only else np.ones(matrix.shape[1])
-        totals = (matrix @ weights) if one.per_cell else np.ones(matrix.shape[0])
-        own = np.repeat(inside, sizes)
-        data[own] = target.scale.converted(data[own], one, np.repeat(totals, sizes)[own])
-    return sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    def converted(chunk: sparse.csr_matrix, cells: NDArray[np.int64]) -> sparse.csr_matrix:
+        data, sizes = chunk.data.copy(), np.diff(chunk.indptr)
+        for i, one in enumerate(differ.values()):
+            weights = counted if one.compared_only else np.ones(chunk.shape[1])
+            totals = (chunk @ weights) if one.per_cell else np.ones(chunk.shape[0])
+            own = np.repeat(slide_of[cells] == i, sizes)
+            data[own] = target.scale.converted(data[own], one, np.repeat(totals, sizes)[own])
+        return sparse.csr_matrix((data, chunk.indices, chunk.indptr), shape=chunk.shape)
+
+    return matrix.map(converted)
 
 
 def _say(differ: Found, n_slides: int, target: Target, raw: bool) -> None:

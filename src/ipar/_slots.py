@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 if TYPE_CHECKING:
@@ -42,13 +43,27 @@ def check_sparse(matrix: Any, where: str) -> None:
         raise ValueError(msg) from error
 
 
-def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
-    """Expression as float32 CSR with sorted indices and without stored zeros; never written to.
+def check_pointers(group: Any, where: str) -> NDArray[np.int64]:
+    """Pointers of rows of a CSR matrix in a file; raises ValueError if they do not fit what is stored."""
+    pointers, size = np.asarray(group["indptr"][:]), group["data"].shape
+    rising = pointers.ndim == 1 and pointers.dtype.kind in "iu" and (np.diff(pointers.astype(np.int64)) >= 0).all()
+    fits = len(pointers) == group.attrs["shape"][0] + 1 and size == group["indices"].shape == (pointers[-1],)
+    if not (rising and fits and pointers[0] == 0):
+        msg = (
+            f"{where} is a broken sparse matrix (indptr must be a non-decreasing sequence from 0 to the number of values): write "
+            "it again from the matrix that it was made of."
+        )
+        raise ValueError(msg)
+    return pointers.astype(np.int64)
+
+
+def raw_expression(adata: AnnData, layer: str | None) -> Any:
+    """Expression as it is stored.
 
     Raises
     ------
-    KeyError, TypeError, ValueError
-        If there is none, or it cannot be read.
+    KeyError, ValueError
+        If there is none, or it is broken.
     """
     if layer is not None and layer not in adata.layers:
         msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
@@ -60,9 +75,24 @@ def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     if raw is None:
         msg = "adata.X is empty: store log-normalised expression in it, or name a layer."
         raise ValueError(msg)
-    if hasattr(raw, "to_memory"):  # backed
-        raw = raw.to_memory()
-    _check_kind(raw, where)
+    return raw
+
+
+def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
+    """Expression as float32 CSR with sorted indices and without stored zeros; never written to.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If there is none, or it cannot be read.
+    """
+    raw = raw_expression(adata, layer)
+    return canonical(raw.to_memory() if hasattr(raw, "to_memory") else raw, slot_name("layers", layer))
+
+
+def canonical(raw: Any, where: str) -> sparse.csr_matrix:
+    """A matrix as float32 CSR with sorted indices and without stored zeros; raises TypeError or ValueError if it is none."""
+    check_kind(raw, where)
     check_sparse(raw, where)
     matrix = sparse.csr_matrix(raw, dtype=np.float32)  # not copied if it is float32 CSR already
     stored_zeros = bool((matrix.data == 0).any())
@@ -73,7 +103,7 @@ def expression_matrix(adata: AnnData, layer: str | None) -> sparse.csr_matrix:
     return matrix
 
 
-def _check_kind(raw: Any, where: str) -> None:
+def check_kind(raw: Any, where: str) -> None:
     """Raise TypeError unless it is a numpy array or scipy matrix of numbers."""
     kind, module = type(raw).__name__, type(raw).__module__.split(".")[0]
     if isinstance(raw, np.ma.MaskedArray) or not (isinstance(raw, np.ndarray) or sparse.issparse(raw)):

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from ipar._scaling import Target, on_one_scale
+from ipar._chunks import as_rows
+from ipar._scaling import Target
+from ipar._scaling import on_one_scale as rows_on_one_scale
 from ipar.model.scale import ExpressionScale, Tolerance
 from ipar.model.values import Form, Recognition
 
@@ -18,6 +20,10 @@ N, GENES = 200, 400
 NAMES = pd.Index([f"g{i}" for i in range(GENES)])
 SUBSET = np.arange(GENES) % 4 == 0  # as of highly variable genes: cells no longer have one total
 BASES = {"natural": np.e, "binary": 2.0, "decimal": 10.0}
+
+
+def on_one_scale(matrix, *args, **options):
+    return rows_on_one_scale(as_rows(matrix), *args, **options).whole()
 
 
 @pytest.fixture(scope="module")

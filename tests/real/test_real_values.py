@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from ipar._scaling import Target, on_one_scale
+from ipar._chunks import as_rows
+from ipar._scaling import Target
+from ipar._scaling import on_one_scale as rows_on_one_scale
 from ipar.model.scale import ExpressionScale
 from ipar.model.values import Form, Recognition
 
@@ -27,6 +29,10 @@ DISSOCIATED = {
     "mouse_v1_starmap_1k": "mouse_cortex_zeisel550_sc",
 }
 COUNTS = [name for name, counts in SLIDES.items() if counts] + [*DISSOCIATED, *DISSOCIATED.values()]
+
+
+def on_one_scale(matrix, *args, **options):
+    return rows_on_one_scale(as_rows(matrix), *args, **options).whole()
 
 
 def csr(x):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 import ipar
 from ipar._run import Run
@@ -131,7 +132,10 @@ def test_the_sharpening_is_chosen_on_a_slide_that_the_network_has_not_seen(gener
     assert model.flow is found["fit"].stage is not held_out
     layout, h, coords = found["choice"]
     left = train.obs["slide"] == train.uns["ipar"]["fit"]["validation_slide"]
-    assert np.allclose(centred(coords), centred(train.obsm["spatial"][left]), rtol=1e-4, atol=0.1)
+    read, true = centred(coords), centred(train.obsm["spatial"][left])
+    gaps, row = cKDTree(true).query(read)  # a slide is read in an order of its own
+    assert gaps.max() < 0.1
+    assert sorted(row) == list(range(len(true)))
     assert np.allclose(layout, held_out.sample(h, 10, n_steps=25, run=Run(0)).point("mean"), atol=1e-4)
     assert not np.allclose(layout, model.flow.sample(h, 10, n_steps=25, run=Run(0)).point("mean"), atol=1e-3)
     table = train.uns["ipar"]["fit"]["finish"]

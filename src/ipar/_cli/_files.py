@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,26 @@ ZARR, A_ZARR = ".zarr", "a zarr store"
 
 def read(path: str) -> ad.AnnData:
     """Read an h5ad file, or a zarr store where the name ends so."""
+    where = found(path)
+    with understood(path):
+        adata = (ad.read_zarr if where.suffix == ZARR else ad.read_h5ad)(where)
+    with named(path):
+        check_slots(adata)
+    return adata
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Name the file in any ValueError that is raised within."""
+    try:
+        yield
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error
+
+
+def found(path: str) -> Path:
+    """The path of a file, or of a zarr store where the name ends so, that can be read; raises OSError if there is none."""
     where = as_path(path, "name an h5ad file or a zarr store")
     zarr = where.suffix == ZARR
     if not (where.is_dir() if zarr else where.is_file()):
@@ -35,30 +55,30 @@ def read(path: str) -> ad.AnnData:
     if not os.access(where, os.R_OK):
         msg = f"{path} cannot be read: look at its permissions."
         raise PermissionError(msg)
-    kind, call = ("a zarr store", "write_zarr") if zarr else ("an h5ad file", "write_h5ad")
+    return where
+
+
+@contextmanager
+def understood(path: str) -> Iterator[None]:
+    """Raise ValueError that names the file, if reading it fails within."""
+    kind, call = ("a zarr store", "write_zarr") if as_path(path).suffix == ZARR else ("an h5ad file", "write_h5ad")
     try:
-        adata = (ad.read_zarr if zarr else ad.read_h5ad)(where)
+        yield
     except Exception as error:  # a broken file may raise anything
         msg = f"{path} is not {kind} that anndata can read ({_said(error)}): write it with adata.{call}()."
         raise ValueError(msg) from error
-    try:
-        check_slots(adata)
-    except ValueError as error:
-        msg = f"{path}: {error}"
-        raise ValueError(msg) from error
-    return adata
 
 
 def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
     if as_path(path).suffix == ZARR:
         with replaced_directory(path, is_zarr, A_ZARR, size=size_of(adata)) as staging:
-            with _told(path):
+            with told(path):
                 adata.write_zarr(staging)
     else:
         adata.strings_to_categoricals()  # as write_h5ad does
         content = io.BytesIO()  # HDF5 ends the process by a segmentation fault after it could not write to a disk
-        with _told(path), h5py.File(content, "w") as file:
+        with told(path), h5py.File(content, "w") as file:
             ad.io.write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
         check_space(path, len(content.getbuffer()))
         with replaced(path, size=len(content.getbuffer())) as staging:
@@ -66,7 +86,8 @@ def write(adata: ad.AnnData, path: str | Path) -> None:
 
 
 @contextmanager
-def _told(path: str | Path) -> Iterator[None]:
+def told(path: str | Path) -> Iterator[None]:
+    """Raise ValueError that names the file, if writing fails within for what is written."""
     try:
         yield
     except OSError:
@@ -137,27 +158,29 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Predict coordinates for the cells of a file."""
+    from ipar._cli._streams import Stream
+
     check_output(options.output)
     model = ipar.load(options.model)
-    adata = read(options.cells)
-    check_space(options.output, 500 * adata.n_obs)  # what a prediction adds, which hardly compresses
-    ipar.tl.predict_coords(
-        adata,
-        model,
-        reference=options.reference,
-        transport=options.transport,
-        library_key=options.library_key,
-        layer=options.layer,
-        gene_key=options.gene_key,
-        n_rounds=options.n_rounds,
-        sharpen=not options.no_sharpen,
-        random_state=options.seed,
-        device=options.device,
-        progress=not options.quiet,
-    )
-    write(adata, options.output)
+    with closing(Stream(options.cells, options.output)) as cells:
+        check_space(options.output, 500 * cells.adata.n_obs)  # what a prediction adds, which hardly compresses
+        ipar.tl.predict_coords(
+            cells.adata,
+            model,
+            reference=options.reference,
+            transport=options.transport,
+            library_key=options.library_key,
+            layer=options.layer,
+            gene_key=options.gene_key,
+            n_rounds=options.n_rounds,
+            sharpen=not options.no_sharpen,
+            random_state=options.seed,
+            device=options.device,
+            progress=not options.quiet,
+        )
+        cells.write()
     key = "X_ipar" if options.reference is None else "X_ipar_reference"
-    print(f"{adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")
+    print(f"{cells.adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

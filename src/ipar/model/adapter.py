@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._chunks import Matrix, as_rows
 from ipar.model.checks import shaped
 from ipar.model.encoder import GeometryEncoder
 from ipar.model.genes import match_genes
@@ -43,12 +43,12 @@ class Adapter:
         encoder: GeometryEncoder,
         reference: Reference,
         centring: Centring,
-        matrix: sparse.csr_matrix,
+        matrix: Matrix,
         genes: pd.Index,
         most_scaled: float = 5.0,
     ) -> Adapter:
         """Fit it on cells ``(n, n_genes)``; no gene is scaled up or down by more than ``most_scaled``."""
-        own = match_genes(matrix, genes, encoder.genes)
+        own = as_rows(match_genes(matrix, genes, encoder.genes)).whole()
         centre = centring.centre(encoder, reference, own, genes.get_indexer(encoder.genes) >= 0)
         mean = np.asarray(own.mean(axis=0), dtype=np.float64).ravel()
         spread = np.sqrt(np.maximum(np.asarray(own.multiply(own).mean(axis=0)).ravel() - mean**2, 0))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar._chunks import Matrix, as_rows
 from ipar.model.checks import shaped
 from ipar.model.io import Arrays, State
 
@@ -89,17 +90,28 @@ class Covariation:
         loadings, noise = loadings.astype(np.float32), noise.astype(np.float32)
         return cls(genes.astype(np.int32), loadings, noise, np.mean(means, axis=0)[genes].astype(np.float32), half)
 
-    def sums(self, matrix: sparse.csr_matrix) -> Floats:
+    def sums(self, matrix: Matrix) -> Floats:
         """What the agreement of a slide's cells is made of, ``(n, 3)``; see :func:`agreement`.
 
         Products of observed and expected genes, squares of the observed and of the expected, over both halves; zeros for cells
         without counts, which do not count in the mean that genes are centred on.
         """
-        x = sparse.csr_matrix(matrix[:, self.genes])
-        empty = np.diff(x.indptr) == 0
-        weighted = self.loadings / self.noise[:, None]
-        n, share = max(len(empty) - int(empty.sum()), 1), 1 / self.noise
-        centre = np.asarray(x.sum(axis=0)).ravel() / n
+        return self.read(matrix)[0]
+
+    def read(self, matrix: Matrix) -> tuple[Floats, NDArray[np.int32]]:
+        """The same, and how many of the genes are detected in each cell, ``(n,)``."""
+        x = as_rows(matrix).map(lambda chunk, _: sparse.csr_matrix(chunk[:, self.genes]), len(self.genes))
+        detected = x.survey.sizes
+        centre = (x.survey.sums / max(int((detected > 0).sum()), 1)).astype(np.float32)
+        sums = np.zeros((x.shape[0], 3))
+        for own, chunk in x.chunks():
+            sums[own] = self._sums(chunk, centre)
+        sums[detected == 0] = 0.0
+        return sums, detected
+
+    def _sums(self, x: sparse.csr_matrix, centre: NDArray[np.float32]) -> Floats:
+        """The sums of some cells, with the genes alone that it knows, ``(n, 3)``."""
+        weighted, share = self.loadings / self.noise[:, None], 1 / self.noise
         squares = x.multiply(x) @ share - 2 * (x @ (centre * share)) + float(centre**2 @ share)
         sums = np.zeros((x.shape[0], 3))
         sums[:, 1] = np.maximum(squares, 0)
@@ -109,12 +121,11 @@ class Covariation:
             factors = own[this] @ np.linalg.inv(inner[this] + np.eye(len(inner[this])))
             sums[:, 0] += (factors * own[other]).sum(axis=1)
             sums[:, 2] += ((factors @ inner[other]) * factors).sum(axis=1)
-        sums[empty] = 0.0
         return sums
 
-    def profile(self, matrix: sparse.csr_matrix) -> float:
+    def profile(self, matrix: Matrix) -> float:
         """Correlation of the mean expression of a slide with that of the training slides, over genes that it has."""
-        own = np.asarray(matrix.mean(axis=0)).ravel()[self.genes]
+        own = as_rows(matrix).mean[self.genes]
         measured = own > 0
         if measured.sum() < 3:
             return 0.0

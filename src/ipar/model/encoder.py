@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._chunks import Matrix, as_rows
 from ipar._options import Checked, Count, Depth, Weight, check
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model.checks import check_width, checked_names, shaped
@@ -19,7 +19,6 @@ from ipar.model.features import (
     Averaging,
     Reading,
     SlidePCs,
-    canonical_order,
     embedding_order,
     equalise_blocks,
     whole_slides,
@@ -173,7 +172,7 @@ class GeometryEncoder:
         kept = [block for block, term in zip(columns, terms, strict=True) if term == "global"]
         return np.concatenate(kept or columns)
 
-    def slide_pcs(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+    def slide_pcs(self, matrix: Matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Principal components that every slide has by itself, of the genes that the encoder knows, as they count.
 
         Parameters
@@ -190,13 +189,13 @@ class GeometryEncoder:
         matrix = order_genes(matrix, genes, self.genes)
         return SlidePCs().of(matrix, np.asarray(slides.codes, dtype=np.int64), self.gene_scale)
 
-    def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+    def transform(self, matrix: Matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Embed cells.
 
         Parameters
         ----------
         matrix
-            Log-normalised expression, ``(n_cells, n_genes)``.
+            Log-normalised expression, ``(n_cells, n_genes)``, in memory or in chunks of rows.
         genes
             Names of its columns.
         slides
@@ -212,7 +211,7 @@ class GeometryEncoder:
 
     def features(
         self,
-        matrix: sparse.csr_matrix,
+        matrix: Matrix,
         genes: pd.Index,
         slides: pd.Categorical,
         centres: NDArray[np.float32] | None = None,
@@ -226,12 +225,12 @@ class GeometryEncoder:
         centres
             What the genes of every slide are centred on, ``(n_slides, n_genes)``; the mean of the slide, if None.
         """
-        matrix = match_genes(matrix, genes, self.genes)
-        order = canonical_order(matrix)
+        matrix = as_rows(match_genes(matrix, genes, self.genes))
+        order = matrix.order
         read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale, order, centres)
         return self._features(read).rows(np.argsort(order))
 
-    def features_of_slide(self, matrix: sparse.csr_matrix, centre: NDArray[np.float32] | None = None) -> Features:
+    def features_of_slide(self, matrix: Matrix, centre: NDArray[np.float32] | None = None) -> Features:
         """Features of one slide, with genes in the encoder's order and centred on ``centre`` ``(n_genes,)``, or its mean."""
         label: pd.Categorical[Any] = pd.Categorical(np.full(matrix.shape[0], "slide"))
         return self.features(matrix, self.genes, label, None if centre is None else centre[None])
@@ -248,13 +247,18 @@ class GeometryEncoder:
         return Features(embedding, np.concatenate(blocks, axis=1))
 
     @torch.no_grad()
-    def _embed(self, part: EncoderPart, read: Reading, n_rows: int = 4096) -> NDArray[np.float32]:
-        """The outputs of a network that the embedding takes; ``n_rows`` cells are made dense at a time."""
-        device, n = next(part.net.parameters()).device, len(read.codes)
-        out = np.empty((n, part.net.n_output), dtype=np.float32)
-        for rows in (slice(start, start + n_rows) for start in range(0, n, n_rows)):
-            x = read.components[rows] if part.source == "pca" else read.genes(rows)
-            out[rows] = part.net(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)).cpu().numpy()
+    def _embed(self, part: EncoderPart, read: Reading, least_rows: int = 256) -> NDArray[np.float32]:
+        """The outputs of a network that the embedding takes.
+
+        Products of few rows are rounded otherwise than those of many: batches are filled up to ``least_rows``, so that a cell
+        has the same output in any batch.
+        """
+        device = next(part.net.parameters()).device
+        out = np.empty((len(read.codes), part.net.n_output), dtype=np.float32)
+        for cells, batch in read.component_batches() if part.source == "pca" else read.gene_batches():
+            x = np.zeros((max(len(batch), least_rows), batch.shape[1]), dtype=np.float32)
+            x[: len(batch)] = batch
+            out[cells] = part.net(torch.from_numpy(x).to(device))[: len(batch)].cpu().numpy()
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)
 

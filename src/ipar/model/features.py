@@ -14,24 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ipar._chunks import Matrix, Rows, as_rows, row_slices
 from ipar._options import Bounds, Checked, Count
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
-
-
-def canonical_order(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
-    """An order of the rows that depends on what they hold alone.
-
-    Sums in another order differ in their last digits, and iterations make much of little: what is computed in this order
-    is the same to the last bit however the cells of a file are shuffled.
-    """
-    return np.argsort(row_key(matrix), kind="stable")
-
-
-def row_key(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
-    """A number for every row that depends on what the row holds alone, ``(n,)``."""
-    key: NDArray[np.float64] = matrix @ np.random.default_rng(0).random(matrix.shape[1])
-    return key
 
 
 def embedding_order(embedding: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -69,7 +55,7 @@ class Reading:
     The matrix is not copied: a million cells would take gigabytes.
     """
 
-    matrix: sparse.csr_matrix  # in the encoder's gene order
+    matrix: Rows  # in the encoder's gene order
     order: NDArray[np.intp]  # rows of the matrix as they are read
     slides: pd.Categorical  # of the cells in that order
     codes: NDArray[np.int64]  # slide index of every cell in that order
@@ -81,7 +67,7 @@ class Reading:
     @classmethod
     def of(
         cls,
-        matrix: sparse.csr_matrix,
+        matrix: Matrix,
         slides: pd.Categorical,
         loadings: NDArray[np.float32],
         averaging: Averaging,
@@ -90,47 +76,43 @@ class Reading:
         centres: NDArray[np.float32] | None = None,
     ) -> Reading:
         """Centre genes within slides, on given centres ``(n_slides, n_genes)`` or on their means."""
+        matrix = as_rows(matrix)
         order = np.arange(matrix.shape[0]) if order is None else order
+        if centres is None:
+            centres = matrix.means_of(np.asarray(slides.codes, dtype=np.int64), len(slides.categories))
         slides = slides[order]
-        codes = np.asarray(slides.codes, dtype=np.int64)
-        if centres is not None:
-            return cls(matrix, order, slides, codes, centres, loadings, averaging, gene_scale)
-        means = slide_means(matrix, order, codes, len(slides.categories))
-        return cls(matrix, order, slides, codes, means, loadings, averaging, gene_scale)
+        return cls(
+            matrix, order, slides, np.asarray(slides.codes, dtype=np.int64), centres, loadings, averaging, gene_scale
+        )
 
     @cached_property
     def components(self) -> NDArray[np.float32]:
         """Components and their averages over like cells, ``(n, n_pcs · (1 + n_hops))``, without a dense copy of the genes."""
-        centred = ((self.matrix @ self.loadings)[self.order] - (self.means @ self.loadings)[self.codes]).astype(
+        centred = (self.matrix.dot(self.loadings)[self.order] - (self.means @ self.loadings)[self.codes]).astype(
             np.float32
         )
         average = neighbor_average(centred, self.slides, self.averaging.n_neighbors)
         return averaged_features(centred, average, self.codes, self.averaging.n_hops)
 
-    def genes(self, rows: slice = slice(None)) -> NDArray[np.float32]:
-        """Expression of some cells, dense, centred within slides and scaled, ``(n_rows, n_genes)``."""
-        centred: NDArray[np.float32] = self.matrix[self.order[rows]].toarray() - self.means[self.codes[rows]]
-        return centred if self.gene_scale is None else centred * self.gene_scale
+    def genes(self) -> NDArray[np.float32]:
+        """Expression of all cells, dense, centred within slides and scaled, ``(n, n_genes)``."""
+        out = np.empty((len(self.order), self.matrix.shape[1]), dtype=np.float32)
+        for cells, x in self.gene_batches():
+            out[cells] = x
+        return out
 
+    def gene_batches(self, n_rows: int = 4096) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """The same, so many cells at a time, and which ones these are: they come as the matrix has them."""
+        place = np.argsort(self.order)
+        for own, chunk in self.matrix.chunks():
+            for rows in row_slices(len(own), n_rows):
+                cells = place[own[rows]]
+                centred: NDArray[np.float32] = chunk[rows].toarray() - self.means[self.codes[cells]]
+                yield cells, centred if self.gene_scale is None else centred * self.gene_scale
 
-def slide_means(
-    matrix: sparse.csr_matrix, order: NDArray[np.intp], codes: NDArray[np.int64], n_slides: int
-) -> NDArray[np.float32]:
-    """Mean of every gene on every slide, ``(n_slides, n_genes)``.
-
-    Rows are added up in a given order ``(n,)``; ``codes`` has the slide of each row in that order, ``(n,)``.
-    """
-    counts, means = np.bincount(codes, minlength=n_slides), np.zeros((n_slides, matrix.shape[1]))
-    for rows in row_slices(len(order)):
-        own = codes[rows]
-        member = sparse.csr_matrix((1.0 / counts[own], (own, np.arange(len(own)))), shape=(n_slides, len(own)))
-        means += (member @ matrix[order[rows]]).toarray()
-    return means.astype(np.float32)
-
-
-def row_slices(n: int, n_rows: int = 65_536) -> Iterator[slice]:
-    """Slices of so many rows: of a large matrix, no more is copied at once."""
-    return (slice(start, min(start + n_rows, n)) for start in range(0, n, n_rows))
+    def component_batches(self, n_rows: int = 4096) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Components of so many cells at a time."""
+        return ((rows, self.components[rows]) for rows in row_slices(len(self.order), n_rows))
 
 
 @dataclass(frozen=True)
@@ -156,25 +138,27 @@ class SlidePCs:
     most_cells: int = 10_000
 
     def of(
-        self, matrix: sparse.csr_matrix, codes: NDArray[np.int_], gene_scale: NDArray[np.float32] | None = None
+        self, matrix: Matrix, codes: NDArray[np.int_], gene_scale: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Components of every slide, ``(n, n_components)``, of genes times a scale; zeros where a slide has fewer."""
         scale = np.ones(matrix.shape[1], dtype=np.float32) if gene_scale is None else gene_scale
-        order, out = canonical_order(matrix), np.zeros((len(codes), self.n_components), dtype=np.float32)
+        matrix, out = as_rows(matrix), np.zeros((len(codes), self.n_components), dtype=np.float32)
+        order = matrix.order
         for code in np.unique(codes):
             cells = order[codes[order] == code]
             axes, centre = self._axes(matrix, cells, scale)
             if axes.shape[1]:
-                found = np.concatenate([matrix[cells[rows]] @ axes for rows in row_slices(len(cells))]) - centre
+                along = matrix.select(np.sort(cells)).dot(axes)
+                found = along[np.argsort(np.argsort(cells))] - centre
                 out[cells, : axes.shape[1]] = self._drawn_together(unit_rows(found))
         return out
 
     def _axes(
-        self, matrix: sparse.csr_matrix, cells: NDArray[np.intp], scale: NDArray[np.float32]
+        self, matrix: Rows, cells: NDArray[np.intp], scale: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Axes of a slide ``(n_genes, k)``, and where its mean lies along them ``(k,)``."""
         read = np.sort(np.random.default_rng(0).permutation(len(cells))[: self.most_cells])
-        slide = sparse.csr_matrix(matrix[cells[read]] @ sparse.diags_array(scale))
+        slide = sparse.csr_matrix(matrix.take(cells[read]) @ sparse.diags_array(scale))
         mean, square = (np.asarray(x.mean(axis=0), dtype=np.float64).ravel() for x in (slide, slide.multiply(slide)))
         present = square > 0
         if not (square - mean**2 > 1e-5 * square)[present].any():  # all cells are the same

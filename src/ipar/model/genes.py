@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._anndata import warn
+from ipar._chunks import Matrix, Rows, as_rows
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,7 @@ def unique_names(names: pd.Index, where: str) -> pd.Index:
     return unique
 
 
-def match_genes(
-    matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index, min_overlap: float = Naming.min_overlap
-) -> sparse.csr_matrix:
+def match_genes(matrix: Matrix, genes: pd.Index, known: pd.Index, min_overlap: float = Naming.min_overlap) -> Matrix:
     """Bring a matrix into a model's gene order.
 
     Genes are matched by their exact names. A missing one stands at its slide's mean, that is at zero once centred.
@@ -175,7 +174,7 @@ def check_overlap(genes: pd.Index, known: pd.Index, min_overlap: float) -> NDArr
     return present
 
 
-def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> sparse.csr_matrix:
+def order_genes(matrix: Matrix, genes: pd.Index, known: pd.Index) -> Matrix:
     """The columns of the known genes, in their order; empty where they are missing."""
     if genes.equals(known):
         return matrix
@@ -184,9 +183,14 @@ def order_genes(matrix: sparse.csr_matrix, genes: pd.Index, known: pd.Index) -> 
     selector = sparse.csr_matrix(
         (np.ones(len(rows), dtype=np.float32), (found[rows], rows)), shape=(len(genes), len(known))
     )
-    ordered = sparse.csr_matrix(matrix @ selector)
-    ordered.sort_indices()  # sums in another order differ in their last digits
-    return ordered
+
+    def ordered(chunk: sparse.csr_matrix, _: NDArray[np.int64]) -> sparse.csr_matrix:
+        out = sparse.csr_matrix(chunk @ selector)
+        out.sort_indices()  # sums in another order differ in their last digits
+        return out
+
+    reordered = as_rows(matrix).map(ordered, len(known))
+    return reordered if isinstance(matrix, Rows) else reordered.whole()
 
 
 def rep_names(use_rep: str, width: int) -> pd.Index:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._chunks import Matrix, as_rows
 from ipar._options import AtLeastTwo, checked
 from ipar.model.encoder import Features, GeometryEncoder
 from ipar.model.features import SlidePCs, equalise_blocks
@@ -60,13 +60,13 @@ class GivenEncoder:
         """All columns."""
         return np.arange(self.width)
 
-    def transform(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+    def transform(self, matrix: Matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """The embedding of cells, as in :meth:`GeometryEncoder.transform`."""
         return self.features(matrix, genes, slides).embedding
 
     def features(
         self,
-        matrix: sparse.csr_matrix,
+        matrix: Matrix,
         genes: pd.Index,
         slides: pd.Categorical,
         centres: NDArray[np.float32] | None = None,
@@ -84,7 +84,10 @@ class GivenEncoder:
                 "embed the cells in the same way."
             )
             raise ValueError(msg)
-        x, codes = np.asarray(matrix.toarray(), dtype=np.float32), np.asarray(slides.codes, dtype=np.int64)
+        x, codes = (
+            np.asarray(as_rows(matrix).whole().toarray(), dtype=np.float32),
+            np.asarray(slides.codes, dtype=np.int64),
+        )
         if centres is None:
             counts = np.maximum(np.bincount(codes, minlength=len(slides.categories)), 1)
             sums = [np.bincount(codes, column, minlength=len(counts)) / counts for column in x.T]
@@ -92,12 +95,12 @@ class GivenEncoder:
         embedding = equalise_blocks(x - centres[codes], codes, 1)
         return Features(embedding, embedding)
 
-    def features_of_slide(self, matrix: sparse.csr_matrix, centre: NDArray[np.float32] | None = None) -> Features:
+    def features_of_slide(self, matrix: Matrix, centre: NDArray[np.float32] | None = None) -> Features:
         """Features of one slide, centred on ``centre`` ``(width,)`` or on its mean."""
         label: pd.Categorical[Any] = pd.Categorical(np.full(matrix.shape[0], "slide"))
         return self.features(matrix, self.genes, label, None if centre is None else centre[None])
 
-    def slide_pcs(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
+    def slide_pcs(self, matrix: Matrix, genes: pd.Index, slides: pd.Categorical) -> NDArray[np.float32]:
         """Principal components that every slide has by itself, of the given embedding."""
         return SlidePCs().of(matrix, np.asarray(slides.codes, dtype=np.int64))
 

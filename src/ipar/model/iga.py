@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._chunks import Matrix
 from ipar._run import Run
 from ipar.model.blend import aligned_to
 from ipar.model.checks import check_width
@@ -84,7 +84,7 @@ class IGA(SavedModel):
         """All its networks."""
         return [*self.encoder.modules, *self.flow.modules]
 
-    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+    def features(self, matrix: Matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
         """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`."""
         return self.encoder.features(matrix, genes, slides)
 

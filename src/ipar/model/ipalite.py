@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._chunks import Matrix, Rows, as_rows
 from ipar._run import Run
 from ipar.geometry import apply_similarity, procrustes_transform
 from ipar.graph.neighbors import Nearest, cells_by_slide
@@ -143,7 +143,7 @@ class IPALite(SavedModel):
         )
         return FLOW_CELLS if flows else MIN_CELLS
 
-    def features(self, matrix: sparse.csr_matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
+    def features(self, matrix: Matrix, genes: pd.Index, slides: pd.Categorical) -> Features:
         """What the encoder says of cells; arguments are those of :meth:`GeometryEncoder.features`.
 
         Genes are centred on what a slide shares with the training slides, or on its mean in a model without reference. Slides
@@ -152,22 +152,22 @@ class IPALite(SavedModel):
         if self.reference is None:
             return self.encoder.features(matrix, genes, slides)
         present = genes.get_indexer(self.encoder.genes) >= 0
-        matrix, n = match_genes(matrix, genes, self.encoder.genes), len(slides)
+        matrix, n = as_rows(match_genes(matrix, genes, self.encoder.genes)), len(slides)
         found: list[tuple[NDArray[np.int64], Features]] = []
         for rows in cells_by_slide(slides, n):
             if len(rows):
-                found.append((rows, self._of_slide(matrix if len(rows) == n else matrix[rows], present)))
+                found.append((rows, self._of_slide(matrix.select(rows), present)))
         order = np.argsort(np.concatenate([rows for rows, _ in found]), kind="stable")
         embedding, across = (np.concatenate([own[i] for _, own in found])[order] for i in range(2))
         return Features(embedding, across)
 
-    def adapts(self, matrix: sparse.csr_matrix) -> bool:
+    def adapts(self, matrix: Matrix) -> bool:
         """Whether cells of one slide, with genes in the encoder's order, pass through the adapter."""
         if self.adapter is None or self.reference is None or isinstance(self.encoder, GivenEncoder):
             return False
-        return self.adapter.fits(np.asarray(matrix.mean(axis=0), dtype=np.float32).ravel(), self.reference)
+        return self.adapter.fits(as_rows(matrix).mean, self.reference)
 
-    def _of_slide(self, matrix: sparse.csr_matrix, present: NDArray[np.bool_]) -> Features:
+    def _of_slide(self, matrix: Rows, present: NDArray[np.bool_]) -> Features:
         """Features of one slide, in the encoder's order of genes."""
         assert self.reference is not None
         own = self.encoder

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
+from ipar._chunks import Matrix, as_rows
 from ipar._options import Checked, Count
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
-from ipar.model.features import canonical_order, slide_means
 from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 
@@ -143,7 +143,7 @@ class Centring(Checked):
     matching: Matching = field(default_factory=Matching)
 
     def centre(
-        self, encoder: Encoder, reference: Reference, matrix: sparse.csr_matrix, present: NDArray[np.bool_]
+        self, encoder: Encoder, reference: Reference, matrix: Matrix, present: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """The centre of one slide, ``(n_genes,)``.
 
@@ -156,10 +156,10 @@ class Centring(Checked):
         present
             Which genes were measured, ``(n_genes,)``; the others stay at zero.
         """
+        matrix = as_rows(matrix)
         known, n = reference.sample(self.most_cells), matrix.shape[0]
-        order = canonical_order(matrix)
-        some = matrix[order[np.sort(np.random.default_rng(0).permutation(n)[: self.most_cells])]]
-        mean = slide_means(matrix, order, np.zeros(n, dtype=np.int64), 1)[0]
+        some = matrix.take(matrix.order[np.sort(np.random.default_rng(0).permutation(n)[: self.most_cells])])
+        mean = matrix.mean
         share = n / (n + self.n_prior)
 
         def centred(expected: NDArray[np.float32] | float) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:

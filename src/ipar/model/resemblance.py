@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ipar._chunks import Matrix, as_rows
 from ipar._options import NonNegative, checked
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.checks import check_width, shaped
@@ -72,7 +72,7 @@ class Known:
 
     def signs(
         self,
-        matrix: sparse.csr_matrix,
+        matrix: Matrix,
         embedding: NDArray[np.float32],
         near: Nearest | None = None,
         *,
@@ -85,27 +85,28 @@ class Known:
         Parameters
         ----------
         matrix
-            Log-normalised expression in the encoder's order of genes, CSR ``(n, n_genes)``.
+            Log-normalised expression in the encoder's order of genes, ``(n, n_genes)``.
         embedding
             Its embedding, ``(n, e)``.
         near
             The nearest cells in the embedding; sought, if None.
         rows
-            Rows of the matrix that the rows of the embedding stand for, which all are: a copy in their order would take memory.
+            Rows of the matrix that the rows of the embedding stand for.
         n_neighbors
             Nearest cells whose genes are read together with those of a cell: of a single one, too few are detected.
         deepest
             Cells with more detected genes than this, on the scale of the sign, count as having so many.
         """
+        matrix = as_rows(matrix)
         n = matrix.shape[0]
-        sums = self.covariation.sums(matrix)[rows]
+        sums, detected = self.covariation.read(matrix)
+        sums, detected = sums[rows], detected[rows]
         k = min(n_neighbors, n - 1)
         around = sums
         if k > 0:
             near = nearest(embedding, k) if near is None or near.index.shape[1] < k else near.first(k)
             around = sums + sums[near.index].sum(axis=1)
         similarity = 1 - nearest_in(embedding, self.landmarks.astype(np.float32), 1).distance[:, 0]
-        detected = np.diff(sparse.csr_matrix(matrix[:, self.covariation.genes]).indptr)[rows]
         depth = np.minimum(np.log((1 + detected) / (1 + self.n_detected)), deepest)
         cells = np.stack([agreement(around), similarity, depth], axis=1)
         return Signs(cells, float(agreement(sums.sum(axis=0))), self.covariation.profile(matrix))

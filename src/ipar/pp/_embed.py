@@ -179,7 +179,7 @@ def read_slides(adata: AnnData, source: Source, *, dims: tuple[int, ...]) -> Sli
     else:
         keys: dict[str, Any] = {"layer": source.layer, "mask_var": source.mask_var, "gene_key": source.gene_key}
         expression = get_expression(adata, labels=labels, **keys)
-        warn_empty_cells(expression)
+        warn_empty_cells(expression.matrix)
     slides = SlideSet.of(expression.matrix, expression.genes, coords, labels)
     if source.given_rep is None:
         checks.check_expression(slides)

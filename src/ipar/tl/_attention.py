@@ -83,7 +83,7 @@ def attention(
     rows = _cells_of_one_slide(cells.labels, chosen, model)
     own = pd.Categorical(np.full(len(rows), "slide"))
     with on_device(model.modules, run.device):
-        embedding = model.features(cells.expression.matrix[rows], cells.expression.genes, own).embedding
+        embedding = model.features(cells.matrix.take(rows), cells.genes, own).embedding
         found = _attention_record(model, embedding, cell_names(adata)[rows], np.searchsorted(rows, chosen), run)
     record(adata)["attention"] = found
     return adata if copy else None

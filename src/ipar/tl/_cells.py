@@ -76,7 +76,7 @@ def _warn_forgotten_slides(adata: AnnData, model: IPALite | IGA, keys: Keys) -> 
 def read_cells(adata: AnnData, model: IPALite | IGA, keys: Keys) -> Cells:
     """Cells to place; warns where coordinates would mean nothing."""
     cells = Cells.read(adata, model, keys)
-    n_columns = len(cells.expression.genes)
+    n_columns = len(cells.genes)
     if model.encoder.use_rep is not None and n_columns != model.encoder.n_output:
         msg = (
             f"The model was fitted on obsm[{model.encoder.use_rep!r}] of {model.encoder.n_output} columns, found {n_columns}: "
@@ -154,7 +154,7 @@ def write_prediction(
         "n_cells": adata.n_obs,
         "cells_digest": cells_digest(adata),
         "slides": _slide_sizes(cells),
-        "n_genes": int(model.encoder.genes.isin(cells.expression.genes).sum()),
+        "n_genes": int(model.encoder.genes.isin(cells.genes).sum()),
         "key_added": key_added,
         "random_state": run.seed,
         "localisable": bool(model.record.get("localisability", {}).get("localisable", True)),

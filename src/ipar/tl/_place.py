@@ -53,6 +53,7 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
     """
     if slide is None:
         check_cells(cells, model.least_cells, "with `reference`, its cells are placed alone")
+    cells = cells.known_to(model)  # once for all that follows
     features = model.features(*cells.arrays)
     resemble = QueryResemblance(model, cells)
     slide_pcs = None

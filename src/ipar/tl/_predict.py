@@ -9,6 +9,7 @@ import numpy as np
 
 from ipar._anndata import COORDS, Keys, cell_names, record
 from ipar._docs import shared_docs
+from ipar._lazy import with_tables, write_back
 from ipar._options import Count, Key, Share
 from ipar._public import public
 from ipar._run import Device, Run, on_device
@@ -47,12 +48,15 @@ def predict_coords(
     """Predict tissue coordinates of cells from their expression.
 
     The network's layout is averaged with the global map and the flow's expected layout, then sharpened. Coordinates of
-    `adata` are not read. Time and memory are linear in the number of cells.
+    `adata` are not read. Time and memory are linear in the number of cells. Expression is read in chunks of rows, and may be
+    larger than memory.
 
     Parameters
     ----------
     adata
-        Cells to place, log-normalised, with at least half of the model's genes: a new slide, or dissociated cells.
+        Cells to place, log-normalised, with at least half of the model's genes: a new slide, or dissociated cells. It may be
+        backed (``backed="r"``), lazy (:func:`anndata.experimental.read_lazy`), or hold a Dask array. Its file is never written
+        to. ``obs`` and ``uns`` of a lazy object are in memory afterwards.
     model
         Fitted model (default: the model fitted on this AnnData). With an :class:`~ipar.IGA`, this calls
         :func:`sample_coords`.
@@ -118,7 +122,10 @@ def predict_coords(
     ------
     ValueError
         If there is no model, genes do not match, values are binary or scaled, the model has no such reference, a weight is not usable, or a slide has
-        fewer than four cells. With `reference`, the cells of such a slide are placed, but ``X_ipar`` is NaN there.
+        fewer than four cells. With `reference`, the cells of such a slide are placed, but ``X_ipar`` is NaN there. Also for a
+        Dask array of unknown chunks, and for `copy` of a backed object.
+    OSError
+        If the file of a backed or lazy object is not there any more, or changes meanwhile.
 
     Warns
     -----
@@ -145,7 +152,8 @@ def predict_coords(
 
     Without `model`, `library_key`, `layer` and `gene_key` default to those of the fit.
     """
-    run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
+    run, returned = Run.of(random_state, device, progress), _copied(adata) if copy else adata
+    adata = with_tables(returned)
     model, keys = known_model(adata, model, Keys(library_key, layer, gene_key))
     if isinstance(model, IGA):
         given = {
@@ -157,7 +165,8 @@ def predict_coords(
         _refuse_for_samples(given)
         options: dict[str, Any] = {"sharpen": sharpen, "key_added": key_added, "device": device, "progress": progress}
         sample_coords(adata, model, random_state=run.seed, **asdict(keys), **options)
-        return adata if copy else None
+        write_back(adata, returned)
+        return returned if copy else None
     model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
     placement = Placement(transport=transport)
     slide = None if reference is None else known_reference(model, reference)
@@ -170,7 +179,18 @@ def predict_coords(
     write_layouts(adata, model, found, cells, key_added)
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, layout_settings(model, found))
-    return adata if copy else None
+    write_back(adata, returned)
+    return returned if copy else None
+
+
+def _copied(adata: AnnData) -> AnnData:
+    if adata.isbacked:
+        msg = (
+            "A backed adata cannot be copied without its file: leave copy out, since results are written to the object in memory "
+            "and never to its file, or call adata.to_memory() first."
+        )
+        raise ValueError(msg)
+    return adata.copy()
 
 
 def _with_options(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipar._anndata import warn
+from ipar._chunks import as_rows
 from ipar._expression import Cells
 from ipar.graph.neighbors import Nearest
 from ipar.model import IGA, Features, IPALite
@@ -52,7 +53,7 @@ class QueryResemblance:
         self._belongs = np.full(len(cells.labels), np.nan, dtype=np.float32)
         if self._known is not None:
             matrix, genes, _ = cells.arrays
-            self._matrix = order_genes(matrix, genes, model.encoder.genes)
+            self._matrix = as_rows(order_genes(matrix, genes, model.encoder.genes))
 
     def add(
         self,
@@ -68,12 +69,12 @@ class QueryResemblance:
         """
         if self._known is None:
             return expected
-        whole = len(rows) == len(self._belongs)
-        matrix, order = (self._matrix, rows) if whole else (self._matrix[rows], slice(None))
+        own = np.sort(rows)
+        matrix, order = self._matrix.select(own), np.searchsorted(own, rows)
         signs = self._known.known.signs(matrix, features.embedding, near, rows=order)
         adapted = isinstance(self._model, IPALite) and self._model.adapts(matrix)
         self._slides.append(_SlideFound(name, signs, self._known.distance(signs, adapted=adapted), adapted))
-        empty = (np.diff(matrix.indptr) == 0)[order]
+        empty = (matrix.survey.sizes == 0)[order]
         self._belongs[rows] = np.where(empty, np.nan, self._known.belongs(signs))
         return np.where(empty, np.nan, self._known.error(expected, signs, adapted=adapted)).astype(np.float32)
 

@@ -141,6 +141,7 @@ class _Drawn:
 
 def _draw(model: IGA, cells: Cells, n_samples: int, n_steps: int, point: Point, run: Run) -> _Drawn:
     check_cells(cells, MIN_CELLS, "use ipar.tl.predict_coords with `reference`")
+    cells = cells.known_to(model)  # once for all that follows
     features = model.features(*cells.arrays)
     slide_pcs = None if model.sharpening is None else model.encoder.slide_pcs(*cells.arrays)
     n, d = len(cells.labels), model.flow.net.config.n_dims
@@ -179,7 +180,9 @@ def _generative(model: IGA | IPALite, *, sharpened: bool) -> IGA:
                 "ipar.tl.predict_coords, or fit a model with ipar.tl.fit_ipalite(adata, ..., flow=True) or ipar.tl.fit_iga."
             )
             raise TypeError(msg)
-        told: dict[str, Any] = {name: model.record[name] for name in ("localisability", "library_key") if name in model.record}
+        told: dict[str, Any] = {
+            name: model.record[name] for name in ("localisability", "library_key") if name in model.record
+        }
         known = {name: getattr(model, name) for name in ("sharpening", "scale", "resemblance")}
         model = IGA(model.encoder, model.flow, **known, record=told)
     return model if sharpened else replace(model, sharpening=None)

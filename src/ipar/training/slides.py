@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ipar._chunks import row_key
 from ipar.graph.neighbors import cells_by_slide
-from ipar.model.features import row_key
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""Where expression is read from: memory, an open file, or a Dask array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from anndata.abc import CSRDataset
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ipar._chunks import InMemory, Rows, Streamed
+from ipar._slots import check_kind, check_pointers, expression_matrix, raw_expression, slot_name
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class ChunkSize:
+    """How many rows are read at a time.
+
+    Attributes
+    ----------
+    most_values
+        Values of a chunk, 128 MB of float32, unless a single row, or block of a Dask array, has more.
+    most_rows
+        Its rows.
+    """
+
+    most_values: int = 1 << 25
+    most_rows: int = 65_536
+
+    def of_width(self, width: int) -> int:
+        """Rows of so many values each."""
+        return int(np.clip(self.most_values // max(width, 1), 1, self.most_rows))
+
+
+def expression_rows(adata: AnnData, layer: str | None, size: ChunkSize | None = None) -> Rows:
+    """Expression in chunks of rows; sparse columns (CSC) of a file are read as a whole.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If there is none, or it cannot be read, such as a Dask array of unknown chunks.
+    OSError
+        If its file is not there any more.
+    """
+    where, size = slot_name("layers", layer), size or ChunkSize()
+    try:
+        raw = raw_expression(adata, layer)
+    except OSError as error:
+        msg = f"{where} cannot be read ({error}): look whether its file is still there, and open it again."
+        raise OSError(msg) from error
+    if isinstance(raw, CSRDataset):
+        return _of_sparse(raw, where, size)
+    module = type(raw).__module__.split(".")[0]
+    if module in ("h5py", "zarr"):
+        starts = np.append(np.arange(0, raw.shape[0], size.of_width(raw.shape[1])), raw.shape[0])
+        return _streamed(raw, where, starts, lambda start, stop: raw[start:stop])
+    if hasattr(raw, "dask"):
+        return _of_dask(raw, where, size)
+    return InMemory(expression_matrix(adata, layer))
+
+
+def _streamed(raw: Any, where: str, starts: NDArray[np.int64], read: Callable[[int, int], Any]) -> Rows:
+    check_kind(np.empty(0, dtype=raw.dtype), where)
+    return Streamed((int(raw.shape[0]), int(raw.shape[1])), tuple(starts.tolist()), read, where)
+
+
+def _of_sparse(raw: Any, where: str, size: ChunkSize) -> Rows:
+    pointers = check_pointers(raw.group, where)
+    starts = [0]  # rows may differ much: those of a chunk have at most so many values, unless one row has more
+    while starts[-1] < raw.shape[0]:
+        end = int(np.searchsorted(pointers, pointers[starts[-1]] + size.most_values, side="right")) - 1
+        starts.append(min(max(end, starts[-1] + 1), starts[-1] + size.most_rows, raw.shape[0]))
+    return _streamed(raw, where, np.array(starts), lambda start, stop: raw[start:stop])
+
+
+def _of_dask(raw: Any, where: str, size: ChunkSize) -> Rows:
+    """Whole blocks of rows, several small ones at a time: parts of a block would have it read more than once."""
+    from dask.base import compute
+
+    if any(np.isnan(size) for sizes in raw.chunks for size in sizes):
+        msg = (
+            f"{where} is a Dask array of unknown chunks, found {raw.chunks}: call adata.X.compute_chunk_sizes() first."
+        )
+        raise ValueError(msg)
+    edges = np.concatenate([[0], np.cumsum(raw.chunks[0])]).astype(np.int64)
+    most = size.of_width(raw.shape[1])
+    starts, last = [0], 0
+    for edge, following in zip(edges[1:], np.append(edges[2:], edges[-1] + most + 1), strict=True):
+        if edge > last and following - last > most:
+            starts.append(last := int(edge))
+
+    def read(start: int, stop: int) -> sparse.csr_matrix:
+        first, end = np.searchsorted(edges, (start, stop))
+        blocks = np.atleast_2d(raw.blocks[first:end].to_delayed())
+        (found,) = compute(blocks.tolist())  # type: ignore[no-untyped-call]
+        rows = [[sparse.csr_matrix(block) for block in row] for row in found]
+        return sparse.csr_matrix(sparse.bmat(rows, format="csr"))
+
+    return _streamed(raw, where, np.array(starts), read)
