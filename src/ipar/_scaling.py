@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,7 +195,7 @@ def _described(one: Difference) -> str:
 def _logarithms(base: float | None) -> str:
     if base is None:
         return "logarithms"
-    return "natural logarithms" if base == np.e else f"logarithms to base {base:g}"
+    return "natural logarithms" if base == math.e else f"logarithms to base {base:g}"
 
 
 def _scale(scale: ExpressionScale, total: float) -> str:
@@ -204,7 +205,7 @@ def _scale(scale: ExpressionScale, total: float) -> str:
 
 def _remedy(one: Difference, target: Target, start: str) -> str:
     base = target.scale.base
-    log = "sc.pp.log1p(adata)" if base in (None, np.e) else f"sc.pp.log1p(adata, base={base:g})"
+    log = "sc.pp.log1p(adata)" if base in (None, math.e) else f"sc.pp.log1p(adata, base={base:g})"
     return f"{start} sc.pp.normalize_total(adata, target_sum={one.target:.6g}), then {log}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -127,7 +128,7 @@ class ExpressionScale:
     @classmethod
     def default(cls, n_genes: int, total: float = 1e4) -> ExpressionScale:
         """Natural logarithms of one total, of genes of which nothing else is known."""
-        return cls(total, True, np.e, 0.0, np.ones(n_genes, dtype=np.float32))
+        return cls(total, True, math.e, 0.0, np.ones(n_genes, dtype=np.float32))
 
     @property
     def binary(self) -> bool:
@@ -195,7 +196,7 @@ class ExpressionScale:
         if difference.per_cell:
             linear = linear / np.where(totals > 0, totals, 1.0)
         out = np.log1p(linear * difference.factor)
-        return (out if self.base in (None, np.e) else out / np.log(self.base)).astype(np.float32)
+        return (out if self.base in (None, math.e) else out / np.log(self.base)).astype(np.float32)
 
 
 def _rounded(total: float, tolerance: Tolerance) -> float:

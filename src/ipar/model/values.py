@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -143,7 +144,7 @@ class Recognition:
             others = self._form([row for row, one in zip(rows, whole, strict=True) if not one])
             counts = max(row.max() for row, one in zip(rows, whole, strict=True) if one) > 1
             return Form("mixed") if counts and others.kind == "logarithms" else others
-        logs = [Form("logarithms", base) for base in (np.e, 2.0, 10.0)]
+        logs = [Form("logarithms", base) for base in (math.e, 2.0, 10.0)]
         twice, plain = Form("logged twice"), Form("normalised")
         forms = [form for form in (*logs, twice, plain) if self._possible(form, rows)]
         found = self._by_ratios(rows, forms) or self._by_totals(rows, forms)
