@@ -196,7 +196,11 @@ def restore(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(20):  # threads of zarr may write on for a moment
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
+            time.sleep(0.05)
     else:
         path.unlink(missing_ok=True)
 
