@@ -19,7 +19,7 @@ import pytest
 import ipar
 
 FIRST, LAST = map(int, os.environ.get("IPAR_MATRIX_SEEDS", "0:30").split(":"))
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 SERVER = """
 import os, signal, sys, warnings

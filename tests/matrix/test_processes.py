@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
             "fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="forks are usual on Linux alone")
         ),
         "threads",
-        pytest.param("spawn", marks=pytest.mark.slow),
-        pytest.param("forkserver", marks=pytest.mark.slow),
-        pytest.param("joblib", marks=pytest.mark.slow),
+        pytest.param("spawn", marks=[pytest.mark.slow, pytest.mark.thorough]),
+        pytest.param("forkserver", marks=[pytest.mark.slow, pytest.mark.thorough]),
+        pytest.param("joblib", marks=[pytest.mark.slow, pytest.mark.thorough]),
     ],
 )
 def test_workers_find_what_this_process_finds(world, how):
