@@ -188,6 +188,16 @@ def plain_array(raw: Any, where: str) -> NDArray[Any]:
     raise TypeError(msg)
 
 
+def check_key_added(adata: AnnData, key_added: str | None, measured: str = "spatial") -> None:
+    """Raise ValueError if a layout would replace measured coordinates."""
+    if key_added == measured and measured in adata.obsm:
+        msg = (
+            f"obsm[{measured!r}] holds coordinates already, which a layout must not replace: choose another key_added, or delete "
+            f"them first, by del adata.obsm[{measured!r}]."
+        )
+        raise ValueError(msg)
+
+
 def cell_names(adata: AnnData) -> NDArray[np.object_]:
     """Names of all cells, as a file keeps them, ``(n,)``."""
     return np.array([str(name) for name in adata.obs_names], dtype=object)

@@ -328,6 +328,12 @@ OPTIONS = [
     *options("tl.predict_coords", "n_rounds", bound("n_rounds", "be at least 1"), 0),
     *options("tl.predict_coords", "n_rounds", kind("n_rounds", INT), 1.5, "2"),
     *options("tl.predict_coords", "sharpen", kind("sharpen", "True or False"), "no", None),
+    *options(
+        ("tl.predict_coords", "tl.sample_coords", "tl.optimise_coords"),
+        "key_added",
+        refused(ValueError, r"obsm\['spatial'\] holds coordinates already.*choose another key_added"),
+        "spatial",
+    ),
     *options("tl.predict_coords", "key_added", kind("key_added", "a string"), None, 3),
     *options("tl.predict_coords", "copy", kind("copy", "True or False"), "yes"),
     *options("tl.sample_coords", "n_samples", bound("n_samples", "be at least 1"), 0),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._anndata import COORDS, Keys, get_coords, get_slides, record
+from ipar._anndata import COORDS, Keys, check_key_added, get_coords, get_slides, record
 from ipar._docs import shared_docs
 from ipar._expression import Cells
 from ipar._options import Count, Key
@@ -108,6 +108,7 @@ def optimise_coords(
 
     With `refine` and without `model`, `library_key` and `layer` default to those of the fit.
     """
+    check_key_added(adata, key_added)
     adata, run = adata.copy() if copy else adata, Run.of(random_state, device, progress)
     if model is not None and not refine:
         msg = "The oracle reads no model, found one: leave model out, or use refine=True to refine its prediction."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipar._anndata import COORDS, Keys, cell_names, record
+from ipar._anndata import COORDS, Keys, cell_names, check_key_added, record
 from ipar._docs import shared_docs
 from ipar._lazy import with_tables, write_back
 from ipar._options import Count, Key, Share
@@ -152,6 +152,7 @@ def predict_coords(
 
     Without `model`, `library_key`, `layer` and `gene_key` default to those of the fit.
     """
+    check_key_added(adata, key_added)
     run, returned = Run.of(random_state, device, progress), _copied(adata) if copy else adata
     adata = with_tables(returned)
     model, keys = known_model(adata, model, Keys(library_key, layer, gene_key))

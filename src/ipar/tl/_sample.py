@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._anndata import BELONGS, COORDS, SAMPLES, Keys, uncertainty_key
+from ipar._anndata import BELONGS, COORDS, SAMPLES, Keys, check_key_added, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._expression import Cells, check_cells
 from ipar._options import Count, Key
@@ -113,6 +113,7 @@ def sample_coords(
 
     Without `model`, `library_key`, `layer` and `gene_key` default to those of the fit.
     """
+    check_key_added(adata, key_added)
     run, adata = Run.of(random_state, device, progress), adata.copy() if copy else adata
     model, keys = known_model(adata, model, Keys(library_key, layer, gene_key))
     generative = _generative(model, sharpened=sharpen and point == "mean")
