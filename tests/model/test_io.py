@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import ipar
 from ipar import _files
@@ -279,3 +281,11 @@ def test_parts_that_a_model_can_do_without(model, generated, without):
     assert getattr(back, without) is None
     others = {"flow", "sharpening", "uncertainty"} - {without}
     assert all(getattr(back, name) is not None for name in others)
+
+
+def test_loading_in_several_threads_leaves_the_random_state(model, tmp_path):
+    model.save(tmp_path / "model")
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: ipar.load(tmp_path / "model"), range(12)))
+    assert torch.equal(before, torch.get_rng_state())
