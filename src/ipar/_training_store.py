@@ -21,6 +21,7 @@ from ipar._options import Checked, Count
 from ipar._run import Run
 from ipar.geometry.curve import hilbert_order
 from ipar.graph.neighbors import cells_by_slide
+from ipar.training.slides import even_shares
 
 MARK = "ipar_training_store"  # attribute of the group: how the store is laid out
 A_STORE = "a training store"
@@ -144,7 +145,7 @@ def sampled_runs(
 
     ``starts`` are the first cells of the slides, and the number of all cells.
     """
-    for first, size, share in zip(starts[:-1], np.diff(starts), shares(np.diff(starts), n_cells), strict=True):
+    for first, size, share in zip(starts[:-1], np.diff(starts), even_shares(np.diff(starts), n_cells), strict=True):
         if share == size:
             yield int(first), int(first + size)
             continue
@@ -153,11 +154,3 @@ def sampled_runs(
         for part, own in zip(np.stack([edges[:-1], edges[1:]], axis=1), np.diff(sizes), strict=True):
             start = int(first + part[0] + rng.integers(max(part[1] - part[0] - own, 0) + 1))
             yield start, start + min(int(own), int(part[1] - part[0]))
-
-
-def shares(sizes: NDArray[np.int64], n_cells: int) -> NDArray[np.int64]:
-    """Cells of every slide, as even as their sizes allow, so many in all or fewer."""
-    found = np.zeros_like(sizes)
-    for left, i in zip(range(len(sizes), 0, -1), np.argsort(sizes, kind="stable"), strict=True):
-        found[i] = min(sizes[i], (n_cells - found.sum()) // left)
-    return found

@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 import ipar
-from ipar._training_store import StoreLayout, StoreTables, sampled_runs, shares, write_store
+from ipar._training_store import StoreLayout, StoreTables, sampled_runs, write_store
 from ipar.geometry.curve import hilbert_order
+from ipar.training.slides import even_shares
 from tests.conftest import SMALL, simulate
 
 
@@ -101,7 +102,7 @@ def test_runs_do_not_overlap_or_leave_their_slide(n_cells):
     starts = np.array([0, 3, 103, 1103])
     runs = list(sampled_runs(starts, n_cells, StoreLayout(), np.random.default_rng(0)))
     cells = np.concatenate([np.arange(*run) for run in runs]) if runs else np.empty(0)
-    assert len(np.unique(cells)) == len(cells) == shares(np.diff(starts), n_cells).sum() <= n_cells
+    assert len(np.unique(cells)) == len(cells) == even_shares(np.diff(starts), n_cells).sum() <= n_cells
     slide = np.searchsorted(starts, [list(run) for run in runs], side="right") - 1
     assert all(start < stop for start, stop in runs)
     assert (slide[:, 0] == np.searchsorted(starts, [run[1] - 1 for run in runs], side="right") - 1).all()
