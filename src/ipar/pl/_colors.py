@@ -186,12 +186,20 @@ def key_height(colors: CellColors) -> float:
     return 0.18 * (min(len(colors.named), _KEY_ROWS) + 1) if colors.named else 0.0
 
 
+def key_width(colors: CellColors) -> float:
+    """About the width of the legend or colour bar in inches."""
+    if colors.named is None:
+        return 0.1 if colors.scale is None else 0.9
+    return 0.1 + key_columns(colors) * (0.35 + 0.068 * max(map(len, [colors.title, *colors.named])))
+
+
 def add_key(axes: Sequence[Axes], colors: CellColors, *, of_row: bool = False) -> None:
     """Add the legend or colour bar of `colors`, if any, to a figure, or to a row of panels of a figure with several."""
     from matplotlib.lines import Line2D
 
     if colors.scale is not None:
-        bar = figure_of(axes).colorbar(colors.scale, ax=list(axes), label=colors.title, shrink=0.7, aspect=25)
+        beside = axes[-1] if of_row else list(axes)
+        bar = figure_of(axes).colorbar(colors.scale, ax=beside, label=colors.title, shrink=0.7, aspect=25)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8)
     elif colors.named is not None:

@@ -10,7 +10,7 @@ from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
 from ipar._docs import shared_docs
 from ipar._options import Positive
 from ipar._public import public
-from ipar.pl._colors import add_key, cell_colors
+from ipar.pl._colors import add_key, cell_colors, key_width
 from ipar.pl._figure import figure_of, finish, get_panels, panel_height
 from ipar.pl._read import cells_of_slide, finite_rows, stored_array
 from ipar.pl._style import Palette, Style, draw_scale, unit_length
@@ -78,7 +78,7 @@ def ellipses(
     centres = places[rows] + table[rows, :2]
     colors = cell_colors(adata, color, rows, places[rows], style, layer)
     size = (4.2, panel_height(centres, 4.2))
-    axes = get_panels(ax, ["ellipses"], size, margin=0.1 if colors.bare else 1.2)
+    axes = get_panels(ax, ["ellipses"], size, margin=key_width(colors))
     _draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba, style)
     if use_rep == "spatial":
         draw_scale(axes[0], centres, unit_length(adata, unit))

@@ -15,7 +15,7 @@ from ipar._docs import shared_docs
 from ipar._options import Count, Positive
 from ipar._public import public
 from ipar.metrics import cell_errors, procrustes_align, procrustes_error
-from ipar.pl._colors import CellColors, add_key, cell_colors
+from ipar.pl._colors import CellColors, add_key, cell_colors, key_height, key_width
 from ipar.pl._figure import figure_of, finish, get_panels, linked, panel_height
 from ipar.pl._read import layout, read_slide
 from ipar.pl._style import Palette, Style, draw_scale, unit_length
@@ -214,8 +214,9 @@ class Panels:
         everything = np.concatenate(list(maps.values()))
         titles = [f"{name} (error {self.errors[name]:.2f})" if name in self.errors else name for name in maps]
         titles = (titles + ["error"] * error) * len(colors)
-        n_cols, margin = n_cols or len(maps) + error, 0.1 if all(one.bare for one in colors) else 1.2
-        axes = get_panels(ax, titles, (width, panel_height(everything, width)), n_cols=n_cols, margin=margin + error)
+        n_cols, margin = n_cols or len(maps) + error, max(map(key_width, colors)) + 0.8 * error
+        height = max(panel_height(everything, width), *(key_height(one) for one in colors if len(colors) > 1), 0.0)
+        axes = get_panels(ax, titles, (width, height), n_cols=n_cols, margin=margin)
         linked(axes)
         each = len(axes) // len(colors)
         for i, own in enumerate(colors):

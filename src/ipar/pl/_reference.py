@@ -18,8 +18,8 @@ from ipar.pl._colors import (
     add_key,
     cell_colors,
     keep_colors,
-    key_columns,
     key_height,
+    key_width,
     palette,
     stored_colors,
     value_colors,
@@ -109,7 +109,7 @@ def on_reference(
     else:
         colors = cell_colors(cells, color, rows, xy[rows], style, layer)
     panel_size = (width, max(panel_height(everything, width), key_height(colors)))
-    axes = get_panels(ax, names, panel_size, n_cols=2, margin=0.1 if colors.bare else 1.4 * key_columns(colors))
+    axes = get_panels(ax, names, panel_size, n_cols=2, margin=key_width(colors))
     linked(axes)
     style.name(axes, names)
     for panel in axes:
