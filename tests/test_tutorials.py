@@ -66,11 +66,10 @@ def test_tutorial_runs(path, tmp_path, monkeypatch):
     assert all(cell.execution_count for cell in committed), "a cell was committed without having been run"
     folder = Path(os.environ.get("IPAR_DATA") or ROOT.parent / "shared" / "data")
     source = "\n".join(cell.source for cell in committed)
-    if "IPAR_DATA" in source:  # real data, which stand beside the repository
-        for name in re.findall(r'folder / "([\w.]+)"', source):
-            if not (folder / name).is_file():
-                pytest.skip(f"no real data: {folder / name} is absent; set IPAR_DATA to the folder of the slides")
-        monkeypatch.setenv("IPAR_DATA", str(folder))
+    for name in re.findall(r'fetch\("(\w+)"\)', source):  # real data, which stand beside the repository
+        if not (folder / f"{name}.h5ad").is_file():
+            pytest.skip(f"no real data: {folder / name}.h5ad is absent; set IPAR_DATA to the folder of the slides")
+    monkeypatch.setenv("IPAR_DATA", str(folder))
     notebook.cells.insert(0, nbformat.v4.new_code_cell(SHORT))
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()  # raises on the first cell that fails
