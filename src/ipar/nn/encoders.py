@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ipar.nn.block import split_heads
+from ipar.nn.draws import Dropout, drawn
 
 
 class InputDropout(nn.Module):
@@ -23,9 +25,13 @@ class InputDropout(nn.Module):
         """Drop entries of a tensor of any shape."""
         if not self.training or self.threshold == 0:
             return x
-        draws = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device)
-        kept = (draws.view(torch.uint8)[: x.numel()] >= self.threshold).view(x.shape)
-        return x * kept * (256 / (256 - self.threshold))
+
+        def kept(shape: tuple[int, ...]) -> Tensor:
+            n = math.prod(shape)
+            draws = torch.randint(-(2**63), 2**63 - 1, (-(-n // 8),), device=x.device)
+            return (draws.view(torch.uint8)[:n] >= self.threshold).view(shape)
+
+        return x * drawn(kept, x.shape) * (256 / (256 - self.threshold))
 
 
 class SharedEncoder(nn.Module):
@@ -62,7 +68,7 @@ class SharedEncoder(nn.Module):
         widths = [n_input, *hidden]
         layers: list[nn.Module] = [InputDropout(input_dropout)]
         for before, after in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(before, after), nn.GELU(), Dropout(dropout)]
         self.net = nn.Sequential(*layers, nn.Linear(widths[-1], n_output))
 
     @property
@@ -87,7 +93,7 @@ class _SetLayer(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.merge = nn.Linear(width, width)
         self.update = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width)
         )
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:

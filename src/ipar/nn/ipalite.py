@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ipar.geometry import gauge_fix
 from ipar.nn.block import Inputs, IPALiteBlock, attention_bias, by_head
 from ipar.nn.config import IPALiteConfig
+from ipar.nn.draws import normal_like
 from ipar.nn.gate import EdgeMLP, edge_outputs
 from ipar.nn.graph import CandidateGraph, as_graph
 from ipar.nn.terms import RecycleSchedule
@@ -129,7 +130,7 @@ class IPALiteNet(nn.Module):
         """The layout that each cell's own embedding gives, with noise in training."""
         x = self.coord_input(embedding)
         if self.training and self.config.coord_noise:
-            x = x + self.config.coord_noise * torch.randn_like(x)
+            x = x + self.config.coord_noise * normal_like(x)
         return gauge_fix(x, mask)
 
     def _of_recycle(
