@@ -57,7 +57,7 @@ class Ranks:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         total = self.sum(torch.cat([g.flatten() for g in gradients]))
-        for g, own in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+        for g, own in zip(gradients, torch.split(total, [g.numel() for g in gradients]), strict=True):
             g.copy_(own.view_as(g))
 
     def part(self, total: int) -> Part:
@@ -98,7 +98,7 @@ class Part:
     @property
     def weight(self) -> float:
         """What a mean over these examples counts in the mean over the batch."""
-        return self.present * (self.rows.stop - self.rows.start) / self.total
+        return self.present * len(range(self.total)[self.rows]) / self.total
 
     def count(self, x: Tensor) -> Tensor:
         """Sum over ranks of a number of things in each part."""

@@ -320,7 +320,7 @@ def test_a_step_of_the_gate_alone_reads_the_edges_of_a_share_of_the_cells(share,
         gate_module,
         "dense_gate",
         lambda gate, h, candidates, *rest: (
-            read.append(candidates.any(-1).float().mean().item()) or original(gate, h, candidates, *rest)
+            read.append(candidates.mask.any(-1).float().mean().item()) or original(gate, h, candidates, *rest)
         ),
     )
     made = trainer(replace(QUICK, gate_steps=12, gate_share=share))

@@ -54,7 +54,7 @@ class GateTraining(Checked):
 
     def descent(self, parameters: Iterable[Tensor], run: Run, **schedule: Any) -> Descent:
         """The optimiser with a schedule."""
-        how = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
+        how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
         return Descent(parameters, ranks=run.ranks, **how, **schedule)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ class MinisetBatch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> MinisetBatch:
         """Apply a function to every tensor."""
-        return replace(self, **{name: function(x) for name, x in vars(self).items() if isinstance(x, Tensor)})
+        mapped: dict[str, Any] = {name: function(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **mapped)
 
     def of(self, part: Part) -> MinisetBatch:
         """The sets of a part."""

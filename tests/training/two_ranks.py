@@ -1,0 +1,46 @@
+"""A fit as a script that may run in several processes; writes weights and history of every rank."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import ipar
+from ipar.model.loading import plain_model
+from tests.conftest import SMALL_FLOW, SMALL_RECIPE, simulate
+
+RECIPE = replace(
+    SMALL_RECIPE,
+    embed=replace(SMALL_RECIPE.embed, inputs="both"),
+    flow=replace(SMALL_FLOW, refit=False, training=replace(SMALL_FLOW.training, batch_size=3)),
+)
+
+
+def fit(**engine):
+    """Everything that is trained, by name."""
+    adata = simulate()
+    options = {"recipe": RECIPE, "max_epochs": 1, "precision": "32-true", "progress": False}
+    model = ipar.tl.fit_ipalite(adata, "slide", **options, **engine)
+    found = dict(arrays(plain_model(model)))
+    history = adata.uns["ipar"]["history"]
+    return found | {f"history {name}": history[name].to_numpy(dtype=float) for name in history}
+
+
+def arrays(values, path=""):
+    """Arrays in nested dictionaries."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from arrays(value, f"{path} {key}")
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            yield f"{path} {key}", value
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    found = fit(accelerator="cpu", devices=int(sys.argv[2]))
+    np.savez(Path(sys.argv[1]) / f"{os.environ.get('RANK', os.environ.get('LOCAL_RANK', 0))}.npz", **found)
