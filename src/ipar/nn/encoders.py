@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ipar.nn.block import split_heads
 from ipar.nn.draws import Dropout, drawn
+from ipar.nn.linear import DifferencesLinear
 
 
 class InputDropout(nn.Module):
@@ -69,7 +70,7 @@ class SharedEncoder(nn.Module):
         layers: list[nn.Module] = [InputDropout(input_dropout)]
         for before, after in zip(widths[:-1], widths[1:], strict=True):
             layers += [nn.Linear(before, after), nn.GELU(), Dropout(dropout)]
-        self.net = nn.Sequential(*layers, nn.Linear(widths[-1], n_output))
+        self.net = nn.Sequential(*layers, DifferencesLinear(widths[-1], n_output))
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -98,7 +99,10 @@ class _SetLayer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
         normed = self.norm(x)
-        key, value = self.key_value(normed if context is None else normed[:, context]).chunk(2, dim=-1)
+        seen, width = normed if context is None else normed[:, context], normed.shape[-1]
+        # attention does not change with the bias of keys, which therefore has no gradient (see DifferencesLinear)
+        bias = torch.cat([self.key_value.bias[:width].detach(), self.key_value.bias[width:]])
+        key, value = functional.linear(seen, self.key_value.weight, bias).chunk(2, dim=-1)
         # no dropout of attention weights: it would rule out the fused kernel
         query, key, value = (split_heads(part, self.n_heads) for part in (self.query(normed), key, value))
         found = self._attend(query, key, value)
@@ -147,7 +151,8 @@ class SetEncoder(nn.Module):
         self.width, self.n_layers, self.n_heads = width, n_layers, n_heads
         self.read = nn.Linear(n_input, width)
         self.layers = nn.ModuleList(_SetLayer(width, n_heads, dropout) for _ in range(n_layers))
-        self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_output))
+        self.write = nn.Sequential(nn.LayerNorm(width), DifferencesLinear(width, n_output))
+        self.write[0].bias.requires_grad_(False)  # which shifts all cells alike, too
 
     @property
     def shape(self) -> dict[str, int]:
