@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ipar.geometry import OffsetGaussianRigid, procrustes_transform
+from ipar.geometry import OffsetGaussianRigid, procrustes_rotation
 from ipar.nn.block import attention_bias
 from ipar.nn.gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
 from ipar.nn.graph import CandidateGraph, as_graph
@@ -206,7 +206,7 @@ class IGANet(nn.Module):
     @torch.no_grad()
     def _frame(self, anchor: Tensor, x: Tensor) -> Tensor:
         """Rotation or reflection ``(B, d, d)`` of layouts onto their anchors, without gradient."""
-        return procrustes_transform(x, anchor)[1].mT
+        return procrustes_rotation(x, anchor).mT
 
 
 def _worst(signals: list[AttentionSignals]) -> AttentionSignals:
