@@ -12,20 +12,18 @@ import numpy as np
 
 import ipar
 from ipar.model.loading import plain_model
-from tests.conftest import SMALL_FLOW, SMALL_RECIPE, simulate
+from ipar.training import IPALiteTraining
+from tests.conftest import SMALL_RECIPE, simulate
 
-RECIPE = replace(
-    SMALL_RECIPE,
-    embed=replace(SMALL_RECIPE.embed, inputs="both"),
-    flow=replace(SMALL_FLOW, refit=False, training=replace(SMALL_FLOW.training, batch_size=3)),
-)
+NETWORK = replace(SMALL_RECIPE.network, training=IPALiteTraining(gate_steps=20))  # with its own learning rate
+RECIPE = replace(SMALL_RECIPE, embed=replace(SMALL_RECIPE.embed, inputs="both"), network=NETWORK, flow=None)
 
 
 def fit(**engine):
     """Everything that is trained, by name."""
     adata = simulate()
-    options = {"recipe": RECIPE, "max_epochs": 1, "precision": "32-true", "progress": False}
-    model = ipar.tl.fit_ipalite(adata, "slide", **options, **engine)
+    options = {"recipe": RECIPE, "max_epochs": 2, "precision": "32-true", "progress": False} | engine
+    model = ipar.tl.fit_ipalite(adata, "slide", **options)
     found = dict(arrays(plain_model(model)))
     history = adata.uns["ipar"]["history"]
     return found | {f"history {name}": history[name].to_numpy(dtype=float) for name in history}
@@ -42,5 +40,9 @@ def arrays(values, path=""):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    found = fit(accelerator="cpu", devices=int(sys.argv[2]))
-    np.savez(Path(sys.argv[1]) / f"{os.environ.get('RANK', os.environ.get('LOCAL_RANK', 0))}.npz", **found)
+    folder, long = Path(sys.argv[1]), "LONG" in os.environ
+    if long:
+        (folder / "began").touch()
+    found = fit(accelerator="cpu", devices=int(sys.argv[2]), max_epochs=10_000 if long else 2)
+    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    np.savez(folder / f"{rank}.npz", **found)
