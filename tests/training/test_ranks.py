@@ -10,11 +10,8 @@ from torch import Tensor
 
 from ipar._ranks import Ranks
 from ipar._run import Run
-from ipar.geometry import gauge_fix
-from ipar.nn import EdgeGate, IGAConfig, IGANet, IPALiteConfig, IPALiteNet, SetEncoder, SharedEncoder
-from ipar.training import encoder_training, set_encoder
+from ipar.nn import EdgeGate, IGAConfig, IGANet, IPALiteConfig, IPALiteNet
 from ipar.training.flow_training import FlowTrainer, FlowTraining
-from ipar.training.gate import pretrain_gate
 from ipar.training.minisets import sample_minisets
 from ipar.training.network import IPALiteTrainer, IPALiteTraining
 from ipar.training.pose_sets import sample_pose_sets

@@ -42,7 +42,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder, long = Path(sys.argv[1]), "LONG" in os.environ
     if long:
-        (folder / "began").touch()
+        (folder / f"began{os.environ.get('LOCAL_RANK', '0')}").touch()
     found = fit(accelerator="cpu", devices=int(sys.argv[2]), max_epochs=10_000 if long else 2)
     rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
     np.savez(folder / f"{rank}.npz", **found)
