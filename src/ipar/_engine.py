@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import torch
 
@@ -78,8 +79,10 @@ class Engine:
         fabric = _fabric()(accelerator=kind, devices=devices, num_nodes=_machines(), strategy=strategy, precision=None)
         with _workers_end(fabric):
             if strategy == "ddp_notebook":
-                answer: Answer[T] = fabric.launch(_forked, adata, fit, run)
-                return answer.given_to(adata)
+                # not by Fabric's queue, which nobody empties before the processes have ended; the file has no name
+                with tempfile.TemporaryFile() as file:
+                    fabric.launch(_forked, adata, fit, run, file)
+                    return Answer[T].read(file).given_to(adata)
             if os.environ.get("LT_CLI_USED") == "1":  # `fabric run` has launched it
                 return _as_rank(fabric, adata, fit, run)
             found: T = fabric.launch(_as_rank, adata, fit, run)
@@ -176,12 +179,13 @@ def _as_rank(fabric: Any, adata: AnnData, fit: Fit[T], run: Run) -> T:
         return fit(adata, run)
 
 
-def _forked(fabric: Any, adata: AnnData, fit: Fit[T], run: Run) -> Answer[T]:
-    """The same in a forked process, whose writing to its copy of the AnnData is told."""
+def _forked(fabric: Any, adata: AnnData, fit: Fit[T], run: Run, file: IO[bytes]) -> None:
+    """The same in a forked process; the first tells what it wrote to its copy of the AnnData."""
     answer: Answer[T] = Answer()
     with answer.of_writing(adata):
         answer.result = _as_rank(fabric, adata, fit, run)
-    return answer
+    if fabric.global_rank == 0:
+        answer.write(file)
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,6 +38,18 @@ class Answer(Generic[T]):
                 written = {key: value for key, value in now.items() if value is not old.get(key)}
             self.written[slot] = written
             self.removed[slot] = [key for key in old if key not in now]
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write it for the process that this one was forked from."""
+        pickle.dump(self, file)
+        file.flush()
+
+    @classmethod
+    def read(cls, file: IO[bytes]) -> Answer[T]:
+        """Read what a forked process wrote to an open file."""
+        file.seek(0)
+        found: Answer[T] = pickle.load(file)  # noqa: S301 - the bytes of a process of ours, in a file without a name
+        return found
 
     def given_to(self, adata: AnnData) -> T:
         """Write the same to another copy, and give the result."""

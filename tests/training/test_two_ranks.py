@@ -87,22 +87,29 @@ def test_what_a_forked_process_wrote_is_written_here(slides):
     assert set(answer.written["obsm"]) == {"X_new"}
 
 
-def script(tmp_path, *arguments, **environment):
+def script(tmp_path, *arguments, strategy="auto", **environment):
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *arguments, str(ROOT / "tests/training/two_ranks.py"), str(tmp_path)]
-    return subprocess.Popen([*command, "2"], env=known | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [*command, strategy], env=known | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("launcher", [TORCHRUN, ()], ids=["torchrun", "script"])
-def test_two_processes_give_the_weights_of_one(tmp_path, launcher):
-    process = script(tmp_path, *launcher)
+@pytest.mark.parametrize(
+    ("launcher", "strategy"),
+    [(TORCHRUN, "auto"), ((), "auto"), ((), "ddp_notebook")],
+    ids=["torchrun", "script", "notebook"],
+)
+def test_two_processes_give_the_weights_of_one(tmp_path, launcher, strategy):
+    process = script(tmp_path, *launcher, strategy=strategy)
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output.decode()
-    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
+    forked = strategy == "ddp_notebook"  # whose processes end with the fit
+    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 0 if forked else 1))
     assert all(np.array_equal(first[name], second[name], equal_nan=True) for name in first)
     alone = two_ranks.fit(device="cpu")
     assert set(alone) == set(first)

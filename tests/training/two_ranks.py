@@ -43,6 +43,7 @@ if __name__ == "__main__":
     folder, long = Path(sys.argv[1]), "LONG" in os.environ
     if long:
         (folder / f"began{os.environ.get('LOCAL_RANK', '0')}").touch()
-    found = fit(accelerator="cpu", devices=int(sys.argv[2]), max_epochs=10_000 if long else 2)
+    engine = {"accelerator": "cpu", "devices": 2, "strategy": sys.argv[2]}
+    found = fit(**engine, max_epochs=10_000 if long else 2)
     rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
     np.savez(folder / f"{rank}.npz", **found)

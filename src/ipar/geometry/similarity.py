@@ -82,7 +82,8 @@ def procrustes_rotation(source: Tensor, target: Tensor) -> Tensor:
     product = source.mT @ target
     if source.shape[-1] != 2:
         left, _, right = torch.linalg.svd(product)
-        return left @ right
+        found: Tensor = left @ right
+        return found
     (a, b), (c, d) = (row.unbind(-1) for row in product.unbind(-2))
     turn, mirror = torch.stack([a + d, b - c], -1), torch.stack([a - d, b + c], -1)
     mirrored = mirror.norm(dim=-1) > turn.norm(dim=-1)
