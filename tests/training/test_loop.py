@@ -283,7 +283,7 @@ def test_training_reaches_every_weight_that_is_in_use():
     made.fit(minisets())
     for name, p in made.net.named_parameters():
         # γ waits for the geometry term to be switched on: weight decay must not touch it either
-        assert torch.equal(p, before[name]) == (name == "blocks.0.geometry.gamma"), name
+        assert torch.equal(p, before[name]) == (name in ("blocks.0.geometry.gamma", "coord_input.2.bias")), name
     assert not any(torch.equal(a, b) for a, b in zip(gate_before, made.gate.parameters(), strict=True))
 
 
