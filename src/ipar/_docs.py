@@ -79,6 +79,17 @@ matplotlib.figure.Figure or None
     The figure, if `return_fig`.""",
 }
 TEXTS["style"] = "\n".join([TEXTS["size"], *TEXTS["map_style"].splitlines()[4:]])
+TEXTS["engine"] = """accelerator
+    Kind of device, if `device` is ``"auto"``: ``"auto"``, ``"cpu"``, ``"gpu"`` (or ``"cuda"``), or ``"mps"``.
+devices
+    How many devices of this machine train together, each with a part of every batch (default: one); ``"auto"`` takes all
+    GPUs, or all processes that ``torchrun`` started. The weights are those of one device. More than one need
+    ``pip install "ipar[fabric]"``.
+strategy
+    How processes are started: ``"ddp"`` runs the script once per device, ``"ddp_notebook"`` forks them, and ``"auto"`` takes
+    the one that works here.
+precision
+    Of the heaviest products: ``"32-true"``, ``"bf16-mixed"``, or ``"auto"``, bfloat16 where the hardware multiplies it."""
 TEXTS["run"] = "\n".join(TEXTS[name] for name in ("random_state", "device", "progress"))
 TEXTS["training"] = "\n".join(TEXTS[name] for name in ("spatial_key", "layer", "mask_var", "gene_key", "run"))
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from ipar._descent import Precision, fast_dtype
+from ipar._ranks import Ranks
 from ipar._seeds import as_seed
 
 logger = logging.getLogger("ipar")
@@ -58,6 +60,10 @@ class Run:
         Names of all stages of the call, in order, for the titles of progress bars.
     seconds
         Wall-clock time of every stage so far, by its name.
+    ranks
+        Processes that train together.
+    precision
+        Of the heaviest products in training.
     """
 
     seed: int = 0
@@ -65,6 +71,8 @@ class Run:
     progress: bool = False
     stages: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    ranks: Ranks = field(default_factory=Ranks)
+    precision: Precision = "auto"
     _under_way: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
@@ -81,6 +89,11 @@ class Run:
     def generator(self) -> torch.Generator:
         """The same for PyTorch, on the CPU, so that results do not depend on the device."""
         return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def fast_dtype(self) -> torch.dtype:
+        """Precision of the heaviest products in training."""
+        return fast_dtype(self.device, self.precision)
 
     def quiet(self) -> Run:
         """The same run without progress bars."""
@@ -127,6 +140,11 @@ class Run:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             yield
+
+
+def sent(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on a device; the host goes on while it is copied."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 @contextmanager

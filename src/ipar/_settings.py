@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -78,6 +80,19 @@ def own_settings() -> Iterator[None]:
         if torch is not None and hasattr(torch, "get_default_device"):  # not while it is imported by another thread
             stack.enter_context(_own_torch(torch))
         yield
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Neither warnings nor messages: the first of several processes has them."""
+    logger = logging.getLogger("ipar")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager

@@ -56,7 +56,9 @@ def energy(net, gate, h, index, form, target):
         )
     )
     gradients = torch.autograd.grad(
-        (out.layouts * target).sum(), [h, *net.parameters(), *gate.parameters()], allow_unused=True
+        (out.layouts * target).sum(),
+        [h, *(p for p in net.parameters() if p.requires_grad), *(p for p in gate.parameters() if p.requires_grad)],
+        allow_unused=True,
     )
     return out.layouts, attention, gradients
 

@@ -113,7 +113,8 @@ class OffsetGaussianRigid:
 
         The axes of an ellipsoid have no sign: 2 rotations in the plane and 4 in space describe the same Gaussian.
         """
-        signs = torch.tensor(_AXIS_SIGNS[self.n_dims], dtype=self.translation.dtype, device=self.translation.device)
+        signs = torch.tensor(_AXIS_SIGNS[self.n_dims], dtype=self.translation.dtype)
+        signs = signs.to(self.translation.device, non_blocking=True)
         agreement = (reference.rotation.mT @ self.rotation).diagonal(dim1=-2, dim2=-1)
         chosen = signs[(agreement @ signs.T).argmax(-1)]
         return OffsetGaussianRigid(

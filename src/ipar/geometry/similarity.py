@@ -71,6 +71,30 @@ def procrustes_transform(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor
     return source_mean, left @ right, scale[..., None, None], target_mean
 
 
+def procrustes_rotation(source: Tensor, target: Tensor) -> Tensor:
+    r"""Rotation or reflection ``(..., d, d)`` that best maps centred points onto others: that of :func:`procrustes_transform`.
+
+    In two dimensions in closed form, without a singular value decomposition, for which the host would wait for the device.
+    With :math:`M = X^\top Y`, the best rotation has the angle :math:`\mathrm{atan2}(M_{12} - M_{21}, M_{11} + M_{22})`, the
+    best reflection that of :math:`(M_{12} + M_{21}, M_{11} - M_{22})`. The longer of the two vectors wins.
+    """
+    source, target = source - source.mean(-2, keepdim=True), target - target.mean(-2, keepdim=True)
+    product = source.mT @ target
+    if source.shape[-1] != 2:
+        left, _, right = torch.linalg.svd(product)
+        found: Tensor = left @ right
+        return found
+    (a, b), (c, d) = (row.unbind(-1) for row in product.unbind(-2))
+    turn, mirror = torch.stack([a + d, b - c], -1), torch.stack([a - d, b + c], -1)
+    mirrored = mirror.norm(dim=-1) > turn.norm(dim=-1)
+    best = torch.where(mirrored[..., None], mirror, turn)
+    length = best.norm(dim=-1, keepdim=True)
+    unit = torch.where(length > 0, best / length, best.new_ones(()) * 0.5**0.5)
+    cos, sin = unit.unbind(-1)
+    sign = torch.where(mirrored, 1.0, -1.0)
+    return torch.stack([torch.stack([cos, sin], -1), torch.stack([sign * sin, -sign * cos], -1)], -2)
+
+
 def apply_similarity(x: Tensor, transform: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     """Apply a transform from :func:`procrustes_transform` to points ``(..., n, d)``."""
     check("x", x, Tensor)

@@ -93,7 +93,9 @@ def predicted_walk(x: Tensor, adjacency: Tensor, sigma: Tensor) -> Tensor:
     return log_walk(x, adjacency, sigma).exp()
 
 
-def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
+def walk_kl(
+    log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: Tensor, *, most_steps: int | None = None
+) -> Tensor:
     r"""Kullback-Leibler divergence of multi-step walks.
 
     .. math:: L_{RW} = \sum_{s=1}^{S} 0.5^{s-1} \; \mathrm{mean}_i\,
@@ -101,7 +103,7 @@ def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: T
 
     ``log_reference`` and ``log_predicted`` are ``log P`` of one step on the same edges, ``(B, n, n)``, as from
     :func:`log_walk`. ``steps`` is the longest walk S of each set, int ``(B,)``, and ``mask`` is True for real cells, False
-    for padding, ``(B, n)``. Returns one value per set, in nats, ``(B,)``.
+    for padding, ``(B, n)``. ``most_steps`` is the largest of ``steps``, if it is known. Returns one value per set, in nats, ``(B,)``.
     """
     weight = mask.to(log_predicted.dtype)
     count = weight.sum(-1).clamp_min(1.0)
@@ -111,7 +113,7 @@ def walk_kl(log_reference: Tensor, log_predicted: Tensor, steps: Tensor, mask: T
     total = ((one_ref * gap).sum(-1) * weight).sum(-1) / count
     ref, pred = one_ref, one_pred
     floor = 1e-8  # far below any transition probability that matters
-    for step in range(2, int(steps.max()) + 1):
+    for step in range(2, (int(steps.max()) if most_steps is None else most_steps) + 1):
         ref, pred = ref @ one_ref, pred @ one_pred
         gap = ref.clamp_min(floor).log() - pred.clamp_min(floor).log()
         kl = ((ref * gap).sum(-1) * weight).sum(-1) / count

@@ -35,6 +35,8 @@ class ConsensusPlan(Checked):
         Rounds, each with new anchors and new subsets. More change nothing in a finished layout.
     batch_size
         Subsets laid out at once: on a CPU more than one only leave the cache.
+    accelerator_cells
+        Cells laid out at once on an accelerator, which subsets of so many fill.
     """
 
     direct_max: Count = 384
@@ -42,6 +44,7 @@ class ConsensusPlan(Checked):
     n_anchors: Count = 80
     n_rounds: Depth = 2
     batch_size: Count = 1
+    accelerator_cells: Count = 2**15
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +54,12 @@ class ConsensusPlan(Checked):
                 f"{self.n_anchors}, {self.subset_size} and {self.direct_max}."
             )
             raise ValueError(msg)
+
+    def on(self, device: torch.device) -> ConsensusPlan:
+        """The same plan with batches for a device."""
+        if device.type == "cpu":
+            return self
+        return replace(self, batch_size=max(self.batch_size, self.accelerator_cells // self.subset_size))
 
     def with_rounds(self, n_rounds: int) -> ConsensusPlan:
         """The same plan with so many rounds."""
@@ -99,7 +108,8 @@ def consensus_layout(
             for batch in torch.split(subsets, plan.batch_size):
                 parts.append(lay_out(batch))
                 bar.update(len(batch))
-            layout = _join(torch.cat(parts, dim=1), subsets, n, plan.n_anchors)
+            # on the host, where sums over subsets are in one order, and results repeat
+            layout = _join(torch.cat(parts, dim=1).cpu(), subsets, n, plan.n_anchors)
             if total is None:
                 total = torch.zeros_like(layout)
             else:

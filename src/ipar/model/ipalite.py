@@ -212,7 +212,7 @@ class IPALite(SavedModel):
         expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
         finished = self.blend.apply(recycles[-1], features.global_features, expected)
         if self.sharpening is not None:  # its pairs keep their seed: a direct layout has no randomness of its own
-            own = Run(progress=run.progress)
+            own = replace(run, seed=0)
             sharp = sharpen_layout(finished.numpy(), features, self.sharpening, slide_pcs, own, near)
             finished = torch.from_numpy(sharp)
         back = np.argsort(order)

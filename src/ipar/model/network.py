@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipar._options import Count, checked
-from ipar._run import Run
+from ipar._run import Run, sent
 from ipar.graph.candidates import candidate_mask, cosine_candidates
 from ipar.model.consensus import ConsensusPlan, consensus_layout
 from ipar.model.io import State, loaded_module, module_arrays
@@ -64,19 +64,20 @@ class NetworkLayout:
         """Lay out one slide: the first guess and the layout after every recycle, gauge-fixed, ``(R + 1, n, 2)``."""
         h, n = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)), len(embedding)
         if self.method(n) == "direct":
-            return self._lay_out(h[None])[:, 0]
+            return self._lay_out(h[None])[:, 0].cpu()
+        plan = self.plan.on(next(self.net.parameters()).device)
         return consensus_layout(
-            n, lambda cells: self._lay_out(h[cells]), self.plan, random_state=run.seed, progress=run.progress
+            n, lambda cells: self._lay_out(h[cells]), plan, random_state=run.seed, progress=run.progress
         )
 
     @torch.no_grad()
     def _lay_out(self, h: Tensor) -> Tensor:
-        """Layouts ``(R + 1, S, m, 2)`` of sets ``(S, m, d)``."""
+        """Layouts ``(R + 1, S, m, 2)`` of sets ``(S, m, d)``, on the network's device."""
         self.net.eval()
-        h = h.to(next(self.net.parameters()).device)
+        h = sent(h, next(self.net.parameters()).device)
         graph = graph_of(cosine_candidates(h, self.n_neighbors))
         out: IPALiteOutput = self.net(h, graph, dense_gate(self.gate, h, graph))
-        return out.layouts.cpu()
+        return out.layouts
 
     def state(self) -> State:
         """Settings and arrays."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ipar._descent import Descent
 from ipar._options import Checked, Count, Distance, Pairs, Rate, Share, Steps, Weight
-from ipar._run import Run
+from ipar._run import Run, sent
 from ipar.geometry import gauge_fix
 from ipar.graph.candidates import fuzzy_edges
 from ipar.graph.neighbors import Nearest, nearest
@@ -174,13 +174,14 @@ def sharpen_layout(
     alike = fused_nearest(
         near.first(sharpening.n_candidates), slide_pcs, sharpening.slide_pc_share, sharpening.n_neighbors
     )
-    edges, weights = (torch.from_numpy(x) for x in fuzzy_edges(alike))
-    start = gauge_fix(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)))
+    device = run.device
+    edges, weights = (sent(torch.from_numpy(x), device) for x in fuzzy_edges(alike))
+    start = gauge_fix(sent(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)), device))
     n, reach = len(start), sharpening.reach * mean_distance(len(start))
     x = start.clone().requires_grad_()
     n_pairs = min(sharpening.pairs_per_cell * n, sharpening.most_pairs)
-    pairs = _random_pairs(n, n_pairs, run.generator)
-    across = principal_components(features.global_features, sharpening.held_dims)
+    pairs = _random_pairs(n, n_pairs, run.generator, device)
+    across = sent(principal_components(features.global_features, sharpening.held_dims), device)
     held = _held_distances(start, across, sharpening.global_share, next(pairs))
     even = None if sharpening.evenness is None else Evening(sharpening, sharpening.evenness, run.generator)
 
@@ -197,7 +198,7 @@ def sharpen_layout(
 
     descent = Descent([x], lr=sharpening.lr, n_steps=sharpening.n_steps, lr_end=sharpening.lr_end)
     descent.minimise(loss, "sharpen" if run.progress else None)
-    sharp: NDArray[np.float32] = gauge_fix(x.detach()).numpy()
+    sharp: NDArray[np.float32] = gauge_fix(x.detach()).cpu().numpy()
     return sharp
 
 
@@ -215,9 +216,12 @@ def _held_distances(
     return held
 
 
-def _random_pairs(n: int, n_pairs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of distinct cells, new every time."""
+def _random_pairs(
+    n: int, n_pairs: int, generator: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of distinct cells, new every time, drawn on the host, so that they do not depend on the device."""
     while True:
         first = torch.randint(n, (n_pairs,), generator=generator)
         # an offset between 1 and n − 1 never leads back to the cell itself
-        yield first, (first + torch.randint(1, n, first.shape, generator=generator)) % n
+        second = (first + torch.randint(1, n, first.shape, generator=generator)) % n
+        yield sent(first, device), sent(second, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ipar.nn.block import split_heads
+from ipar.nn.draws import Dropout, drawn
+from ipar.nn.linear import DifferencesLinear
 
 
 class InputDropout(nn.Module):
@@ -23,9 +26,13 @@ class InputDropout(nn.Module):
         """Drop entries of a tensor of any shape."""
         if not self.training or self.threshold == 0:
             return x
-        draws = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device)
-        kept = (draws.view(torch.uint8)[: x.numel()] >= self.threshold).view(x.shape)
-        return x * kept * (256 / (256 - self.threshold))
+
+        def kept(shape: tuple[int, ...]) -> Tensor:
+            n = math.prod(shape)
+            draws = torch.randint(-(2**63), 2**63 - 1, (-(-n // 8),), device=x.device)
+            return (draws.view(torch.uint8)[:n] >= self.threshold).view(shape)
+
+        return x * drawn(kept, x.shape) * (256 / (256 - self.threshold))
 
 
 class SharedEncoder(nn.Module):
@@ -62,8 +69,8 @@ class SharedEncoder(nn.Module):
         widths = [n_input, *hidden]
         layers: list[nn.Module] = [InputDropout(input_dropout)]
         for before, after in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
-        self.net = nn.Sequential(*layers, nn.Linear(widths[-1], n_output))
+            layers += [nn.Linear(before, after), nn.GELU(), Dropout(dropout)]
+        self.net = nn.Sequential(*layers, DifferencesLinear(widths[-1], n_output))
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -87,12 +94,15 @@ class _SetLayer(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.merge = nn.Linear(width, width)
         self.update = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width)
         )
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
         normed = self.norm(x)
-        key, value = self.key_value(normed if context is None else normed[:, context]).chunk(2, dim=-1)
+        seen, width = normed if context is None else normed[:, context], normed.shape[-1]
+        # attention does not change with the bias of keys, which therefore has no gradient (see DifferencesLinear)
+        bias = torch.cat([self.key_value.bias[:width].detach(), self.key_value.bias[width:]])
+        key, value = functional.linear(seen, self.key_value.weight, bias).chunk(2, dim=-1)
         # no dropout of attention weights: it would rule out the fused kernel
         query, key, value = (split_heads(part, self.n_heads) for part in (self.query(normed), key, value))
         found = self._attend(query, key, value)
@@ -141,7 +151,8 @@ class SetEncoder(nn.Module):
         self.width, self.n_layers, self.n_heads = width, n_layers, n_heads
         self.read = nn.Linear(n_input, width)
         self.layers = nn.ModuleList(_SetLayer(width, n_heads, dropout) for _ in range(n_layers))
-        self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_output))
+        self.write = nn.Sequential(nn.LayerNorm(width), DifferencesLinear(width, n_output))
+        self.write[0].bias.requires_grad_(False)  # which shifts all cells alike, too
 
     @property
     def shape(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ipar.nn.graph import CandidateGraph, as_graph
+from ipar.nn.linear import DifferencesLinear
 
 
 class EdgeMLP(nn.Module):
@@ -20,11 +22,11 @@ class EdgeMLP(nn.Module):
     def __init__(self, d_input: int, hidden: tuple[int, ...], n_output: int) -> None:
         super().__init__()
         self.first = nn.Linear(4 * d_input, hidden[0])
-        widths = [*hidden, n_output]
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(hidden):
             layers += [nn.GELU(), nn.Linear(before, after)]
-        self.rest = nn.Sequential(*layers)
+        # outputs are terms of the logits of a softmax over the edges of a cell
+        self.rest = nn.Sequential(*layers, nn.GELU(), DifferencesLinear(hidden[-1], n_output))
 
     def forward(
         self,

@@ -25,6 +25,8 @@ class CandidateGraph:
         Which slots are candidates, bool ``(B, n, m)``.
     index
         Cells in the slots of lists, int64 ``(B, n, k)``; None for a matrix.
+    found
+        Slots of the pairs of a matrix, if they are known. To find them on an accelerator, the host waits for it.
     """
 
     ROWS: ClassVar[int] = 2_048
@@ -32,6 +34,7 @@ class CandidateGraph:
 
     mask: Tensor
     index: Tensor | None = None
+    found: tuple[Tensor, ...] | None = None
 
     @cached_property
     def filled(self) -> Tensor:
@@ -70,10 +73,13 @@ class CandidateGraph:
 
     def pairs(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Both cells of every pair with an edge in a matrix, counted over the batch, and their slots ``(batch, i, j)``."""
-        slots = (self.mask | self.mask.mT).triu().nonzero(as_tuple=True)
-        batch, first, second = slots
+        batch, first, second = slots = self.pair_slots() if self.found is None else self.found
         n = self.mask.shape[1]
         return batch * n + first, batch * n + second, slots
+
+    def pair_slots(self) -> tuple[Tensor, ...]:
+        """Batch, i and j of every pair of a matrix."""
+        return (self.mask | self.mask.mT).triu().nonzero(as_tuple=True)
 
     def dense(self) -> CandidateGraph:
         """The same graph as a matrix."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ipar.geometry import OffsetGaussianRigid, procrustes_transform
+from ipar.geometry import OffsetGaussianRigid, procrustes_rotation
 from ipar.nn.block import attention_bias
 from ipar.nn.gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
 from ipar.nn.graph import CandidateGraph, as_graph
 from ipar.nn.iga_config import IGAConfig, n_own_features, own_features, time_features
+from ipar.nn.linear import DifferencesLinear
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class IGANet(nn.Module):
         super().__init__()
         self.config = config = config or IGAConfig()
         d, c = config.d_input, config.d_state
-        self.anchor = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, config.n_dims))
+        self.anchor = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), DifferencesLinear(2 * c, config.n_dims))
         self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
         self.time_input = nn.Sequential(nn.Linear(2 * config.n_frequencies, c), nn.GELU(), nn.Linear(c, c))
         self.blocks = nn.ModuleList(IGABlock(config) for _ in range(config.n_blocks))
@@ -205,7 +206,7 @@ class IGANet(nn.Module):
     @torch.no_grad()
     def _frame(self, anchor: Tensor, x: Tensor) -> Tensor:
         """Rotation or reflection ``(B, d, d)`` of layouts onto their anchors, without gradient."""
-        return procrustes_transform(x, anchor)[1].mT
+        return procrustes_rotation(x, anchor).mT
 
 
 def _worst(signals: list[AttentionSignals]) -> AttentionSignals:

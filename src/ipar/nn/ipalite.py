@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from ipar.geometry import gauge_fix
 from ipar.nn.block import Inputs, IPALiteBlock, attention_bias, by_head
 from ipar.nn.config import IPALiteConfig
+from ipar.nn.draws import normal_like
 from ipar.nn.gate import EdgeMLP, edge_outputs
 from ipar.nn.graph import CandidateGraph, as_graph
+from ipar.nn.linear import DifferencesLinear
 from ipar.nn.terms import RecycleSchedule
 
 
@@ -62,7 +64,7 @@ class IPALiteNet(nn.Module):
         self.config = config = config or IPALiteConfig.v1()
         d, c = config.d_input, config.d_state
         self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
-        self.coord_input = nn.Sequential(nn.Linear(d, c), nn.GELU(), nn.Linear(c, 2))
+        self.coord_input = nn.Sequential(nn.Linear(d, c), nn.GELU(), DifferencesLinear(c, 2))
         recycles: list[int | None] = [None] if config.shared else [*range(config.n_recycles)]
         self.blocks = nn.ModuleList(IPALiteBlock(config, recycle) for recycle in recycles)
         self.pair = EdgeMLP(d, (2 * config.d_pair,), config.d_pair) if config.pair_bias else None
@@ -129,7 +131,7 @@ class IPALiteNet(nn.Module):
         """The layout that each cell's own embedding gives, with noise in training."""
         x = self.coord_input(embedding)
         if self.training and self.config.coord_noise:
-            x = x + self.config.coord_noise * torch.randn_like(x)
+            x = x + self.config.coord_noise * normal_like(x)
         return gauge_fix(x, mask)
 
     def _of_recycle(

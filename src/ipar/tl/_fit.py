@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ipar._anndata import Source
+from ipar._descent import Precision
 from ipar._docs import shared_docs
+from ipar._engine import Accelerator, Devices, Engine, Strategy
 from ipar._options import Count
 from ipar._public import public
 from ipar._run import Device, Run
@@ -45,6 +48,10 @@ def fit_ipalite(
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
+    accelerator: Accelerator = "auto",
+    devices: Devices = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "auto",
     progress: bool = True,
 ) -> IPALite:
     """Learn to place cells from slides with coordinates.
@@ -81,6 +88,7 @@ def fit_ipalite(
         Keep features and coordinates of the training cells in the model, about 140 bytes per cell. Cells are placed onto
         training slides by them, and the genes of a query are centred by them.
     %(training)s
+    %(engine)s
 
     Returns
     -------
@@ -123,15 +131,23 @@ def fit_ipalite(
     """
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
-    first = () if use_rep or is_embedded(adata, library_key) else EMBED_STAGES
-    run = Run.of(random_state, device, progress).planned(*first, *recipe.stages)
+    engine = Engine(device, accelerator, devices, strategy, precision)
+    fit = partial(_fit, source=source, recipe=recipe, force=force, keep_reference=keep_reference)
+    return engine.run(adata, fit, random_state, progress)
+
+
+def _fit(adata: AnnData, run: Run, *, source: Source, recipe: Recipe, force: bool, keep_reference: bool) -> IPALite:
+    """A fit on one device, or one of several."""
+    library_key = source.library_key
+    first = () if source.given_rep or is_embedded(adata, library_key) else EMBED_STAGES
+    run = run.planned(*first, *recipe.stages)
     known = read_training(adata, source, recipe, (recipe.network, recipe.flow), run, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
         run = run.planned(*first, *recipe.stages)
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)
     if keep_reference:
-        fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, spatial_key)))
+        fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, source.spatial_key)))
     model, settings = with_record(adata, fit, known, library_key, run)
     plan, blend = recipe.network.plan, model.blend
     settings |= {"n_minisets": plan.n_minisets, "n_neighbors": plan.n_neighbors, "beta": model.network.beta}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, Source, get_coords, plain_array
+from ipar._descent import Precision
 from ipar._docs import shared_docs
+from ipar._engine import Accelerator, Devices, Engine, Strategy
 from ipar._options import Count
 from ipar._public import public
 from ipar._run import Device, Run
@@ -40,6 +43,10 @@ def fit_iga(
     gene_key: str | None = None,
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
+    accelerator: Accelerator = "auto",
+    devices: Devices = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "auto",
     progress: bool = True,
 ) -> IGA:
     """Learn to sample places, orientations and shapes of cells from slides with coordinates.
@@ -68,6 +75,7 @@ def fit_iga(
         Key of the ellipses in ``obsm``, from :func:`ipar.pp.cell_ellipses` (default: the covariance of each cell's 10 nearest
         if ``obsm["ellipse"]`` is missing).
     %(training)s
+    %(engine)s
 
     Returns
     -------
@@ -102,10 +110,20 @@ def fit_iga(
     recipe = (recipe or Recipe()).with_flow(config, n_neighbors).with_epochs(max_epochs)
     coords = get_coords(adata, spatial_key, dims=(2, 3))
     table = _ellipses(adata, coords.shape[1], ellipse_key)
-    first = () if is_embedded(adata, library_key) else EMBED_STAGES
-    last = ("flow", "finish") if coords.shape[1] == 2 else ("flow",)
-    run = Run.of(random_state, device, progress).planned(*first, *last)
     source = Source(library_key, spatial_key, layer, mask_var, gene_key=gene_key)
+    engine = Engine(device, accelerator, devices, strategy, precision)
+    fit = partial(_fit, source=source, recipe=recipe, table=table, n_dims=coords.shape[1])
+    return engine.run(adata, fit, random_state, progress)
+
+
+def _fit(
+    adata: AnnData, run: Run, *, source: Source, recipe: Recipe, table: NDArray[np.float32] | None, n_dims: int
+) -> IGA:
+    """A fit on one device, or one of several."""
+    library_key = source.library_key
+    first = () if is_embedded(adata, library_key) else EMBED_STAGES
+    last = ("flow", "finish") if n_dims == 2 else ("flow",)
+    run = run.planned(*first, *last)
     known = read_training(adata, source, recipe, (recipe.flow,), run, dims=(2, 3))
     fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)
     model, settings = with_record(adata, fit, known, library_key, run)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ipar._descent import Descent, fast_dtype
 from ipar._options import Checked, Count, Positive
-from ipar._run import Run
+from ipar._run import Run, sent
 from ipar.geometry.targets import pair_distances, squared_distances
 from ipar.nn import SharedEncoder
+from ipar.nn.draws import normal_like
 
 
 @dataclass(frozen=True)
@@ -102,17 +103,20 @@ def train_encoder(
         Input ``(n_s, n_input)`` and gauge-fixed coordinates ``(n_s, 2)`` of every training slide.
     """
     device = next(encoder.parameters()).device
-    low = fast_dtype(device) == torch.bfloat16
+    low = fast_dtype(device, run.precision) == torch.bfloat16
 
     def loss(step: int) -> Tensor:
         slide = step % len(features)
         pick = torch.randperm(features[slide].shape[0])[: config.batch_size]
-        x, position = features[slide][pick].to(device), coords[slide][pick].to(device)
-        if config.noise:
-            x = x + config.noise * torch.randn_like(x)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
-            h = encoder(x)
-        near, across = _terms(h.float(), position, config)
+        part = run.ranks.part(len(pick))
+        x, position = sent(features[slide][pick[part.rows]], device), sent(coords[slide][pick], device)
+        with part.drawing():
+            if config.noise:
+                x = x + config.noise * normal_like(x)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+                h = encoder(x)
+        # ranks share the work of the network; the distances of all pairs are little, and each computes them all
+        near, across = _terms(part.gathered(h.float()), position, config)
         return config.local_weight * near + config.global_weight * across
 
     with run.seeded():
@@ -124,6 +128,7 @@ def train_encoder(
             lr_end=config.lr / 50,
             weight_decay=config.weight_decay,
             clip=config.clip,
+            ranks=run.ranks,
         ).minimise(loss)
         encoder.eval()
 

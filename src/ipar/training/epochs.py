@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ipar._descent import Descent, fast_dtype, release_memory
+from ipar._ranks import Part
 from ipar._run import Run
 from ipar.nn.config import GateSupervision
 from ipar.nn.gate import EdgeGate
@@ -22,13 +24,14 @@ from ipar.training.minisets import Miniset, batch_order
 
 logger = logging.getLogger("ipar")
 
-EXTREMES: dict[str, Callable[[float, float], float]] = {
+EXTREMES: dict[str, Callable[..., float]] = {
     "geo_scaled_absmax": max,
     "wmax_sat_frac": max,
     "log_det_min": min,
 }
 
 Set = TypeVar("Set", bound=Sized)
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,13 @@ class Best:
             module.load_state_dict(state)
 
 
-class EpochTrainer(ABC, Generic[Set]):
+class EpochTrainer(ABC, Generic[Set, Batch]):
     """Trains a network and its gate in place; subclasses say what the losses of a batch are.
 
-    ``run`` gives the seed of everything random, and whether to show a bar with the losses.
+    ``run`` gives the seed of everything random, the processes that train together, and whether to show a bar with the losses.
+
+    A batch is prepared on the host, with random numbers for all its sets; a rank sends its part to its device. From then on
+    a step does not wait for the device: losses are read once an epoch.
     """
 
     columns: list[str]  # of the history
@@ -101,7 +107,7 @@ class EpochTrainer(ABC, Generic[Set]):
     def __init__(self, net: nn.Module, gate: EdgeGate, config: EpochTraining, run: Run | None = None) -> None:
         self.modules, self.gate, self.recipe, self.run = (net, gate), gate, config, run or Run()
         self.device = next(net.parameters()).device
-        self.dtype = fast_dtype(self.device)
+        self.dtype = fast_dtype(self.device, self.run.precision)
         self.params = [*net.parameters(), *gate.parameters()]
 
     @abstractmethod
@@ -109,8 +115,12 @@ class EpochTrainer(ABC, Generic[Set]):
         """Weights that change from epoch to epoch, as the history shows them."""
 
     @abstractmethod
-    def losses(self, sets: Sequence[Set], weights: dict[str, float]) -> dict[str, Tensor]:
-        """Losses of one batch by name, their weighted ``"total"`` among them."""
+    def prepare(self, sets: Sequence[Set], part: Part) -> Batch:
+        """What this process computes of one batch, on its device."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, weights: dict[str, float]) -> dict[str, Tensor]:
+        """Losses of one batch by name, their weighted ``"total"`` among them: the share of this process in each."""
 
     @abstractmethod
     def validate(self, sets: Sequence[Set]) -> dict[str, float]:
@@ -139,26 +149,29 @@ class EpochTrainer(ABC, Generic[Set]):
         """Train the gate alone, then the network and the gate.
 
         Of a held-out slide, ``validation`` sets choose the epoch; without any, the last one is kept. Ctrl-C ends the training
-        early and keeps the best weights so far.
+        early and keeps the best weights so far; with several processes it ends the fit.
         """
         n_epochs, rng = self.recipe.max_epochs, self.run.rng
         sizes, batch_size = [len(one) for one in train], self.recipe.batch_size
         n_batches = -(-len(sizes) // batch_size)
         best, rows, interrupted = Best(self.kept()), [], False
-        descent = self.recipe.descent(self.params, n_steps=n_epochs * n_batches, lr_end=self.recipe.lr_min)
+        descent = self.recipe.descent(self.params, self.run, n_steps=n_epochs * n_batches, lr_end=self.recipe.lr_min)
         bar = self.run.bar("fit", n_epochs * n_batches)
         with self.run.seeded(), bar:
             try:
-                pretrain_gate(self.gate, self.minisets(train), self.recipe, rng, self.supervision)
+                pretrain_gate(self.gate, self.minisets(train), self.recipe, rng, self.supervision, self.run)
                 for epoch in range(n_epochs):
                     weights = self.weights_of(epoch, n_epochs)
                     row: dict[str, Any] = {"epoch": epoch, "lr": descent.lr, **weights}
                     batches = [[train[i] for i in batch] for batch in batch_order(sizes, batch_size, rng)]
-                    rows.append(row | self._epoch(batches, weights, descent, bar) | self.validate(validation))
+                    means = self._epoch(batches, weights, descent, bar)
+                    rows.append(row | means | self.run.ranks.same(self.validate(validation)))
                     best.offer(epoch, rows[-1].get(self.watched, math.nan), counts=self.counts(epoch, n_epochs))
                     if self.enough(epoch, best.epoch):
                         break
             except KeyboardInterrupt:
+                if self.run.ranks.count > 1:  # others may be in another step
+                    raise
                 logger.warning("Training interrupted after %d epochs: the best weights so far are kept.", len(rows))
                 interrupted = True
         best.restore()
@@ -169,19 +182,33 @@ class EpochTrainer(ABC, Generic[Set]):
     def _epoch(
         self, batches: Sequence[Sequence[Set]], weights: dict[str, float], descent: Descent, bar: tqdm[Any]
     ) -> dict[str, float]:
-        totals: dict[str, float] = {}
+        found: list[Tensor] = []
+        names: list[str] = []
         for number, sets in enumerate(batches):
             if number % 16 == 0:  # fragments of freed blocks grow by tens of MB per batch
                 release_memory()
             for module in self.modules:
                 module.train()
-            losses = self.losses(sets, weights)
+            part = self.run.ranks.part(len(sets))
+            batch = self.prepare(sets, part)
+            with part.drawing():
+                losses = self.losses(batch, weights)
             descent.step(losses["total"])
             self.stepped()
-            values = {name: value.item() for name, value in losses.items()}
-            add_up(totals, values, len(batches))
+            names = list(losses)
+            found.append(torch.stack([value.detach() for value in losses.values()]))
             bar.update()
-            bar.set_postfix({name: f"{values[name]:.3f}" for name in self.shown}, refresh=False)
+        means = self._means(names, found)
+        bar.set_postfix({name: f"{means[name]:.3f}" for name in self.shown}, refresh=False)
+        return means
+
+    def _means(self, names: Sequence[str], found: Sequence[Tensor]) -> dict[str, float]:
+        """Means and extremes over the steps of an epoch, of what all ranks found in each."""
+        totals: dict[str, float] = {}
+        for step in zip(*self.run.ranks.gather(torch.stack([*found])).tolist(), strict=True):
+            by_name = zip(names, zip(*step, strict=True), strict=True)
+            values = {name: EXTREMES.get(name, sum)(shares) for name, shares in by_name}
+            add_up(totals, values, len(found))
         return totals
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ipar._options import Checked
-from ipar.geometry import OffsetGaussianRigid, procrustes_transform
+from ipar.geometry import OffsetGaussianRigid, procrustes_rotation
 from ipar.geometry.rotation import rotation_log
 from ipar.geometry.targets import squared_distances
 from ipar.nn import IGAConfig
@@ -70,8 +70,8 @@ def couple(clean: OffsetGaussianRigid, noise: OffsetGaussianRigid) -> OffsetGaus
     Layouts are turned and mirrored as a whole, ``(B, n)``; axes of every ellipsoid change signs. Padding at the origin
     plays no part.
     """
-    # rows times the rotation of procrustes_transform; columns times its transpose
-    turn = procrustes_transform(clean.translation, noise.translation)[1].mT
+    # rows times the rotation; columns times its transpose
+    turn = procrustes_rotation(clean.translation, noise.translation).mT
     return clean.move(turn[:, None]).nearest_axes(noise)
 
 
@@ -144,5 +144,5 @@ def _distance_error(found: Tensor, target: Tensor, counts: Tensor, mask: Tensor)
 def anchor_error(anchor: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Squared error of the guess from embeddings alone, turned onto the truth."""
     with torch.no_grad():
-        turn = procrustes_transform(anchor, target)[1]
+        turn = procrustes_rotation(anchor, target)
     return cell_mean((anchor @ turn - target).square().sum(-1), mask).mean()

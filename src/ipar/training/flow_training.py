@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from ipar._run import Run
+from ipar._ranks import Part, Ranks
+from ipar._run import Run, sent
+from ipar.geometry import OffsetGaussianRigid
 from ipar.nn.gate import EdgeGate, dense_gate
 from ipar.nn.gaussian_attention import AttentionSignals
 from ipar.nn.iga import IGANet
 from ipar.nn.pose_flow import noise_poses
 from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, add_up
 from ipar.training.flow_losses import FlowWeights, corrupt, flow_losses
-from ipar.training.gate import augment
+from ipar.training.gate import Ready, augment
 from ipar.training.losses import gate_loss
 from ipar.training.minisets import Miniset
 from ipar.training.pose_sets import PoseBatch, PoseSet, collate_poses
@@ -62,7 +64,28 @@ class FlowTraining(EpochTraining):
         return replace(super().going_on(n_epochs), curriculum_share=0.0)
 
 
-class FlowTrainer(EpochTrainer[PoseSet]):
+@dataclass(frozen=True)
+class PoseReady(Ready):
+    """The same of pose sets: clean poses, noise ``(B, n)`` and times ``(B,)``."""
+
+    rigid: OffsetGaussianRigid
+    noise: OffsetGaussianRigid
+    time: Tensor
+
+    @classmethod
+    def of_poses(
+        cls, batch: PoseBatch, noise: OffsetGaussianRigid, time: Tensor, part: Part, device: torch.device
+    ) -> PoseReady:
+        """The part of a batch of the host."""
+
+        def own(x: Tensor) -> Tensor:
+            return sent(x if part.whole else x[part.rows], device)
+
+        ready = Ready.of(batch.minisets, part, device)
+        return cls(ready.batch, ready.graph, part, batch.rigid.map(own), noise.map(own), own(time))
+
+
+class FlowTrainer(EpochTrainer[PoseSet, PoseReady]):
     """Trains a denoising network and its gate on pose sets."""
 
     columns = [
@@ -75,16 +98,15 @@ class FlowTrainer(EpochTrainer[PoseSet]):
     def __init__(self, net: IGANet, gate: EdgeGate, config: FlowTraining, run: Run | None = None) -> None:
         super().__init__(net, gate, config, run)
         self.net, self.config, self.generator = net, config, self.run.generator
-        self.average = self._fresh_average()
-
-    def _fresh_average(self) -> AveragedModel:
-        return AveragedModel(self.net, multi_avg_fn=moving_average(self.config.average))
+        self.average = MovingAverage(self.net, self.config.average)
 
     def fit(self, train: Sequence[PoseSet], validation: Sequence[PoseSet] = ()) -> Trained:
         """Train as :meth:`EpochTrainer.fit`; the network is left with its averaged weights."""
-        self.average = self._fresh_average()  # a second call starts from the weights of the first, not from its average
+        self.average = MovingAverage(
+            self.net, self.config.average
+        )  # a second call starts from the weights of the first, not from its average
         trained = super().fit(train, validation)
-        self.net.load_state_dict(self.average.module.state_dict())
+        self.net.load_state_dict(self.average.net.state_dict())
         return trained
 
     def minisets(self, sets: Sequence[PoseSet]) -> Sequence[Miniset]:
@@ -103,27 +125,32 @@ class FlowTrainer(EpochTrainer[PoseSet]):
         length = self.config.curriculum_share * n_epochs
         return max(0.0, 1 - epoch / length) if length else 0.0
 
-    def losses(self, sets: Sequence[PoseSet], weights: dict[str, float]) -> dict[str, Tensor]:
+    def prepare(self, sets: Sequence[PoseSet], part: Part) -> PoseReady:
+        """A padded, augmented batch, with one time and one noise per set."""
+        batch = collate_poses(sets)
+        batch = replace(batch, minisets=augment(batch.minisets, self.config))
+        time, mask = torch.rand(len(sets), generator=self.generator), batch.minisets.mask
+        noise = noise_poses((mask.shape[0], mask.shape[1]), self.net.config, self.generator, mask)
+        return PoseReady.of_poses(batch, noise, time, part, self.device)
+
+    def losses(self, ready: PoseReady, weights: dict[str, float]) -> dict[str, Tensor]:
         """Losses at one time and one noise per set, and attention's signals."""
-        batch = collate_poses(sets, self.device)
-        minisets = augment(batch.minisets, self.config)
-        scores = dense_gate(self.gate, minisets.h, minisets.candidates, self.dtype)
-        time = torch.rand(len(sets), generator=self.generator).to(self.device)
-        noisy, clean_weight = PoseBatch(minisets, batch.rigid), weights["clean_weight"]
-        terms, signals = flow_terms(self.net, noisy, scores, time, self.generator, clean_weight, self.config.weights)
-        terms["gate"] = gate_loss(scores, minisets.candidates, minisets.log_reference)
+        scores = dense_gate(self.gate, ready.batch.h, ready.graph, self.dtype)
+        terms, signals = flow_terms(self.net, ready, scores, weights["clean_weight"], self.config.weights)
+        terms = {name: ready.part.weight * value for name, value in terms.items()}
+        terms["gate"] = gate_loss(scores, ready.graph.mask, ready.batch.log_reference, ready.part)
         terms["total"] = terms["total"] + self.config.weights.gate * terms["gate"]
         return terms | {name: getattr(signals, name) for name in SIGNALS}
 
     def stepped(self) -> None:
         """Move the average."""
-        self.average.update_parameters(self.net)
+        self.average.update()
 
     def validate(self, sets: Sequence[PoseSet]) -> dict[str, float]:
         """Losses of the averaged network."""
         if not sets:
             return {}
-        return validate_flow(cast(IGANet, self.average.module), self.gate, sets, times=self.config.validation_times)
+        return validate_flow(self.average.net, self.gate, sets, times=self.config.validation_times)
 
     def counts(self, epoch: int, n_epochs: int) -> bool:
         """Whether attention reads what it reads at the end."""
@@ -131,40 +158,42 @@ class FlowTrainer(EpochTrainer[PoseSet]):
 
     def kept(self) -> Sequence[nn.Module]:
         """The averaged network and the gate."""
-        return self.average.module, self.gate
+        return self.average.net, self.gate
 
 
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Moving average of weights for :class:`torch.optim.swa_utils.AveragedModel`, of fewer steps while there are few.
+class MovingAverage:
+    """Moving average of the weights of a network, of fewer steps while there are few.
 
-    With a constant decay the first, random weights would weigh in for as long as the average is.
+    With a constant decay the first, random weights would weigh in for as long as the average is. Steps are counted on the
+    host: PyTorch's ``AveragedModel`` counts them on the device and waits for it.
     """
 
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, new in zip(averaged, current, strict=True):
-            mean.lerp_(new, 1 - kept)
+    def __init__(self, source: IGANet, decay: float) -> None:
+        self.source, self.decay, self.count = source, decay, 0
+        self.net = deepcopy(source)
 
-    return update
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the present weights."""
+        kept = min(self.decay, (1 + self.count) / (10 + self.count)) if self.count else 0.0
+        for mean, new in zip(self.net.parameters(), self.source.parameters(), strict=True):
+            mean.lerp_(new, 1 - kept)
+        self.count += 1
 
 
 def flow_terms(
     net: IGANet,
-    batch: PoseBatch,
+    ready: PoseReady,
     scores: Tensor,
-    time: Tensor,
-    generator: torch.Generator,
     clean_weight: float,
     weights: FlowWeights,
 ) -> tuple[dict[str, Tensor], AttentionSignals]:
-    """Losses by name, their weighted total among them, and attention's signals, of one batch at given times."""
-    config, mask = net.config, batch.minisets.mask
-    noise = noise_poses((mask.shape[0], mask.shape[1]), config, generator, mask.cpu()).map(lambda x: x.to(time.device))
-    state, target = corrupt(batch.rigid, noise, time, config)
+    """Losses by name, their weighted total among them, and attention's signals, of one batch."""
+    config, mask, time = net.config, ready.batch.mask, ready.time
+    state, target = corrupt(ready.rigid, ready.noise, time, config)
     out = net(
-        batch.minisets.h,
-        batch.minisets.candidates,
+        ready.batch.h,
+        ready.graph,
         state,
         time,
         scores,
@@ -194,12 +223,13 @@ def validate_flow(
     device = next(net.parameters()).device
     found: dict[str, float] = {}
     for one in sets:
-        batch = collate_poses([one] * len(times), device)
-        time = torch.tensor(times, device=device)
-        scores = dense_gate(gate, batch.minisets.h, batch.minisets.candidates)
+        batch = collate_poses([one] * len(times))
+        generator = torch.Generator().manual_seed(random_state)
+        noise = noise_poses((len(times), len(one)), net.config, generator, batch.minisets.mask)
+        ready = PoseReady.of_poses(batch, noise, torch.tensor(times), Ranks().part(len(times)), device)
+        scores = dense_gate(gate, ready.batch.h, ready.graph)
         for clean in (0.0, 1.0):
-            generator = torch.Generator().manual_seed(random_state)
-            terms, _ = flow_terms(net, batch, scores, time, generator, clean, FlowWeights())
+            terms, _ = flow_terms(net, ready, scores, clean, FlowWeights())
             pose = sum(terms[name].item() for name in POSE_TERMS)
             values = {"val_pose_clean": pose} if clean else {"val_pose": pose}
             if not clean:

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ipar._descent import Descent, fast_dtype
 from ipar._options import Checked, Natural, Positive, Share
+from ipar._ranks import Part, Ranks
+from ipar._run import Run, sent
 from ipar.nn.config import GateSupervision
 from ipar.nn.gate import EdgeGate, dense_gate
+from ipar.nn.graph import CandidateGraph
 from ipar.training.losses import gate_loss, gate_reference
 from ipar.training.minisets import Miniset, MinisetBatch, collate
 
@@ -49,9 +52,27 @@ class GateTraining(Checked):
     embedding_dropout: Share = 0.1
     edge_drop: Share = 0.2
 
-    def descent(self, parameters: Iterable[Tensor], **schedule: Any) -> Descent:
+    def descent(self, parameters: Iterable[Tensor], run: Run, **schedule: Any) -> Descent:
         """The optimiser with a schedule."""
-        return Descent(parameters, lr=self.lr, weight_decay=self.weight_decay, clip=self.clip, **schedule)
+        how: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
+        return Descent(parameters, ranks=run.ranks, **how, **schedule)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a rank computes of a batch, on its device."""
+
+    batch: MinisetBatch
+    graph: CandidateGraph  # candidates, with their pairs
+    part: Part
+
+    @classmethod
+    def of(cls, batch: MinisetBatch, part: Part, device: torch.device) -> Ready:
+        """The part of a batch of the host; pairs are found there, where nothing waits for it."""
+        own = batch.of(part)
+        found = tuple(sent(x, device) for x in CandidateGraph(own.candidates).pair_slots())
+        own = own.map(lambda x: sent(x, device))
+        return cls(own, CandidateGraph(own.candidates, found=found), part)
 
 
 def augment(batch: MinisetBatch, training: GateTraining) -> MinisetBatch:
@@ -68,16 +89,21 @@ def pretrain_gate(
     training: GateTraining,
     rng: np.random.Generator,
     supervision: GateSupervision = "T1",
+    run: Run | None = None,
 ) -> None:
-    """Train a gate alone on its KL divergence from the target walk, one random miniset per step."""
-    device = next(gate.parameters()).device
+    """Train a gate alone on its KL divergence from the target walk, one random miniset per step, whose cells ranks share."""
+    device, run = next(gate.parameters()).device, run or Run()
+    dtype = fast_dtype(device, run.precision)
     order = rng.integers(len(train), size=training.gate_steps)
 
     def loss(step: int) -> Tensor:
-        batch = augment(collate([train[order[step]]], device), training)
-        read = torch.rand(batch.mask.shape, device=device) < training.gate_share
-        candidates = batch.candidates & read[..., None]
-        scores = dense_gate(gate, batch.h, candidates, fast_dtype(device))
-        return gate_loss(scores, candidates, gate_reference(batch.log_reference, supervision))
+        batch = augment(collate([train[order[step]]]), training)
+        read = torch.rand(batch.mask.shape) < training.gate_share
+        part, own = run.ranks.part(read.shape[1]), torch.zeros_like(read)
+        own[:, part.rows] = True
+        batch = replace(batch, candidates=batch.candidates & (read & own)[..., None])
+        ready = Ready.of(batch, Ranks().part(1), device)
+        scores = dense_gate(gate, ready.batch.h, ready.graph, dtype)
+        return gate_loss(scores, ready.graph.mask, gate_reference(ready.batch.log_reference, supervision), part)
 
-    training.descent(gate.parameters(), n_steps=training.gate_steps, schedule="constant").minimise(loss)
+    training.descent(gate.parameters(), run, n_steps=training.gate_steps, schedule="constant").minimise(loss)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ipar._options import Checked
+from ipar._ranks import Part, Ranks
 from ipar.geometry.targets import log_edge_distance, log_stress, log_walk, walk_kl
 from ipar.nn.config import GateSupervision
+from ipar.nn.draws import drawn
 from ipar.training.minisets import MinisetBatch
 
 
@@ -38,10 +40,17 @@ class LayoutLosses:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def repulsion(x: Tensor, mask: Tensor, *, tau: float = 0.01, n_pairs: int = 256) -> Tensor:
-    """Mean of exp(−‖x_i − x_j‖²/τ) over random pairs of distinct cells per set: keeps points from collapsing."""
-    weight = mask.float()
-    first, second = (torch.multinomial(weight, n_pairs, replacement=True) for _ in range(2))
+def repulsion(
+    x: Tensor, mask: Tensor, everyone: Tensor | None = None, *, tau: float = 0.01, n_pairs: int = 256
+) -> Tensor:
+    """Mean of exp(−‖x_i − x_j‖²/τ) over random pairs of distinct cells per set: keeps points from collapsing.
+
+    Of a part of a batch, ``everyone`` is the mask of all sets.
+    """
+    weight = (mask if everyone is None else everyone).float()
+    first, second = (
+        drawn(lambda _: torch.multinomial(weight, n_pairs, replacement=True), (len(mask), n_pairs)) for _ in range(2)
+    )
     take = torch.stack([first, second], 1)[..., None].expand(-1, -1, -1, 2)  # (B, 2, pairs, 2)
     ends = x[:, None].expand(-1, 2, -1, -1).gather(2, take)
     closeness = (-(ends[:, 0] - ends[:, 1]).square().sum(-1) / tau).exp()
@@ -63,7 +72,7 @@ def layout_losses(x: Tensor, batch: MinisetBatch) -> LayoutLosses:
     return LayoutLosses(
         walk=walk,
         stress=stress,
-        repulsion=repulsion(x, batch.mask),
+        repulsion=repulsion(x, batch.mask, batch.everyone),
         entropy=entropy_regulariser(log_predicted, batch.mask),
     )
 
@@ -78,7 +87,7 @@ def e_geo(x: Tensor, batch: MinisetBatch, stress_weight: float = 0.1) -> Tensor:
 
 
 def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Tensor, Tensor]:
-    walk = walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask)
+    walk = walk_kl(batch.log_reference, log_predicted, batch.steps, batch.mask, most_steps=batch.most_steps)
     stress = log_stress(log_edge_distance(x, batch.edges), batch.log_true, batch.edge_mask)
     return walk.mean(), stress.mean()
 
@@ -95,12 +104,14 @@ def gate_reference(log_reference: Tensor, supervision: GateSupervision) -> Tenso
     return (two if supervision == "T2" else (one + two) / 2).log()
 
 
-def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor:
+def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor, part: Part | None = None) -> Tensor:
     """KL divergence of the gate's softmax over the candidates from the target walk restricted to them, in nats.
 
     Takes scores ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with one output per head, the candidate mask and the log of the
-    target, ``(B, n, n)``. The mean over the cells that have a true neighbour among their candidates (and over heads).
+    target, ``(B, n, n)``. The mean over the cells that have a true neighbour among their candidates (and over heads). Of a
+    part of a batch, these cells' share in the mean over the batch.
     """
+    part = part or Ranks().part(1)
     if gate.ndim == 4:
         candidates, log_reference = (x[:, None].expand_as(gate) for x in (candidates, log_reference))
     shared = candidates & (log_reference > float("-inf"))
@@ -110,4 +121,4 @@ def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor) -> Tensor
     predicted = gate.masked_fill(~candidates, lowest).log_softmax(-1)
     gap = (target - predicted).masked_fill(~shared, 0.0)
     kl = (target.exp().masked_fill(~shared, 0.0) * gap).sum(-1)
-    return (kl * rows).sum() / rows.sum().clamp_min(1)
+    return part.present * (kl * rows).sum() / part.count(rows.sum()).clamp_min(1)

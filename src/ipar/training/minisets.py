@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ipar._ranks import Part
 from ipar.geometry import gauge_fix
 from ipar.geometry.targets import WalkTarget, log_walk, multiscale_edges, neighbour_count, walk_target
 from ipar.graph.candidates import cosine_candidates
@@ -43,6 +45,17 @@ class MinisetBatch:
     edges: Tensor  # multiscale edges, (B, 2, m)
     log_true: Tensor  # log distances along them, (B, m)
     edge_mask: Tensor  # which are real, (B, m)
+    most_steps: int  # largest of steps
+    everyone: Tensor  # mask of all sets, if these are a part of a batch
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> MinisetBatch:
+        """Apply a function to every tensor."""
+        mapped: dict[str, Any] = {name: function(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **mapped)
+
+    def of(self, part: Part) -> MinisetBatch:
+        """The sets of a part."""
+        return self if part.whole else replace(self.map(lambda x: x[part.rows]), everyone=self.mask)
 
 
 def make_miniset(h: Tensor, coords: Tensor, n_neighbors: int, generator: torch.Generator) -> Miniset:
@@ -131,4 +144,5 @@ def collate(sets: Sequence[Miniset], device: torch.device | None = None) -> Mini
     steps = torch.tensor([s.walk.steps for s in sets])
     log_reference = log_walk(coords, adjacency, sigma)
     parts = (h, mask, candidates, adjacency, sigma, steps, log_reference, edges, log_true, edge_mask)
-    return MinisetBatch(*(part.to(device) for part in parts))
+    batch = MinisetBatch(*parts, most_steps=max(s.walk.steps for s in sets), everyone=mask)
+    return batch if device is None else batch.map(lambda part: part.to(device))

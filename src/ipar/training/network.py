@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._ranks import Part
 from ipar._run import Run
 from ipar.model.consensus import ConsensusPlan
 from ipar.model.network import NetworkLayout
@@ -20,7 +21,7 @@ from ipar.nn.gate import EdgeGate, dense_gate
 from ipar.nn.ipalite import IPALiteNet
 from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, copy_weights
 from ipar.training.folds import Folds
-from ipar.training.gate import augment
+from ipar.training.gate import Ready, augment
 from ipar.training.held_out import Cells, StageFit, StageRecipe, train_held_out
 from ipar.training.losses import LossWeights, gate_loss, gate_reference, layout_losses
 from ipar.training.minisets import Miniset, MinisetBatch, collate, sample_minisets
@@ -68,7 +69,7 @@ class NetworkRecipe(StageRecipe):
     training: IPALiteTraining = field(default_factory=IPALiteTraining)
 
 
-class IPALiteTrainer(EpochTrainer[Miniset]):
+class IPALiteTrainer(EpochTrainer[Miniset, Ready]):
     """Trains a layout network and its gate on minisets."""
 
     columns = [
@@ -90,13 +91,18 @@ class IPALiteTrainer(EpochTrainer[Miniset]):
         ramp = self.config.ramp_epochs
         return {"w_rw": self.config.weights.walk * (epoch / ramp if epoch < ramp else 1.0)}
 
-    def losses(self, sets: Sequence[Miniset], weights: dict[str, float]) -> dict[str, Tensor]:
-        """Losses of one padded, augmented batch."""
-        batch = augment(collate(sets, self.device), self.config)
-        scores = dense_gate(self.gate, batch.h, batch.candidates, self.dtype)
-        terms = self.layout_terms(self.net(batch.h, batch.candidates, scores, mask=batch.mask).layouts, batch)
+    def prepare(self, sets: Sequence[Miniset], part: Part) -> Ready:
+        """A padded, augmented batch."""
+        return Ready.of(augment(collate(sets), self.config), part, self.device)
+
+    def losses(self, ready: Ready, weights: dict[str, float]) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        batch, graph = ready.batch, ready.graph
+        scores = dense_gate(self.gate, batch.h, graph, self.dtype)
+        terms = self.layout_terms(self.net(batch.h, graph, scores, mask=batch.mask).layouts, batch)
+        terms = {name: ready.part.weight * value for name, value in terms.items()}
         target = gate_reference(batch.log_reference, self.supervision)
-        terms["gate"] = gate_loss(scores, batch.candidates, target)
+        terms["gate"] = gate_loss(scores, graph.mask, target, ready.part)
         own = replace(self.config.weights, walk=weights["w_rw"])
         zero = scores.new_zeros(())
         terms["total"] = sum((getattr(own, name) * value for name, value in terms.items()), start=zero)

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipar._descent import Descent, fast_dtype
+from ipar._descent import Descent
 from ipar._options import Checked, Count, Positive, Sizes
-from ipar._run import Run
+from ipar._run import Run, sent
 from ipar.metrics import e_geo_minisets, luna_spearman
 from ipar.model import GeometryEncoder
 from ipar.model.blend import global_map
 from ipar.nn import SetEncoder
+from ipar.nn.draws import normal_like
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def fit_set_encoder(
         Input ``(n_s, n_input)`` and gauge-fixed coordinates ``(n_s, 2)`` of every training slide.
     """
     n_steps, rng = recipe.steps_for(sum(map(len, features))), run.rng
-    low = fast_dtype(run.device) == torch.bfloat16
+    low = run.fast_dtype == torch.bfloat16
     with run.seeded():
         network = SetEncoder(features[0].shape[1]).to(run.device).train()
         descent = Descent(
@@ -83,13 +84,15 @@ def fit_set_encoder(
             schedule="one-cycle",
             weight_decay=recipe.weight_decay,
             clip=recipe.clip,
+            ranks=run.ranks,
         )
 
         def loss(_: int) -> Tensor:
-            x, position = (part.to(run.device) for part in _draw(features, coords, recipe, rng))
-            with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=low):
-                h = network(x + recipe.noise * torch.randn_like(x))
-            return _stress(h.float(), position)
+            part = run.ranks.part(recipe.batch_size)
+            x, position = (sent(whole[part.rows], run.device) for whole in _draw(features, coords, recipe, rng))
+            with part.drawing(), torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=low):
+                h = network(x + recipe.noise * normal_like(x))
+            return part.weight * _stress(h.float(), position)
 
         descent.minimise(loss)
     return network.eval()
