@@ -44,9 +44,10 @@ def public(function: Callable[P, R]) -> Public[P, R]:
     def call(*args: Any, **kwargs: Any) -> R:
         named = parameters.taken(kwargs)
         bound = signature.bind(*args, **kwargs)
-        tables = TablesOfCall(parameters, bound.arguments, named)
-        check_arguments(function, bound.arguments)
+        given = list(bound.arguments)
         bound.apply_defaults()
+        tables = TablesOfCall(parameters, bound.arguments, named)
+        check_arguments(function, {name: bound.arguments[name] for name in given})
         settings.apply(bound.arguments)
         with ExitStack() as stack:
             stack.enter_context(own_settings())
@@ -59,7 +60,9 @@ def public(function: Callable[P, R]) -> Public[P, R]:
     if parameters.added:
         shown = parameters.widened(signature)
         call.__signature__ = shown  # type: ignore[attr-defined]
-        call.__annotations__ = function.__annotations__ | {name: shown.parameters[name].annotation for name in shown.parameters}
+        call.__annotations__ = function.__annotations__ | {
+            name: shown.parameters[name].annotation for name in shown.parameters
+        }
         call.__doc__ = with_parameters(function.__doc__ or "", parameters.added)
     return cast(Public[P, R], call)
 

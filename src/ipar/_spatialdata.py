@@ -165,7 +165,9 @@ def element_outlines(
     for key in [shapes_key] if isinstance(shapes_key, str) else shapes_key:
         shapes = _element(sdata, key)
         if not hasattr(shapes, "geometry"):
-            msg = f"sdata[{key!r}] must be shapes, found {type(shapes).__name__}: name circles or polygons as shapes_key."
+            msg = (
+                f"sdata[{key!r}] must be shapes, found {type(shapes).__name__}: name circles or polygons as shapes_key."
+            )
             raise ValueError(msg)
         part = parts.get(key) or _part_by_name(table, shapes, key)
         if move:
@@ -214,15 +216,17 @@ def _places(index: pd.Index, ids: pd.Index, name: str) -> NDArray[np.intp]:
     """Where the instances of cells are in an element."""
     for found, whose in ((index, f"sdata[{name!r}]"), (ids, f"The table, for {name!r},")):
         if not found.is_unique:
-            msg = f"{whose} has several instances of one id, such as {found[found.duplicated()][0]!r}: keep one of each."
+            msg = (
+                f"{whose} has several instances of one id, such as {found[found.duplicated()].tolist()[0]!r}: keep one of each."
+            )
             raise ValueError(msg)
     places = np.asarray(index.get_indexer(ids))
     missing = places < 0
     if missing.any():
-        seen = f", where ids are such as {index[0]!r}" if len(index) else ""
+        seen = f", where ids are such as {index.tolist()[0]!r}" if len(index) else ""
         msg = (
             f"{int(missing.sum())} of {len(ids)} cells of the table have no instance in sdata[{name!r}], the first of id "
-            f"{ids[missing][0]!r}{seen}: remove these cells, or correct the ids."
+            f"{ids[missing].tolist()[0]!r}{seen}: remove these cells, or correct the ids."
         )
         raise ValueError(msg)
     return places

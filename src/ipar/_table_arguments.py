@@ -61,9 +61,7 @@ class TableParameters:
     def widened(self, signature: inspect.Signature) -> inspect.Signature:
         """The signature with these parameters."""
         parameters = [
-            one.replace(annotation=re.sub(_OF_TABLE, _EITHER, str(one.annotation)))
-            if one.name in self.tables
-            else one
+            one.replace(annotation=re.sub(_OF_TABLE, _EITHER, str(one.annotation))) if one.name in self.tables else one
             for one in signature.parameters.values()
         ]
         end = len(parameters) - sum(one.kind is one.VAR_KEYWORD for one in parameters)
@@ -99,9 +97,7 @@ class TablesOfCall:
         Arguments of :attr:`TableParameters.added` that were given.
     """
 
-    def __init__(
-        self, parameters: TableParameters, arguments: MutableMapping[str, Any], named: dict[str, Any]
-    ) -> None:
+    def __init__(self, parameters: TableParameters, arguments: MutableMapping[str, Any], named: dict[str, Any]) -> None:
         options = _DEFAULTS | named
         self.table_key, self.system = options["table_key"], options["coordinate_system"]
         self.parameters, self.arguments = parameters, arguments
@@ -113,6 +109,7 @@ class TablesOfCall:
             raise ValueError(msg)
         for name, sdata in self.found.items():
             arguments[name] = get_table(sdata, self.table_key)
+        self._own: dict[str, tuple[str, Any]] = {}  # coordinates in whose place others are lent
 
     @contextmanager
     def coordinates(self) -> Iterator[None]:
@@ -127,7 +124,8 @@ class TablesOfCall:
                 key = self._lent_key(sdata, table, annotation)
                 self._outline(sdata, table, move=key is not None)
                 if key is not None:
-                    stack.callback(_put, table, key, table.obsm.get(key))
+                    self._own[name] = key, table.obsm.get(key)
+                    stack.callback(_put, table, *self._own[name])
                     table.obsm[key] = element_coordinates(sdata, table, self.system)
             yield
 
@@ -139,9 +137,8 @@ class TablesOfCall:
         name = next((name for name, one in tables.items() if one.obs_names.equals(result.obs_names)), None)
         if name is None:
             return result
-        key = self._lent_key(self.found[name], tables[name], Annotation.of(tables[name]))
-        if key is not None:
-            _put(result, key, tables[name].obsm.get(key))
+        if name in self._own:
+            _put(result, *self._own[name])
         return with_table(self.found[name], self.table_key, result)
 
     def _lent_key(self, sdata: SpatialData, table: AnnData, annotation: Annotation | None) -> str | None:

@@ -105,9 +105,7 @@ def squares(adata: ad.AnnData) -> Layout:
         shapes[f"tissue_{size}"] = ShapesModel.parse(shuffled(frame), transformations=systems)
         own.obs["location_id"] = np.arange(own.n_obs)
         own.obs["region"] = pd.Categorical([f"tissue_{size}"] * own.n_obs)
-        tables[size] = TableModel.parse(
-            own, region=f"tissue_{size}", region_key="region", instance_key="location_id"
-        )
+        tables[size] = TableModel.parse(own, region=f"tissue_{size}", region_key="region", instance_key="location_id")
     frames = {"tissue": scaled(1), "tissue_downscaled_hires": scaled(0.1)}
     areas = np.full(adata.n_obs, 29.0**2)
     return Layout(sd.SpatialData(shapes=shapes, tables=tables), "square_008um", "tissue_square_008um", frames, areas)
