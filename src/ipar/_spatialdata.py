@@ -216,9 +216,7 @@ def _places(index: pd.Index, ids: pd.Index, name: str) -> NDArray[np.intp]:
     """Where the instances of cells are in an element."""
     for found, whose in ((index, f"sdata[{name!r}]"), (ids, f"The table, for {name!r},")):
         if not found.is_unique:
-            msg = (
-                f"{whose} has several instances of one id, such as {found[found.duplicated()].tolist()[0]!r}: keep one of each."
-            )
+            msg = f"{whose} has several instances of one id, such as {found[found.duplicated()].tolist()[0]!r}: keep one of each."
             raise ValueError(msg)
     places = np.asarray(index.get_indexer(ids))
     missing = places < 0

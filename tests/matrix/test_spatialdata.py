@@ -11,7 +11,9 @@ from tests.matrix.calls import CALLS
 from tests.matrix.outcomes import changes, remember
 
 FITS = ("pp.embed", "tl.fit_ipalite", "tl.fit_iga", "tl.cross_validate", "tl.ablate_terms")  # one shell, many minutes
-NAMES = [name for name, call in CALLS.items() if call.base in ("slides", "train", "query", "placed") and name not in FITS]
+NAMES = [
+    name for name, call in CALLS.items() if call.base in ("slides", "train", "query", "placed") and name not in FITS
+]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -248,7 +248,9 @@ def test_every_function_on_anndata_takes_spatialdata():
 
 def test_spatialdata_is_not_imported():
     sources = Path(ipar.__file__).parent.rglob("*.py")
-    assert [one.name for one in sources if re.search(r"^(from|import) spatialdata", one.read_text(), re.MULTILINE)] == []
+    assert [
+        one.name for one in sources if re.search(r"^(from|import) spatialdata", one.read_text(), re.MULTILINE)
+    ] == []
 
 
 def test_results_survive_the_disk(xenium, model, tmp_path):
