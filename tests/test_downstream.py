@@ -12,6 +12,8 @@ import pytest
 import scanpy as sc
 import spatialdata as sd
 import squidpy as sq
+from spatialdata.models import Image2DModel
+from spatialdata.transformations import Identity
 
 import ipar
 from tests.spatial.conftest import cells_as_circles
@@ -66,6 +68,8 @@ def test_scanpy(placed):
 
 def test_spatialdata(query, model, tmp_path):
     sdata = cells_as_circles(query).sdata
+    pixels = np.random.default_rng(0).random((3, 40, 40))
+    sdata["he_image"] = Image2DModel.parse(pixels, dims=("c", "y", "x"), transformations={"global": Identity()})
     sdata.write(tmp_path / "cells.zarr")
     run("SpatialData", sdata=sdata, model=model, ipar=ipar)
     plt.close("all")

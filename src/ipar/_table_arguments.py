@@ -53,6 +53,11 @@ class TableParameters:
         return cls(tables, "spatial_key" if "spatial_key" in found else coords)
 
     @property
+    def located(self) -> tuple[str, ...]:
+        """Those whose coordinates are read: cells beside a section are what has none."""
+        return ("section",) if "section" in self.tables else self.tables
+
+    @property
     def added(self) -> tuple[str, ...]:
         """Names of the parameters that a SpatialData needs beside those of an AnnData."""
         names = ("table_key", *(("coordinate_system",) if self.coords else ()))
@@ -121,7 +126,7 @@ class TablesOfCall:
                 if "library_key" in self.arguments and annotation is not None:
                     recorded = embed_record(table).get("library_key")
                     self.arguments["library_key"] = self.arguments["library_key"] or recorded or annotation.slide_key
-                key = self._lent_key(sdata, table, annotation)
+                key = self._lent_key(sdata, table, annotation) if name in self.parameters.located else None
                 self._outline(sdata, table, move=key is not None)
                 if key is not None:
                     self._own[name] = key, table.obsm.get(key)

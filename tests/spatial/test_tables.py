@@ -6,16 +6,17 @@ import inspect
 import re
 from pathlib import Path
 
+import dask.array as da
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
 from spatialdata.models import PointsModel, TableModel
-from spatialdata.transformations import Identity
+from spatialdata.transformations import Identity, get_transformation
 
 import ipar
-from tests.spatial.conftest import LAYOUTS
+from tests.spatial.conftest import LAYOUTS, spots
 
 
 def test_a_prediction_is_that_of_the_table(layout, model):
@@ -114,6 +115,35 @@ def test_points_in_three_dimensions(query):
     ipar.pp.cell_ellipses(expected)
     ipar.pp.cell_ellipses(sdata, coordinate_system="microscope")
     assert np.allclose(table.obsm["ellipse"], expected.obsm["ellipse"], atol=1e-5)
+
+
+def test_a_matrix_of_dask_stays_where_it_is(xenium, model):
+    expected = xenium.table.copy()
+    ipar.tl.predict_coords(expected, model, progress=False)
+    xenium.table.X = da.from_array(xenium.table.X.toarray(), chunks=(50, -1))
+    ipar.tl.predict_coords(xenium.sdata, model, progress=False)
+    assert hasattr(xenium.table.X, "dask")
+    assert np.array_equal(xenium.table.obsm["X_ipar"], expected.obsm["X_ipar"])
+
+
+def test_cells_beside_a_section_need_no_coordinates(train, query, model):
+    """The section is in a coordinate system, and cells of another table annotate nothing."""
+    section, cells = spots(train[train.obs["slide"] == "a"].copy()), sd.SpatialData(tables={"table": query})
+    ipar.tl.predict_coords(cells, model, reference="a", progress=False)
+    for system in section.frames:
+        figure = ipar.pl.on_reference(cells, section.sdata, coordinate_system=system, return_fig=True)
+        drawn = [np.asarray(one.get_offsets()) for axes in figure.axes for one in axes.collections]
+        assert any(np.allclose(one, section.places(system)) for one in drawn if len(one) == section.table.n_obs)
+    plt.close("all")
+
+
+def test_points_of_a_reference_are_in_its_coordinate_system(xenium, model):
+    ipar.tl.predict_coords(xenium.sdata, model, reference="a", progress=False)
+    xenium.table.obsm["X_ipar_reference"][3] = np.nan
+    found = ipar.get.points(xenium.sdata, "X_ipar_reference", to_coordinate_system="global")
+    assert list(get_transformation(found, get_all=True)) == ["global"]
+    assert len(found) == xenium.table.n_obs - 1
+    assert "cell3" not in found["cell"].compute().tolist()
 
 
 def test_a_picture_of_a_table(xenium, model):

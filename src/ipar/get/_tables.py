@@ -90,7 +90,7 @@ def coords(adata: AnnData, key: str = COORDS) -> pd.DataFrame:
 
 
 @public
-def points(adata: AnnData, key: str = COORDS) -> Any:
+def points(adata: AnnData, key: str = COORDS, *, to_coordinate_system: str | None = None) -> Any:
     """Coordinates of cells as a points element of SpatialData.
 
     Parameters
@@ -99,13 +99,15 @@ def points(adata: AnnData, key: str = COORDS) -> Any:
         Cells that were placed.
     key
         Key of the coordinates in ``obsm``.
+    to_coordinate_system
+        Coordinate system that the coordinates are in (default: one called as the key, since a layout has a frame of its own).
+        For coordinates on a reference, it is that of the coordinates which the model was fitted on.
 
     Returns
     -------
     dask.dataframe.DataFrame
         ``x, y`` and, in three dimensions, ``z``; ``cell``, the names of the cells; the columns of :func:`uncertainty` that
-        there are. Cells without coordinates are left out. Its only coordinate system is called as the key: predicted
-        coordinates have a frame of their own.
+        there are. Cells without coordinates are left out.
 
     Raises
     ------
@@ -125,7 +127,7 @@ def points(adata: AnnData, key: str = COORDS) -> Any:
         table = table.join(uncertainty(adata, key))
     table = table.assign(cell=adata.obs_names.astype(str))[np.isfinite(table["x"])].reset_index(drop=True)
     identity = spatialdata.transformations.Identity()
-    return spatialdata.models.PointsModel.parse(table, transformations={key: identity})
+    return spatialdata.models.PointsModel.parse(table, transformations={to_coordinate_system or key: identity})
 
 
 def import_spatialdata() -> Any:
