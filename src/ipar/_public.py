@@ -60,9 +60,8 @@ def public(function: Callable[P, R]) -> Public[P, R]:
     if parameters.added:
         shown = parameters.widened(signature)
         call.__signature__ = shown  # type: ignore[attr-defined]
-        call.__annotations__ = function.__annotations__ | {
-            name: shown.parameters[name].annotation for name in shown.parameters
-        }
+        hints = {name: one.annotation for name, one in shown.parameters.items()}
+        call.__annotations__ = function.__annotations__ | hints | {"return": shown.return_annotation}
         call.__doc__ = with_parameters(function.__doc__ or "", parameters.added)
     return cast(Public[P, R], call)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,8 +33,7 @@ class SpatialData(Protocol):
 
 def is_spatialdata(value: object) -> bool:
     """Whether it is a SpatialData; its package is looked for, not imported."""
-    package: Any = sys.modules.get("spatialdata")
-    return package is not None and isinstance(value, package.SpatialData)
+    return isinstance(value, getattr(sys.modules.get("spatialdata"), "SpatialData", ()))
 
 
 def get_table(sdata: SpatialData, table_key: str) -> AnnData:
@@ -69,13 +69,13 @@ class Annotation:
     ----------
     region_key, instance_key
         Columns of ``obs``: the name of the element, and the id of the instance in it.
-    parts
-        The cells of each element.
+    regions
+        Names of the elements.
     """
 
     region_key: str
     instance_key: str
-    parts: tuple[Part, ...]
+    regions: tuple[str, ...]
 
     @classmethod
     def of(cls, table: AnnData) -> Annotation | None:
@@ -98,14 +98,18 @@ class Annotation:
                     "sdata.set_table_annotates_spatialelement."
                 )
                 raise KeyError(msg)
-        regions, ids = table.obs[region_key].astype(str).to_numpy(), pd.Index(table.obs[instance_key])
-        rows = {region: np.flatnonzero(regions == region) for region in pd.unique(regions)}
-        return cls(region_key, instance_key, tuple(Part(region, own, ids[own]) for region, own in rows.items()))
+        regions = pd.Categorical(table.obs[region_key]).remove_unused_categories().categories
+        return cls(region_key, instance_key, tuple(map(str, regions)))
 
     @property
     def slide_key(self) -> str | None:
         """The column of ``obs`` that tells slides apart, if the cells annotate several elements."""
-        return self.region_key if len(self.parts) > 1 else None
+        return self.region_key if len(self.regions) > 1 else None
+
+    def part(self, table: AnnData, region: str) -> Part:
+        """The cells of one element."""
+        rows = np.flatnonzero(table.obs[self.region_key].astype(str) == region)
+        return Part(region, rows, pd.Index(table.obs[self.instance_key].iloc[rows]))
 
 
 def annotation_of(table: AnnData) -> Annotation:
@@ -130,15 +134,18 @@ def element_coordinates(sdata: SpatialData, table: AnnData, system: str | None) 
     """
     from spatialdata import get_centroids
 
-    found = {}
-    for part in annotation_of(table).parts:
+    found, annotation = [], annotation_of(table)
+    for part in (annotation.part(table, region) for region in annotation.regions):
         element = _element(sdata, part.region)
         if isinstance(element, pd.DataFrame):  # what is not sorted, spatialdata warns of
             element = element.sort_index()
         centroids = get_centroids(element, _system(element, part.region, system)).compute()
         places = _places(centroids.index, part.ids, part.region)
-        found[part.region] = centroids.iloc[places].set_axis(part.rows)
-    whole = pd.concat(found.values()).sort_index()
+        found.append(centroids.iloc[places].set_axis(part.rows))
+    whole = pd.concat(found).sort_index()
+    if len(whole) < table.n_obs:
+        msg = f"{table.n_obs - len(whole)} cells of the table annotate no element in obs[{annotation.region_key!r}]: remove them."
+        raise ValueError(msg)
     axes = [axis for axis in _AXES if axis in whole and whole[axis].notna().all()]
     return np.asarray(whole[axes], dtype=np.float64)
 
@@ -149,7 +156,7 @@ def element_outlines(
     """Shapes of the cells of a table, joined by the ids of their instances, with the names of the cells as index.
 
     Shapes that the table does not annotate, such as outlines beside the labels that it does, are joined by the column of
-    ``obs`` that their index is named after, or by the names of the cells. `move` transforms them to the coordinate system;
+    ``obs`` that their index is named after, if it has names, or by the names of the cells. `move` transforms them to the coordinate system;
     otherwise they stay as they are stored.
 
     Raises
@@ -160,7 +167,7 @@ def element_outlines(
     from spatialdata import transform
 
     annotation = Annotation.of(table)
-    parts = {} if annotation is None else {part.region: part for part in annotation.parts}
+    regions = () if annotation is None else annotation.regions
     found = []
     for key in [shapes_key] if isinstance(shapes_key, str) else shapes_key:
         shapes = _element(sdata, key)
@@ -169,7 +176,10 @@ def element_outlines(
                 f"sdata[{key!r}] must be shapes, found {type(shapes).__name__}: name circles or polygons as shapes_key."
             )
             raise ValueError(msg)
-        part = parts.get(key) or _part_by_name(table, shapes, key)
+        if annotation is not None and key in annotation.regions:
+            part = annotation.part(table, key)
+        else:
+            part = _part_by_name(table, shapes, key)
         if move:
             shapes = transform(shapes, to_coordinate_system=_system(shapes, key, system))
         found.append(shapes.iloc[_places(shapes.index, part.ids, key)].set_axis(table.obs_names[part.rows]))
@@ -177,15 +187,16 @@ def element_outlines(
     if len(whole) != table.n_obs or not whole.index.is_unique:
         msg = (
             f"shapes_key names shapes of {len(whole)} cells, and the table has {table.n_obs}: name one element for each of the "
-            f"regions {sorted(parts)}."
+            f"regions {list(regions)}."
         )
         raise ValueError(msg)
     return whole.loc[table.obs_names]
 
 
 def _part_by_name(table: AnnData, shapes: Any, key: str) -> Part:
-    column = shapes.index.name
-    ids = pd.Index(table.obs[column]) if column in table.obs else table.obs_names
+    """Cells by name: numbers count the instances of one element, and tell nothing of those of another."""
+    column = table.obs.get(shapes.index.name)
+    ids = table.obs_names if column is None or is_numeric_dtype(column) else pd.Index(column)
     return Part(key, np.arange(table.n_obs), ids)
 
 

@@ -143,7 +143,8 @@ class TablesOfCall:
         if name is None:
             return result
         if name in self._own:
-            _put(result, *self._own[name])
+            key, values = self._own[name]
+            _put(result, key, None if values is None else values.copy())
         return with_table(self.found[name], self.table_key, result)
 
     def _lent_key(self, sdata: SpatialData, table: AnnData, annotation: Annotation | None) -> str | None:
@@ -151,7 +152,7 @@ class TablesOfCall:
         key = self.arguments.get(self.parameters.coords or "")
         if key is None or self.system is not None:
             return key
-        there = annotation is not None and all(part.region in sdata for part in annotation.parts)
+        there = annotation is not None and all(region in sdata for region in annotation.regions)
         return key if there and key not in table.obsm else None
 
     def _outline(self, sdata: SpatialData, table: AnnData, *, move: bool) -> None:
@@ -167,4 +168,4 @@ def _put(adata: AnnData, key: str, values: Any) -> None:
     if values is None:
         adata.obsm.pop(key, None)
     else:
-        adata.obsm[key] = values.copy()
+        adata.obsm[key] = values

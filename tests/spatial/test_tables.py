@@ -89,10 +89,9 @@ def test_sections_are_slides(two_sections, settings):
     table = two_sections["table"].copy()
     del two_sections["table"].obsm["spatial"]
     model = ipar.tl.fit_ipalite(two_sections, **settings.fit)
-    expected = ipar.tl.fit_ipalite(table, "region", **settings.fit)
     assert model.record["library_key"] == "region"
-    ipar.tl.predict_coords(two_sections, progress=False)
-    ipar.tl.predict_coords(table, expected, library_key="region", progress=False)
+    ipar.tl.predict_coords(two_sections, model, progress=False)
+    ipar.tl.predict_coords(table, model, library_key="region", progress=False)
     found = two_sections["table"]
     assert np.array_equal(found.obsm["X_ipar"], table.obsm["X_ipar"])
     assert found.uns["ipar"]["prediction"]["slides"]["slide"].tolist() == ["a", "b"]
@@ -236,15 +235,25 @@ def test_several_coordinate_systems_are_named(query):
         ipar.pp.cell_ellipses(sdata, table_key="square_008um")
 
 
-def test_numbers_of_other_bins_are_not_taken_for_ids(query):
+@pytest.mark.parametrize(("own", "other", "n"), [("008", "016", 120), ("016", "008", 60)])
+def test_numbers_of_other_bins_are_not_taken_for_ids(query, own, other, n):
     """Cells of one size of bins, and squares of another: both are numbered from 0."""
-    layout = LAYOUTS["Visium HD"](query)
-    with pytest.raises(ValueError, match="60 of 120 cells|120 of 120 cells"):
-        ipar.pp.cell_ellipses(layout.sdata, shapes_key="tissue_square_016um", table_key="square_008um")
-    table = layout.table.copy()
-    table.obs.drop(columns="location_id")
-    with pytest.raises(ValueError, match="must hold the name of every cell once, found 0 of 120 in 60 outlines"):
-        ipar.pp.cell_ellipses(table, layout.sdata["tissue_square_016um"])
+    sdata = LAYOUTS["Visium HD"](query).sdata
+    key, shapes_key = f"square_{own}um", f"tissue_square_{other}um"
+    with pytest.raises(ValueError, match=f"{n} of {n} cells of the table have no instance"):
+        ipar.pp.cell_ellipses(sdata, shapes_key=shapes_key, table_key=key)
+    with pytest.raises(ValueError, match=f"must hold the name of every cell once, found 0 of {n} in {180 - n}"):
+        ipar.pp.cell_ellipses(sdata[key], sdata[shapes_key])
+    ipar.pp.cell_ellipses(sdata, shapes_key=f"tissue_{key}", table_key=key)
+    expected = sdata[key].obsm.pop("ellipse")
+    ipar.pp.cell_ellipses(sdata[key], sdata[f"tissue_{key}"])
+    assert np.array_equal(sdata[key].obsm["ellipse"], expected)
+
+
+def test_cells_that_annotate_nothing_are_told(xenium):
+    xenium.table.obs["region"] = xenium.table.obs["region"].where(np.arange(120) != 7)
+    with pytest.raises(ValueError, match="1 cells of the table annotate no element in obs"):
+        ipar.pp.cell_ellipses(xenium.sdata, coordinate_system="global")
 
 
 def test_options_of_tables_are_not_for_anndata(query):

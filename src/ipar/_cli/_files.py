@@ -163,7 +163,7 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Predict coordinates for the cells of a file."""
-    from ipar._cli._stores import StoredTable
+    from ipar._cli._stores import StoredTable, refuse_store
     from ipar._cli._streams import Stream
 
     table, source, target = None, options.cells, options.output
@@ -171,6 +171,7 @@ def run_predict(options: argparse.Namespace) -> None:
         table = StoredTable.of(options.cells, options.table_key, options.output, options.points_key)
         source, target = str(table.path), str(table.target)
     else:
+        refuse_store(options.cells)
         check_output(options.output)
     model = ipar.load(options.model)
     with closing(Stream(source, target)) as cells:

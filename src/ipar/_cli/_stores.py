@@ -45,8 +45,7 @@ class StoredTable:
         ImportError
             If points are to be added, and spatialdata is not installed.
         """
-        where = found(store)
-        tables = sorted(one.name for one in (where / "tables").glob("[!.]*") if one.is_dir())
+        where, tables = found(store), tables_of(store)
         if table_key not in tables:
             msg = f"{store} has no table {table_key!r}, found {tables}: name a table of a SpatialData store by --table-key."
             raise KeyError(msg)
@@ -94,3 +93,15 @@ class StoredTable:
         sdata = spatialdata.read_zarr(self.store, selection=("points",))
         sdata[self.points_key] = ipar.get.points(adata, key)
         sdata.write_element(self.points_key)
+
+
+def tables_of(store: str) -> list[str]:
+    """Names of the tables of a SpatialData store; none for anything else."""
+    return sorted(one.name for one in (Path(store) / "tables").glob("[!.]*") if one.is_dir())
+
+
+def refuse_store(path: str) -> None:
+    """Raise ValueError, which names its tables, if it is a SpatialData store."""
+    if tables := tables_of(path):
+        msg = f"{path} is a SpatialData store with the tables {tables}: name one of these by --table-key."
+        raise ValueError(msg)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import is_numeric_dtype
 from sklearn.neighbors import NearestNeighbors
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_slides, raw_coords, warn
@@ -232,7 +233,9 @@ def _places(adata: AnnData, index: pd.Index) -> NDArray[np.intp]:
     annotation = Annotation.of(adata)
     ids = [] if annotation is None else [pd.Index(adata.obs[annotation.instance_key])]
     for names in (adata.obs_names, *ids):
-        if index.is_unique and names.is_unique and names.isin(index).all():
+        # numbers could be those of another element, unless they are the same ones
+        alike = not is_numeric_dtype(names) or len(names) == len(index)
+        if alike and index.is_unique and names.is_unique and names.isin(index).all():
             return np.asarray(index.get_indexer(names))
     n_known = int(adata.obs_names.isin(index.unique()).sum())
     msg = (
