@@ -25,7 +25,7 @@ from benchmarks.tasks.records import Record, kept, read
 from ipar.metrics import luna_spearman, procrustes_error
 from ipar.model.blend import global_map
 from ipar.training import EncoderRecipe, EncoderTraining, Folds, Run, SetEncoderTraining, fit_embedding
-from ipar.training.embedding import embed_slide
+from ipar.training.taught import embed_slide
 
 SET_ON = tuple(range(9))  # seeds seen while the verdict and its limits were chosen; no choice knows the others
 N_CELLS, N_GENES = 250, 250

@@ -93,7 +93,7 @@ def pretrained_on(others: SlideSet, slides: SlideSet, recipe: EncoderRecipe, see
 def read_by(encoder: GeometryEncoder, slide: Slide) -> dict[str, NDArray[np.float32]]:
     """What the networks of an encoder read of a slide."""
     read = Reading.of(slide.expression, slide.labels, encoder.loadings, encoder.averaging, encoder.gene_scale)
-    return {"pca": read.components, "genes": read.genes()}
+    return {"pca": read.components, "genes": read.genes[torch.arange(len(read.order))].numpy()}
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:

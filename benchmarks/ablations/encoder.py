@@ -17,9 +17,9 @@ from ipar.model import GeometryEncoder
 from ipar.model.blend import global_map
 from ipar.model.features import Averaging
 from ipar.training import EncoderRecipe, Run
-from ipar.training.embedding import embed_slide
 from ipar.training.encoder import fit_encoder
 from ipar.training.slides import Slide
+from ipar.training.taught import embed_slide
 
 _MORE_SEEDS = (101, 102, 103)
 _SCALE_MAX = 3.0  # a gene that hardly varies on one side is not blown up

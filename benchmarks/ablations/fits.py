@@ -18,9 +18,9 @@ from ipar.model.blend import blend_layouts, global_map
 from ipar.model.sharpening import sharpen_layout
 from ipar.nn import SharedEncoder
 from ipar.training import EncoderRecipe, Recipe, Run, SlideSet
-from ipar.training.embedding import embed_slide
 from ipar.training.encoder import fit_encoder
 from ipar.training.slides import Slide
+from ipar.training.taught import embed_slide
 
 Coords = NDArray[np.float32]
 Layouts = Iterator[tuple[str, Coords]]

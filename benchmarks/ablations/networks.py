@@ -24,11 +24,11 @@ from ipar.nn import EdgeGate, IPALiteNet
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
 from ipar.training import EncoderRecipe, Folds, NetworkRecipe, Run, fit_embedding
-from ipar.training.embedding import embed_slide
 from ipar.training.epochs import Trained, copy_weights
 from ipar.training.held_out import Cells, train_held_out
 from ipar.training.minisets import Miniset, MinisetBatch, sample_minisets
 from ipar.training.network import IPALiteTrainer
+from ipar.training.taught import embed_slide
 
 _N_LANDMARKS = 24
 _SOFTNESS = 0.1  # of a contact's border, in RMS radii

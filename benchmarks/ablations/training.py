@@ -19,10 +19,10 @@ from benchmarks.tasks.embedded import slide_set
 from ipar.model import Blend, GeometryEncoder
 from ipar.model.blend import global_map
 from ipar.training import EncoderRecipe, Recipe, SlideSet
-from ipar.training.embedding import embed_slide
 from ipar.training.resemblance import approximate_counts
 from ipar.training.set_encoder import weighted
 from ipar.training.slides import Slide
+from ipar.training.taught import embed_slide
 
 _KEPT_COUNTS, _TARGET_SUM = 0.5, 1e4
 _TRANSPORT_CELLS = 3000  # of the training slides: the plan has a row per query cell

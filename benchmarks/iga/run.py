@@ -37,10 +37,10 @@ from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.gate import dense_gate
 from ipar.nn.pose_flow import follow_flow, noise_poses
 from ipar.training import EncoderRecipe, EncoderTraining, Folds, MinisetPlan, Run, SetEncoderTraining, fit_embedding
-from ipar.training.embedding import embed_slide
 from ipar.training.flow_losses import couple
 from ipar.training.flow_training import FlowTrainer, FlowTraining, validate_flow
 from ipar.training.pose_sets import PoseSet, collate_poses, ellipse_units, sample_pose_sets
+from ipar.training.taught import embed_slide
 
 MODES = ("current", "clean", "curriculum")
 TASKS = ("brain2", "embryo")

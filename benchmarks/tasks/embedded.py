@@ -15,9 +15,9 @@ from scipy import sparse
 
 from benchmarks.tasks import tasks
 from ipar.training import EncoderRecipe, Folds, Run, SetEncoderTraining, SlideSet, fit_embedding
-from ipar.training.embedding import embed_slide
 from ipar.training.minisets import Miniset, sample_minisets
 from ipar.training.slides import Slide
+from ipar.training.taught import embed_slide
 
 FloatArray = NDArray[np.float32]
 

@@ -45,6 +45,30 @@ TEXTS |= {
     Column of ``obs`` with the slide of each cell (default: ``"slide"``, if it exists).
 slide
     Slide to draw (default: the first by name).""",
+    "color": """color
+    Column of ``obs``, or gene, to colour by. Colours of categories are those of ``uns[color + "_colors"]``, and are written
+    there if missing. By default, cells are coloured by position.""",
+    "color_layer": """layer
+    Layer with the expression of genes that are coloured by (default: ``X``).""",
+    "size": """size
+    Area of a dot in points² (default: dots almost touch).
+frameon
+    Draw a frame around each map.
+title
+    Title of the figure, or one title per panel.""",
+    "map_style": """frameon
+    Draw a frame around each map.
+title
+    Title of the figure.
+palette
+    Colours of categories: a list in their order, a dictionary by name, or the name of a matplotlib colour map. They are
+    written to ``uns[color + "_colors"]``.
+cmap
+    Colour map of numbers (default: viridis).""",
+    "cmap": """cmap
+    Colour map of numbers (default: viridis).""",
+    "unit": """unit
+    Micrometres per unit of the true coordinates, for a scale bar (default: as recorded for Visium and simulated slides).""",
     "show": """show
     Call :func:`matplotlib.pyplot.show` (default: only if neither `ax` nor `return_fig` is given).""",
     "figure": """return_fig
@@ -64,6 +88,7 @@ TEXTS |= {
     cells annotate, joined by the ids of instances (default: the coordinates in ``obsm``, or if there are none, the only
     coordinate system, or the one called ``"global"``). The table keeps its own coordinates.""",
 }
+TEXTS["style"] = "\n".join([TEXTS["size"], *TEXTS["map_style"].splitlines()[4:]])
 TEXTS["run"] = "\n".join(TEXTS[name] for name in ("random_state", "device", "progress"))
 TEXTS["training"] = "\n".join(TEXTS[name] for name in ("spatial_key", "layer", "mask_var", "gene_key", "run"))
 

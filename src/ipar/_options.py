@@ -185,6 +185,8 @@ def _problem(value: Any, hint: Any) -> _Problem | None:
         return _of_tuple(value, inner)
     if origin in (Sequence, Iterable):
         return _of_sequence(value, inner[0], origin)
+    if origin is Mapping:
+        return None if isinstance(value, Mapping) else _Problem("a dictionary")
     if hint in _KINDS:
         expected, fits_kind = _KINDS[hint]
         if not fits_kind(value):

@@ -129,7 +129,7 @@ def test_many_dots_are_rasterised_and_smaller(n, raster):
 def test_errors_name_the_remedy(predicted):
     with pytest.raises(KeyError, match=r"run ipar\.tl\.predict_coords first"):
         coords(predicted, use_rep="X_other")
-    with pytest.raises(KeyError, match="no column 'kind'.*slide"):
+    with pytest.raises(KeyError, match="'kind' is neither a column .*slide.* nor a gene"):
         coords(predicted, "kind")
     with pytest.raises(KeyError, match="no slide column 'section'"):
         coords(predicted, library_key="section")

@@ -183,12 +183,15 @@ def test_drawing_leaves_the_data_alone(both):
     on_reference(cells, section, "kind", groups=["L2"], return_fig=True)
     for one, other in zip(before, both, strict=True):
         assert one.obs.equals(other.obs)
-        assert list(one.uns) == list(other.uns)
+        assert [*one.uns, *(["kind_colors"] if one is before[0] else [])] == list(other.uns)
+    assert section.uns["kind_colors"] == ["#0072B2", "#E69F00", "#123456"]
+    kept = dict(zip(cells.obs["kind"].astype("category").cat.categories, cells.uns["kind_colors"], strict=True))
+    assert (kept["L2"], kept["L4"]) == ("#123456", "#e69f00")
 
 
 def test_errors_name_the_remedy(both):
     cells, section = both
-    with pytest.raises(KeyError, match="no column 'type'.*kind"):
+    with pytest.raises(KeyError, match="'type' is neither a column of adata.obs, found .*kind"):
         on_reference(cells, section, "type")
     with pytest.raises(ValueError, match="no 'L9'.*'L2', 'L4', 'L5', 'L6'"):
         on_reference(cells, section, "kind", groups=["L9"])

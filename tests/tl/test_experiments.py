@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
 import ipar
 from ipar.nn import IPALiteConfig
@@ -49,6 +50,21 @@ def test_diagnostics_are_written_slide_by_slide(two, model, unchanged, tmp_path,
     two.write_h5ad(tmp_path / "two.h5ad")
     back = ad.read_h5ad(tmp_path / "two.h5ad").uns["ipar"]["diagnostics"]
     pd.testing.assert_frame_equal(back, table, check_dtype=False, check_index_type=False)
+
+
+def test_a_bar_that_is_redrawn_at_every_step_changes_nothing(two, model, monkeypatch):
+    quiet = attention_diagnostics(two, model, library_key="slide", copy=True, **QUICK)
+    redrawn, update = [], tqdm.update
+
+    def redraw(bar, n=1):
+        update(bar, n)
+        redrawn.append(n)
+        return True  # as tqdm says where it has drawn the bar
+
+    monkeypatch.setattr(tqdm, "update", redraw)
+    shown = attention_diagnostics(two, model, library_key="slide", copy=True, **QUICK | {"progress": True})
+    assert len(redrawn) == 2 * QUICK["n_minisets"]
+    assert shown.uns["ipar"]["diagnostics"].equals(quiet.uns["ipar"]["diagnostics"])
 
 
 def test_diagnostics_do_not_depend_on_coordinates_but_where_they_are_compared(query, model):

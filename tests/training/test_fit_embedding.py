@@ -10,9 +10,9 @@ from scipy.spatial.distance import pdist
 
 from ipar._run import Run
 from ipar.training import Folds, SlideSet, fit_embedding
-from ipar.training.embedding import embed_slide as features_of
 from ipar.training.encoder import fit_encoder
 from ipar.training.slides import Slide
+from ipar.training.taught import embed_slide as features_of
 
 
 def embed_slide(encoder, slide, genes):

@@ -12,8 +12,9 @@ from scipy.spatial.distance import pdist
 
 from ipar._run import Run
 from ipar.training import Folds, MinisetPlan, NetworkRecipe, SlideSet, fit_embedding
-from ipar.training.embedding import embed_slide, fit_folds
+from ipar.training.embedding import fit_folds
 from ipar.training.network import IPALiteTraining, fit_network
+from ipar.training.taught import embed_slide
 
 
 @pytest.fixture(scope="module")

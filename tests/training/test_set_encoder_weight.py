@@ -10,9 +10,9 @@ import ipar.training.embedding as module
 from ipar._run import Run
 from ipar.metrics import luna_spearman
 from ipar.training import EncoderRecipe, Folds, SlideSet, fit_embedding
-from ipar.training.embedding import embed_slide
 from ipar.training.encoder import fit_encoder
 from ipar.training.set_encoder import choose_weight, score_weights, weighted
+from ipar.training.taught import embed_slide
 
 WEIGHTS = EncoderRecipe().set_encoder_weights
 

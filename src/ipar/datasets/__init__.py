@@ -1,7 +1,8 @@
-"""Simulated tissues: slides that can be localised, slides that cannot, and dissociated cells of both."""
+"""Simulated tissues, slides that can be localised and slides that cannot, dissociated cells of both, and public data."""
 
 from __future__ import annotations
 
+from ipar.datasets._fetch import available, fetch
 from ipar.datasets._smooth import smooth_tissue
 from ipar.datasets._tissues import (
     layered_tissue,
@@ -11,6 +12,8 @@ from ipar.datasets._tissues import (
 )
 
 __all__ = [
+    "available",
+    "fetch",
     "layered_tissue",
     "layered_tissue_dissociated",
     "liver_lobules",

@@ -117,6 +117,7 @@ def _source(tissue: Tissue, seed: int, technology: Technology) -> dict[str, str 
         "simulated": True,
         "random_state": seed,
         "median_counts": technology.median_counts,
+        "micrometres": 1.0,  # per unit of coordinates
     }
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.neighbors import kneighbors_graph
 
-from ipar.graph.neighbors import cells_by_slide, neighbor_distances
+from ipar.graph.neighbors import cells_by_slide, joined_graphs, neighbor_distances
 
 
 def neighbor_average(
@@ -36,20 +36,19 @@ def neighbor_average(
     csr_matrix
         ``(n, n)``, float32. Rows sum to 1.
     """
-    n = len(components)
     parts = []
-    for cells in cells_by_slide(slides, n):
-        if len(cells) == 0:
-            continue
-        k = max(1, min(n_neighbors, len(cells) // 10))  # averages over a whole small slide would not differ
-        found = neighbor_distances(components[cells], None, k, random_state=random_state).tocoo()
-        parts.append((cells[found.row], cells[found.col]))
-    rows, columns = (np.concatenate(ends) for ends in zip(*parts, strict=True))
-    halves = np.full(len(rows), 0.5, dtype=np.float32)
-    directed = sparse.csr_matrix((halves, (rows, columns)), shape=(n, n))
-    weights = sparse.csr_matrix(directed + directed.T + sparse.identity(n, dtype=np.float32, format="csr"))
+    for cells in cells_by_slide(slides, len(components)):
+        if len(cells):
+            k = max(1, min(n_neighbors, len(cells) // 10))  # averages over a whole small slide would not differ
+            parts.append((cells, neighbor_distances(components[cells], None, k, random_state=random_state)))
+    directed = joined_graphs(parts, len(components))
+    directed.sort_indices()
+    directed.data[:] = 0.5
+    weights = sparse.csr_matrix(directed + directed.T)
+    weights = sparse.csr_matrix(weights + sparse.identity(len(components), dtype=np.float32, format="csr"))
     total = np.asarray(weights.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(1.0 / total, dtype=np.float32) @ weights)
+    weights.data *= np.repeat((1.0 / total).astype(np.float32), np.diff(weights.indptr))
+    return weights
 
 
 def averaged_features(
@@ -67,12 +66,14 @@ def averaged_features(
     ----------
     Frasca et al., SIGN: Scalable Inception Graph Neural Networks, arXiv:2004.11198 (2020).
     """
-    size = _slide_rms(components, codes)
-    blocks, current = [components], components
-    for _ in range(n_hops):
-        current = (average @ current).astype(np.float32)
-        blocks.append(current * (size / np.maximum(_slide_rms(current, codes), 1e-6))[codes][:, None])
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    size, width = _slide_rms(components, codes), components.shape[1]
+    out = np.empty((len(components), (n_hops + 1) * width), dtype=np.float32)
+    out[:, :width] = current = components
+    for hop in range(1, n_hops + 1):
+        current = (average @ current).astype(np.float32, copy=False)
+        scale = (size / np.maximum(_slide_rms(current, codes), 1e-6))[codes][:, None]
+        np.multiply(current, scale, out=out[:, hop * width : (hop + 1) * width])
+    return out
 
 
 def _slide_rms(x: NDArray[np.float32], codes: NDArray[np.int_]) -> NDArray[np.float32]:

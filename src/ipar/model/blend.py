@@ -85,12 +85,13 @@ def global_map(global_features: NDArray[np.float32]) -> Tensor:
 
 
 def principal_components(features: NDArray[np.float32], n_components: int) -> Tensor:
-    """The first principal components of features ``(n, d)``, ``(n, n_components)``."""
+    """The first principal components of features ``(n, d)``, ``(n, n_components)``; double precision of a part at a time."""
     x = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-    centred = (x - x.mean(0)).double()
-    _, vectors = torch.linalg.eigh(centred.T @ centred)  # ascending
-    components: Tensor = (centred @ vectors[:, -n_components:].flip(1)).to(x.dtype)
-    return components
+    mean, parts = x.mean(0), torch.split(x, 65_536)
+    covariance = sum((part - mean).double().T @ (part - mean).double() for part in parts)
+    _, vectors = torch.linalg.eigh(covariance)  # ascending
+    axes = vectors[:, -n_components:].flip(1)
+    return torch.cat([((part - mean).double() @ axes).to(x.dtype) for part in parts])
 
 
 def blend_layouts(layout: Tensor, other: Tensor, share: float) -> Tensor:

@@ -88,18 +88,16 @@ class Reading:
     @cached_property
     def components(self) -> NDArray[np.float32]:
         """Components and their averages over like cells, ``(n, n_pcs · (1 + n_hops))``, without a dense copy of the genes."""
-        centred = (self.matrix.dot(self.loadings)[self.order] - (self.means @ self.loadings)[self.codes]).astype(
-            np.float32
-        )
+        centred = self.matrix.dot(self.loadings).astype(np.float32, copy=False)[self.order]
+        for code, mean in enumerate(self.means @ self.loadings):
+            centred[self.codes == code] -= mean
         average = neighbor_average(centred, self.slides, self.averaging.n_neighbors)
         return averaged_features(centred, average, self.codes, self.averaging.n_hops)
 
-    def genes(self) -> NDArray[np.float32]:
-        """Expression of all cells, dense, centred within slides and scaled, ``(n, n_genes)``."""
-        out = np.empty((len(self.order), self.matrix.shape[1]), dtype=np.float32)
-        for cells, x in self.gene_batches():
-            out[cells] = x
-        return out
+    @property
+    def genes(self) -> GeneInput:
+        """Expression of all cells, dense and centred as they are read."""
+        return GeneInput(self)
 
     def gene_batches(self, n_rows: int = 4096) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """The same, so many cells at a time, and which ones these are: they come as the matrix has them."""
@@ -107,12 +105,32 @@ class Reading:
         for own, chunk in self.matrix.chunks():
             for rows in row_slices(len(own), n_rows):
                 cells = place[own[rows]]
-                centred: NDArray[np.float32] = chunk[rows].toarray() - self.means[self.codes[cells]]
-                yield cells, centred if self.gene_scale is None else centred * self.gene_scale
+                yield cells, self.dense(chunk[rows], cells)
+
+    def dense(self, rows: sparse.csr_matrix, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Expression of some cells, centred within slides and scaled, ``(m, n_genes)``."""
+        centred: NDArray[np.float32] = rows.toarray() - self.means[self.codes[cells]]
+        return centred if self.gene_scale is None else centred * self.gene_scale
 
     def component_batches(self, n_rows: int = 4096) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Components of so many cells at a time."""
         return ((rows, self.components[rows]) for rows in row_slices(len(self.order), n_rows))
+
+
+@dataclass(frozen=True)
+class GeneInput:
+    """Expression of cells, made dense when it is read: all cells of a transcriptome would fill the memory."""
+
+    reading: Reading
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return len(self.reading.order), self.reading.matrix.shape[1]
+
+    def __getitem__(self, cells: torch.Tensor) -> torch.Tensor:
+        own = cells.numpy()
+        return torch.from_numpy(self.reading.dense(self.reading.matrix.take(self.reading.order[own]), own))
 
 
 @dataclass(frozen=True)
@@ -174,7 +192,10 @@ class SlidePCs:
     def _drawn_together(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         average = neighbor_average(x, None, self.n_like)
         for _ in range(self.n_steps):
-            x = unit_rows(x + unit_rows(average @ x))
+            drawn = np.empty_like(x)
+            for rows in row_slices(len(x)):
+                drawn[rows] = unit_rows(x[rows] + unit_rows(average[rows] @ x))
+            x = drawn
         return x
 
 
@@ -186,23 +207,30 @@ def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def whole_slides(
-    network: SetEncoder, features: NDArray[np.float32], codes: NDArray[np.int_], n_context: int = 2048
+    network: SetEncoder,
+    features: NDArray[np.float32],
+    codes: NDArray[np.int_],
+    n_context: int = 2048,
+    n_rows: int = 16_384,
 ) -> NDArray[np.float32]:
     """Output of a set encoder for every cell of every slide, centred, ``(n, n_output)``.
 
-    All cells of a slide attend to the same ``n_context`` of them at most: far more than the sets trained on, and time and
-    memory are linear in cells.
+    All cells of a slide attend to the same ``n_context`` of them at most, so many cells at a time: far more than the sets
+    trained on, and time is linear in cells.
     """
     device = next(network.parameters()).device
     out = np.empty((len(features), network.n_output), dtype=np.float32)
     for code in np.unique(codes):
         cells = np.flatnonzero(codes == code)
-        context = None
-        if len(cells) > n_context:
+        if len(cells) <= n_context:
+            out[cells] = network(torch.from_numpy(features[cells])[None].to(device))[0].cpu().numpy()
+        else:
             pick = np.random.default_rng(0).permutation(len(cells))[:n_context]
-            context = torch.from_numpy(np.sort(pick)).to(device)
-        own = network(torch.from_numpy(features[cells])[None].to(device), context)[0].cpu().numpy()
-        out[cells] = own - own.mean(axis=0)
+            context, first = features[cells[np.sort(pick)]], torch.arange(n_context, device=device)
+            for some in row_slices(len(cells), n_rows):
+                x = torch.from_numpy(np.concatenate([context, features[cells[some]]]))[None].to(device)
+                out[cells[some]] = network(x, first)[0, n_context:].cpu().numpy()
+        out[cells] -= out[cells].mean(axis=0)
     return out
 
 
@@ -219,4 +247,4 @@ def equalise_blocks(
     square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
     rms = np.sqrt(square / counts[:, None]).astype(np.float32)
     scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(x.shape)
-    return scaled.astype(np.float32)
+    return scaled.astype(np.float32, copy=False)

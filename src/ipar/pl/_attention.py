@@ -7,14 +7,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.lines import Line2D
 
 from ipar._docs import shared_docs
-from ipar._options import Count, Natural
+from ipar._options import Count, Natural, Positive
 from ipar._public import public
 from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._focus import Focus, choose_numbers, choose_queries, read_focus
+from ipar.pl._style import Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,6 +42,8 @@ def attention_focus(
     n_top: Natural = 5,
     n_neighbors: Count = 20,
     crop: bool = True,
+    size: Positive | None = None,
+    cmap: str | Colormap | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -72,6 +75,10 @@ def attention_focus(
         Number of true neighbours with rings.
     crop
         Show only the part of the tissue with the candidates and the true neighbours.
+    size
+        Area of a dot in points² (default: dots almost touch).
+    cmap
+        Colour map of attention (default: yellow to red).
     ax
         Axes to draw one query on instead of a new figure, one per recycle and head, row by row. Legend, colour bar and
         title are then left out.
@@ -91,12 +98,19 @@ def attention_focus(
     n_recycles, n_heads = foci[0].weights.shape[:2]
     rows = choose_numbers(recycles, n_recycles, "recycles")
     columns = choose_numbers(heads, n_heads, "heads")
-    figures = [_draw_query(focus, rows, columns, n_top, focus.view if crop else focus.xy, ax) for focus in foci]
+    style = Style(size, cmap=cmap)
+    figures = [_draw_query(one, rows, columns, n_top, one.view if crop else one.xy, ax, style) for one in foci]
     return finish(figures, ax=ax, show=show, return_fig=return_fig)
 
 
 def _draw_query(
-    focus: Focus, rows: list[int], columns: list[int], n_top: int, view: NDArray[np.float64], ax: AxesLike | None
+    focus: Focus,
+    rows: list[int],
+    columns: list[int],
+    n_top: int,
+    view: NDArray[np.float64],
+    ax: AxesLike | None,
+    style: Style,
 ) -> Figure:
     panels = [(row, column) for row in rows for column in columns]
     names = [f"recycle {row + 1}, head {column + 1}" for row, column in panels]
@@ -108,26 +122,37 @@ def _draw_query(
     widest = float(shown.max()) or 1.0
     for panel, (row, column) in zip(axes, panels, strict=True):
         as_map(panel, view)
-        _draw_panel(panel, focus, row, column, n_top, norm, widest)
+        _draw_panel(panel, focus, row, column, n_top, norm, widest, style)
     for panel, column in zip(axes, columns, strict=False):
         panel.set_title(f"head {column + 1}", fontsize=9)
     for panel, row in zip(axes[:: len(columns)], rows, strict=True):
         panel.set_ylabel(f"recycle {row + 1}", fontsize=9)
     if ax is None:
-        _furnish(axes, focus, n_top, norm)
+        _furnish(axes, focus, n_top, norm, style)
     return figure_of(axes)
 
 
-def _draw_panel(ax: Axes, focus: Focus, recycle: int, head: int, n_top: int, norm: Normalize, widest: float) -> None:
+def _draw_panel(
+    ax: Axes, focus: Focus, recycle: int, head: int, n_top: int, norm: Normalize, widest: float, style: Style
+) -> None:
     low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
-    size = dot_size(ax, int(((focus.xy >= low) & (focus.xy <= high)).all(axis=1).sum()))
+    size = style.size or dot_size(ax, int(((focus.xy >= low) & (focus.xy <= high)).all(axis=1).sum()))
     weights = focus.weights[recycle, head]
     others = ~focus.candidates
     others[focus.query] = False
     dots(ax, focus.xy[others], s=0.5 * size, color=_PALE, label="not a candidate")
     places = np.flatnonzero(focus.candidates)
     places = places[np.argsort(weights[places], kind="stable")]  # the most attended on top
-    dots(ax, focus.xy[places], s=size, c=weights[places], cmap=_COLORMAP, norm=norm, label="candidates", zorder=2)
+    dots(
+        ax,
+        focus.xy[places],
+        s=size,
+        c=weights[places],
+        cmap=style.numbers(_COLORMAP),
+        norm=norm,
+        label="candidates",
+        zorder=2,
+    )
     ring: dict[str, Any] = {"facecolors": "none", "edgecolors": GREEN, "linewidths": 0.8, "zorder": 4}
     if focus.known:
         dots(ax, focus.xy[focus.neighbors], s=max(2.0 * size, 12.0), label="true neighbours", **ring)
@@ -146,12 +171,17 @@ def _draw_panel(ax: Axes, focus: Focus, recycle: int, head: int, n_top: int, nor
     dots(ax, here[None, :], s=float(np.clip(12 * size, 45.0, 110.0)), label="query", **star)
 
 
-def _furnish(axes: list[Axes], focus: Focus, n_top: int, norm: Normalize) -> None:
+def _furnish(axes: list[Axes], focus: Focus, n_top: int, norm: Normalize, style: Style) -> None:
     figure = figure_of(axes)
     where = "true positions" if focus.known else "predicted positions"
     figure.suptitle(f"Attention of {focus.name} ({where})", fontsize=11)
     bar = figure.colorbar(
-        ScalarMappable(norm, _COLORMAP), ax=axes, extend="max", shrink=0.5, aspect=30, label="attention weight"
+        ScalarMappable(norm, style.numbers(_COLORMAP)),
+        ax=axes,
+        extend="max",
+        shrink=0.5,
+        aspect=30,
+        label="attention weight",
     )
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)

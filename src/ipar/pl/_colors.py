@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
+from matplotlib.colors import Normalize, is_color_like, to_hex, to_rgba, to_rgba_array
 
 from ipar.pl._figure import figure_of
+from ipar.pl._style import Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,24 +56,77 @@ def position_colors(xy: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.column_stack([(1 - v) * bottom + v * top, np.ones(len(xy))])
 
 
-def obs_colors(adata: AnnData, color: str, rows: NDArray[np.intp]) -> CellColors:
-    """Colour `rows` by ``obs[color]``: numbers by viridis, other values by category."""
-    if color not in adata.obs:
-        msg = f"adata.obs has no column {color!r}, found {list(adata.obs)}: pass one as color, or None to colour by position."
-        raise KeyError(msg)
-    column = adata.obs[color]
+def value_colors(
+    adata: AnnData, color: str, rows: NDArray[np.intp], style: Style | None = None, layer: str | None = None
+) -> CellColors:
+    """Colour `rows` by ``obs[color]`` or the expression of a gene: numbers by a colour map, other values by category.
+
+    Colours of categories are kept in ``uns``, as scanpy keeps them, unless they are there.
+    """
+    style = style or Style()
+    column = _column(adata, color, layer)
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)[rows]
         known = values[np.isfinite(values)]
         limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-        scale = ScalarMappable(Normalize(*limits), colormaps["viridis"].with_extremes(bad=_MISSING))
+        colormap = style.numbers()
+        colormap = colormaps[colormap] if isinstance(colormap, str) else colormap
+        scale = ScalarMappable(Normalize(*limits), colormap.with_extremes(bad=_MISSING))
         return CellColors(scale.to_rgba(np.ma.masked_invalid(values)), color, scale=scale)
     categories = column.astype("category").cat
-    table = palette(len(categories.categories), stored_colors(adata, color, categories.categories))
+    table = _category_colors(adata, color, [str(one) for one in categories.categories], style)
     lookup = np.vstack([table, to_rgba(_MISSING)])  # the last row is for code −1, a missing label
     codes = categories.codes.to_numpy()[rows]
     named = {str(categories.categories[code]): table[code] for code in np.unique(codes[codes >= 0])}
     return CellColors(lookup[codes], color, named=named)
+
+
+def _column(adata: AnnData, color: str, layer: str | None) -> pd.Series[Any]:
+    """A column of ``obs``, or the expression of a gene."""
+    if color in adata.obs:
+        column: pd.Series[Any] = adata.obs[color]
+        return column
+    if color not in adata.var_names:
+        msg = (
+            f"{color!r} is neither a column of adata.obs, found {list(adata.obs)}, nor a gene of adata.var_names: pass one of "
+            "these as color, or None to colour by position."
+        )
+        raise KeyError(msg)
+    if layer is not None and layer not in adata.layers:
+        msg = f"adata.layers has no {layer!r}, found {sorted(adata.layers)}: name one of these as layer."
+        raise KeyError(msg)
+    values = adata.obs_vector(color, layer=layer)
+    return pd.Series(np.asarray(values, dtype=np.float64), index=adata.obs_names)
+
+
+def _category_colors(adata: AnnData, column: str, names: list[str], style: Style) -> NDArray[np.float64]:
+    """RGBA of categories: the given ones, those that are stored, or new ones, which are then stored."""
+    given = style.palette
+    if isinstance(given, Mapping):
+        if missing := [name for name in names if name not in given]:
+            msg = f"palette has no colour for {missing[0]!r}: give one to each of {names}."
+            raise ValueError(msg)
+        given = [given[name] for name in names]
+    elif isinstance(given, str):
+        own = colormaps[given]
+        places = (
+            np.arange(len(names)) if own.N < 256 else np.linspace(0, 1, len(names))
+        )  # a list of colours, or a range
+        given = [to_hex(one) for one in own(places)]
+    if given is not None and len(given) < len(names):
+        msg = f"palette has {len(given)} colours, but {column!r} has {len(names)} categories: give as many."
+        raise ValueError(msg)
+    stored = list(given)[: len(names)] if given is not None else stored_colors(adata, column, names)
+    table = palette(len(names), stored)
+    if given is not None or stored is None:
+        keep_colors(adata, column, table)
+    return table
+
+
+def keep_colors(adata: AnnData, column: str, colors: Iterable[Any]) -> None:
+    """Store the colours of the categories of a column where scanpy keeps them; a view stays one."""
+    if not adata.is_view:
+        adata.uns[f"{column}_colors"] = [to_hex(color) for color in colors]
 
 
 def stored_colors(adata: AnnData, column: str, names: Sequence[Any]) -> list[Any] | None:
@@ -110,9 +164,16 @@ def palette(n: int, stored: Sequence[Any] | None) -> NDArray[np.float64]:
     return np.asarray(colormaps["turbo"](np.linspace(0, 1, n)))
 
 
-def cell_colors(adata: AnnData, color: str | None, rows: NDArray[np.intp], xy: NDArray[np.float64]) -> CellColors:
-    """Colour `rows` by ``obs[color]``, or by position in `xy` for None."""
-    return CellColors(position_colors(xy)) if color is None else obs_colors(adata, color, rows)
+def cell_colors(
+    adata: AnnData,
+    color: str | None,
+    rows: NDArray[np.intp],
+    xy: NDArray[np.float64],
+    style: Style | None = None,
+    layer: str | None = None,
+) -> CellColors:
+    """Colour `rows` by ``obs[color]`` or a gene, or by position in `xy` for None."""
+    return CellColors(position_colors(xy)) if color is None else value_colors(adata, color, rows, style, layer)
 
 
 def key_columns(colors: CellColors) -> int:
@@ -125,19 +186,29 @@ def key_height(colors: CellColors) -> float:
     return 0.18 * (min(len(colors.named), _KEY_ROWS) + 1) if colors.named else 0.0
 
 
-def add_key(axes: Sequence[Axes], colors: CellColors, title: str | None) -> None:
-    """Add the title of a figure, and the legend or colour bar of `colors`, if any."""
+def key_width(colors: CellColors) -> float:
+    """About the width of the legend or colour bar in inches."""
+    if colors.named is None:
+        return 0.1 if colors.scale is None else 0.9
+    return 0.1 + key_columns(colors) * (0.35 + 0.068 * max(map(len, [colors.title, *colors.named])))
+
+
+def add_key(axes: Sequence[Axes], colors: CellColors, *, of_row: bool = False) -> None:
+    """Add the legend or colour bar of `colors`, if any, to a figure, or to a row of panels of a figure with several."""
     from matplotlib.lines import Line2D
 
-    figure = figure_of(axes)
     if colors.scale is not None:
-        figure.colorbar(colors.scale, ax=list(axes), label=colors.title, shrink=0.7, aspect=25)
+        beside = axes[-1] if of_row else list(axes)
+        bar = figure_of(axes).colorbar(colors.scale, ax=beside, label=colors.title, shrink=0.7, aspect=25)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8)
     elif colors.named is not None:
         handles = [
             Line2D([], [], linestyle="", marker="o", markersize=5, color=color, label=name)
             for name, color in colors.named.items()
         ]
-        place: dict[str, Any] = {"loc": "outside right center", "ncols": key_columns(colors)}
-        figure.legend(handles=handles, title=colors.title, frameon=False, fontsize=8, **place)
-    if title is not None:
-        figure.suptitle(title, fontsize=11)
+        style: dict[str, Any] = {"title": colors.title, "frameon": False, "fontsize": 8, "ncols": key_columns(colors)}
+        if of_row:
+            axes[-1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), **style)
+        else:
+            figure_of(axes).legend(handles=handles, loc="outside right center", **style)

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.colors import Colormap
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
 from ipar._docs import shared_docs
 from ipar._options import Positive
 from ipar._public import public
-from ipar.pl._colors import add_key, cell_colors
-from ipar.pl._figure import as_map, figure_of, finish, get_panels, panel_height
+from ipar.pl._colors import add_key, cell_colors, key_width
+from ipar.pl._figure import figure_of, finish, get_panels, panel_height
 from ipar.pl._read import cells_of_slide, finite_rows, stored_array
+from ipar.pl._style import Palette, Style, draw_scale, unit_length
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,6 +37,12 @@ def ellipses(
     n_sd: Positive = 1.0,
     library_key: str | None = None,
     slide: str | None = None,
+    layer: str | None = None,
+    unit: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
+    palette: Palette | None = None,
+    cmap: str | Colormap | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -45,8 +54,7 @@ def ellipses(
     adata
         Cells with ellipses in two dimensions. Measured ones come from :func:`ipar.pp.cell_ellipses`. For predicted ones
         from :func:`ipar.tl.sample_coords`, pass ``ellipse_key="X_ipar_ellipse", use_rep="X_ipar"``.
-    color
-        Column of ``obs`` to colour by. By default, cells are coloured by position.
+    %(color)s
     ellipse_key
         Key in ``obsm`` of the ellipses (n, 5), in the units of `use_rep`.
     use_rep
@@ -54,22 +62,31 @@ def ellipses(
     n_sd
         Semi-axes in standard deviations. 2 is the outline of a filled cell.
     %(slide)s
+    %(color_layer)s
+    %(unit)s
+    %(map_style)s
     ax
         Axes to draw on instead of a new figure.
     %(show)s
     %(figure)s
     """
+    style = Style(None, frameon, title, palette, cmap)
     table = _columns(adata, ellipse_key, len(ELLIPSE_COLUMNS[2]), "run ipar.pp.cell_ellipses first")
     places = _columns(adata, use_rep, 2, _REMEDIES.get(use_rep, "pass the key of the coordinates as use_rep"))
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, places, table)
     centres = places[rows] + table[rows, :2]
-    colors = cell_colors(adata, color, rows, places[rows])
+    colors = cell_colors(adata, color, rows, places[rows], style, layer)
     size = (4.2, panel_height(centres, 4.2))
-    axes = get_panels(ax, ["ellipses"], size, margin=0.1 if colors.bare else 1.2)
-    _draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba)
+    axes = get_panels(ax, ["ellipses"], size, margin=key_width(colors))
+    _draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba, style)
+    if use_rep == "spatial":
+        draw_scale(axes[0], centres, unit_length(adata, unit))
+    if title is not None:
+        style.name(axes, [])
     if ax is None:
-        add_key(axes, colors, name)
+        add_key(axes, colors)
+        style.heading(axes, name, 1)
     return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
@@ -79,12 +96,13 @@ def _draw_ellipses(
     semi_axes: NDArray[np.float64],
     angles: NDArray[np.float64],
     rgba: NDArray[np.float64],
+    style: Style,
 ) -> None:
     """Draw n ellipses on an axes and fit its view to them; angles in radians."""
     from matplotlib.collections import EllipseCollection
 
     reach = semi_axes.max()
-    as_map(panel, np.vstack([centres - reach, centres + reach]))
+    style.map(panel, np.vstack([centres - reach, centres + reach]))
     widths, heights = 2 * semi_axes.T
     panel.add_collection(
         EllipseCollection(

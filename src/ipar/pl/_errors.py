@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
+from ipar._options import Positive
 from ipar._public import public
 from ipar._seeds import as_rng
 from ipar.metrics import cell_errors, certain_half_error, procrustes_align, uncertainty_spearman
@@ -20,7 +22,6 @@ from ipar.pl._figure import (
     INK,
     VERMILLION,
     as_chart,
-    as_map,
     dots,
     figure_of,
     finish,
@@ -29,6 +30,7 @@ from ipar.pl._figure import (
     panel_height,
 )
 from ipar.pl._read import cells_of_slide, finite_rows, layout, read_slide, true_positions
+from ipar.pl._style import Style, draw_scale, unit_length
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -125,6 +127,11 @@ def uncertainty(
     spatial_key: str | None = "spatial",
     library_key: str | None = None,
     slide: str | None = None,
+    unit: Positive | None = None,
+    size: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
+    cmap: str | Colormap | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -148,11 +155,15 @@ def uncertainty(
     spatial_key
         Key in ``obsm`` of the true coordinates (n, 2). If it is missing or None, only the layout is drawn.
     %(slide)s
+    %(unit)s
+    %(size)s
+    %(cmap)s
     ax
         Two axes to draw on instead of a new figure, or one if the truth is unknown. The colour bar is then left out.
     %(show)s
     %(figure)s
     """
+    style = Style(size, frameon, title, None, cmap)
     key = uncertainty_key(use_rep) if key is None else key
     doubt = _doubt(adata, key)
     predicted = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
@@ -160,13 +171,17 @@ def uncertainty(
     rows, name, truth = read_slide(adata, predicted, doubt[:, None], **keys)
     xy = predicted[rows] if truth is None else procrustes_align(truth[rows], predicted[rows])
     names = ["layout"] if truth is None else ["layout", "error"]
-    size = (3.7 * len(names) + 1.0, max(panel_height(xy, 3.7), 2.8) + 0.4)
-    axes = get_axes(ax, names, size, n_cols=2)
-    scale = _draw_layout(axes[0], xy, doubt[rows], name)
+    figure_size = (3.7 * len(names) + 1.0, max(panel_height(xy, 3.7), 2.8) + 0.4)
+    axes = get_axes(ax, names, figure_size, n_cols=2)
+    scale = _draw_layout(axes[0], xy, doubt[rows], style)
+    titles = [f"{name}: prediction" if name else "prediction"]
     if truth is not None:
-        _draw_error(axes[1], doubt[rows], cell_errors(truth[rows], predicted[rows]), key)
+        draw_scale(axes[0], xy, unit_length(adata, unit))
+        titles.append(_draw_error(axes[1], doubt[rows], cell_errors(truth[rows], predicted[rows]), key))
+    style.name(axes, titles)
     figure = figure_of(axes)
     if ax is None:
+        style.heading(axes, None, len(axes))
         bar = figure.colorbar(scale, ax=axes[0], label=key, shrink=0.8, aspect=25)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8)
@@ -185,18 +200,18 @@ def _doubt(adata: AnnData, key: str) -> NDArray[np.float64]:
     return values
 
 
-def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], name: str | None) -> ScalarMappable:
+def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], style: Style) -> ScalarMappable:
     # clip extreme values, which would leave all other cells in one colour
     low, high = np.percentile(doubt, [1, 99])
-    scale = ScalarMappable(Normalize(float(low), float(max(high, low + 1e-12))), "viridis")
+    scale = ScalarMappable(Normalize(float(low), float(max(high, low + 1e-12))), style.numbers())
     order = np.argsort(-doubt, kind="stable")
-    as_map(ax, xy)
-    dots(ax, xy[order], c=scale.to_rgba(doubt[order]), label="prediction")
-    ax.set_title(f"{name}: prediction" if name else "prediction", fontsize=10)
+    style.map(ax, xy)
+    style.dots(ax, xy[order], c=scale.to_rgba(doubt[order]), label="prediction")
     return scale
 
 
-def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64], key: str) -> None:
+def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64], key: str) -> str:
+    """Draw errors against doubt; gives the title."""
     dots(ax, np.column_stack([doubt, error]), s=6, color=INK, alpha=0.35, label="cells")
     draw_quartiles(ax, doubt, error, n_bins=int(np.clip(len(doubt) // 20, 3, 12)), alpha=0.3)
     as_chart(ax)
@@ -204,8 +219,8 @@ def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64]
     ax.set_xlabel(key, fontsize=9)
     ax.set_ylabel("distance from the true position (RMS radii)", fontsize=9)
     rho, half = uncertainty_spearman(error, doubt), certain_half_error(error, doubt)
-    ax.set_title(f"Spearman {rho:.2f}, surest half: error × {half:.2f}", fontsize=10)
     ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, loc="upper right")
+    return f"Spearman {rho:.2f}, surest half: error × {half:.2f}"
 
 
 def quartiles(

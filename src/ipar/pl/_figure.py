@@ -92,14 +92,36 @@ def beside(ax: Axes, text: str, place: tuple[float, float], gap: float, fontsize
     ax.annotate(text, place, xytext=(gap, 0), textcoords="offset points", va="center", fontsize=fontsize, color=INK)
 
 
-def as_map(ax: Axes, xy: NDArray[np.float64]) -> None:
-    """Turn `ax` into a map of `xy`: equal units, no ticks, no frame."""
+def as_map(ax: Axes, xy: NDArray[np.float64], *, frame: bool = False) -> None:
+    """Turn `ax` into a map of `xy`: equal units, no ticks, and no frame unless asked for."""
     low, high = xy.min(axis=0), xy.max(axis=0)
     margin = 0.04 * max(float((high - low).max()), 1e-12)
     ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
     ax.set_aspect("equal")
     ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    ax.spines[:].set_visible(frame)
+    ax.spines[:].set_linewidth(0.6)
+
+
+def scale_bar(ax: Axes, width: float, micrometres: float) -> None:
+    """Draw a bar of a round length, about a fifth of `width` units of so many micrometres each."""
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    about = max(0.2 * width * micrometres, 1e-9)
+    power = 10.0 ** np.floor(np.log10(about))
+    length = max(step * power for step in (1, 2, 5) if step * power <= about * 1.0001)
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    style: dict[str, Any] = {"frameon": False, "color": INK, "size_vertical": 0.006 * width, "pad": 0.1}
+    bar = AnchoredSizeBar(ax.transData, length / micrometres, label, "lower left", **style)
+    bar.txt_label.get_children()[0].set_fontsize(8)
+    ax.add_artist(bar)
+
+
+def linked(axes: Sequence[Axes]) -> None:
+    """Let panels of one frame zoom and move together."""
+    for ax in axes[1:]:
+        ax.sharex(axes[0])
+        ax.sharey(axes[0])
 
 
 def as_chart(ax: Axes) -> None:

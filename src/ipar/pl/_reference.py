@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import to_hex
+from matplotlib.colors import Colormap, to_hex
 
 from ipar._anndata import COORDS, reference_key
 from ipar._docs import shared_docs
+from ipar._options import Positive
 from ipar._public import public
 from ipar.pl._colors import (
     CellColors,
     add_key,
     cell_colors,
-    key_columns,
+    keep_colors,
     key_height,
-    obs_colors,
+    key_width,
     palette,
     stored_colors,
+    value_colors,
 )
-from ipar.pl._figure import GREY, as_map, dots, figure_of, finish, get_panels, panel_height
+from ipar.pl._figure import GREY, dots, figure_of, finish, get_panels, linked, panel_height
 from ipar.pl._read import finite_rows, layout, true_positions
+from ipar.pl._style import Palette, Style, draw_scale, unit_length
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -45,6 +49,13 @@ def on_reference(
     library_id: str | None = None,
     image: bool = True,
     groups: list[str] | None = None,
+    layer: str | None = None,
+    unit: Positive | None = None,
+    size: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
+    palette: Palette | None = None,
+    cmap: str | Colormap | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -58,7 +69,7 @@ def on_reference(
     section
         The reference slide, drawn in grey below the cells, or its tissue image where there is one.
     color
-        Column of ``cells.obs`` to colour by (default: by position). If ``section.obs`` has the column too, the section is
+        Column of ``cells.obs``, or gene, to colour by (default: by position). If ``section.obs`` has the column too, the section is
         drawn beside the cells, coloured by it, and one legend names the labels of both.
     use_rep
         Key in ``cells.obsm`` of the coordinates (n, 2) in the frame of the section.
@@ -70,11 +81,18 @@ def on_reference(
         Draw the image, if there is one.
     groups
         Categories of `color` to draw (default: all). Other cells are left out, and other places of the section are grey.
+    layer
+        Layer of `cells` with the expression of a gene that is coloured by (default: ``X``).
+    unit
+        Micrometres per unit of the coordinates of the section, for a scale bar (default: as recorded for Visium and simulated
+        slides).
+    %(style)s
     ax
         Axes to draw on instead of a new figure, as many as there are panels. Legend and figure title are then left out.
     %(show)s
     %(figure)s
     """
+    style = Style(size, frameon, title, palette, cmap)
     places = true_positions(section, spatial_key)
     if places is None:
         msg = f"section.obsm has no {spatial_key!r}: name the key of its coordinates as spatial_key."
@@ -86,23 +104,27 @@ def on_reference(
     both = color is not None and color in section.obs
     names = [*(["section"] if both else []), f"{len(rows)} cells"]
     width = 4.2
-    colors = cell_colors(cells, color, rows, xy[rows])
     if both:
-        colors, beside = _together(cells, section, str(color), rows, groups)
-    size = (width, max(panel_height(everything, width), key_height(colors)))
-    axes = get_panels(ax, names, size, n_cols=2, margin=0.1 if colors.bare else 1.4 * key_columns(colors))
-    for panel, name in zip(axes, names, strict=True):
-        as_map(panel, everything)
-        panel.set_title(name, fontsize=10)
+        colors, beside = _together(cells, section, str(color), rows, groups, style)
+    else:
+        colors = cell_colors(cells, color, rows, xy[rows], style, layer)
+    panel_size = (width, max(panel_height(everything, width), key_height(colors)))
+    axes = get_panels(ax, names, panel_size, n_cols=2, margin=key_width(colors))
+    linked(axes)
+    style.name(axes, names)
+    for panel in axes:
+        style.map(panel, everything)
         if tissue is not None:
             tissue.draw(panel)
     if both:
-        dots(axes[0], places, c=beside, label="section")
+        style.dots(axes[0], places, c=beside, label="section")
     if tissue is None:
         dots(axes[-1], places, color=GREY, alpha=0.5, label="section")
-    dots(axes[-1], xy[rows], c=colors.rgba, label="cells")
+    style.dots(axes[-1], xy[rows], c=colors.rgba, label="cells")
+    draw_scale(axes[0], everything, unit_length(section, unit))
     if ax is None:
-        add_key(axes, colors, None)
+        add_key(axes, colors)
+        style.heading(axes, None, len(axes))
     return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
@@ -123,13 +145,13 @@ def _chosen(cells: AnnData, section: AnnData, color: str | None, groups: list[st
 
 
 def _together(
-    cells: AnnData, section: AnnData, color: str, rows: NDArray[np.intp], groups: list[str] | None
+    cells: AnnData, section: AnnData, color: str, rows: NDArray[np.intp], groups: list[str] | None, style: Style
 ) -> tuple[CellColors, NDArray[np.float64]]:
-    """Colours of some cells, with a key to both, and of all places of the section; a label has one colour."""
+    """Colours of some cells, with a key to both, and of all places of the section; a label has one colour, which is kept."""
     import anndata as ad
     import pandas as pd
 
-    columns = [cells.obs[color].iloc[rows], section.obs[color]]
+    columns, names = [cells.obs[color].iloc[rows], section.obs[color]], list[str]()
     uns = {}
     if not all(pd.api.types.is_numeric_dtype(column) for column in columns):
         names = list(dict.fromkeys([*_labels(cells, color), *_labels(section, color)]))
@@ -138,7 +160,13 @@ def _together(
         columns = [column.astype(str).where(column.notna() & column.astype(str).isin(shown)) for column in columns]
         columns = [pd.Series(pd.Categorical(column, categories=names)) for column in columns]
     obs = pd.DataFrame({color: pd.concat(columns, ignore_index=True)}).rename(index=str)
-    colors = obs_colors(ad.AnnData(obs=obs, uns=uns), color, np.arange(len(obs)))
+    whole = ad.AnnData(obs=obs, uns=uns)
+    colors = value_colors(whole, color, np.arange(len(obs)), style)
+    chosen = dict(zip(names, whole.uns.get(f"{color}_colors", ()), strict=False))
+    for adata in (cells, section):
+        own = _labels(adata, color) if chosen else []
+        if own and (style.palette is not None or stored_colors(adata, color, own) is None):
+            keep_colors(adata, color, [chosen[name] for name in own])
     return replace(colors, rgba=colors.rgba[: len(rows)]), colors.rgba[len(rows) :]
 
 

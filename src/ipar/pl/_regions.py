@@ -9,7 +9,7 @@ import numpy as np
 
 from ipar._anndata import region_keys
 from ipar._docs import shared_docs
-from ipar._options import Count
+from ipar._options import Count, Positive
 from ipar._public import public
 from ipar.metrics import turned_onto
 from ipar.pl._figure import (
@@ -19,7 +19,6 @@ from ipar.pl._figure import (
     INK,
     ORANGE,
     VERMILLION,
-    as_map,
     dots,
     figure_of,
     finish,
@@ -27,6 +26,7 @@ from ipar.pl._figure import (
     panel_height,
 )
 from ipar.pl._read import finite_rows, layout, read_slide, run_record, stored_array
+from ipar.pl._style import Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,6 +52,9 @@ def regions(
     library_key: str | None = None,
     slide: str | None = None,
     n_grid: Count = 240,
+    size: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -78,11 +81,13 @@ def regions(
     %(slide)s
     n_grid
         Points along each axis by which borders are found.
+    %(size)s
     ax
         Axes to draw on instead of a new figure.
     %(show)s
     %(figure)s
     """
+    style = Style(size, frameon, title)
     point = layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]
     places, radius = _read(adata, use_rep, level)
     rows, name, truth = read_slide(adata, point, spatial_key=spatial_key, library_key=library_key, slide=slide)
@@ -93,9 +98,9 @@ def regions(
     reach = [places[i] + sign * radius[i] for i in chosen for sign in (-1, 1)]
     everything = np.concatenate([point[rows], *reach, *([] if where is None else [where])])
     (axes,) = get_panels(ax, ["regions"], (4.2, panel_height(everything, 4.2)))
-    as_map(axes, everything)
-    axes.set_title(f"{level:.0%} regions" if name is None else f"{name}: {level:.0%} regions", fontsize=10)
-    dots(axes, point[rows], c=GREY, alpha=0.6, label="layout")
+    style.map(axes, everything)
+    style.name([axes], [f"{level:.0%} regions" if name is None else f"{name}: {level:.0%} regions"])
+    style.dots(axes, point[rows], c=GREY, alpha=0.6, label="layout")
     for i, (color, cell) in enumerate(zip(_CELL_COLORS, chosen, strict=False)):
         _union(axes, places[cell], radius[cell], color, n_grid)
         dots(axes, point[cell][None], c=color, s=130, marker="*", edgecolors=INK, linewidths=0.8, zorder=4)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 
 from ipar._anndata import uncertainty_key
 from ipar._docs import shared_docs
-from ipar._options import Natural
+from ipar._options import Natural, Positive
 from ipar._public import public
 from ipar.metrics import procrustes_align
 from ipar.pl._colors import position_colors
@@ -20,14 +20,15 @@ from ipar.pl._figure import (
     INK,
     ORANGE,
     VERMILLION,
-    as_map,
     dots,
     figure_of,
     finish,
     get_panels,
+    linked,
     panel_height,
 )
 from ipar.pl._read import cells_of_slide, finite_rows, stored_array, true_positions
+from ipar.pl._style import Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,6 +53,10 @@ def samples(
     spatial_key: str | None = "spatial",
     library_key: str | None = None,
     slide: str | None = None,
+    size: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
+    cmap: str | Colormap | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -76,11 +81,14 @@ def samples(
         Key in ``obsm`` of the true positions, for alignment and colours. If it is missing or None, the layout
         is used.
     %(slide)s
+    %(size)s
+    %(cmap)s
     ax
         Axes to draw on instead of a new figure: uncertainty, samples of cells, and one per single sample.
     %(show)s
     %(figure)s
     """
+    style = Style(size, frameon, title, None, cmap)
     point, drawn, spread = _read(adata, use_rep)
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, point)
@@ -93,20 +101,21 @@ def samples(
     names = ["uncertainty", "samples of cells", *(f"sample {i + 1}" for i in range(n_shown))]
     everything = np.concatenate([point, *drawn.transpose(1, 0, 2)[:n_shown], drawn[chosen].reshape(-1, 2)])
     axes = get_panels(ax, names, (3.0, panel_height(everything, 3.0)), n_cols=4, margin=0.6)
-    for panel, title in zip(axes, names, strict=True):
-        as_map(panel, everything)
-        panel.set_title(title, fontsize=10)
-    scale = ScalarMappable(Normalize(0.0, max(float(np.nanmax(spread[rows])), 1e-12)), "viridis")
-    dots(axes[0], point, c=scale.to_rgba(spread[rows]), label="uncertainty")
+    linked(axes)
+    style.name(axes, names)
+    for panel in axes:
+        style.map(panel, everything)
+    scale = ScalarMappable(Normalize(0.0, max(float(np.nanmax(spread[rows])), 1e-12)), style.numbers())
+    style.dots(axes[0], point, c=scale.to_rgba(spread[rows]), label="uncertainty")
     figure = figure_of(axes)
     if ax is None:
         figure.colorbar(scale, ax=axes[0], label="RMS radii", location="bottom", shrink=0.7, aspect=25)
     _clouds(axes[1], point, drawn, chosen)
     colors = position_colors(point if truth is None else truth[rows])
     for i, panel in enumerate(axes[2:]):
-        dots(panel, drawn[:, i], c=colors, label=f"sample {i + 1}")
-    if ax is None and name is not None:
-        figure.suptitle(name, fontsize=11)
+        style.dots(panel, drawn[:, i], c=colors, label=f"sample {i + 1}")
+    if ax is None:
+        style.heading(axes, name, len(axes))
     return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 

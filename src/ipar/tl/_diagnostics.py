@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from ipar._run import Device
 from ipar._seeds import as_seed
 from ipar.model import IPALite
 from ipar.tl._held_out import Draw, read_held_out
-from ipar.training.diagnostics import diagnose
+from ipar.training.diagnostics import ProbeSet, diagnose
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,9 +97,15 @@ def attention_diagnostics(
     total = n_minisets * len(slides.embeddings)
     with tqdm(total=total, desc="diagnostics", unit="miniset", disable=not progress) as bar:
         for name in slides.embeddings:
-            probes = (bar.update() or probe for probe in slides.probes(name))
-            table = diagnose(network.net, network.gate, probes)
+            table = diagnose(network.net, network.gate, _counted(slides.probes(name), bar))
             table.insert(0, "slide", name)
             tables.append(table)
     record(adata)["diagnostics"] = pd.concat(tables, ignore_index=True)
     return adata if copy else None
+
+
+def _counted(probes: Iterable[ProbeSet], bar: tqdm[Any]) -> Iterator[ProbeSet]:
+    """The same sets, each counted by a bar after it was looked at."""
+    for probe in probes:
+        yield probe
+        bar.update()

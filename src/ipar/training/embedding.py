@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
 from ipar._run import Run
-from ipar.model import Features, GeometryEncoder
+from ipar.model import GeometryEncoder
 from ipar.model.encoder import Inputs
 from ipar.model.features import equalise_blocks
 from ipar.model.given import Encoder, GivenEncoder
@@ -24,6 +24,7 @@ from ipar.training.orientation import Orientation
 from ipar.training.resemblance import fit_resemblance
 from ipar.training.set_encoder import choose_weight, score_weights, weighted
 from ipar.training.slides import Slide, SlideSet
+from ipar.training.taught import Taught, embed_slide
 
 Form = tuple[Inputs, int]  # what the encoder reads, and how many components
 
@@ -125,14 +126,15 @@ def fit_embedding(
         encoder = fit_encoder(slides, (inputs,), final, run, set_encoder=True)[inputs]
         encoder = replace(encoder, set_encoder_weight=weight)
         bar.update()
+    taught = Taught(slides, folds)
     return EmbeddingFit(
         encoder=encoder,
-        cross_fitted=[_cross_fit(one, encoder, slides, folds) for one in known.left_out],
+        cross_fitted=[_cross_fit(one, encoder, taught, parts[one.index]) for one in known.left_out],
         cross_fitted_global=[weighted(encoder, own, weight) for _, own in sorted(global_features.items())],
         localisability=known.localisability,
         choice=known.choice,
         weight_choice=weight_choice,
-        resemblance=_resemblance(known, encoder, slides, folds, recipe, run),
+        resemblance=_resemblance(known, encoder, taught, recipe, run),
     )
 
 
@@ -157,11 +159,11 @@ def given_embedding(slides: SlideSet, folds: Folds, encoder: GivenEncoder, run: 
 
 
 def _resemblance(
-    known: FoldEncoders, encoder: GeometryEncoder, slides: SlideSet, folds: Folds, recipe: EncoderRecipe, run: Run
+    known: FoldEncoders, encoder: GeometryEncoder, taught: Taught, recipe: EncoderRecipe, run: Run
 ) -> Resemblance | None:
-    if slides.n_dims == 3:
+    if taught.slides.n_dims == 3:
         return None
-    return fit_resemblance([one.encoder for one in known.left_out], encoder, slides, folds, recipe.resemblance, run)
+    return fit_resemblance([one.encoder for one in known.left_out], encoder, taught, recipe.resemblance, run)
 
 
 def _forms(recipe: EncoderRecipe, n_genes: int) -> list[Form]:
@@ -195,23 +197,17 @@ def _with_set_encoder(
     return fit_encoder(slides, (name,), recipe, run, set_encoder=True, trained=trained, axes=axes)[name]
 
 
-def embed_slide(encoder: Encoder, slide: Slide, genes: pd.Index | None = None) -> Features:
-    """Features of one slide; its genes are the encoder's, if None."""
-    return encoder.features(slide.expression, encoder.genes if genes is None else genes, slide.labels)
-
-
 def _score(encoder: Encoder, slide: Slide, run: Run) -> FoldScore:
     embedding = embed_slide(encoder, slide).embedding
     columns = encoder.global_columns
     return score_fold(slide.name, embedding, slide.coords, global_columns=columns, random_state=run.seed)
 
 
-def _cross_fit(one: LeftOut, encoder: GeometryEncoder, slides: SlideSet, folds: Folds) -> NDArray[np.float32]:
-    """The slide's embedding, rotated from the fold's space into the final one on the slides that both were trained on."""
-    known = folds.known(slides, folds.group_of(one.index))
-    source = np.concatenate([embed_slide(one.encoder, slide).embedding for slide in known])
-    target = np.concatenate([embed_slide(encoder, slide).embedding for slide in known])
-    own = embed_slide(one.encoder, folds.split(slides)[one.index]).embedding
+def _cross_fit(one: LeftOut, encoder: GeometryEncoder, taught: Taught, part: Slide) -> NDArray[np.float32]:
+    """The part's embedding, rotated from the fold's space into the final one on the slides that both were trained on."""
+    group = taught.folds.group_of(one.index)
+    source, target = (np.concatenate(taught.embeddings(each, group)) for each in (one.encoder, encoder))
+    own = embed_slide(one.encoder, part).embedding
     blocks = []
     for columns in np.array_split(np.arange(source.shape[1]), encoder.n_blocks):
         a, b = source[:, columns], target[:, columns]

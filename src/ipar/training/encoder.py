@@ -17,7 +17,7 @@ from ipar.model.encoder import EncoderPart, GeometryEncoder, Inputs
 from ipar.model.features import Averaging, Reading
 from ipar.nn import SharedEncoder
 from ipar.training.axes import AxisSpace, gene_weights
-from ipar.training.encoder_training import EncoderTraining, train_encoder
+from ipar.training.encoder_training import CellInputs, EncoderTraining, train_encoder
 from ipar.training.resemblance import ResemblanceRecipe
 from ipar.training.set_encoder import SetEncoderTraining, fit_set_encoder
 from ipar.training.slides import SlideSet
@@ -82,6 +82,9 @@ class EncoderRecipe(Checked):
         some more neighbours by components alone, while those of all slides place a new one better by both.
     n_minisets
         Minisets that E_geo is the mean of, in those choices.
+    axes_values
+        Values, cells times genes, that gene weights and axes are found on, as even over slides as their sizes allow. Of more
+        they take far longer and are the same.
     resemblance
         How it is learned what left-out cells look like.
     """
@@ -108,6 +111,7 @@ class EncoderRecipe(Checked):
     energy_cost: float = 0.05
     lead_over_both: float = 0.05
     n_minisets: Count = 20
+    axes_values: Count = 200_000_000
     resemblance: ResemblanceRecipe = ResemblanceRecipe()
 
     def hurried(self, times: float = 4.0) -> EncoderRecipe:
@@ -143,10 +147,10 @@ class GeneAxes:
     @classmethod
     def of(cls, slides: SlideSet, recipe: EncoderRecipe, run: Run) -> GeneAxes:
         """Those of some slides, as many as the recipe tries."""
-        centred = [slide.expression.toarray() for slide in slides]
+        slides, weigh = slides.sample(recipe.axes_values // len(slides.genes), run.rng), recipe.weigh_genes
+        centred, coords = [slide.expression.toarray() for slide in slides], slides.coords
         for x in centred:
             x -= x.mean(axis=0)
-        coords, weigh = slides.coords, recipe.weigh_genes
         weights = gene_weights(centred, coords, len(slides.genes) >= recipe.few_genes if weigh is None else weigh)
         for x in centred:
             x *= weights
@@ -181,9 +185,8 @@ def fit_encoder(
     coords = [gauge_fix(torch.from_numpy(slide.coords)) for slide in slides]
     nets = dict(trained or {})
     for source in sorted(sources - set(nets)):
-        nets[source] = _train_net(
-            source, [x.components if source == "pca" else x.genes() for x in read], coords, recipe, run
-        )
+        inputs_of = [torch.from_numpy(x.components) if source == "pca" else x.genes for x in read]
+        nets[source] = _train_net(source, inputs_of, coords, recipe, run)
     whole = None
     if set_encoder:
         components = [torch.from_numpy(x.components) for x in read]
@@ -202,7 +205,7 @@ def fit_encoder(
 
 def _train_net(
     source: str,
-    features: Sequence[NDArray[np.float32]],
+    features: Sequence[CellInputs],
     coords: Sequence[torch.Tensor],
     recipe: EncoderRecipe,
     run: Run,
@@ -218,5 +221,5 @@ def _train_net(
         )
     net.to(run.device)
     training = recipe.genes_training if wide else recipe.pca_training
-    train_encoder(net, [torch.from_numpy(x) for x in features], coords, training, run)
+    train_encoder(net, features, coords, training, run)
     return net

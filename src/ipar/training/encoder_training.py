@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +52,17 @@ class EncoderTraining(Checked):
     noise: float = 0.0
 
 
+class CellInputs(Protocol):
+    """Input of a network for the cells of a slide, ``(n, n_input)``: a tensor, or rows that are made when they are read."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Cells and inputs."""
+
+    def __getitem__(self, cells: Tensor, /) -> Tensor:
+        """Input of some cells."""
+
+
 def local_loss(h: Tensor, distance2: Tensor, sigma: float) -> Tensor:
     r"""KL divergence of embedding neighbourhoods from spatial ones, in nats.
 
@@ -75,7 +87,7 @@ def global_loss(h: Tensor, distance: Tensor, scale: float) -> Tensor:
 
 def train_encoder(
     encoder: SharedEncoder,
-    features: Sequence[Tensor],
+    features: Sequence[CellInputs],
     coords: Sequence[Tensor],
     config: EncoderTraining,
     run: Run,
@@ -94,7 +106,7 @@ def train_encoder(
 
     def loss(step: int) -> Tensor:
         slide = step % len(features)
-        pick = torch.randperm(len(features[slide]))[: config.batch_size].to(features[slide].device)
+        pick = torch.randperm(features[slide].shape[0])[: config.batch_size]
         x, position = features[slide][pick].to(device), coords[slide][pick].to(device)
         if config.noise:
             x = x + config.noise * torch.randn_like(x)

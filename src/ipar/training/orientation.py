@@ -14,7 +14,8 @@ from ipar.geometry.frames import FrameSearch
 from ipar.model.given import Encoder
 from ipar.model.matching import Matching
 from ipar.training.folds import Folds
-from ipar.training.slides import Slide, SlideSet
+from ipar.training.slides import SlideSet
+from ipar.training.taught import embed_slide
 
 Matched = tuple[NDArray[np.floating], NDArray[np.floating], sparse.csr_matrix]  # coordinates, places, weights
 
@@ -54,10 +55,12 @@ class Orientation(Checked):
         matched: list[Matched] = []
         for i, (encoder, part) in enumerate(zip(encoders, folds.split(slides), strict=True)):
             cells = folds.cells[i]
-            own, coords = _embedded(encoder, part)[cells], part.coords[cells]
+            own, coords = embed_slide(encoder, part).embedding[cells], part.coords[cells]
             if folds.one_section:
                 known = folds.known(slides, folds.group_of(i))[0]
-                matched.append((coords, known.coords, self.matching.find(own, _embedded(encoder, known))[0]))
+                matched.append(
+                    (coords, known.coords, self.matching.find(own, embed_slide(encoder, known).embedding)[0])
+                )
             else:
                 matched.append((coords, coords, self.matching.within(own)))
         together = [matched] if folds.one_section else [[one] for one in matched]
@@ -82,7 +85,3 @@ class Orientation(Checked):
         found, least = self.search.find(coords, places, weights), np.cos(np.deg2rad(self.search.least_turn))
         upright = not found.similarity.mirrored and found.similarity.rotation[0, 0] > least
         return found.certainty if upright else min(1 - found.certainty, 0.5)
-
-
-def _embedded(encoder: Encoder, slide: Slide) -> NDArray[np.float32]:
-    return encoder.features(slide.expression, encoder.genes, slide.labels).embedding

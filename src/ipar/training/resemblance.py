@@ -16,10 +16,10 @@ from ipar._run import Run
 from ipar.metrics import cell_errors
 from ipar.model.blend import global_map
 from ipar.model.covariation import Covariation
-from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.encoder import GeometryEncoder
 from ipar.model.resemblance import Known, Resemblance, Signs, landmarks_of, lesser_rank, shortfall
-from ipar.training.folds import Folds
-from ipar.training.slides import Slide, SlideSet
+from ipar.training.slides import Slide
+from ipar.training.taught import Taught, embed_slide
 
 Floats = NDArray[np.floating]
 
@@ -64,8 +64,7 @@ class _LeftOut:
 def fit_resemblance(
     encoders: Sequence[GeometryEncoder],
     encoder: GeometryEncoder,
-    slides: SlideSet,
-    folds: Folds,
+    taught: Taught,
     recipe: ResemblanceRecipe,
     run: Run,
 ) -> Resemblance:
@@ -77,13 +76,13 @@ def fit_resemblance(
         The encoder that each part of the folds was held out of.
     encoder
         The encoder of all slides.
-    slides, folds
-        Training slides in two dimensions, and what was held out of them.
+    taught
+        Training slides in two dimensions, what was held out of them, and their embeddings.
     recipe, run
         All knobs, and the seed.
     """
-    parts = folds.split(slides)
-    known = {group: _known(encoders[group[0]], folds.known(slides, group), recipe, run) for group in folds.groups}
+    folds, parts = taught.folds, taught.folds.split(taught.slides)
+    known = {group: _known(encoders[group[0]], taught, group, recipe, run) for group in folds.groups}
     left_out = [
         _left_out(encoders[i], known[folds.group_of(i)], part.rows(folds.cells[i]), recipe, run)
         for i, part in enumerate(parts)
@@ -95,7 +94,7 @@ def fit_resemblance(
     lesser = np.quantile(lesser_rank(cells, quantiles), levels)
     centre, weights, knots = _kept(left_out, recipe)
     found = Resemblance(
-        known=_known(encoder, slides, recipe, run),
+        known=_known(encoder, taught, (), recipe, run),
         slides=signs,
         threshold=recipe.least_threshold,
         cells=np.concatenate([quantiles, lesser[None]]),
@@ -109,11 +108,14 @@ def fit_resemblance(
     return replace(found, threshold=max(recipe.least_threshold, recipe.margin * float(max(own))))
 
 
-def _known(encoder: GeometryEncoder, slides: SlideSet, recipe: ResemblanceRecipe, run: Run) -> Known:
+def _known(
+    encoder: GeometryEncoder, taught: Taught, group: tuple[int, ...], recipe: ResemblanceRecipe, run: Run
+) -> Known:
     """What cells are compared with, from slides that an encoder was taught on."""
+    slides = taught.known(group)
     n_each = -(-recipe.n_landmarks // len(slides))
     covariation = Covariation.of([slide.expression for slide in slides], random_state=run.seed)
-    landmarks = [landmarks_of(_features(encoder, slide).embedding, n_each, run.seed) for slide in slides]
+    landmarks = [landmarks_of(own, n_each, run.seed) for own in taught.embeddings(encoder, group)]
     detected = np.concatenate([np.diff(sparse.csr_matrix(x.expression[:, covariation.genes]).indptr) for x in slides])
     return Known(covariation, np.concatenate(landmarks), float(np.median(detected)))
 
@@ -125,7 +127,7 @@ def _left_out(encoder: GeometryEncoder, known: Known, slide: Slide, recipe: Rese
     kept: list[Floats] = []
     best = 0.05  # of a tissue that cannot be localised, nothing is lost
     for one in _variants(slide, recipe, run):
-        features = _features(encoder, one)
+        features = embed_slide(encoder, one)
         signs = known.signs(one.expression, features.embedding)
         left = 1 - np.square(cell_errors(one.coords, global_map(features.global_features).numpy()))
         if first is None:
@@ -207,7 +209,3 @@ def _kept(left_out: Sequence[_LeftOut], recipe: ResemblanceRecipe) -> tuple[Floa
     before = x < usual
     knots = np.stack([np.append(x[before], usual), np.append(np.minimum(rising[before], 1.0), 1.0)])
     return centre, weights, knots
-
-
-def _features(encoder: GeometryEncoder, slide: Slide) -> Features:
-    return encoder.features(slide.expression, encoder.genes, slide.labels)

@@ -110,3 +110,19 @@ class SlideSet:
     def n_dims(self) -> int:
         """Dimensions of the coordinates."""
         return int(self.slides[0].coords.shape[1])
+
+    def sample(self, n_cells: int, rng: np.random.Generator) -> SlideSet:
+        """So many cells at most, as even over slides as their sizes allow; the same object where these are all."""
+        if sum(self.sizes) <= n_cells:
+            return self
+        drawn = zip(self.slides, even_shares(np.array(self.sizes), n_cells), strict=True)
+        slides = (one.rows(np.sort(rng.permutation(len(one))[:share])) for one, share in drawn)
+        return SlideSet(tuple(slides), self.genes)
+
+
+def even_shares(sizes: NDArray[np.int64], n_cells: int) -> NDArray[np.int64]:
+    """Cells of every slide, as even as their sizes allow, so many in all or fewer."""
+    found = np.zeros_like(sizes)
+    for left, i in zip(range(len(sizes), 0, -1), np.argsort(sizes, kind="stable"), strict=True):
+        found[i] = min(sizes[i], (n_cells - found.sum()) // left)
+    return found
