@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -78,6 +79,15 @@ Returns
 matplotlib.figure.Figure or None
     The figure, if `return_fig`.""",
 }
+TEXTS |= {
+    "table_key": """table_key
+    Table of a SpatialData. Results are written to it, or with `copy` to that of another SpatialData with the same elements.
+    If its cells annotate several elements, such as one per section, these are the slides by default.""",
+    "coordinate_system": """coordinate_system
+    Coordinate system of a SpatialData from which coordinates are read: centroids of the shapes, labels or points that the
+    cells annotate, joined by the ids of instances (default: the coordinates in ``obsm``, or if there are none, the only
+    coordinate system, or the one called ``"global"``). The table keeps its own coordinates.""",
+}
 TEXTS["style"] = "\n".join([TEXTS["size"], *TEXTS["map_style"].splitlines()[4:]])
 TEXTS["engine"] = """accelerator
     Kind of device, if `device` is ``"auto"``: ``"auto"``, ``"cpu"``, ``"gpu"`` (or ``"cuda"``), or ``"mps"``.
@@ -101,3 +111,10 @@ def shared_docs(function: Function) -> Function:
         text = text.replace(f"%({name})s", shared)
     function.__doc__ = text
     return function
+
+
+def with_parameters(text: str, names: Sequence[str]) -> str:
+    """A docstring with the shared texts of more parameters at the end of its section on parameters."""
+    more = "\n".join(TEXTS[name] for name in names)
+    section = re.compile(r"(^Parameters\n-+\n.*?)(?=\n\n[^\n]+\n-+\n|\Z)", flags=re.DOTALL | re.MULTILINE)
+    return section.sub(lambda found: f"{found[1]}\n{more}", inspect.cleandoc(text), count=1)

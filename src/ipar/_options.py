@@ -89,7 +89,7 @@ Sizes: TypeAlias = Annotated[tuple[Count, Count], Rising()]
 _REMEDIES = {
     "Tensor": "make one of an array with torch.from_numpy(array)",
     "device": "pass 'auto', 'cpu' or 'cuda'",
-    "AnnData": "read one with anndata.read_h5ad(path), or take a table of a SpatialData, sdata.tables[name]",
+    "AnnData": "read one with anndata.read_h5ad(path), or pass a SpatialData and the name of its table as table_key",
     "IPALite": "fit one with ipar.tl.fit_ipalite, or read one with ipar.load(directory)",
     "IGA": "fit one with ipar.tl.fit_iga, or read one with ipar.load(directory)",
 }

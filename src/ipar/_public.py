@@ -6,37 +6,64 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from ipar._docs import with_parameters
 from ipar._options import check_arguments
 from ipar._preferences import settings
 from ipar._settings import own_settings
+from ipar._table_arguments import TableParameters, TablesOfCall
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-def public(function: Callable[P, R]) -> Callable[P, R]:
+class Public(Protocol[P, R_co]):
+    """A public function. Those on AnnData also take a SpatialData, with the name of its table."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, *args: Any, table_key: str, **kwargs: Any) -> R_co: ...
+    @overload
+    def __call__(self, *args: Any, coordinate_system: str, **kwargs: Any) -> R_co: ...
+
+
+def public(function: Callable[P, R]) -> Public[P, R]:
     """Check options by type hints, fill in ``ipar.settings``, and leave AnnData as they were after an error.
 
-    The call works under :func:`own_settings`.
+    The call works under :func:`own_settings`. Where the function takes an AnnData, the call also takes a SpatialData.
     """
     signature = inspect.signature(function)
+    parameters = TableParameters.of(signature)
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: Any, **kwargs: Any) -> R:
+        named = parameters.taken(kwargs)
         bound = signature.bind(*args, **kwargs)
-        check_arguments(function, bound.arguments)
+        given = list(bound.arguments)
         bound.apply_defaults()
+        tables = TablesOfCall(parameters, bound.arguments, named)
+        check_arguments(function, {name: bound.arguments[name] for name in given})
         settings.apply(bound.arguments)
         with ExitStack() as stack:
             stack.enter_context(own_settings())
             for value in bound.arguments.values():
                 if hasattr(value, "obsm") and hasattr(value, "uns"):
                     stack.enter_context(all_or_nothing(value))
-            return function(*bound.args, **bound.kwargs)
+            stack.enter_context(tables.coordinates())
+            return cast(R, tables.returned(function(*bound.args, **bound.kwargs)))
 
-    return call
+    if parameters.added:
+        shown = parameters.widened(signature)
+        call.__signature__ = shown  # type: ignore[attr-defined]
+        hints = {name: one.annotation for name, one in shown.parameters.items()}
+        call.__annotations__ = function.__annotations__ | hints | {"return": shown.return_annotation}
+        call.__doc__ = with_parameters(function.__doc__ or "", parameters.added)
+    return cast(Public[P, R], call)
 
 
 @contextmanager

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scanpy as sc
 from sklearn.neighbors import kneighbors_graph
 
 from ipar.graph import morans_i
@@ -25,7 +26,6 @@ def slide():
 
 
 def test_morans_i_is_that_of_scanpy(slide):
-    sc = pytest.importorskip("scanpy")
     x, coords = slide
     varying = [0, 1, 3, 4]
     expected = sc.metrics.morans_i(kneighbors_graph(coords, 8).tocsr(), x[:, varying].T.astype(float))

@@ -121,7 +121,6 @@ def test_scanpy_draws_a_umap_of_them(embedded):
 
 
 def test_scanpy_clusters_them(embedded):
-    pytest.importorskip("igraph", reason="scanpy's leiden needs igraph")
     candidates(embedded, 15)
     sc.tl.leiden(embedded, neighbors_key="ipar_candidates", flavor="igraph", n_iterations=2)
     crossing = embedded.obs.groupby("leiden", observed=True)["slide"].nunique()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import anndata as ad
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -43,7 +45,6 @@ def test_polygon_to_ellipse_and_back(kind):
     if kind == "clockwise":
         shapes = [polygon[::-1] for polygon in shapes]
     elif kind != "arrays":
-        geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
         outlines = [shapely.Polygon(polygon) for polygon in shapes]
         if kind == "pieces":  # cut across: a multipolygon of two halves
             left = [shapely.box(-1e5, -1e5, x, 1e5) for x in adata.obsm["spatial"][:, 0]]
@@ -67,7 +68,6 @@ def test_polygon_to_ellipse_and_back(kind):
 
 
 def test_holes_circles_and_squares():
-    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
     adata = cells(4)
     middle = [shapely.Point(*place) for place in adata.obsm["spatial"]]
     circles = geopandas.GeoDataFrame({"radius": [2.0, 4.0, 6.0, 8.0]}, geometry=middle, index=adata.obs_names)

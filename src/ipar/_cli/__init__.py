@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _own_process():
             options.run(options)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"ipar {options.command}: {message}{_in_python(str(message))}", file=sys.stderr)
         return 2
@@ -143,7 +143,17 @@ def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="predict coordinates of cells")
     predict.add_argument("cells", help="h5ad file or zarr store with the cells to place")
     predict.add_argument("--model", required=True, help="directory of the model")
-    predict.add_argument("-o", "--output", required=True, help="file to write, .h5ad or .zarr")
+    predict.add_argument(
+        "-o", "--output", required=True, help="file to write, .h5ad or .zarr, or with --table-key the store itself"
+    )
+    predict.add_argument(
+        "--table-key", default=None, help="table with the cells, where these are in a SpatialData store (default: none)"
+    )
+    predict.add_argument(
+        "--points-key",
+        default="ipar",
+        help="name of the points element that is added to a SpatialData store that results are written to (default: ipar)",
+    )
     predict.add_argument(
         "--library-key", default=None, help="obs column with the slide of each cell (default: one slide)"
     )

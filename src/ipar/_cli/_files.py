@@ -28,7 +28,7 @@ def read(path: str) -> ad.AnnData:
     """Read an h5ad file, or a zarr store where the name ends so."""
     where = found(path)
     with understood(path):
-        adata = (ad.read_zarr if where.suffix == ZARR else ad.read_h5ad)(where)
+        adata = (ad.read_zarr if in_zarr(where) else ad.read_h5ad)(where)
     with named(path):
         check_slots(adata)
     return adata
@@ -47,7 +47,7 @@ def named(path: str) -> Iterator[None]:
 def found(path: str) -> Path:
     """The path of a file, or of a zarr store where the name ends so, that can be read; raises OSError if there is none."""
     where = as_path(path, "name an h5ad file or a zarr store")
-    zarr = where.suffix == ZARR
+    zarr = in_zarr(where)
     if not (where.is_dir() if zarr else where.is_file()):
         there = f", which is not a {'directory' if zarr else 'file'}" if where.exists() else ""
         msg = f"{path}: no such {'zarr store' if zarr else 'file'}{there}."
@@ -61,7 +61,7 @@ def found(path: str) -> Path:
 @contextmanager
 def understood(path: str) -> Iterator[None]:
     """Raise ValueError that names the file, if reading it fails within."""
-    kind, call = ("a zarr store", "write_zarr") if as_path(path).suffix == ZARR else ("an h5ad file", "write_h5ad")
+    kind, call = ("a zarr store", "write_zarr") if in_zarr(as_path(path)) else ("an h5ad file", "write_h5ad")
     try:
         yield
     except Exception as error:  # a broken file may raise anything
@@ -71,7 +71,7 @@ def understood(path: str) -> Iterator[None]:
 
 def write(adata: ad.AnnData, path: str | Path) -> None:
     """Write an h5ad file, or a zarr store where the name ends so, as a whole: an interrupted write leaves the old one."""
-    if as_path(path).suffix == ZARR:
+    if in_zarr(as_path(path)):
         with replaced_directory(path, is_zarr, A_ZARR, size=size_of(adata)) as staging:
             with told(path):
                 adata.write_zarr(staging)
@@ -116,8 +116,13 @@ def check_output(path: str) -> None:
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a directory is a zarr store."""
+    """Whether a directory is a zarr store, or a group in one."""
     return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def in_zarr(path: Path) -> bool:
+    """Whether a path is, or would become, a zarr store by its name, or is a group in one."""
+    return path.suffix == ZARR or is_zarr(path)
 
 
 def run_fit(options: argparse.Namespace) -> None:
@@ -158,12 +163,19 @@ def run_fit(options: argparse.Namespace) -> None:
 
 def run_predict(options: argparse.Namespace) -> None:
     """Predict coordinates for the cells of a file."""
+    from ipar._cli._stores import StoredTable, refuse_store
     from ipar._cli._streams import Stream
 
-    check_output(options.output)
+    table, source, target = None, options.cells, options.output
+    if options.table_key is not None:
+        table = StoredTable.of(options.cells, options.table_key, options.output, options.points_key)
+        source, target = str(table.path), str(table.target)
+    else:
+        refuse_store(options.cells)
+        check_output(options.output)
     model = ipar.load(options.model)
-    with closing(Stream(options.cells, options.output)) as cells:
-        check_space(options.output, 500 * cells.adata.n_obs)  # what a prediction adds, which hardly compresses
+    with closing(Stream(source, target)) as cells:
+        check_space(target, 500 * cells.adata.n_obs)  # what a prediction adds, which hardly compresses
         ipar.tl.predict_coords(
             cells.adata,
             model,
@@ -180,6 +192,8 @@ def run_predict(options: argparse.Namespace) -> None:
         )
         cells.write()
     key = "X_ipar" if options.reference is None else "X_ipar_reference"
+    if table is not None:
+        table.add_points(cells.adata, key)
     print(f"{cells.adata.n_obs} cells placed: obsm[{key!r}] in {options.output}")
 
 

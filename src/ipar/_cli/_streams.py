@@ -14,7 +14,7 @@ from typing import Any
 import anndata as ad
 import h5py
 
-from ipar._cli._files import A_ZARR, ZARR, found, is_zarr, named, read, told, understood, write
+from ipar._cli._files import A_ZARR, found, in_zarr, is_zarr, named, read, told, understood, write
 from ipar._files import replaced, replaced_directory
 from ipar._slots import check_pointers, check_slots, size_of
 from ipar._space import check_space
@@ -38,7 +38,7 @@ class Stream:
     def __init__(self, path: str, output: str) -> None:
         self.path, self.output = found(path), Path(output)
         with ExitStack() as opened:
-            lazy = (self.path.suffix == ZARR) == (self.output.suffix == ZARR)
+            lazy = in_zarr(self.path) == in_zarr(self.output)
             with understood(path):
                 file = opened.enter_context(_opened(self.path)) if lazy else None
                 self.streamed = file is not None and file.attrs.get("encoding-type") == "anndata"
@@ -67,7 +67,7 @@ class Stream:
         added = size_of({"obs": self.adata.obs} | changed) * 5 // 4 + (1 << 22)
         size = sum(one.stat().st_size for one in (self.path, *self.path.rglob("*")) if one.is_file()) + added
         check_space(self.output, size)
-        if self.output.suffix == ZARR:
+        if in_zarr(self.output):
             with replaced_directory(self.output, is_zarr, A_ZARR, size=size) as staging, told(self.output):
                 _copy_store(self.path, staging)
                 with _without_index(staging), _opened(staging, "r+") as file:
@@ -97,7 +97,7 @@ class Stream:
 
 @contextmanager
 def _opened(path: Path, mode: Any = "r") -> Iterator[Any]:
-    if path.suffix != ZARR and not path.is_dir():
+    if not in_zarr(path) and not path.is_dir():
         with h5py.File(path, mode) as file:
             yield file
     else:

@@ -1,5 +1,5 @@
 """Results of ipar as tables."""
 
-from ipar.get._tables import coords, record, uncertainty
+from ipar.get._tables import coords, points, record, uncertainty
 
-__all__ = ["coords", "record", "uncertainty"]
+__all__ = ["coords", "points", "record", "uncertainty"]

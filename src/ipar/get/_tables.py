@@ -90,6 +90,59 @@ def coords(adata: AnnData, key: str = COORDS) -> pd.DataFrame:
 
 
 @public
+def points(adata: AnnData, key: str = COORDS, *, to_coordinate_system: str | None = None) -> Any:
+    """Coordinates of cells as a points element of SpatialData.
+
+    Parameters
+    ----------
+    adata
+        Cells that were placed.
+    key
+        Key of the coordinates in ``obsm``.
+    to_coordinate_system
+        Coordinate system that the coordinates are in (default: one called as the key, since a layout has a frame of its own).
+        For coordinates on a reference, it is that of the coordinates which the model was fitted on.
+
+    Returns
+    -------
+    dask.dataframe.DataFrame
+        ``x, y`` and, in three dimensions, ``z``; ``cell``, the names of the cells; the columns of :func:`uncertainty` that
+        there are. Cells without coordinates are left out.
+
+    Raises
+    ------
+    ImportError
+        If spatialdata is not installed (``pip install "ipar[spatialdata]"``).
+    KeyError, TypeError, ValueError
+        As :func:`coords`.
+
+    Examples
+    --------
+    >>> sdata["ipar"] = ipar.get.points(sdata)  # doctest: +SKIP
+    >>> sdata.write_element("ipar")  # doctest: +SKIP
+    """
+    spatialdata = import_spatialdata()
+    table = coords(adata, key)
+    if uncertainty_key(key) in adata.obs:
+        table = table.join(uncertainty(adata, key))
+    table = table.assign(cell=adata.obs_names.astype(str))[np.isfinite(table["x"])].reset_index(drop=True)
+    identity = spatialdata.transformations.Identity()
+    return spatialdata.models.PointsModel.parse(table, transformations={to_coordinate_system or key: identity})
+
+
+def import_spatialdata() -> Any:
+    """The package, or ImportError that names the extra."""
+    try:
+        import spatialdata
+        import spatialdata.models
+        import spatialdata.transformations
+    except ImportError as error:
+        msg = f'SpatialData objects need spatialdata ({error}): install it with pip install "ipar[spatialdata]".'
+        raise ImportError(msg) from error
+    return spatialdata
+
+
+@public
 def uncertainty(adata: AnnData, key: str = COORDS) -> pd.DataFrame:
     """How sure the coordinates of cells are.
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import is_numeric_dtype
 from sklearn.neighbors import NearestNeighbors
 
 from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS, get_slides, raw_coords, warn
 from ipar._docs import shared_docs
 from ipar._options import Count, Key
 from ipar._public import public
+from ipar._spatialdata import Annotation
 from ipar.geometry.ellipses import Floats, area_moments, ellipse_table
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def cell_ellipses(
     adata: AnnData,
     shapes: Any = None,
     *,
+    shapes_key: str | Sequence[str] | None = None,
     moments: str | ArrayLike | None = None,
     n_neighbors: Count = 10,
     spatial_key: str = "spatial",
@@ -45,6 +48,10 @@ def cell_ellipses(
     shapes
         Outlines, one per cell, in the units of the coordinates: a GeoDataFrame or GeoSeries of polygons, multipolygons, or
         points with a column ``"radius"``, or a sequence of vertex arrays ``(v, 2)``.
+    shapes_key
+        Shapes element with the outlines, for a SpatialData: of the cells' own region, or beside it, such as
+        ``"cell_boundaries"`` where cells annotate labels. For cells of several regions, one per region. Without
+        `coordinate_system`, outlines are read as they are stored, and must have the units of the coordinates in ``obsm``.
     moments
         Second central moments instead of outlines: covariance matrices ``(n, d, d)``, their upper triangles row by row,
         ``(n, 3)`` or ``(n, 6)``, or the key of such an array in ``obsm``.
@@ -81,8 +88,9 @@ def cell_ellipses(
 
     Notes
     -----
-    Geopandas objects are matched to cells by index if it holds all ``obs_names``, everything else is matched by order. A
-    shapes element of SpatialData is a GeoDataFrame.
+    Geopandas objects are matched to cells by their index, which must hold all ``obs_names``, or, for a table of SpatialData, the
+    ids of all instances. Shapes named by `shapes_key` are matched by the ids of instances, or, if the table does not annotate
+    them, by the column of ``obs`` that their index is named after, or by ``obs_names``. Sequences are matched by order.
 
     On a hexagonal grid, 10 neighbours are the first ring and half of the second. Fewer than 4 d neighbours are noisy.
 
@@ -101,6 +109,9 @@ def cell_ellipses(
     adata = adata.copy() if copy else adata
     if shapes is not None and moments is not None:
         msg = "Either shapes or moments must be given, found both: leave one of them out."
+        raise ValueError(msg)
+    if shapes_key is not None:
+        msg = "shapes_key must be given for a SpatialData, and without shapes: pass outlines of an AnnData as shapes."
         raise ValueError(msg)
     coords = raw_coords(adata, spatial_key, dims=(2, 3))  # in the frame of the outlines
     record: dict[str, Any] = {"units": f"those of obsm[{spatial_key!r}]", "spatial_key": spatial_key}
@@ -203,8 +214,7 @@ def _matched(adata: AnnData, shapes: Any) -> Sequence[Any]:
     """Outlines in the order of the cells, with circles as centre and covariance."""
     if not hasattr(shapes, "geometry"):
         return list(shapes)
-    if not shapes.index.equals(adata.obs_names) and adata.obs_names.isin(shapes.index).all():
-        shapes = shapes.loc[adata.obs_names]
+    shapes = shapes.iloc[_places(adata, shapes.index)]
     geometries = list(shapes.geometry)
     if not geometries or geometries[0].geom_type != "Point":
         return geometries
@@ -216,6 +226,23 @@ def _matched(adata: AnnData, shapes: Any) -> Sequence[Any]:
         (np.array([point.x, point.y]), np.eye(2) * radius**2 / 4)
         for point, radius in zip(geometries, shapes["radius"], strict=True)
     ]
+
+
+def _places(adata: AnnData, index: pd.Index) -> NDArray[np.intp]:
+    """Where the outlines of cells are, by the names of the cells or the ids of their instances."""
+    annotation = Annotation.of(adata)
+    ids = [] if annotation is None else [pd.Index(adata.obs[annotation.instance_key])]
+    for names in (adata.obs_names, *ids):
+        # numbers could be those of another element, unless they are the same ones
+        alike = not is_numeric_dtype(names) or len(names) == len(index)
+        if alike and index.is_unique and names.is_unique and names.isin(index).all():
+            return np.asarray(index.get_indexer(names))
+    n_known = int(adata.obs_names.isin(index.unique()).sum())
+    msg = (
+        f"The index of shapes must hold the name of every cell once, found {n_known} of {adata.n_obs} in {len(index)} outlines: set "
+        "shapes.index, or pass list(shapes.geometry) if outlines are in the order of the cells."
+    )
+    raise ValueError(msg)
 
 
 def _rings(outline: Any) -> Iterator[tuple[Floats, float]]:
