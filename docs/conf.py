@@ -61,8 +61,14 @@ nb_execution_mode = "off"  # outputs are committed, and a test executes the note
 
 html_theme = "sphinx_book_theme"
 html_title = f"ipar {release}"
+html_favicon = "images/favicon.svg"
 # the sidebar unfolds around the page that is read; the whole API in every sidebar took most of the time of a build
-html_theme_options = {"show_toc_level": 2, "show_navbar_depth": 1, "collapse_navbar": True}
+html_theme_options = {
+    "logo": {"image_light": "images/logo.svg", "image_dark": "images/logo-dark.svg", "alt_text": "ipar"},
+    "show_toc_level": 2,
+    "show_navbar_depth": 1,
+    "collapse_navbar": True,
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
