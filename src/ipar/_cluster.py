@@ -199,6 +199,20 @@ def on_workers() -> Iterator[None]:
         workers.close()
 
 
+def ahead(items: Iterable[T], n: int) -> Iterator[T]:
+    """Items, of which so many are taken before they are asked for."""
+    source = iter(items)
+    taken = deque(islice(source, n))
+
+    def rest() -> Iterator[T]:
+        for item in source:
+            taken.append(item)
+            yield taken.popleft()
+        yield from taken
+
+    return rest()
+
+
 def active_client() -> Any:
     """The Dask client of the context; None without one, within a task, or where Dask is told to use another scheduler."""
     distributed = sys.modules.get("distributed")

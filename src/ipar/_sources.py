@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from anndata.abc import CSRDataset
@@ -130,7 +131,9 @@ def _of_dask(raw: Any, where: str, size: ChunkSize) -> Rows:
         return _joined(found)
 
     def afar(start: int, stop: int) -> Any:
-        return delayed(_read_blocks)(blocks(start, stop), (start, stop), int(raw.shape[1]), where)
+        key = f"ipar-read-{uuid4().hex}"
+        width = int(raw.shape[1])
+        return delayed(_read_blocks)(blocks(start, stop), (start, stop), width, where, dask_key_name=key)
 
     return _streamed(raw, where, np.array(starts), read, afar)
 

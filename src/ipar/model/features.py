@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar._chunks import Matrix, Rows, as_rows, row_slices
+from ipar._chunks import Matrix, Numbers, Rows, as_rows, row_slices
 from ipar._options import Bounds, Checked, Count
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
@@ -46,6 +46,31 @@ class Averaging(Checked):
 
     n_neighbors: Count = 20
     n_hops: Hops = 1
+
+
+@dataclass(frozen=True)
+class GeneCentring:
+    """How the genes of cells are centred within slides, and scaled.
+
+    Attributes
+    ----------
+    codes
+        Slide of every row of the matrix, ``(n,)``.
+    means, gene_scale
+        As in :class:`Reading`.
+    """
+
+    codes: NDArray[np.int64]
+    means: NDArray[np.float32]
+    gene_scale: NDArray[np.float32] | None
+
+    def batches(
+        self, own: Numbers, chunk: sparse.csr_matrix, n_rows: int = 4096
+    ) -> Iterator[tuple[Numbers, NDArray[np.float32]]]:
+        """Rows of a chunk, so many at a time, and what networks read of them, dense."""
+        for some in row_slices(len(own), n_rows):
+            centred: NDArray[np.float32] = chunk[some].toarray() - self.means[self.codes[own[some]]]
+            yield own[some], centred if self.gene_scale is None else centred * self.gene_scale
 
 
 @dataclass(frozen=True)
@@ -97,22 +122,20 @@ class Reading:
     def genes(self) -> NDArray[np.float32]:
         """Expression of all cells, dense, centred within slides and scaled, ``(n, n_genes)``."""
         out = np.empty((len(self.order), self.matrix.shape[1]), dtype=np.float32)
-        for cells, x in self.gene_batches():
-            out[cells] = x
+        for own, chunk in self.matrix.chunks():
+            for rows, x in self.centring.batches(own, chunk):
+                out[self.place[rows]] = x
         return out
 
-    def gene_batches(self, n_rows: int = 4096) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """The same, so many cells at a time, and which ones these are: they come as the matrix has them."""
-        place = np.argsort(self.order)
-        for own, chunk in self.matrix.chunks():
-            for rows in row_slices(len(own), n_rows):
-                cells = place[own[rows]]
-                centred: NDArray[np.float32] = chunk[rows].toarray() - self.means[self.codes[cells]]
-                yield cells, centred if self.gene_scale is None else centred * self.gene_scale
+    @cached_property
+    def place(self) -> NDArray[np.intp]:
+        """Where the rows of the matrix are in the order of the cells."""
+        return np.argsort(self.order)
 
-    def component_batches(self, n_rows: int = 4096) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Components of so many cells at a time."""
-        return ((rows, self.components[rows]) for rows in row_slices(len(self.order), n_rows))
+    @property
+    def centring(self) -> GeneCentring:
+        """How the genes of a row of the matrix are centred and scaled."""
+        return GeneCentring(self.codes[self.place], self.means, self.gene_scale)
 
 
 @dataclass(frozen=True)

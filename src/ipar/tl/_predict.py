@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ipar._anndata import COORDS, Keys, cell_names, check_key_added, record
+from ipar._cluster import on_workers
 from ipar._docs import shared_docs
 from ipar._lazy import with_tables, write_back
 from ipar._options import Count, Key, Share
@@ -171,8 +172,8 @@ def predict_coords(
     model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
     placement = Placement(transport=transport)
     slide = None if reference is None else known_reference(model, reference)
-    cells = read_cells(adata, model, keys)
-    with on_device(model.modules, run.device):
+    with on_workers(), on_device(model.modules, run.device):
+        cells = read_cells(adata, model, keys)
         found = place_cells(model, cells, run, slide, placement)
         attention = quadrant_attention(
             model, found.features.embedding, found.coords, cells.labels, cell_names(adata), run
