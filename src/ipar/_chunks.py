@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._cluster import pool
-from ipar._slots import canonical
 
 T = TypeVar("T")
 Numbers = NDArray[np.int64]
@@ -281,7 +280,7 @@ def _survey(_: Numbers, chunk: sparse.csr_matrix) -> Survey:
     return Survey(
         row_key(chunk),
         np.diff(chunk.indptr),
-        np.bincount(chunk.indices, chunk.data, minlength=chunk.shape[1]),
+        np.bincount(chunk.indices, chunk.data, minlength=chunk.shape[1]).astype(np.float64),
         chunk.data.min(initial=0),
         chunk.data.max(initial=0),
     )

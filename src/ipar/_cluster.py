@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
+from ipar._memory import kept_memory
 from ipar._settings import own_settings
 
 T = TypeVar("T")
@@ -26,10 +27,13 @@ T = TypeVar("T")
 class Pool(Protocol):
     """Where independent pieces of work are done."""
 
-    here: bool
-    """Whether that is in this process."""
-    n_ahead: int
-    """Pieces of work that may be under way while the next one is prepared."""
+    @property
+    def here(self) -> bool:
+        """Whether that is in this process."""
+
+    @property
+    def n_ahead(self) -> int:
+        """Pieces of work that may be under way while the next one is prepared."""
 
     def map(
         self, name: str, function: Callable[..., T], items: Iterable[Any], *shared: Any, later: bool = False
@@ -47,7 +51,7 @@ class Pool(Protocol):
 
 
 class Here:
-    """This process, in which work is done when its result is asked for."""
+    """Work is done in this process, when its result is asked for."""
 
     here = True
     n_ahead = 0
@@ -89,9 +93,9 @@ class Workers:
     _under_way: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def n_ahead(self) -> int:  # type: ignore[override]
+    def n_ahead(self) -> int:
         """See :class:`Pool`."""
-        return max(sum(self.client.nthreads().values()), 1)
+        return max(sum(map(int, self.client.nthreads().values())), 1)
 
     def map(
         self, name: str, function: Callable[..., T], items: Iterable[Any], *shared: Any, later: bool = False
@@ -114,6 +118,12 @@ class Workers:
         """See :meth:`Pool.agree`."""
         own = function(*args)
         return own is not None and all(one == own for one in self.client.run(function, *args).values())
+
+    def prepare(self) -> None:
+        """Have workers import what takes long, while cells are read."""
+        for address in self.client.nthreads():
+            key = f"ipar-import-{uuid4().hex}"
+            self._under_way[key] = self.client.submit(_load, key=key, workers=[address], priority=3)
 
     def close(self) -> None:
         """Cancel what is under way, and let go of what workers keep."""
@@ -191,6 +201,7 @@ def on_workers() -> Iterator[None]:
     own = _own_versions()
     check_versions(own, {package: client.run(version, package, on_error="return") for package in own})
     workers = Workers(client)
+    workers.prepare()
     token = _pool.set(workers)
     try:
         yield
@@ -265,6 +276,11 @@ def _own_versions() -> dict[str, str]:
     return {package: _public(version(package)) for package in ("ipar", "torch")}
 
 
+def _load() -> None:
+    """Import what takes long."""
+    import ipar.model  # noqa: F401
+
+
 def _same(thing: T) -> T:
     return thing
 
@@ -277,5 +293,5 @@ def _work(wanted: dict[str, str], function: Callable[..., T], *args: Any) -> T:
 
         address = get_worker().address
         check_versions(wanted, {package: {address: own[package]} for package in own})
-    with own_settings():
+    with own_settings(), kept_memory():
         return function(*args)

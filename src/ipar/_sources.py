@@ -88,11 +88,8 @@ def _streamed(
 def _stored(raw: Any, where: str, starts: NDArray[np.int64]) -> Rows:
     """Rows of an open file, which workers open too, if they see it."""
     stored, width = None if pool().here else StoredRows.of(raw), int(raw.shape[1])
-
-    def afar(start: int, stop: int) -> Any:
-        return partial(read_rows, stored, (start, stop), width, where)
-
-    return _streamed(raw, where, starts, lambda start, stop: raw[start:stop], None if stored is None else afar)
+    afar = None if stored is None else lambda start, stop: partial(read_rows, stored, (start, stop), width, where)
+    return _streamed(raw, where, starts, lambda start, stop: raw[start:stop], afar)
 
 
 def _of_sparse(raw: Any, where: str, size: ChunkSize) -> Rows:
