@@ -191,9 +191,10 @@ class InMemory(Source):
         """See :meth:`Source.pieces`."""
         if not heavy:
             return None
-        own = np.arange(self.shape[0]) if rows is None else rows
-        parts = (own[some] for some in row_slices(len(own), self.most_sent))
-        return ((part, None, self.matrix[part]) for part in parts)
+        if rows is None:
+            slices = row_slices(self.shape[0], self.most_sent)
+            return ((np.arange(some.start, some.stop), None, self.matrix[some]) for some in slices)
+        return ((rows[some], None, self.matrix[rows[some]]) for some in row_slices(len(rows), self.most_sent))
 
     def map(self, step: Step, n_columns: int | None = None) -> Rows:
         """See :meth:`Rows.map`."""

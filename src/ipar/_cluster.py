@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
-from ipar._memory import kept_memory
+from ipar._memory import give_memory_back, keep_memory
 from ipar._settings import own_settings
 
 T = TypeVar("T")
@@ -110,8 +110,7 @@ class Workers:
 
     def start(self, name: str, function: Callable[..., T], *args: Any) -> Callable[[], T]:
         """See :meth:`Pool.start`."""
-        with _large_graphs():
-            future = self._submit(name, function, args, 1)
+        future = self._submit(name, function, args, 1)
         return lambda: next(self._gathered(deque([future]), iter(())))
 
     def agree(self, function: Callable[..., Any], *args: Any) -> bool:
@@ -135,7 +134,8 @@ class Workers:
     def _submit(self, name: str, function: Callable[..., T], args: tuple[Any, ...], priority: int) -> Any:
         key = f"ipar-{name}-{uuid4().hex}"
         args = tuple(self._as_future(arg) for arg in args)
-        future = self.client.submit(_work, _own_versions(), function, *args, key=key, priority=priority)
+        with _large_graphs():
+            future = self.client.submit(_work, _own_versions(), function, *args, key=key, priority=priority)
         self._under_way[key] = future
         return future
 
@@ -205,6 +205,7 @@ def on_workers() -> Iterator[None]:
     token = _pool.set(workers)
     try:
         yield
+        client.run(give_memory_back, on_error="ignore")
     finally:
         _pool.reset(token)
         workers.close()
@@ -293,5 +294,6 @@ def _work(wanted: dict[str, str], function: Callable[..., T], *args: Any) -> T:
 
         address = get_worker().address
         check_versions(wanted, {package: {address: own[package]} for package in own})
-    with own_settings(), kept_memory():
+    keep_memory()
+    with own_settings():
         return function(*args)

@@ -15,6 +15,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ipar._chunks import Matrix, Numbers, Rows, as_rows, row_slices
+from ipar._cluster import pool
 from ipar._options import Bounds, Checked, Count
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
@@ -209,24 +210,37 @@ def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def whole_slides(
-    network: SetEncoder, features: NDArray[np.float32], codes: NDArray[np.int_], n_context: int = 2048
+    network: SetEncoder,
+    features: NDArray[np.float32],
+    codes: NDArray[np.int_],
+    n_context: int = 2048,
+    n_rows: int = 16_384,
 ) -> NDArray[np.float32]:
     """Output of a set encoder for every cell of every slide, centred, ``(n, n_output)``.
 
-    All cells of a slide attend to the same ``n_context`` of them at most: far more than the sets trained on, and time and
-    memory are linear in cells.
+    All cells of a slide attend to the same ``n_context`` of them at most, ``n_rows`` cells at a time: far more than the sets
+    trained on, and time is linear in cells.
     """
-    device = next(network.parameters()).device
     out = np.empty((len(features), network.n_output), dtype=np.float32)
     for code in np.unique(codes):
         cells = np.flatnonzero(codes == code)
-        context = None
         if len(cells) > n_context:
-            pick = np.random.default_rng(0).permutation(len(cells))[:n_context]
-            context = torch.from_numpy(np.sort(pick)).to(device)
-        own = network(torch.from_numpy(features[cells])[None].to(device), context)[0].cpu().numpy()
+            context = features[cells[np.sort(np.random.default_rng(0).permutation(len(cells))[:n_context])]]
+            parts = (features[cells[some]] for some in row_slices(len(cells), n_rows))
+            own = np.concatenate(list(pool().map("embed", _in_context, parts, network, context)))
+        else:
+            own = _in_context(features[cells], network, features[:0])
         out[cells] = own - own.mean(axis=0)
     return out
+
+
+@torch.no_grad()
+def _in_context(x: NDArray[np.float32], network: SetEncoder, context: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Output of a set encoder for cells that attend to others, or to each other, if there are none."""
+    read = torch.from_numpy(np.concatenate([context, x]))[None].to(next(network.parameters()).device)
+    attended = torch.arange(len(context), device=read.device) if len(context) else None
+    found: NDArray[np.float32] = network(read, attended)[0, len(context) :].cpu().numpy()
+    return found
 
 
 def equalise_blocks(
