@@ -75,8 +75,8 @@ class Here:
 class Workers:
     """The workers of a Dask cluster.
 
-    What pieces share, such as a network, is a task of its own, named by its content: workers get it once, from each other
-    too, and the scheduler can have it made again. A lost worker's tasks are done again by Dask.
+    What pieces share, such as a network, is a task of its own, named by its content: workers get it once, and the
+    scheduler can have it made again. A lost worker's tasks are done again by Dask.
 
     Attributes
     ----------

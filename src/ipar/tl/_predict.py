@@ -50,7 +50,7 @@ def predict_coords(
 
     The network's layout is averaged with the global map and the flow's expected layout, then sharpened. Coordinates of
     `adata` are not read. Time and memory are linear in the number of cells. Expression is read in chunks of rows, and may be
-    larger than memory.
+    larger than memory. With a client of ``dask.distributed``, work is spread over its workers.
 
     Parameters
     ----------
@@ -127,6 +127,8 @@ def predict_coords(
         Dask array of unknown chunks, and for `copy` of a backed object.
     OSError
         If the file of a backed or lazy object is not there any more, or changes meanwhile.
+    RuntimeError
+        If workers of a Dask cluster have other versions of ipar or PyTorch than this process.
 
     Warns
     -----
