@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ipar._cluster import pool
+from ipar._passes import Numbers, Survey, chunk_itself, group_sums, product, survey_of
 
 T = TypeVar("T")
-Numbers = NDArray[np.int64]
 Chunk: TypeAlias = tuple[Numbers, sparse.csr_matrix]
 """Numbers of some rows, ascending, and what they hold."""
 Step: TypeAlias = Callable[[sparse.csr_matrix, Numbers], sparse.csr_matrix]
@@ -26,29 +26,6 @@ Link: TypeAlias = Callable[[Numbers, sparse.csr_matrix], Chunk]
 """What is done with a chunk on the way from its source."""
 Piece: TypeAlias = tuple[Numbers, int | None, Any]
 """Numbers of some rows of a source, and a matrix of these, or the first row of a chunk, or of what reads it, that holds them."""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass over all rows tells.
-
-    Attributes
-    ----------
-    keys
-        :func:`row_key` of every row, float64 ``(n,)``.
-    sizes
-        Values other than zero of every row, int32 ``(n,)``.
-    sums
-        Sum of every column in float64, ``(n_genes,)``.
-    smallest, largest
-        Extremes, at most and at least zero; NaN if there is a NaN.
-    """
-
-    keys: NDArray[np.float64]
-    sizes: NDArray[np.int32]
-    sums: NDArray[np.float64]
-    smallest: float
-    largest: float
 
 
 class Rows(ABC):
@@ -97,7 +74,7 @@ class Rows(ABC):
     def take(self, rows: Numbers) -> sparse.csr_matrix:
         """A sample of rows in a given order, in memory."""
         order = np.argsort(rows, kind="stable")
-        found = [chunk for _, chunk in self.each("read", _chunk, rows=rows[order])]
+        found = [chunk for _, chunk in self.each("read", chunk_itself, rows=rows[order])]
         if not found:
             return sparse.csr_matrix((0, self.shape[1]), dtype=np.float32)
         return sparse.csr_matrix(sparse.vstack(found, format="csr"))[np.argsort(order)]
@@ -109,8 +86,8 @@ class Rows(ABC):
     def dot(self, x: NDArray[np.floating[Any]]) -> NDArray[Any]:
         """Product with a dense matrix ``(n_genes, k)``."""
         out = np.empty((self.shape[0], x.shape[1]), dtype=np.result_type(np.float32, x.dtype))
-        for own, product in self.each("product", _product, x):
-            out[own] = product
+        for own, found in self.each("product", product, x):
+            out[own] = found
         return out
 
     @cached_property
@@ -119,7 +96,7 @@ class Rows(ABC):
         n, n_genes = self.shape
         keys, sizes, sums = np.zeros(n), np.zeros(n, dtype=np.int32), np.zeros(n_genes)
         smallest = largest = np.float64(0.0)
-        for own, part in self.each("survey", _survey):
+        for own, part in self.each("survey", survey_of):
             keys[own], sizes[own] = part.keys, part.sizes
             sums += part.sums
             smallest, largest = np.minimum(smallest, part.smallest), np.maximum(largest, part.largest)
@@ -145,7 +122,7 @@ class Rows(ABC):
     def means_of(self, codes: NDArray[np.int_], n_groups: int) -> NDArray[np.float32]:
         """The same for every group of rows ``(n,)``, ``(n_groups, n_genes)``; zeros for groups without rows."""
         sums = np.zeros((n_groups, self.shape[1]))
-        for _, part in self.each("means", _group_sums, codes, n_groups):
+        for _, part in self.each("means", group_sums, codes, n_groups):
             sums += part
         return (sums / np.maximum(np.bincount(codes, minlength=n_groups), 1)[:, None]).astype(np.float32)
 
@@ -268,44 +245,12 @@ def _of_piece(
     return start, n_values, own, function(own, chunk, *shared)
 
 
-def _chunk(_: Numbers, chunk: sparse.csr_matrix) -> sparse.csr_matrix:
-    return chunk
-
-
-def _product(_: Numbers, chunk: sparse.csr_matrix, x: NDArray[Any]) -> NDArray[Any]:
-    product: NDArray[Any] = chunk @ x
-    return product
-
-
-def _survey(_: Numbers, chunk: sparse.csr_matrix) -> Survey:
-    return Survey(
-        row_key(chunk),
-        np.diff(chunk.indptr),
-        np.bincount(chunk.indices, chunk.data, minlength=chunk.shape[1]).astype(np.float64),
-        chunk.data.min(initial=0),
-        chunk.data.max(initial=0),
-    )
-
-
-def _group_sums(own: Numbers, chunk: sparse.csr_matrix, codes: NDArray[np.int_], n_groups: int) -> NDArray[np.float64]:
-    ones = np.ones(len(own))
-    member = sparse.csr_matrix((ones, (codes[own], np.arange(len(own)))), shape=(n_groups, len(own)))
-    sums: NDArray[np.float64] = (member @ chunk).toarray()
-    return sums
-
-
 Matrix: TypeAlias = sparse.csr_matrix | Rows
 
 
 def as_rows(matrix: Matrix) -> Rows:
     """Rows of a matrix in memory; rows as they are."""
     return matrix if isinstance(matrix, Rows) else InMemory(matrix)
-
-
-def row_key(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
-    """A number for every row that depends on what the row holds alone, ``(n,)``."""
-    key: NDArray[np.float64] = matrix @ np.random.default_rng(0).random(matrix.shape[1])
-    return key
 
 
 def row_slices(n: int, n_rows: int = 65_536) -> Iterator[slice]:

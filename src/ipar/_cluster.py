@@ -6,18 +6,18 @@ that they are the same for any number of workers.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
+from weakref import WeakSet
 
+from ipar._client import active_client, check_versions, check_workers, own_versions
 from ipar._memory import give_memory_back, keep_memory
 from ipar._settings import own_settings
 
@@ -90,7 +90,8 @@ class Workers:
     n_kept: int = 8
     here: bool = False
     _kept: OrderedDict[str, Any] = field(default_factory=OrderedDict, repr=False)
-    _under_way: dict[str, Any] = field(default_factory=dict, repr=False)
+    _imports: list[Any] = field(default_factory=list, repr=False)
+    _all: WeakSet[Any] = field(default_factory=WeakSet, repr=False)  # what is not done and not dropped
 
     @property
     def n_ahead(self) -> int:
@@ -122,21 +123,21 @@ class Workers:
         """Have workers import what takes long, while cells are read."""
         for address in self.client.nthreads():
             key = f"ipar-import-{uuid4().hex}"
-            self._under_way[key] = self.client.submit(_load, key=key, workers=[address], priority=3)
+            self._imports.append(self.client.submit(_load, key=key, workers=[address], priority=3))
+        self._all.update(self._imports)
 
     def close(self) -> None:
         """Cancel what is under way, and let go of what workers keep."""
-        for future in [*self._under_way.values(), *self._kept.values()]:
+        for future in list(self._all):  # an error's traceback may hold some
             future.release()
-        self._under_way.clear()
         self._kept.clear()
 
     def _submit(self, name: str, function: Callable[..., T], args: tuple[Any, ...], priority: int) -> Any:
         key = f"ipar-{name}-{uuid4().hex}"
         args = tuple(self._as_future(arg) for arg in args)
         with _large_graphs():
-            future = self.client.submit(_work, _own_versions(), function, *args, key=key, priority=priority)
-        self._under_way[key] = future
+            future = self.client.submit(_work, own_versions(), function, *args, key=key, priority=priority)
+        self._all.add(future)
         return future
 
     def _as_future(self, arg: Any) -> Any:
@@ -148,12 +149,13 @@ class Workers:
     def _share(self, thing: Any) -> Any:
         from dask.base import tokenize
 
-        if not hasattr(thing, "__len__") and not hasattr(thing, "__dict__"):  # a number
+        if thing is None or (isinstance(thing, tuple) and not thing) or isinstance(thing, int | float):
             return thing
         key = f"ipar-shared-{tokenize(thing)}"
         if key not in self._kept:
             with _large_graphs():
                 self._kept[key] = self.client.submit(_same, thing, key=key, priority=2)
+            self._all.add(self._kept[key])
         self._kept.move_to_end(key)
         future = self._kept[key]
         while len(self._kept) > self.n_kept:
@@ -164,7 +166,6 @@ class Workers:
         while pending:
             future = pending.popleft()
             result = future.result()
-            del self._under_way[future.key]
             future.release()
             pending.extend(islice(started, 1))
             yield result
@@ -198,8 +199,7 @@ def on_workers() -> Iterator[None]:
     if client is None or not pool().here:
         yield
         return
-    own = _own_versions()
-    check_versions(own, {package: client.run(version, package, on_error="return") for package in own})
+    check_workers(client)
     workers = Workers(client)
     workers.prepare()
     token = _pool.set(workers)
@@ -225,58 +225,6 @@ def ahead(items: Iterable[T], n: int) -> Iterator[T]:
     return rest()
 
 
-def active_client() -> Any:
-    """The Dask client of the context; None without one, within a task, or where Dask is told to use another scheduler."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return None
-    from dask import config
-
-    if config.get("scheduler", None) not in (None, "distributed", "dask.distributed"):
-        return None
-    try:
-        client = distributed.default_client()
-    except ValueError:
-        return None
-    try:
-        distributed.get_worker()
-    except ValueError:
-        pass
-    else:
-        return None  # work within a task that waits for other tasks may wait for ever
-    if client.asynchronous:
-        msg = "The Dask client is asynchronous, and ipar waits for its results: connect by distributed.Client(address) instead."
-        raise ValueError(msg)
-    return client
-
-
-def check_versions(wanted: dict[str, str], found: dict[str, dict[str, str | Exception]], most_named: int = 5) -> None:
-    """Raise RuntimeError, which names them, if workers have other versions of packages than wanted.
-
-    ``found`` has the version by the address of the worker, or an exception for none, of every package.
-    """
-    for package, own in wanted.items():
-        others = {address: one for address, one in found[package].items() if _public(one) != own}
-        if others:
-            named = [f"{address} has {_public(one)}" for address, one in islice(sorted(others.items()), most_named)]
-            more = f", and {len(others) - most_named} more differ" if len(others) > most_named else ""
-            msg = (
-                f"Workers of the Dask cluster need {package} {own}, as this process has it, but {', '.join(named)}{more}: "
-                f"install {package}=={own} in the environment of the workers, and start them again."
-            )
-            raise RuntimeError(msg)
-
-
-def _public(found: str | Exception) -> str:
-    """A version without what it was built for: those for CPUs and GPUs work together."""
-    return "none" if isinstance(found, Exception) else found.partition("+")[0]
-
-
-@cache
-def _own_versions() -> dict[str, str]:
-    return {package: _public(version(package)) for package in ("ipar", "torch")}
-
-
 def _load() -> None:
     """Import what takes long."""
     import ipar.model  # noqa: F401
@@ -288,7 +236,7 @@ def _same(thing: T) -> T:
 
 def _work(wanted: dict[str, str], function: Callable[..., T], *args: Any) -> T:
     """What a worker does; one that has joined since the call began is checked here."""
-    own = _own_versions()
+    own = own_versions()
     if own != wanted:
         from distributed import get_worker
 

@@ -11,8 +11,9 @@ import numpy as np
 from anndata.io import sparse_dataset
 from scipy import sparse
 
-from ipar._chunks import Chunk, Numbers, Piece, Source
+from ipar._chunks import Chunk, Piece, Source
 from ipar._cluster import pool
+from ipar._passes import Numbers
 from ipar._slots import canonical
 
 

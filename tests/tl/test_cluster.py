@@ -17,7 +17,8 @@ from scipy import sparse
 
 import ipar
 from ipar._chunks import InMemory
-from ipar._cluster import active_client, ahead, check_versions, on_workers, pool
+from ipar._client import active_client, check_versions
+from ipar._cluster import ahead, on_workers, pool
 from ipar._sources import ChunkSize, expression_rows
 from ipar.graph.neighbors import FaissTransformer
 

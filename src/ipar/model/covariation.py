@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar._chunks import Matrix, Numbers, as_rows
+from ipar._chunks import Matrix, as_rows
+from ipar._passes import Numbers
 from ipar.model.checks import shaped
 from ipar.model.io import Arrays, State
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._chunks import Matrix, Numbers, as_rows, row_slices
+from ipar._chunks import Matrix, as_rows, row_slices
 from ipar._cluster import pool
 from ipar._options import Checked, Count, Depth, Weight, check
+from ipar._passes import Numbers
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model.checks import check_width, checked_names, shaped
 from ipar.model.features import (

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ipar._chunks import Matrix, Numbers, Rows, as_rows, row_slices
+from ipar._chunks import Matrix, Rows, as_rows, row_slices
 from ipar._cluster import pool
 from ipar._options import Bounds, Checked, Count
+from ipar._passes import Numbers
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
