@@ -45,8 +45,10 @@ def model_of(options: argparse.Namespace) -> IPALite:
 
 @contextmanager
 def cluster_of(n_workers: int) -> Iterator[Callable[[], float]]:
-    """A cluster of processes of one thread; gives a function that tells the CPU seconds of its workers."""
+    """A cluster of processes of one thread that have imported ipar; gives a function that tells their CPU seconds."""
     from distributed import Client, LocalCluster
+
+    from ipar._cluster import load
 
     with (
         LocalCluster(  # type: ignore[no-untyped-call]
@@ -54,6 +56,7 @@ def cluster_of(n_workers: int) -> Iterator[Callable[[], float]]:
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):
+        client.run(load)
         yield lambda: sum(client.run(time.process_time).values())
 
 

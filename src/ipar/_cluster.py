@@ -123,7 +123,7 @@ class Workers:
         """Have workers import what takes long, while cells are read."""
         for address in self.client.nthreads():
             key = f"ipar-import-{uuid4().hex}"
-            self._imports.append(self.client.submit(_load, key=key, workers=[address], priority=3))
+            self._imports.append(self.client.submit(load, key=key, workers=[address], priority=3))
         self._all.update(self._imports)
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ def ahead(items: Iterable[T], n: int) -> Iterator[T]:
     return rest()
 
 
-def _load() -> None:
+def load() -> None:
     """Import what takes long."""
     import ipar.model  # noqa: F401
 
