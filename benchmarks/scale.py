@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.speed import ROOT, brain, many_cells, normalise
 from benchmarks.tasks.options import command_of, parser_of
-from benchmarks.tasks.records import Record, kept, read
+from benchmarks.tasks.records import KEYS, Record, kept, read
 
 if TYPE_CHECKING:
     from ipar.model import IPALite
@@ -66,15 +67,16 @@ def run_cluster(options: argparse.Namespace) -> None:
 
     import ipar
 
-    n_cells, n_workers = options.one
+    n_cells, n_slides, n_workers = options.one
     model, cells = model_of(options), many_cells(options.data, n_cells, GENES_PER_CELL)
     np.expm1(cells.X.data, out=cells.X.data)
     normalise(cells)
+    cells.obs["slide"] = [f"slide{i * n_slides // n_cells}" for i in range(n_cells)]
     with cluster_of(n_workers) if n_workers else nullcontext(lambda: 0.0) as cpu_of_workers:
         started = time.perf_counter(), time.process_time(), cpu_of_workers()
-        ipar.tl.predict_coords(cells, model, progress=False)
+        ipar.tl.predict_coords(cells, model, library_key="slide", progress=False)
         ended = time.perf_counter(), time.process_time(), cpu_of_workers()
-    path = options.cache / f"scale-{n_cells}.npy"
+    path = options.cache / f"scale-{n_cells}-{n_slides}.npy"
     if not n_workers:
         np.save(path, cells.obsm["X_ipar"])
     names = ("seconds", "cpu_seconds", "workers_cpu_seconds")
@@ -83,16 +85,17 @@ def run_cluster(options: argparse.Namespace) -> None:
     print("RESULT " + json.dumps(found | {"cpus": len(os.sched_getaffinity(0))}))
 
 
-def measure(n_cells: int, n_workers: int, options: argparse.Namespace) -> Record:
+def measure(n_cells: int, n_slides: int, n_workers: int, options: argparse.Namespace) -> Record:
     """Run one measurement in a fresh process of one thread."""
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
     folders = {"--data": options.data, "--cache": options.cache}
     given = [part for flag, folder in folders.items() for part in (flag, str(Path(folder).resolve()))]
-    command = [sys.executable, "-m", "benchmarks.scale", "cluster", *given, "--one", str(n_cells), str(n_workers)]
+    numbers = map(str, (n_cells, n_slides, n_workers))
+    command = [sys.executable, "-m", "benchmarks.scale", "cluster", *given, "--one", *numbers]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **threads})
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
-        msg = f"{n_cells} cells on {n_workers} workers failed:\n{done.stderr[-2000:]}"
+        msg = f"{n_cells} cells of {n_slides} slides on {n_workers} workers failed:\n{done.stderr[-2000:]}"
         raise RuntimeError(msg)
     return dict(json.loads(lines[-1].removeprefix("RESULT ")))
 
@@ -103,11 +106,9 @@ def cluster(options: argparse.Namespace) -> None:
         run_cluster(options)
         return
     if not options.report_only:
-        for n_cells in options.cells:
-            for n_workers in options.workers:
-                identity = {"n_cells": n_cells, "n_workers": n_workers}
-                make = partial(measure, n_cells, n_workers, options)
-                kept("cluster", identity, make, options.out, fresh=options.fresh)
+        for run in product(options.cells, options.slides, options.workers):
+            identity = dict(zip(KEYS["cluster"], run, strict=True))
+            kept("cluster", identity, partial(measure, *run, options), options.out, fresh=options.fresh)
     from benchmarks.pages.scale import with_part
 
     page = options.markdown.read_text(encoding="utf-8") if options.markdown else None
@@ -125,7 +126,8 @@ def main() -> None:
     own = commands.add_parser("cluster", parents=[parser_of(None)], conflict_handler="resolve")
     own.add_argument("--cells", nargs="+", type=int, default=[200_000])
     own.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2], help="0 is one process without a cluster")
-    own.add_argument("--one", nargs=2, type=int, default=None, help=argparse.SUPPRESS)
+    own.add_argument("--slides", nargs="+", type=int, default=[1, 4], help="slides that the cells are of")
+    own.add_argument("--one", nargs=3, type=int, default=None, help=argparse.SUPPRESS)
     own.set_defaults(run=cluster)
     options = parser.parse_args()
     options.run(options)
