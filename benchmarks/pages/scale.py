@@ -10,16 +10,17 @@ from benchmarks.tasks.records import Record
 
 def table_of_clusters(found: Sequence[Record]) -> str:
     """A row per number of cells and of workers, with how much faster than one process it is."""
-    one = {record["n_cells"]: record for record in found if not record["n_workers"]}
+    one = {(record["n_cells"], record["n_slides"]): record for record in found if not record["n_workers"]}
     lines = [
-        "| cells | workers | seconds | faster | CPU s, client | CPU s, workers | largest difference |",
-        "|---" * 7 + "|",
+        "| cells | slides | workers | seconds | faster | CPU s, client | CPU s, workers | largest difference |",
+        "|---" * 8 + "|",
     ]
     for record in found:
-        n_cells, n_workers, seconds = (record[name] for name in ("n_cells", "n_workers", "seconds"))
-        faster = f"{one[n_cells]['seconds'] / seconds:.2f}" if n_cells in one and n_workers else ""
+        n_workers, seconds, alone = record["n_workers"], record["seconds"], (record["n_cells"], record["n_slides"])
+        faster = f"{one[alone]['seconds'] / seconds:.2f}" if alone in one and n_workers else ""
         cells = [
-            f"{n_cells:,}",
+            f"{record['n_cells']:,}",
+            str(record["n_slides"]),
             str(n_workers) if n_workers else "none",
             number(seconds),
             faster,

@@ -14,15 +14,15 @@ from benchmarks.tasks.records import read
 
 def record(n_workers, seconds, n_cells=1000):
     figures = {"cpu_seconds": 4.0, "workers_cpu_seconds": 8.0, "difference": 0.0}
-    return {"n_cells": n_cells, "n_workers": n_workers, "seconds": seconds} | figures
+    return {"n_cells": n_cells, "n_slides": 1, "n_workers": n_workers, "seconds": seconds} | figures
 
 
 def test_workers_are_compared_with_one_process() -> None:
     rows = table_of_clusters([record(0, 12.0), record(2, 6.0), record(2, 3.0, n_cells=50)]).splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert cells[0] == ["1,000", "none", "12", "", "4.0", "", "0"]
-    assert cells[1][1:4] == ["2", "6.0", "2.00"]
-    assert cells[2][3] == ""  # no process to compare with
+    assert cells[0] == ["1,000", "1", "none", "12", "", "4.0", "", "0"]
+    assert cells[1][2:5] == ["2", "6.0", "2.00"]
+    assert cells[2][4] == ""  # no process to compare with
 
 
 def test_a_part_of_a_page_is_replaced_and_the_rest_stays() -> None:
@@ -43,5 +43,5 @@ def test_the_documentation_shows_the_records() -> None:
 
 
 def test_a_failure_says_what_failed(tmp_path) -> None:
-    with pytest.raises(RuntimeError, match="10 cells on 1 workers failed"):
-        scale.measure(10, 1, argparse.Namespace(data="nowhere", cache=tmp_path))
+    with pytest.raises(RuntimeError, match="10 cells of 2 slides on 1 workers failed"):
+        scale.measure(10, 2, 1, argparse.Namespace(data="nowhere", cache=tmp_path))
