@@ -89,7 +89,8 @@ def brain(data: Path, slides: list[str]) -> ad.AnnData:
     return found[found.obs["slide"].isin(slides)].copy()
 
 
-def _normalise(adata: ad.AnnData) -> None:
+def normalise(adata: ad.AnnData) -> None:
+    """Logarithms of counts per 10,000."""
     import scanpy as sc
 
     sc.pp.normalize_total(adata, target_sum=1e4)
@@ -101,7 +102,7 @@ def run_fit(options: argparse.Namespace, quality: str = "default") -> None:
     import ipar
 
     train = brain(options.data, ["Hippo1", "Hippo2"])
-    _normalise(train)
+    normalise(train)
     how = {} if quality == "default" else {"quality": quality}  # earlier versions had none
     with Meter() as meter:
         model = ipar.tl.fit_ipalite(train, "slide", progress=False, **how)

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from ipar._chunks import InMemory, Streamed, as_rows
+from ipar._chunks import InMemory, as_rows
 from ipar._scaling import Target, on_one_scale
 from ipar._sources import ChunkSize, expression_rows
+from ipar._streamed import Streamed
 
 da = pytest.importorskip("dask.array")
 

@@ -10,11 +10,12 @@ import pandas as pd
 from scipy import sparse
 
 from ipar._anndata import Keys, get_slides, plain_array, warn
-from ipar._chunks import InMemory, Matrix, Rows, Streamed, as_rows
+from ipar._chunks import InMemory, Matrix, Rows, as_rows
 from ipar._lazy import in_memory
 from ipar._scaling import Target, on_one_scale
 from ipar._slots import check_sparse, expression_matrix, slot_name
 from ipar._sources import expression_rows
+from ipar._streamed import Streamed
 from ipar.model.genes import Naming, order_genes, rep_names, unique_names
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ipar._anndata import warn
-from ipar._chunks import row_key
+from ipar._passes import row_key
 
 if TYPE_CHECKING:
     from ipar.training import SlideSet

@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 from scipy.spatial.distance import pdist
 
+from ipar._chunks import InMemory
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.model import GeometryEncoder
 from ipar.model.encoder import EncoderPart
@@ -92,9 +93,10 @@ def test_order_of_cells_does_not_matter(encoder, cells):
 
 def test_cells_made_dense_in_parts_give_the_same(encoder, cells):
     matrix, slides = cells
-    read = Reading.of(matrix, slides, encoder.loadings, encoder.averaging, encoder.gene_scale)
+    own = encoder.loadings, encoder.averaging, encoder.gene_scale
+    read = [Reading.of(InMemory(matrix, n_rows), slides, *own) for n_rows in (N, 7)]
     for part in encoder.parts:
-        whole, parts = (encoder._embed(part, read, n_rows) for n_rows in (N, 7))
+        whole, parts = (encoder._embed(part, one) for one in read)
         np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer
 
+from ipar._cluster import pool
+
 
 class Transformer(Protocol):
     """A scikit-learn transformer that gives a sparse neighbour graph of distances."""
@@ -91,48 +93,56 @@ class FaissTransformer:
         """Distances of each row to its neighbours, CSR."""
         return self.nearest(X).graph()
 
-    def nearest(self, x: NDArray[np.float32], n_rows: int = 32_768) -> Nearest:
+    def nearest(self, x: NDArray[np.float32], n_rows: int = 8192) -> Nearest:
         """Neighbours of each row, as lists; ``n_rows`` are sought at a time."""
-        n, lists = len(x), self._lists(x, n_rows)
+        n, x = len(x), self._prepared(x)
         k = min(self.n_neighbors, n - 1)
         index, distance = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
-        for start in range(0, n, n_rows):
-            rows = slice(start, min(start + n_rows, n))
-            found = lists.search(self._prepared(x[rows]), min(k + 1 + self.n_more, n))[1]
-            short = np.flatnonzero((found < 0).any(axis=1))  # the lists held fewer cells than asked
-            if short.size:
-                found[short] = self.search(x[rows][short], x, found.shape[1])
-            own = found == np.arange(rows.start, rows.stop)[:, None]
-            own[~own.any(axis=1), -1] = True  # among many cells in one place, a cell may not find itself
-            others = found[~own].reshape(len(found), -1)
-            index[rows], distance[rows] = self.sorted(x[rows], x, others, k)
+        parts = [(start, min(start + n_rows, n)) for start in range(0, n, n_rows)]
+        found = pool().map("nearest", _nearest_of_rows, parts, self, self._lists(x, n_rows), x)
+        for (start, stop), own in zip(parts, found, strict=True):
+            index[start:stop], distance[start:stop] = own
         return Nearest(index, distance)
+
+    def of_rows(
+        self, ends: tuple[int, int], lists: Any, x: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Neighbours of the prepared rows from a first one up to another one, and their distances, from an index of all."""
+        own = np.arange(*ends)
+        k = min(self.n_neighbors, len(x) - 1)
+        found = lists.search(x[own], min(k + 1 + self.n_more, len(x)))[1]
+        short = np.flatnonzero((found < 0).any(axis=1))  # the lists held fewer cells than asked
+        if short.size:
+            found[short] = self._search(x[own][short], x, found.shape[1])
+        itself = found == own[:, None]
+        itself[~itself.any(axis=1), -1] = True  # among many cells in one place, a cell may not find itself
+        return self._sorted(x[own], x, found[~itself].reshape(len(found), -1), k)
 
     def among(self, x: NDArray[np.float32], others: NDArray[np.float32]) -> Nearest:
         """The nearest of other rows ``(m, d)`` for each row ``(n, d)``, by an exact search."""
-        k = min(self.n_neighbors, len(others))
-        found = self.search(x, others, min(k + self.n_more, len(others)))
-        index, distance = self.sorted(x, others, found, k)
+        k, x, others = min(self.n_neighbors, len(others)), self._prepared(x), self._prepared(others)
+        found = self._search(x, others, min(k + self.n_more, len(others)))
+        index, distance = self._sorted(x, others, found, k)
         return Nearest(index.astype(np.int32), distance)
 
-    def search(self, x: NDArray[np.float32], others: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """The k nearest of other rows for each row, ``(n, k)``."""
+    def _search(self, x: NDArray[np.float32], others: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """The k nearest of other rows for each row, all prepared, ``(n, k)``."""
         import faiss
 
-        found: NDArray[np.int64] = faiss.knn(self._prepared(x), self._prepared(others), k, metric=self._kind)[1]
+        found: NDArray[np.int64] = faiss.knn(x, others, k, metric=self._kind)[1]
         return found
 
-    def sorted(
+    def _sorted(
         self, x: NDArray[np.float32], others: NDArray[np.float32], found: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k nearest among those found ``(n, >= k)``, nearest first, and their distances, ``(n, k)`` each.
+        """The k nearest among those found ``(n, >= k)``, nearest first, and their distances, ``(n, k)`` each; rows are prepared.
 
         A distance is computed in the same way for every pair of rows. Of equal ones the first row comes first.
         """
         import faiss
 
         compiled: Any = faiss  # its types lack these functions
-        x, others, found = self._prepared(x), self._prepared(others), np.ascontiguousarray(found, dtype=np.int64)
+        found = np.ascontiguousarray(found, dtype=np.int64)
         score = np.empty(found.shape, dtype=np.float32)
         cosine = self.metric == "cosine"
         compare = compiled.fvec_inner_products_by_idx if cosine else compiled.fvec_L2sqr_by_idx
@@ -156,7 +166,7 @@ class FaissTransformer:
         return np.maximum(1 - score, 0)
 
     def _lists(self, x: NDArray[np.float32], n_rows: int) -> Any:
-        """An index of all rows."""
+        """An index of all prepared rows."""
         import faiss
 
         n, width = x.shape
@@ -167,9 +177,9 @@ class FaissTransformer:
             index.nprobe, index.cp.spherical = self.n_lists_searched, self.metric == "cosine"
             index.cp.seed = self.random_state % 2**31
             rng = np.random.default_rng(self.random_state)
-            index.train(self._prepared(x[np.sort(rng.permutation(n)[: 40 * n_lists])]))
+            index.train(x[np.sort(rng.permutation(n)[: 40 * n_lists])])
         for start in range(0, n, n_rows):
-            index.add(self._prepared(x[start : start + n_rows]))
+            index.add(x[start : start + n_rows])
         return index
 
     @property
@@ -178,6 +188,12 @@ class FaissTransformer:
         import faiss
 
         return int(faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT)
+
+
+def _nearest_of_rows(
+    ends: tuple[int, int], transformer: FaissTransformer, lists: Any, x: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    return transformer.of_rows(ends, lists, x)
 
 
 def nearest(h: NDArray[np.float32], n_neighbors: int, *, random_state: int = 0) -> Nearest:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from ipar.geometry import apply_similarity, gauge_fix, procrustes_transform
 
 LayOut = Callable[[Tensor], Tensor]
 """Takes cell indices of equally large sets ``(S, m)``, gives their layouts ``(R + 1, S, m, 2)``."""
+Start = Callable[[list[Tensor]], Iterator[Tensor]]
+"""Starts the work on many such batches of sets; gives their layouts one by one."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,31 @@ def consensus_layout(
 
     Returns gauge-fixed layouts of every recycle, ``(R + 1, n, 2)``.
     """
+    return start_consensus(
+        n, lambda batches: map(lay_out, batches), plan, random_state=random_state, progress=progress
+    )()
+
+
+def start_consensus(
+    n: int, start: Start, plan: ConsensusPlan, *, random_state: int = 0, progress: bool = False
+) -> Callable[[], Tensor]:
+    """Start the work of :func:`consensus_layout`; gives a function that waits for the layouts."""
     rng = np.random.default_rng(random_state)
-    total: Tensor | None = None
     rounds = [torch.from_numpy(round_subsets(n, plan, rng)) for _ in range(plan.n_rounds)]
+    layouts = start([batch for subsets in rounds for batch in torch.split(subsets, plan.batch_size)])
+    return partial(_joined_rounds, n, rounds, layouts, plan, progress)
+
+
+def _joined_rounds(
+    n: int, rounds: list[Tensor], layouts: Iterator[Tensor], plan: ConsensusPlan, progress: bool
+) -> Tensor:
+    """One layout of the rounds, whose batches come one by one."""
+    total: Tensor | None = None
     with tqdm(total=sum(map(len, rounds)), desc="consensus", unit="subset", disable=not progress) as bar:
         for subsets in rounds:
             parts = []
             for batch in torch.split(subsets, plan.batch_size):
-                parts.append(lay_out(batch))
+                parts.append(next(layouts))
                 bar.update(len(batch))
             # on the host, where sums over subsets are in one order, and results repeat
             layout = _join(torch.cat(parts, dim=1).cpu(), subsets, n, plan.n_anchors)

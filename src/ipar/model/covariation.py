@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ipar._chunks import Matrix, as_rows
+from ipar._passes import Numbers
 from ipar.model.checks import shaped
 from ipar.model.io import Arrays, State
 
@@ -104,12 +105,12 @@ class Covariation:
         detected = x.survey.sizes
         centre = (x.survey.sums / max(int((detected > 0).sum()), 1)).astype(np.float32)
         sums = np.zeros((x.shape[0], 3))
-        for own, chunk in x.chunks():
-            sums[own] = self._sums(chunk, centre)
+        for own, found in x.each("resemble", _sums_of_rows, self, centre):
+            sums[own] = found
         sums[detected == 0] = 0.0
         return sums, detected
 
-    def _sums(self, x: sparse.csr_matrix, centre: NDArray[np.float32]) -> Floats:
+    def centred_sums(self, x: sparse.csr_matrix, centre: NDArray[np.float32]) -> Floats:
         """The sums of some cells, with the genes alone that it knows, ``(n, 3)``."""
         weighted, share = self.loadings / self.noise[:, None], 1 / self.noise
         squares = x.multiply(x) @ share - 2 * (x @ (centre * share)) + float(centre**2 @ share)
@@ -142,6 +143,10 @@ class Covariation:
         """The object of :meth:`state`."""
         own = shaped(arrays, {"genes": "k", "loadings": "k f", "noise": "k", "mean": "k", "first": "k"})
         return cls(**own | {"first": own["first"].astype(bool)})
+
+
+def _sums_of_rows(_: Numbers, chunk: sparse.csr_matrix, known: Covariation, centre: NDArray[np.float32]) -> Floats:
+    return known.centred_sums(chunk, centre)
 
 
 def agreement(sums: Floats) -> Floats:

@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
-from ipar._chunks import Matrix, as_rows
+from ipar._chunks import Matrix, as_rows, row_slices
+from ipar._cluster import pool
 from ipar._options import Checked, Count, Depth, Weight, check
+from ipar._passes import Numbers
 from ipar.graph.neighbors import cells_by_slide
 from ipar.model.checks import check_width, checked_names, shaped
 from ipar.model.features import (
     Averaging,
+    GeneCentring,
     Reading,
     SlidePCs,
     embedding_order,
@@ -247,18 +251,17 @@ class GeometryEncoder:
         return Features(embedding, np.concatenate(blocks, axis=1))
 
     @torch.no_grad()
-    def _embed(self, part: EncoderPart, read: Reading, least_rows: int = 256) -> NDArray[np.float32]:
-        """The outputs of a network that the embedding takes.
-
-        Products of few rows are rounded otherwise than those of many: batches are filled up to ``least_rows``, so that a cell
-        has the same output in any batch.
-        """
-        device = next(part.net.parameters()).device
+    def _embed(self, part: EncoderPart, read: Reading) -> NDArray[np.float32]:
+        """The outputs of a network that the embedding takes."""
         out = np.empty((len(read.codes), part.net.n_output), dtype=np.float32)
-        for cells, batch in read.component_batches() if part.source == "pca" else read.gene_batches():
-            x = np.zeros((max(len(batch), least_rows), batch.shape[1]), dtype=np.float32)
-            x[: len(batch)] = batch
-            out[cells] = part.net(torch.from_numpy(x).to(device))[: len(batch)].cpu().numpy()
+        if part.source == "pca":
+            parts = list(row_slices(len(out), 4096))
+            batches = (read.components[rows] for rows in parts)
+            for rows, found in zip(parts, pool().map("embed", _outputs, batches, part.net), strict=True):
+                out[rows] = found
+        else:
+            for own, found in read.matrix.each("embed", _gene_outputs, part.net, read.centring, heavy=True):
+                out[read.place[own]] = found
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)
 
@@ -313,3 +316,23 @@ class GeometryEncoder:
             gene_scale=None if gene_scale is None else np.asarray(gene_scale, dtype=np.float32),
             **whole,
         )
+
+
+@torch.no_grad()
+def _outputs(batch: NDArray[np.float32], net: SharedEncoder, least_rows: int = 256) -> NDArray[np.float32]:
+    """Outputs of a network for some cells.
+
+    Products of few rows are rounded otherwise than those of many: batches are filled up to ``least_rows``, so that a cell has
+    the same output in any batch.
+    """
+    x = np.zeros((max(len(batch), least_rows), batch.shape[1]), dtype=np.float32)
+    x[: len(batch)] = batch
+    found: NDArray[np.float32] = net(torch.from_numpy(x).to(next(net.parameters()).device))[: len(batch)].cpu().numpy()
+    return found
+
+
+def _gene_outputs(
+    own: Numbers, chunk: sparse.csr_matrix, net: SharedEncoder, centring: GeneCentring
+) -> NDArray[np.float32]:
+    """The same for rows of an expression matrix."""
+    return np.concatenate([_outputs(x, net) for _, x in centring.batches(own, chunk)])

@@ -15,7 +15,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ipar._chunks import Matrix, Rows, as_rows, row_slices
+from ipar._cluster import pool
 from ipar._options import Bounds, Checked, Count
+from ipar._passes import Numbers
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
@@ -46,6 +48,34 @@ class Averaging(Checked):
 
     n_neighbors: Count = 20
     n_hops: Hops = 1
+
+
+@dataclass(frozen=True)
+class GeneCentring:
+    """How the genes of cells are centred within slides, and scaled.
+
+    Attributes
+    ----------
+    codes
+        Slide of every row of the matrix, ``(n,)``.
+    means, gene_scale
+        As in :class:`Reading`.
+    """
+
+    codes: NDArray[np.int64]
+    means: NDArray[np.float32]
+    gene_scale: NDArray[np.float32] | None
+
+    def batches(
+        self, own: Numbers, chunk: sparse.csr_matrix, n_rows: int = 4096
+    ) -> Iterator[tuple[Numbers, NDArray[np.float32]]]:
+        """Rows of a chunk, so many at a time, and what networks read of them, dense."""
+        return ((own[some], self.dense(own[some], chunk[some])) for some in row_slices(len(own), n_rows))
+
+    def dense(self, own: Numbers, rows: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Some rows of the matrix, dense."""
+        centred: NDArray[np.float32] = rows.toarray() - self.means[self.codes[own]]
+        return centred if self.gene_scale is None else centred * self.gene_scale
 
 
 @dataclass(frozen=True)
@@ -99,22 +129,15 @@ class Reading:
         """Expression of all cells, dense and centred as they are read."""
         return GeneInput(self)
 
-    def gene_batches(self, n_rows: int = 4096) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """The same, so many cells at a time, and which ones these are: they come as the matrix has them."""
-        place = np.argsort(self.order)
-        for own, chunk in self.matrix.chunks():
-            for rows in row_slices(len(own), n_rows):
-                cells = place[own[rows]]
-                yield cells, self.dense(chunk[rows], cells)
+    @cached_property
+    def place(self) -> NDArray[np.intp]:
+        """Where the rows of the matrix are in the order of the cells."""
+        return np.argsort(self.order)
 
-    def dense(self, rows: sparse.csr_matrix, cells: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Expression of some cells, centred within slides and scaled, ``(m, n_genes)``."""
-        centred: NDArray[np.float32] = rows.toarray() - self.means[self.codes[cells]]
-        return centred if self.gene_scale is None else centred * self.gene_scale
-
-    def component_batches(self, n_rows: int = 4096) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Components of so many cells at a time."""
-        return ((rows, self.components[rows]) for rows in row_slices(len(self.order), n_rows))
+    @property
+    def centring(self) -> GeneCentring:
+        """How the genes of a row of the matrix are centred and scaled."""
+        return GeneCentring(self.codes[self.place], self.means, self.gene_scale)
 
 
 @dataclass(frozen=True)
@@ -123,14 +146,19 @@ class GeneInput:
 
     reading: Reading
 
+    @cached_property
+    def centring(self) -> GeneCentring:
+        """How its genes are centred and scaled."""
+        return self.reading.centring
+
     @property
     def shape(self) -> tuple[int, int]:
         """Cells and genes."""
         return len(self.reading.order), self.reading.matrix.shape[1]
 
     def __getitem__(self, cells: torch.Tensor) -> torch.Tensor:
-        own = cells.numpy()
-        return torch.from_numpy(self.reading.dense(self.reading.matrix.take(self.reading.order[own]), own))
+        own = self.reading.order[cells.numpy()]
+        return torch.from_numpy(self.centring.dense(own, self.reading.matrix.take(own)))
 
 
 @dataclass(frozen=True)
@@ -215,23 +243,29 @@ def whole_slides(
 ) -> NDArray[np.float32]:
     """Output of a set encoder for every cell of every slide, centred, ``(n, n_output)``.
 
-    All cells of a slide attend to the same ``n_context`` of them at most, so many cells at a time: far more than the sets
+    All cells of a slide attend to the same ``n_context`` of them at most, ``n_rows`` cells at a time: far more than the sets
     trained on, and time is linear in cells.
     """
-    device = next(network.parameters()).device
     out = np.empty((len(features), network.n_output), dtype=np.float32)
     for code in np.unique(codes):
         cells = np.flatnonzero(codes == code)
-        if len(cells) <= n_context:
-            out[cells] = network(torch.from_numpy(features[cells])[None].to(device))[0].cpu().numpy()
+        if len(cells) > n_context:
+            context = features[cells[np.sort(np.random.default_rng(0).permutation(len(cells))[:n_context])]]
+            parts = (features[cells[some]] for some in row_slices(len(cells), n_rows))
+            own = np.concatenate(list(pool().map("embed", _in_context, parts, network, context)))
         else:
-            pick = np.random.default_rng(0).permutation(len(cells))[:n_context]
-            context, first = features[cells[np.sort(pick)]], torch.arange(n_context, device=device)
-            for some in row_slices(len(cells), n_rows):
-                x = torch.from_numpy(np.concatenate([context, features[cells[some]]]))[None].to(device)
-                out[cells[some]] = network(x, first)[0, n_context:].cpu().numpy()
-        out[cells] -= out[cells].mean(axis=0)
+            own = _in_context(features[cells], network, features[:0])
+        out[cells] = own - own.mean(axis=0)
     return out
+
+
+@torch.no_grad()
+def _in_context(x: NDArray[np.float32], network: SetEncoder, context: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Output of a set encoder for cells that attend to others, or to each other, if there are none."""
+    read = torch.from_numpy(np.concatenate([context, x]))[None].to(next(network.parameters()).device)
+    attended = torch.arange(len(context), device=read.device) if len(context) else None
+    found: NDArray[np.float32] = network(read, attended)[0, len(context) :].cpu().numpy()
+    return found
 
 
 def equalise_blocks(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,7 +34,7 @@ from ipar.model.reference import Reference, ReferenceSlide
 from ipar.model.regions import Regions
 from ipar.model.resemblance import Resemblance
 from ipar.model.scale import ExpressionScale
-from ipar.model.sharpening import Sharpening, sharpen_layout
+from ipar.model.sharpening import Sharpening, sharpen_layout, start_sharpening
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
@@ -201,22 +203,46 @@ class IPALite(SavedModel):
         ValueError
             If there are fewer than four cells.
         """
+        return self.begin(features, run)(slide_pcs, near)()
+
+    def begin(
+        self, features: Features, run: Run | None = None
+    ) -> Callable[[NDArray[np.float32] | None, Nearest | None], Callable[[], Layout]]:
+        """The steps of :meth:`layout`, which workers of a cluster do while other work is done.
+
+        This starts the network. What it gives takes the slide PCs and the nearest cells, and starts the sharpening; what that
+        gives waits for the layout.
+        """
         run, n = run or Run(), len(features.embedding)
         if n < MIN_CELLS:
             msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
             raise ValueError(msg)
         order = embedding_order(features.embedding)
-        features, slide_pcs = features.rows(order), None if slide_pcs is None else slide_pcs[order]
-        near = None if near is None else near.in_order(order)
-        recycles = self.network.apply(features.embedding, run)
-        expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
-        finished = self.blend.apply(recycles[-1], features.global_features, expected)
-        if self.sharpening is not None:  # its pairs keep their seed: a direct layout has no randomness of its own
-            own = replace(run, seed=0)
-            sharp = sharpen_layout(finished.numpy(), features, self.sharpening, slide_pcs, own, near)
-            finished = torch.from_numpy(sharp)
-        back = np.argsort(order)
-        return Layout(finished.numpy()[back], aligned_to(recycles, finished).numpy()[:, back], self.network.method(n))
+        features = features.rows(order)
+        laid_out = self.network.start(features.embedding, run)
+
+        def sharpen(slide_pcs: NDArray[np.float32] | None, near: Nearest | None) -> Callable[[], Layout]:
+            recycles = laid_out()
+            expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
+            blended = self.blend.apply(recycles[-1], features.global_features, expected)
+            pcs, near = None if slide_pcs is None else slide_pcs[order], None if near is None else near.in_order(order)
+            # its pairs keep their seed: a direct layout has no randomness of its own
+            own, how = replace(run, seed=0), self.sharpening
+            sharp = None if how is None else start_sharpening(blended.numpy(), features, how, pcs, own, near)
+            return partial(self._finished, recycles, blended, sharp, np.argsort(order))
+
+        return sharpen
+
+    def _finished(
+        self,
+        recycles: torch.Tensor,
+        blended: torch.Tensor,
+        sharp: Callable[[], NDArray[np.float32]] | None,
+        back: NDArray[np.intp],
+    ) -> Layout:
+        finished = blended if sharp is None else torch.from_numpy(sharp())
+        method = self.network.method(len(back))
+        return Layout(finished.numpy()[back], aligned_to(recycles, finished).numpy()[:, back], method)
 
     def on_reference(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._cluster import pool
 from ipar._options import Count, checked
 from ipar._run import Run, sent
 from ipar.graph.candidates import candidate_mask, cosine_candidates
-from ipar.model.consensus import ConsensusPlan, consensus_layout
+from ipar.model.consensus import ConsensusPlan, start_consensus
 from ipar.model.io import State, loaded_module, module_arrays
 from ipar.model.outputs import Attention
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
@@ -62,16 +63,25 @@ class NetworkLayout:
 
     def apply(self, embedding: NDArray[np.float32], run: Run) -> Tensor:
         """Lay out one slide: the first guess and the layout after every recycle, gauge-fixed, ``(R + 1, n, 2)``."""
-        h, n = torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)), len(embedding)
+        return self.start(embedding, run)()
+
+    def start(self, embedding: NDArray[np.float32], run: Run) -> Callable[[], Tensor]:
+        """Start to lay out one slide; gives a function that waits for what :meth:`apply` gives."""
+        h, n = np.ascontiguousarray(embedding, dtype=np.float32), len(embedding)
         if self.method(n) == "direct":
-            return self._lay_out(h[None])[:, 0].cpu()
+            return lambda: self.lay_out(torch.from_numpy(h)[None])[:, 0].cpu()
+
+        def start(batches: list[Tensor], n_together: int = 8) -> Iterator[Tensor]:
+            cells = [batch.numpy() for batch in batches]
+            groups = [cells[i : i + n_together] for i in range(0, len(cells), n_together)]
+            found = pool().map("consensus", _subset_layouts, groups, self, h, later=True)
+            return (torch.from_numpy(layouts) for group in found for layouts in group)
+
         plan = self.plan.on(next(self.net.parameters()).device)
-        return consensus_layout(
-            n, lambda cells: self._lay_out(h[cells]), plan, random_state=run.seed, progress=run.progress
-        )
+        return start_consensus(n, start, plan, random_state=run.seed, progress=run.progress)
 
     @torch.no_grad()
-    def _lay_out(self, h: Tensor) -> Tensor:
+    def lay_out(self, h: Tensor) -> Tensor:
         """Layouts ``(R + 1, S, m, 2)`` of sets ``(S, m, d)``, on the network's device."""
         self.net.eval()
         h = sent(h, next(self.net.parameters()).device)
@@ -91,6 +101,13 @@ class NetworkLayout:
         net = loaded_module(lambda: IPALiteNet(shape), arrays, "net")
         gate = loaded_module(lambda: EdgeGate(shape.d_input, shape.gate_heads), arrays, "gate")
         return cls(net, gate, plan=ConsensusPlan(**config["plan"]), **checked(config, {"n_neighbors": Count}))
+
+
+def _subset_layouts(
+    batches: list[NDArray[np.int64]], network: NetworkLayout, h: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Layouts of subsets of the cells, batch by batch."""
+    return [network.lay_out(torch.from_numpy(h[cells])).cpu().numpy() for cells in batches]
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._cluster import pool
 from ipar._descent import Descent
 from ipar._options import Checked, Count, Distance, Pairs, Rate, Share, Steps, Weight
 from ipar._run import Run, sent
@@ -169,19 +170,44 @@ def sharpen_layout(
     embedding alone. ``near`` holds the nearest cells in the embedding, if they are known. Returns gauge-fixed coordinates,
     float32, ``(n, 2)``.
     """
+    return start_sharpening(layout, features, sharpening, slide_pcs, run, near)()
+
+
+def start_sharpening(
+    layout: NDArray[np.float32],
+    features: Features,
+    sharpening: Sharpening,
+    slide_pcs: NDArray[np.float32] | None = None,
+    run: Run | None = None,
+    near: Nearest | None = None,
+) -> Callable[[], NDArray[np.float32]]:
+    """Start the work of :func:`sharpen_layout`; gives a function that waits for the coordinates."""
     run = run or Run()
     near = nearest(features.embedding, sharpening.n_candidates) if near is None else near
     alike = fused_nearest(
         near.first(sharpening.n_candidates), slide_pcs, sharpening.slide_pc_share, sharpening.n_neighbors
     )
+    edges = fuzzy_edges(alike)
+    across = principal_components(features.global_features, sharpening.held_dims).numpy()
+    run = run if pool().here else run.quiet()  # nobody sees a worker's bars
+    return pool().start("sharpen", _drawn_together, layout, edges, across, sharpening, run)
+
+
+def _drawn_together(
+    layout: NDArray[np.float32],
+    graph: tuple[NDArray[np.int64], NDArray[np.float32]],
+    held_features: NDArray[np.float32],
+    sharpening: Sharpening,
+    run: Run,
+) -> NDArray[np.float32]:
+    """Take all steps, with the edges and their weights, and the features whose distances are held, ``(n, held_dims)``."""
     device = run.device
-    edges, weights = (sent(torch.from_numpy(x), device) for x in fuzzy_edges(alike))
+    edges, weights, across = (sent(torch.from_numpy(x), device) for x in (*graph, held_features))
     start = gauge_fix(sent(torch.from_numpy(np.ascontiguousarray(layout, dtype=np.float32)), device))
     n, reach = len(start), sharpening.reach * mean_distance(len(start))
     x = start.clone().requires_grad_()
     n_pairs = min(sharpening.pairs_per_cell * n, sharpening.most_pairs)
     pairs = _random_pairs(n, n_pairs, run.generator, device)
-    across = sent(principal_components(features.global_features, sharpening.held_dims), device)
     held = _held_distances(start, across, sharpening.global_share, next(pairs))
     even = None if sharpening.evenness is None else Evening(sharpening, sharpening.evenness, run.generator)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +21,12 @@ from ipar._anndata import (
     reference_key,
     uncertainty_key,
 )
+from ipar._cluster import ahead, pool
 from ipar._expression import Cells, check_cells
 from ipar._run import Run
-from ipar.graph.neighbors import joined_graphs, nearest
+from ipar.graph.neighbors import Nearest, joined_graphs, nearest
 from ipar.model import Features, IPALite, Placement
+from ipar.model.outputs import Layout
 from ipar.model.reference import ReferenceSlide
 from ipar.pp._candidates import write_candidates
 from ipar.tl._cells import write_embedding
@@ -30,6 +35,12 @@ from ipar.tl._resemblance import QueryResemblance, Resembles
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+Rows: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float32]
+Sharpen: TypeAlias = Callable[[Floats | None, Nearest | None], Callable[[], Layout]]
+"""See :meth:`IPALite.begin`."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
         check_cells(cells, model.least_cells, "with `reference`, its cells are placed alone")
     cells = cells.known_to(model)  # once for all that follows
     features = model.features(*cells.arrays)
+    slides = ahead(_begun(model, features, cells, run), min(pool().n_ahead, 1))
     resemble = QueryResemblance(model, cells)
     slide_pcs = None
     if model.sharpening is not None and model.sharpening.slide_pc_share:
@@ -63,27 +75,48 @@ def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | 
     coords, expected = np.full((n, 2), np.nan, dtype=np.float32), np.full(n, np.nan, dtype=np.float32)
     recycles = np.full((n, 2 * (model.network.net.config.n_recycles + 1)), np.nan, dtype=np.float32)
     methods, graphs, places = [], [], {}
-    for name, rows in features.of_slides(cells.labels):
-        own = features.rows(rows)
-        if slide is not None and len(rows) < model.least_cells:
-            places[name] = rows, model.on_reference(own, None, slide, placement, run=run)
+
+    def finish(
+        name: str, rows: Rows, own: Features, near: Nearest, pcs: Floats | None, layout: Callable[[], Layout]
+    ) -> None:
+        found = layout()
+        coords[rows] = found.coords
+        recycles[rows] = found.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
+        methods.append(found.method)
+        if slide is not None:
+            places[name] = rows, model.on_reference(own, found.coords, slide, placement, pcs, run, near)
+
+    under_way: deque[Callable[[], None]] = deque()
+    for name, rows, own, sharpen in slides:
+        if sharpen is None:
+            if slide is not None:
+                places[name] = rows, model.on_reference(own, None, slide, placement, run=run)
             continue
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
         graphs.append((rows, near.first(model.network.n_neighbors).graph()))
         pcs = None if slide_pcs is None else slide_pcs[rows]
-        layout = model.layout(own, pcs, run, near)
-        coords[rows] = layout.coords
-        recycles[rows] = layout.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
-        methods.append(layout.method)
+        under_way.append(partial(finish, name, rows, own, near, pcs, sharpen(pcs, near)))
         if model.uncertainty is not None:
             expected[rows] = model.expected_error(own, run, near)
         expected[rows] = resemble.add(name, rows, own, expected[rows], near)
-        if slide is not None:
-            places[name] = rows, model.on_reference(own, layout.coords, slide, placement, pcs, run, near)
+        while len(under_way) > pool().n_ahead:
+            under_way.popleft()()
+    while under_way:
+        under_way.popleft()()
+    places = {str(name): places[str(name)] for name in cells.labels.categories if str(name) in places}
     method = "consensus" if "consensus" in methods else "direct"
     error = None if model.uncertainty is None else expected
     on = None if slide is None else joined_places(places, n, slide, placement)
     return Layouts(features, coords, recycles, error, joined_graphs(graphs, n), method, on, resemble.found())
+
+
+def _begun(
+    model: IPALite, features: Features, cells: Cells, run: Run
+) -> Iterator[tuple[str, Rows, Features, Sharpen | None]]:
+    """Name, cells and features of every slide, and its layout, begun; None where there are too few cells."""
+    for name, rows in features.of_slides(cells.labels):
+        own = features.rows(rows)
+        yield name, rows, own, model.begin(own, run) if len(rows) >= model.least_cells else None
 
 
 def write_layouts(adata: AnnData, model: IPALite, found: Layouts, cells: Cells, key_added: str) -> None:

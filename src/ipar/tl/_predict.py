@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ipar._anndata import COORDS, Keys, cell_names, check_key_added, record
+from ipar._cluster import on_workers
 from ipar._docs import shared_docs
 from ipar._lazy import with_tables, write_back
 from ipar._options import Count, Key, Share
@@ -49,7 +50,7 @@ def predict_coords(
 
     The network's layout is averaged with the global map and the flow's expected layout, then sharpened. Coordinates of
     `adata` are not read. Time and memory are linear in the number of cells. Expression is read in chunks of rows, and may be
-    larger than memory.
+    larger than memory. With a client of ``dask.distributed``, work is spread over its workers.
 
     Parameters
     ----------
@@ -126,6 +127,8 @@ def predict_coords(
         Dask array of unknown chunks, and for `copy` of a backed object.
     OSError
         If the file of a backed or lazy object is not there any more, or changes meanwhile.
+    RuntimeError
+        If workers of a Dask cluster have other versions of ipar or PyTorch than this process.
 
     Warns
     -----
@@ -171,8 +174,8 @@ def predict_coords(
     model = _with_options(model, n_rounds, global_weight, flow_weight, sharpen)
     placement = Placement(transport=transport)
     slide = None if reference is None else known_reference(model, reference)
-    cells = read_cells(adata, model, keys)
-    with on_device(model.modules, run.device):
+    with on_workers(), on_device(model.modules, run.device):
+        cells = read_cells(adata, model, keys)
         found = place_cells(model, cells, run, slide, placement)
         attention = quadrant_attention(
             model, found.features.embedding, found.coords, cells.labels, cell_names(adata), run

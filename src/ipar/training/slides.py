@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ipar._chunks import row_key
+from ipar._passes import row_key
 from ipar.graph.neighbors import cells_by_slide
 
 
