@@ -20,10 +20,9 @@ import numpy as np
 import torch
 
 import ipar
-from ipar._run import Run
 from ipar.model.network import NetworkLayout
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
-from ipar.training import IPALiteTraining
+from ipar.training import IPALiteTraining, Run
 from ipar.training.minisets import sample_minisets
 from ipar.training.network import IPALiteTrainer
 

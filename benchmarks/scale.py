@@ -10,6 +10,7 @@ and of all workers.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -49,15 +50,13 @@ def cluster_of(n_workers: int) -> Iterator[Callable[[], float]]:
     """A cluster of processes of one thread that have imported ipar; gives a function that tells their CPU seconds."""
     from distributed import Client, LocalCluster
 
-    from ipar._cluster import load
-
     with (
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):
-        client.run(load)
+        client.run(importlib.import_module, "ipar.model")
         yield lambda: sum(client.run(time.process_time).values())
 
 

@@ -16,7 +16,7 @@ import torch
 from ipar._descent import Precision
 from ipar._options import Count
 from ipar._ranks import Ranks
-from ipar._run import Device, Run, get_device
+from ipar._run import Device, Run, get_device, known_device
 from ipar._seeds import as_seed
 from ipar._settings import own_settings, silent
 from ipar._written import Answer
@@ -75,8 +75,8 @@ class Engine:
         run = Run(as_seed(random_state), progress=progress, precision=self.precision)
         if devices == 1 and self.strategy == "auto" and not _started_outside():
             return fit(adata, replace(run, device=get_device(kind if self.device == "auto" else self.device)))
-        strategy = self._strategy(kind)
-        fabric = _fabric()(accelerator=kind, devices=devices, num_nodes=_machines(), strategy=strategy, precision=None)
+        fabric_of, strategy = _fabric(), self._strategy(kind)
+        fabric = fabric_of(accelerator=kind, devices=devices, num_nodes=_machines(), strategy=strategy, precision=None)
         with _workers_end(fabric):
             if strategy == "ddp_notebook":
                 # not by Fabric's queue, which nobody empties before the processes have ended; the file has no name
@@ -90,7 +90,7 @@ class Engine:
 
     def _kind(self) -> str:
         """Kind of the devices."""
-        named = None if self.device == "auto" else torch.device(self.device)
+        named = None if self.device == "auto" else known_device(self.device)
         asked = {"gpu": "cuda"}.get(self.accelerator, self.accelerator)
         if named is not None and asked not in ("auto", named.type):
             msg = f"device={str(self.device)!r} and accelerator={self.accelerator!r} contradict each other: give one of them."

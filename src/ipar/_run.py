@@ -35,13 +35,26 @@ def get_device(device: Device) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
+    with _available(device):
         found = torch.device(device)
         torch.zeros(1, device=found).item()  # there, and with values
+    return found
+
+
+def known_device(device: Device) -> torch.device:
+    """A device by its name, whether it is there or not; raises ValueError if no device has such a name."""
+    with _available(device):
+        return torch.device(device)
+
+
+@contextmanager
+def _available(device: Device) -> Iterator[None]:
+    """Name the device if PyTorch refuses it within."""
+    try:
+        yield
     except (RuntimeError, AssertionError) as error:
         msg = f"Device {device!r} is not available ({str(error).splitlines()[0]}): use device='auto' or 'cpu'."
         raise ValueError(msg) from error
-    return found
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -73,7 +74,7 @@ def drawing(function: Callable[..., Any], base: Base = "placed") -> Call:
         for figure in figures if isinstance(figures, list) else [figures]:
             figure.canvas.draw()
 
-    return Call(run, base)
+    return Call(run, base, ("uns/type_colors",))
 
 
 def of_pair(function: Callable[..., Any]) -> Call:
@@ -99,6 +100,12 @@ def command(*arguments: str) -> Call:
     return Call(run, "files")
 
 
+def _stored(world: World, adata: Any, **own: Any) -> None:
+    with TemporaryDirectory() as folder:
+        how = {"path": f"{folder}/store.zarr", "library_key": "slide", "progress": False} | own
+        ipar.pp.write_training_store(adata, **how)
+
+
 _PLACED = ("obsm/X_ipar", "obs/ipar_", "uns/ipar", "obsp/ipar_candidates", "obsm/X_ipar_embed")
 _FIT = ("obsm/X_ipar_embed", "uns/ipar", "obs/ipar_part", "var/ipar_gene_weight")
 
@@ -118,6 +125,10 @@ CALLS: dict[str, Call] = {
     ),
     "pp.cell_ellipses": Call(
         lambda w, a, **own: ipar.pp.cell_ellipses(a, **own), "query", ("obsm/ellipse", "uns/ellipse"), copies=True
+    ),
+    "pp.write_training_store": Call(_stored, "slides"),
+    "pp.read_training_store": Call(
+        lambda w, _, path, **own: ipar.pp.read_training_store(path.replace("FOLDER", str(w.folder)), **own), "none"
     ),
     "tl.fit_ipalite": Call(
         lambda w, a, **own: ipar.tl.fit_ipalite(a, **{"library_key": "slide", "progress": False} | own), "slides", _FIT

@@ -452,7 +452,7 @@ def test_networks_return_from_another_device(query, model, place, monkeypatch):
     moved = []
     monkeypatch.setattr(_run, "get_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append((self, str(device))) or self)
-    place(query, model)
+    place(query, model, sharpen=False)  # which takes its tensors there
     for module in model.modules:
         assert [where for one, where in moved if one is module] == ["cuda", "cpu"]
 

@@ -116,7 +116,7 @@ def test_a_batch_of_consensus_subsets_reads_the_device_once():
     stage = layout_network()
     with host_syncs() as syncs:
         for _ in range(3):
-            stage._lay_out(H[:150].view(3, 50, 12))
+            stage.lay_out(H[:150].view(3, 50, 12))
     assert syncs.count <= 3, syncs.found
     assert syncs.doubles == 0
 

@@ -43,8 +43,8 @@ def test_more_than_one_device_without_fabric_names_the_extra(slides, options, mo
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"accelerator": "cuda", "devices": 7}, r"devices=7 asks for more.* has 0 CUDA devices and 2 CPU cores"),
-        ({"accelerator": "cpu", "devices": 3}, r"devices=3 asks for more.* 2 CPU cores"),
+        ({"accelerator": "cuda", "devices": 7}, r"devices=7 asks for more.* has \d+ CUDA devices and \d+ CPU cores"),
+        ({"accelerator": "cpu", "devices": 3000}, r"devices=3000 asks for more.* CPU cores"),
         ({"device": "cpu", "accelerator": "cuda"}, "contradict each other"),
         ({"device": "cuda:1", "devices": 2}, "is one device"),
         ({"devices": 0}, "devices must"),

@@ -279,10 +279,11 @@ class IPALite(SavedModel):
         coords = found.coords
         if self.sharpening is not None and found.shift <= placement.most_shift:
             how = replace(self.sharpening, global_share=0.0)  # positions on the slide are what is to be held
-            origin = slide.coords.mean(axis=0)
-            sharp = torch.from_numpy(
-                sharpen_layout((coords - origin).astype(np.float32), features, how, slide_pcs, run, near)
-            ).double()
+            placed = torch.from_numpy(coords - slide.coords.mean(axis=0))
+            # in the frame of the layout: Adam's steps are not those of a turned start
+            onto = procrustes_transform(placed, torch.from_numpy(layout).double())
+            start = apply_similarity(placed, onto).numpy().astype(np.float32)
+            sharp = torch.from_numpy(sharpen_layout(start, features, how, slide_pcs, run, near)).double()
             coords = apply_similarity(sharp, procrustes_transform(sharp, torch.from_numpy(coords))).numpy()
         return replace(found, coords=placement.moved(coords, slide, run.seed))
 
