@@ -17,7 +17,7 @@ import ipar
 embryos = ipar.datasets.fetch("mouse_embryo_seqfish")
 train = embryos[embryos.obs["slide"] != "embryo3"].copy()
 cells = embryos[embryos.obs["slide"] == "embryo3"].copy()
-model = ipar.tl.fit_ipalite(train, "slide", progress=False)
+model = ipar.tl.fit_ipalite(train, "slide", quality="fast", progress=False)
 ipar.tl.predict_coords(cells, model, progress=False)
 
 figure = plt.figure(figsize=(11, 4.6))

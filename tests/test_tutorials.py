@@ -46,6 +46,19 @@ for _name in ("fit_ipalite", "fit_iga"):
 ipar.tl.fit_ipalite = _forced(ipar.tl.fit_ipalite, quality="default")  # a recipe takes the place of a quality
 ipar.tl.sample_coords = _forced(ipar.tl.sample_coords, n_samples=8, n_steps=3)
 ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=40)
+_fetch = ipar.datasets.fetch
+
+
+def _fewer(name):  # cells of large public data
+    import numpy as np
+
+    found = _fetch(name)
+    return found[np.random.default_rng(0).permutation(found.n_obs)[:1800]].copy() if found.n_obs > 9000 else found
+
+
+ipar.datasets.fetch = _fewer
+ipar.tl.attention_diagnostics = _forced(ipar.tl.attention_diagnostics, n_minisets=2)
+ipar.tl.decompose_gap = _forced(ipar.tl.decompose_gap, n_minisets=2)
 # smaller slides of the same tissues
 for _name, _size in (("layered_tissue", 400), ("layered_tissue_dissociated", 400), ("liver_lobules", 400)):
     setattr(ipar.datasets, _name, _forced(getattr(ipar.datasets, _name), n_cells=_size))

