@@ -230,7 +230,9 @@ def test_qk_norm_by_its_formula(norm):
         net.blocks[0].logit_scale.fill_(0.3)
     h = torch.randn(1, 15, 8, dtype=torch.float64)
     out = net(h, graph_of(cosine_candidates(h, 14)), return_terms=True)
-    q, k = (layer(out.states[0])[0].view(15, 4, 6).detach().numpy() for layer in (net.blocks[0].query, net.blocks[0].key))
+    q, k = (
+        layer(out.states[0])[0].view(15, 4, 6).detach().numpy() for layer in (net.blocks[0].query, net.blocks[0].key)
+    )
     q, k = ((x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) for x in (q, k))
     expected = np.exp(0.3) * np.einsum("ihd,jhd->hij", q, k) / (6 if norm == "cosine" else 1)
     np.testing.assert_allclose(out.terms[0]["qk"][0].detach().numpy(), expected, atol=1e-9)

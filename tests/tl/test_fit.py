@@ -21,7 +21,15 @@ from ipar.training import fit as fit_module
 from ipar.training import network as _loop
 from ipar.training.health import HealthChecks
 
-HEALTH = ("logit_std", "attention_entropy", "attention_recall", "axis_ratio", "median_distance", "nearest_p5", "nearest_cv")
+HEALTH = (
+    "logit_std",
+    "attention_entropy",
+    "attention_recall",
+    "axis_ratio",
+    "median_distance",
+    "nearest_p5",
+    "nearest_cv",
+)
 HISTORY = [
     *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"),
     *(f"val_{name}" for name in HEALTH),
@@ -186,7 +194,9 @@ def test_health_and_the_recall_of_candidates_are_recorded_and_survive_a_file(fit
 
 def test_a_choice_that_the_recipe_found_harmful_is_told_once_with_its_figure(train, fit_briefly, settings):
     config = replace(settings.fit["recipe"].network.config, geometry="monotone", gate_supervision="T2")
-    with pytest.warns(UserWarning, match=r"reports harm from these choices: .*0\.64, against 0\.44.*0\.56, against") as told:
+    with pytest.warns(
+        UserWarning, match=r"reports harm from these choices: .*0\.64, against 0\.44.*0\.56, against"
+    ) as told:
         fit_briefly(train, config=config)
     assert sum("reports harm" in str(one.message) for one in told) == 1
 

@@ -202,7 +202,12 @@ def test_a_step_on_large_sets_reads_lists_and_has_the_gradients_of_a_matrix():
     for one in (ready, replace(ready, graph=ready.graph.dense().with_found())):
         torch.manual_seed(0)
         losses = made.losses(one, {"w_rw": 0.3})
-        found.append([losses["total"], *torch.autograd.grad(losses["total"], parameters, allow_unused=True, materialize_grads=True)])
+        found.append(
+            [
+                losses["total"],
+                *torch.autograd.grad(losses["total"], parameters, allow_unused=True, materialize_grads=True),
+            ]
+        )
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, atol=1e-5, rtol=1e-3)
     batch = collate(sets[:1])

@@ -109,7 +109,9 @@ class IPALiteConfig(Checked):
             msg = f"geometry_recycles must lie in {-self.n_recycles} … {self.n_recycles - 1}, found {wrong}."
             raise ValueError(msg)
         if self.per_recycle and not self.qk_norm:
-            msg = "per_recycle limits the scale τ of qk_norm and needs one, found qk_norm=None: use 'scaled' or 'cosine'."
+            msg = (
+                "per_recycle limits the scale τ of qk_norm and needs one, found qk_norm=None: use 'scaled' or 'cosine'."
+            )
             raise ValueError(msg)
         if self.per_recycle and not self.beta > 0:
             msg = f"per_recycle needs a positive beta, found {self.beta}: use gate=False to leave the gate out."

@@ -89,7 +89,9 @@ class CandidateGraph:
     def map(self, function: Callable[[Tensor], Tensor]) -> CandidateGraph:
         """Apply a function to every tensor."""
         index = None if self.index is None else function(self.index)
-        return CandidateGraph(function(self.mask), index, None if self.found is None else tuple(map(function, self.found)))
+        return CandidateGraph(
+            function(self.mask), index, None if self.found is None else tuple(map(function, self.found))
+        )
 
     def of_pairs(self, values: Tensor) -> Tensor:
         """Values of all pairs, ``(B, n, n)``, in the slots, ``(B, n, m)``."""

@@ -183,7 +183,9 @@ def _tell_health(checks: dict[str, Any], recipe: Recipe) -> None:
     recall = checks["candidate_recall"]
     if recall[str(n_neighbors)] < limits.least_recall:
         shown = ", ".join(f"{value:.2f} with {count}" for count, value in recall.items())
-        logger.info("Candidates hold fewer than %.0f%% of true neighbours: recall is %s.", 100 * limits.least_recall, shown)
+        logger.info(
+            "Candidates hold fewer than %.0f%% of true neighbours: recall is %s.", 100 * limits.least_recall, shown
+        )
 
 
 def _recipe(quality: Quality, recipe: Recipe | None, flow: bool | None) -> Recipe:

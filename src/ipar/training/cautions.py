@@ -14,7 +14,10 @@ _CONFIG: tuple[tuple[Callable[[IPALiteConfig], bool], str], ...] = (
         "shared=False without qk_norm: the standard deviation of the logits grew to 10⁴ and more, set qk_norm='scaled' or 'cosine'",
     ),
     (lambda c: c.per_recycle, "per_recycle=True, as in 'ipar2d': E_geo 0.61, against 0.43 to 0.46 of 'v1'"),
-    (lambda c: not c.shared and c.n_recycles > 3, "more than 3 recycles with weights of their own: 3 were better than 5"),
+    (
+        lambda c: not c.shared and c.n_recycles > 3,
+        "more than 3 recycles with weights of their own: 3 were better than 5",
+    ),
     (
         lambda c: not c.shared and c.geometry == "point" and not c.per_recycle,
         "geometry='point' with shared=False: offsets grew to 40 to 110 RMS radii",

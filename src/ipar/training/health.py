@@ -52,7 +52,9 @@ class HealthChecks(Checked):
         """What is wrong with the figures of :func:`network_health`, in sentences with the figure and the limit."""
         found = []
         if health["axis_ratio"] < self.least_axis_ratio:
-            found.append(f"a layout is a line (λ₂/λ₁ {health['axis_ratio']:.2g}, healthy above {self.least_axis_ratio:g})")
+            found.append(
+                f"a layout is a line (λ₂/λ₁ {health['axis_ratio']:.2g}, healthy above {self.least_axis_ratio:g})"
+            )
         if health["median_distance"] < self.least_median_distance:
             found.append(
                 f"a layout is a point (median distance {health['median_distance']:.2g}, healthy above "
