@@ -101,7 +101,7 @@ def climb(rung: Rung, setting: rungs.Setting) -> Record:
 
 def main() -> None:
     """Climb, or go on."""
-    parser = parser_of(__doc__, page=False)
+    parser = parser_of(__doc__, seeds=range(5), page=False)
     parser.add_argument("--task", default="brain2", choices=TASKS)
     parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=RUNGS)
     parser.add_argument("--figure", type=Path, default=None, help="picture of the layouts to write")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,26 +45,27 @@ class Member:
     energy: float | None = None
 
     def config(self) -> IPALiteConfig:
-        """Its config; the harmful ones are wanted here, so their warning is not."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return IPALiteConfig.named(self.base, **self.switches)
+        """Its config."""
+        return IPALiteConfig.named(self.base, **self.switches)
 
 
-LAST = {"geometry": "clamped", "geometry_recycles": (-1,)}
+COSINE = {"qk_norm": "cosine"}
+LAST = COSINE | {"geometry": "clamped", "geometry_recycles": (-1,)}
 
 MEMBERS = {
     "v1": Member("V1: shared block, 5 recycles", reported="0.43–0.46", energy=0.445),
-    "v2_r3": Member("V2: 3 own blocks, QK-norm", "v2", reported="0.52 ± 0.03", energy=0.52),
-    "v2_r5": Member("V2, 5 blocks", "v2", {"n_recycles": 5}, reported="worse than 3"),
-    "d7": Member("D7: V1 + QK-norm + clamped geometry", "d7", reported="0.440 ± 0.014", energy=0.44),
+    "v2_scaled": Member("V2: 3 own blocks, QK-norm", "v2", reported="0.52 ± 0.03"),
+    "v2_r3": Member("V2, cosine QK-norm", "v2", COSINE, reported="0.52 ± 0.03", energy=0.52),
+    "v2_r5": Member("V2, cosine, 5 blocks", "v2", COSINE | {"n_recycles": 5}, reported="worse than 3"),
+    "d7_scaled": Member("D7: V1 + QK-norm + clamped geometry", "d7", reported="0.440 ± 0.014"),
+    "d7": Member("D7, cosine QK-norm", "d7", COSINE, reported="0.440 ± 0.014", energy=0.44),
     "monotone": Member(
-        "geometry `monotone`", "v1", {"qk_norm": True, "geometry": "monotone"}, reported="0.64 ± 0.11", energy=0.64
+        "geometry `monotone`, cosine", "v1", COSINE | {"geometry": "monotone"}, reported="0.64 ± 0.11", energy=0.64
     ),
-    "v2_last": Member("V2, geometry in the last recycle", "v2", LAST, reported="0.40", energy=0.4),
+    "v2_last": Member("V2, cosine, geometry in the last recycle", "v2", LAST, reported="0.40", energy=0.4),
     "rbf": Member("geometry `rbf`", "v1", {"geometry": "rbf"}, reported="0.43–0.48", energy=0.455),
     "point": Member("geometry `point`", "v1", {"geometry": "point"}, reported="0.47", energy=0.47),
-    "v2_point": Member("V2, geometry `point`", "v2", {"geometry": "point"}, reported="offsets grow"),
+    "v2_point": Member("V2, cosine, geometry `point`", "v2", COSINE | {"geometry": "point"}, reported="offsets grow"),
     "pair": Member("pair bias", "v1", {"pair_bias": True}, reported="0.57 (base 0.58)"),
     "heads": Member("head-specific gate", "v1", {"gate_heads": 4}, reported="0.49", energy=0.49),
     "t2": Member("gate taught by T²", "v1", {"gate_supervision": "T2"}, reported="0.56 (T¹: 0.50)", energy=0.56),
@@ -75,7 +75,8 @@ MEMBERS = {
     "k60": Member("k = 60", n_neighbors=60, reported="0.55 (k = 100: 0.46)", energy=0.55),
     "k80": Member("k = 80", n_neighbors=80, reported="0.53 (k = 100: 0.46)", energy=0.53),
     "k120": Member("k = 120", n_neighbors=120, reported="–"),
-    "ipar2d": Member("IPA-R(2D)", "ipar2d", reported="0.61 ± 0.01", energy=0.61),
+    "ipar2d_scaled": Member("IPA-R(2D)", "ipar2d", reported="0.61 ± 0.01"),
+    "ipar2d": Member("IPA-R(2D), cosine QK-norm", "ipar2d", COSINE, reported="0.61 ± 0.01", energy=0.61),
     "oracle": Member("oracle: no network", trained=False, reported="0.027 (−0.008 with regularisers)"),
     "random": Member("random embeddings", embedding="random", reported="2.85", energy=2.85),
     "static": Member("static kNN(H), k = 50, no gate", n_neighbors=50, gated=False, reported="0.72", energy=0.72),

@@ -41,7 +41,8 @@ def result(slides):
 
 def test_every_row_of_the_design_is_a_member():
     configs = {name: m.config() for name, m in members.MEMBERS.items()}
-    assert len(configs) == 20
+    assert len(configs) == 23
+    assert {c.qk_norm for c in configs.values()} == {None, "scaled", "cosine"}
     assert {c.geometry for c in configs.values()} == {"none", "clamped", "monotone", "rbf", "point"}
     assert {members.MEMBERS[name].n_neighbors for name in ("v1", "k60", "k80", "k120")} == {60, 80, 100, 120}
     assert {configs[name].gate_supervision for name in ("v1", "t2", "mix")} == {"T1", "T2", "mix"}
@@ -192,13 +193,27 @@ def test_target_edges_take_the_place_of_candidates(setting):
     assert np.array_equal(batch.candidates, batch.adjacency)
 
 
+def test_overfitting_warms_up_on_the_stress_alone(setting, monkeypatch):
+    seen = []
+    original = rungs.layout_losses
+
+    def spied(x, batch):
+        losses = original(x, batch)
+        losses.walk.register_hook(lambda gradient: seen.append(gradient.item()))
+        return losses
+
+    monkeypatch.setattr(rungs, "layout_losses", spied)
+    rungs.overfitted(setting.sets()[0], replace(setting, n_overfit=10, n_warmup=3, n_ramp=4))
+    assert seen == pytest.approx([0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1])
+
+
 def test_collapse_is_seen():
     line = np.column_stack([np.linspace(-1, 1, 30), np.zeros(30)]).astype(np.float32)
     batch = argparse.Namespace(mask=torch.ones(1, 30, dtype=torch.bool))
-    assert rungs.collapse(torch.from_numpy(line)[None], batch)["smallest λ₂/λ₁"] < 0.01
+    assert rungs.standing(torch.from_numpy(line)[None], batch)["smallest λ₂/λ₁"] < 0.01
     heap = torch.zeros(1, 30, 2)
     heap[0, 0] = 1.0
-    assert rungs.collapse(heap, batch)["smallest median distance"] < 0.01
+    assert rungs.standing(heap, batch)["smallest median distance"] < 0.01
 
 
 def test_polishing_is_measured_on_a_training_slide(slides):

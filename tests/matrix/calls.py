@@ -242,6 +242,7 @@ CALLS |= {
 }
 CALLS |= {
     "metrics.evenness": Call(lambda w, pair, **own: ipar.metrics.evenness(pair["pred"], **own), "pair"),
+    "metrics.collapse": Call(lambda w, pair, **own: ipar.metrics.collapse(pair["pred"], **own), "pair"),
     "metrics.evaluate_slides": Call(
         lambda w, pair, **own: ipar.metrics.evaluate_slides(**pair | {"slides": ["s"] * 60} | own), "pair"
     ),

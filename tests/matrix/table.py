@@ -518,6 +518,7 @@ NUMBERS = [
         (
             *METRICS,
             "metrics.evenness",
+            "metrics.collapse",
             "metrics.stress1",
             "metrics.rssd",
             "metrics.coverage",

@@ -16,6 +16,7 @@ import ipar
 from ipar import _files
 from ipar.model import Blend, GeometryEncoder, IPALite, Sharpening
 from ipar.model import io as _io
+from ipar.nn import IPALiteNet
 
 
 @pytest.fixture
@@ -53,6 +54,19 @@ def test_a_saved_model_predicts_the_same(saved, model, query, global_random_stat
     assert not loaded.network.net.training
     assert repr(loaded) == repr(model)
     assert np.array_equal(coords(ipar.load(str(saved)), query), coords(model, query))
+
+
+@pytest.mark.parametrize(("norm", "stored"), [("cosine", True), (None, False)])
+def test_a_model_of_an_earlier_version_keeps_its_predictions(model, query, tmp_path, norm, stored):
+    torch.manual_seed(0)
+    net = IPALiteNet(replace(model.network.net.config, qk_norm=norm))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    own = replace(model, network=replace(model.network, net=net.eval()))
+    own.save(tmp_path / "model")
+    edit(tmp_path / "model", lambda head: head["config"]["network"]["net"].update(qk_norm=stored), sign=True)
+    assert np.array_equal(coords(ipar.load(tmp_path / "model"), query), coords(own, query))
 
 
 def test_the_directory_holds_settings_genes_and_weights_and_no_pickle(saved, model):

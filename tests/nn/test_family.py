@@ -217,12 +217,46 @@ def test_qk_norm_bounds_the_logits_and_its_absence_does_not():
         terms = net(h, graph, return_terms=True).terms
         return max(term["qk"].detach().std().item() for term in terms)
 
-    bounded = [spread(V2(**SMALL), factor) for factor in (1.0, 100.0)]
-    with pytest.warns(UserWarning, match="without bound: set qk_norm=True"):
-        unbounded = V2(qk_norm=False, **SMALL)
-    free = [spread(unbounded, factor) for factor in (1.0, 100.0)]
-    assert max(bounded) <= np.sqrt(6)  # a scale of √d times a cosine
+    for norm, most in (("cosine", 6**0.5), ("scaled", 6**1.5)):  # a scale of √d times a cosine, or d times that
+        assert max(spread(V2(qk_norm=norm, **SMALL), factor) for factor in (1.0, 100.0)) <= most
+    free = [spread(V2(qk_norm=None, **SMALL), factor) for factor in (1.0, 100.0)]
     assert free[1] > 1000 * free[0]
+
+
+@pytest.mark.parametrize("norm", ["scaled", "cosine"])
+def test_qk_norm_by_its_formula(norm):
+    net, _ = made(V1(qk_norm=norm, **SMALL))
+    with torch.no_grad():
+        net.blocks[0].logit_scale.fill_(0.3)
+    h = torch.randn(1, 15, 8, dtype=torch.float64)
+    out = net(h, graph_of(cosine_candidates(h, 14)), return_terms=True)
+    q, k = (
+        layer(out.states[0])[0].view(15, 4, 6).detach().numpy() for layer in (net.blocks[0].query, net.blocks[0].key)
+    )
+    q, k = ((x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) for x in (q, k))
+    expected = np.exp(0.3) * np.einsum("ihd,jhd->hij", q, k) / (6 if norm == "cosine" else 1)
+    np.testing.assert_allclose(out.terms[0]["qk"][0].detach().numpy(), expected, atol=1e-9)
+
+
+def test_members_have_the_norm_of_the_recipe_and_start_with_its_spread():
+    assert [member().qk_norm for member in (V1, V2, D7, IPAR)] == [None, "scaled", "scaled", "scaled"]
+    h = torch.randn(1, 100, 128)
+    graph = graph_of(cosine_candidates(h, 99))
+    found = {
+        norm: IPALiteNet(V2(qk_norm=norm)).eval()(h, graph, return_terms=True).terms[0]["qk"].std().item()
+        for norm in ("scaled", "cosine")
+    }
+    assert 16 < found["scaled"] < 64  # about d = 32
+    assert 0.5 < found["cosine"] < 2
+
+
+def test_a_config_of_an_earlier_version_keeps_its_norm():
+    for stored, norm in ((True, "cosine"), (False, None)):
+        assert IPALiteConfig.from_dict(V1().to_dict() | {"qk_norm": stored}) == V1(qk_norm=norm)
+    old = {name: value for name, value in V1().to_dict().items() if name != "qk_norm"}
+    assert IPALiteConfig.from_dict(old) == V1()
+    with pytest.raises(ValueError, match=r"qk_norm must be one of \('scaled', 'cosine'\), found True"):
+        V1(qk_norm=True)
 
 
 def test_terms_add_up_to_what_attention_is_made_of():
@@ -245,8 +279,7 @@ def test_a_schedule_says_where_geometry_counts():
 
 
 def test_clamped_geometry_by_hand_and_monotone_without_its_clamp():
-    with pytest.warns(UserWarning, match="geometry='monotone' made layouts worse"):
-        monotone = V1(geometry="monotone", **SMALL)
+    monotone = V1(geometry="monotone", **SMALL)
     h = torch.randn(1, 20, 8, dtype=torch.float64)
     found = []
     for config in (V1(geometry="clamped", **SMALL), monotone):
@@ -324,8 +357,8 @@ def test_beta_scales_the_gate_of_every_recycle():
         ({"n_recycles": 0}, "n_recycles must be at least 1"),
         ({"gate_heads": 2}, "gate_heads must be 1 or n_heads=4, found 2"),
         ({"geometry": "clamped", "geometry_recycles": (5,)}, r"geometry_recycles must lie in -5 … 4, found \[5\]"),
-        ({"per_recycle": True}, "needs qk_norm=True, found"),
-        ({"per_recycle": True, "qk_norm": True, "beta": 0.0}, "needs a positive beta, found 0.0"),
+        ({"per_recycle": True}, "needs one, found qk_norm=None"),
+        ({"per_recycle": True, "qk_norm": "scaled", "beta": 0.0}, "needs a positive beta, found 0.0"),
     ],
 )
 def test_switches_that_make_no_sense(options, message):
@@ -337,6 +370,6 @@ def test_switches_that_make_no_sense(options, message):
 def test_members_by_name_and_through_json(name):
     config = IPALiteConfig.named(name, d_input=8)
     assert config == getattr(IPALiteConfig, name)(d_input=8)
-    assert IPALiteConfig(**json.loads(json.dumps(config.to_dict()))) == config
+    assert IPALiteConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(ValueError, match="config must be one of .*'d7'.* found 'v9'"):
         IPALiteConfig.named("v9")

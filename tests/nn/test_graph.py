@@ -14,7 +14,6 @@ from ipar.nn.gate import dense_gate
 from ipar.nn.graph import graph_of
 
 SMALL = {"d_input": 8, "d_state": 12, "d_head": 6}
-V2_RAW = pytest.mark.filterwarnings("ignore:Without qk_norm")
 
 
 def stirred(module):
@@ -93,13 +92,12 @@ def test_without_any_candidate_every_cell_stays_where_it_began(member, dtype, fo
     assert all(torch.isfinite(grad).all() for grad in grads)
 
 
-@V2_RAW
 def test_training_spreads_the_logits_without_qk_norm_alone():
     h = torch.randn(1, 30, 8)
     graph = graph_of(cosine_candidates(h, 29))
     target = torch.randn(1, 30, 2)
 
-    def spread(*, qk_norm):
+    def spread(qk_norm):
         torch.manual_seed(0)
         net = stirred(IPALiteNet(IPALiteConfig.v2(qk_norm=qk_norm, **SMALL)))
         optimiser = torch.optim.Adam(net.parameters(), lr=0.03)
@@ -114,7 +112,7 @@ def test_training_spreads_the_logits_without_qk_norm_alone():
                 scale = max(block.logit_scale.exp().item() for block in net.blocks)
         return max(term["qk"].std().item() for term in terms), scale
 
-    (free, _), (bounded, scale) = spread(qk_norm=False), spread(qk_norm=True)
+    (free, _), (bounded, scale) = spread(qk_norm=None), spread(qk_norm="cosine")
     assert bounded <= scale  # a scale times a cosine, whatever the weights
     assert free > 3 * bounded
     assert np.isfinite(free)

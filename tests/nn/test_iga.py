@@ -107,9 +107,30 @@ def test_attention_by_loops_in_double_precision(d):
     assert signals.wmax_sat_frac.item() == pytest.approx(saturated / (2 * mask.any(-1).sum().item()))
 
 
+def test_an_edge_representation_is_a_bias_of_the_logits(d, h, time):
+    net, rigid = network(d, pair_bias=True), poses(d)
+    plain, graph = network(d), graph_of(cosine_candidates(h, K))
+    plain.load_state_dict({name: value for name, value in net.state_dict().items() if "pair" not in name})
+    # z of an edge from the embeddings of its cells, and one bias per head of it
+    condition = net.condition(h, graph)
+    i, j = 3, int(graph.mask[0, 3].nonzero()[0])
+    features = torch.cat([h[0, i], h[0, j], (h[0, i] - h[0, j]).abs(), h[0, i] * h[0, j]])
+    torch.testing.assert_close(condition.pair[0, i, j], net.pair.rest(net.pair.first(features)), atol=1e-4, rtol=1e-4)
+    found = net.denoise(condition, rigid, time).rigid.translation
+    assert not torch.allclose(found, plain(h, graph, rigid, time).rigid.translation, atol=1e-4)
+    attention, s = net.blocks[0].attention, torch.randn(B, N, 16)
+    extra = torch.einsum("bijc,hc->bhij", condition.pair, attention.pair.weight)
+    with_z = attention(s, rigid, graph, condition.bias, condition.pair)[0]
+    torch.testing.assert_close(attention(s, rigid, graph, condition.bias + extra)[0], with_z, atol=1e-5, rtol=1e-4)
+    found.square().sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in net.pair.parameters() if p.requires_grad)
+    assert all(block.attention.pair.weight.grad.abs().max() > 0 for block in net.blocks)
+
+
+@pytest.mark.parametrize("pair_bias", [False, True])
 @pytest.mark.parametrize("n", [N, 512])
-def test_full_and_sparse_forms_agree(d, n, time):
-    h, net, gate, rigid = torch.randn(B, n, D_INPUT), network(d), EdgeGate(D_INPUT), poses(d, n)
+def test_full_and_sparse_forms_agree(d, n, time, pair_bias):
+    h, net, gate, rigid = torch.randn(B, n, D_INPUT), network(d, pair_bias=pair_bias), EdgeGate(D_INPUT), poses(d, n)
     index = cosine_candidates(h, K)
     full, sparse = (graph_of(index, form=form) for form in ("dense", "edges"))
     with torch.no_grad():

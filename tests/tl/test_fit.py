@@ -19,8 +19,21 @@ from ipar.training import Recipe
 from ipar.training import embedding as embedding_module
 from ipar.training import fit as fit_module
 from ipar.training import network as _loop
+from ipar.training.health import HealthChecks
 
-HISTORY = ["epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"]
+HEALTH = (
+    "logit_std",
+    "attention_entropy",
+    "attention_recall",
+    "axis_ratio",
+    "median_distance",
+    "nearest_p5",
+    "nearest_cv",
+)
+HISTORY = [
+    *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate", "val_target", "val_gated"),
+    *(f"val_{name}" for name in HEALTH),
+]
 
 
 @pytest.fixture
@@ -161,6 +174,39 @@ def test_the_gate_and_the_layouts_have_the_weights_of_the_recipe(train, fit_brie
         "evenness",
         "score",
     ]
+
+
+def test_health_and_the_recall_of_candidates_are_recorded_and_survive_a_file(fitted, tmp_path):
+    found = fitted.train.uns["ipar"]["fit"]
+    health, recall = found["health"], found["candidate_recall"]
+    assert set(health) == {*HEALTH, "attention_recall_chance"}
+    for name in ("logit_std", "attention_entropy", "attention_recall"):
+        assert health[name].shape == (fitted.model.network.net.config.n_recycles,)
+    assert 0 < health["axis_ratio"] <= 1
+    assert list(recall) == ["40", "60", "80", "100", "120"]
+    assert list(recall.values()) == sorted(recall.values())
+    assert recall["100"] == 1  # of sets of at most 80 cells
+    fitted.train.write_h5ad(tmp_path / "train.h5ad")
+    again = ad.read_h5ad(tmp_path / "train.h5ad").uns["ipar"]["fit"]
+    np.testing.assert_array_equal(again["health"]["logit_std"], health["logit_std"])
+    assert again["candidate_recall"]["40"] == recall["40"]
+
+
+def test_a_choice_that_the_recipe_found_harmful_is_told_once_with_its_figure(train, fit_briefly, settings):
+    config = replace(settings.fit["recipe"].network.config, geometry="monotone", gate_supervision="T2")
+    with pytest.warns(
+        UserWarning, match=r"reports harm from these choices: .*0\.64, against 0\.44.*0\.56, against"
+    ) as told:
+        fit_briefly(train, config=config)
+    assert sum("reports harm" in str(one.message) for one in told) == 1
+
+
+def test_a_collapse_is_told_with_its_figure(train, fit_briefly, settings):
+    network = settings.fit["recipe"].network
+    strict = replace(network, health=HealthChecks(least_axis_ratio=2.0, least_median_distance=9.0, most_logit_std=1e-9))
+    recipe = replace(settings.fit["recipe"], network=strict)
+    with pytest.warns(UserWarning, match=r"λ₂/λ₁ 0\..*, healthy above 2.*median distance .*onto single cells"):
+        fit_briefly(train, recipe=recipe)
 
 
 def test_seeds(train, fit_briefly):

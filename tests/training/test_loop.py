@@ -9,10 +9,11 @@ import torch
 from ipar._run import Run
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.nn.gate import dense_gate
+from ipar.nn.graph import graph_of_mask
 from ipar.training import gate as gate_module
 from ipar.training import network as _loop
 from ipar.training.gate import augment, pretrain_gate
-from ipar.training.losses import LossWeights, e_geo, gate_loss, gate_reference
+from ipar.training.losses import LossWeights, e_geo, gate_loss, taught_gate_loss
 from ipar.training.minisets import collate, sample_minisets
 from ipar.training.network import IPALiteTrainer, IPALiteTraining
 from ipar.training.validation import sweep_beta, validate
@@ -189,6 +190,35 @@ def test_same_seed_same_result_and_the_global_state_is_left_alone():
     assert not torch.equal(first, other)
 
 
+def test_a_step_on_large_sets_reads_lists_and_has_the_gradients_of_a_matrix():
+    generator = torch.Generator().manual_seed(0)
+    h, coords = torch.randn(520, 12, generator=generator), torch.rand(520, 2, generator=generator)
+    sets = sample_minisets([h], [coords], 2, size=(505, 515), n_neighbors=25)
+    made = trainer(replace(QUICK, gate_steps=2), net=replace(NET, gate_supervision="mix", coord_noise=0.0))
+    pretrain_gate(made.gate, sets, made.config, np.random.default_rng(0), made.supervision)
+    ready = made.prepare(sets, made.run.ranks.part(2))
+    assert ready.graph.mask.shape[-1] <= 25  # lists
+    parameters, found = [p for p in made.params if p.requires_grad], []
+    for one in (ready, replace(ready, graph=ready.graph.dense().with_found())):
+        torch.manual_seed(0)
+        losses = made.losses(one, {"w_rw": 0.3})
+        found.append(
+            [
+                losses["total"],
+                *torch.autograd.grad(losses["total"], parameters, allow_unused=True, materialize_grads=True),
+            ]
+        )
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, atol=1e-5, rtol=1e-3)
+    batch = collate(sets[:1])
+    with torch.no_grad():
+        scores = dense_gate(made.gate, batch.h, batch.candidates)
+        made.net.eval()
+        layouts = made.net(batch.h, batch.adjacency), made.net(batch.h, batch.candidates, scores)
+    expected = [e_geo(out.coords, batch).item() for out in layouts]
+    assert validate(made.net, made.gate, sets[:1]) == pytest.approx(expected, rel=1e-4)
+
+
 def test_looking_at_validation_changes_nothing():
     # both keep their last epoch, as the ramp ends with it
     blind, watching = (trainer(replace(QUICK, max_epochs=2, ramp_epochs=1)) for _ in range(2))
@@ -306,9 +336,9 @@ def test_the_gate_learns_what_the_config_names():
         made = trainer(replace(QUICK, gate_steps=150, lr=3e-3, **CALM), net=replace(NET, gate_supervision=supervision))
         pretrain_gate(made.gate, sets, made.config, np.random.default_rng(0), made.supervision)
         scores = dense_gate(made.gate, batch.h, batch.candidates)
+        graph = graph_of_mask(batch.candidates)
         for target in ("T1", "T2"):
-            reference = gate_reference(batch.log_reference, target)
-            fits[supervision, target] = gate_loss(scores, batch.candidates, reference).item()
+            fits[supervision, target] = taught_gate_loss(scores, graph, batch.log_reference, target).item()
     assert fits["T1", "T1"] < fits["T2", "T1"]
     assert fits["T2", "T2"] < fits["T1", "T2"]
 

@@ -5,21 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import rel_entr, softmax
 from scipy.stats import entropy
 
 from ipar import metrics
 from ipar.geometry import gauge_fix
 from ipar.geometry.targets import log_walk, walk_target
 from ipar.metrics import _e_geo
+from ipar.nn.graph import graph_of_mask
 from ipar.training.losses import (
     LossWeights,
     e_geo,
     entropy_regulariser,
     gate_loss,
-    gate_reference,
     layout_losses,
     repulsion,
+    taught_gate_loss,
 )
 from ipar.training.minisets import collate, sample_minisets
 
@@ -190,18 +191,29 @@ def test_gate_loss_of_several_heads_is_the_mean_of_theirs():
     torch.testing.assert_close(gate_loss(gate, candidates, reference), torch.stack(single).mean())
 
 
-def test_gate_is_taught_one_step_two_steps_or_their_mean(sets):
+def test_gate_is_taught_one_step_two_steps_or_both(sets):
     batch = collate(sets)
+    graph, scores = graph_of_mask(batch.candidates), torch.randn_like(batch.log_reference)
     one = batch.log_reference.exp().double().numpy()
     two = np.einsum("bij,bjk->bik", one, one)
-    for supervision, expected in (("T1", one), ("T2", two), ("mix", 0.5 * (one + two))):
-        found = gate_reference(batch.log_reference, supervision).exp().numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-        real = batch.mask.numpy()
-        np.testing.assert_allclose(found.sum(-1)[real], 1, rtol=1e-5)
-        assert not found[~real].any()
-    # a gate that says log P² is a perfect one under its own supervision, and under no other
-    scores = gate_reference(batch.log_reference, "T2").clamp_min(-40)
-    losses = [gate_loss(scores, batch.candidates, gate_reference(batch.log_reference, s)) for s in ("T2", "mix", "T1")]
-    assert abs(losses[0].item()) < 1e-5
-    assert losses[0] < losses[1] < losses[2]
+    found = {name: taught_gate_loss(scores, graph, batch.log_reference, name).item() for name in ("T1", "T2", "mix")}
+    for name, walk in (("T1", one), ("T2", two)):
+        rows = []
+        for b, i in zip(*np.nonzero((walk * batch.candidates.numpy()).sum(-1)), strict=True):
+            allowed = batch.candidates[b, i].numpy()
+            target = walk[b, i, allowed] / walk[b, i, allowed].sum()
+            predicted = softmax(scores[b, i].double().numpy()[allowed])
+            rows.append(rel_entr(target, predicted).sum())
+        assert found[name] == pytest.approx(np.mean(rows), rel=1e-4)
+    assert found["mix"] == pytest.approx(found["T1"] + 0.5 * found["T2"], rel=1e-5)
+    more = taught_gate_loss(scores, graph, batch.log_reference, "mix", mix=2.0).item()
+    assert more == pytest.approx(found["T1"] + 2 * found["T2"], rel=1e-5)
+
+
+def test_gate_loss_is_the_same_on_lists(sets):
+    batch = collate(sets)
+    lists = graph_of_mask(batch.candidates, dense_max=1)
+    scores = torch.randn_like(batch.log_reference)
+    for name in ("T1", "T2", "mix"):
+        dense = taught_gate_loss(scores, graph_of_mask(batch.candidates), batch.log_reference, name)
+        torch.testing.assert_close(taught_gate_loss(lists.of_pairs(scores), lists, batch.log_reference, name), dense)

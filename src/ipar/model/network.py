@@ -97,7 +97,7 @@ class NetworkLayout:
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> NetworkLayout:
         """The stage of :meth:`state`."""
-        shape = IPALiteConfig(**config["net"])
+        shape = IPALiteConfig.from_dict(config["net"])
         net = loaded_module(lambda: IPALiteNet(shape), arrays, "net")
         gate = loaded_module(lambda: EdgeGate(shape.d_input, shape.gate_heads), arrays, "gate")
         return cls(net, gate, plan=ConsensusPlan(**config["plan"]), **checked(config, {"n_neighbors": Count}))

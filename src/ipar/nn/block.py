@@ -103,11 +103,12 @@ class IPALiteBlock(nn.Module):
             return empty, empty
         query, key = (split_heads(layer(s), self.config.n_heads) for layer in (self.query, self.key))
         width = self.config.d_head
-        if not self.config.qk_norm:
+        if self.config.qk_norm is None:
             return query / math.sqrt(width), key
         scale = self.logit_scale.exp() if tau is None else tau
-        # normalised rows have length √d: their product over d is a cosine
-        return functional.layer_norm(query, (width,)) * (scale / width), functional.layer_norm(key, (width,))
+        if self.config.qk_norm == "cosine":  # normalised rows have length √d
+            scale = scale / width
+        return functional.layer_norm(query, (width,)) * scale, functional.layer_norm(key, (width,))
 
     def extra_terms(self, s: Tensor, x: Tensor, inputs: Inputs, *, geometry: bool) -> dict[str, Tensor]:
         """Geometry and pair terms of the logits, ``(B, H, n, m)`` each."""

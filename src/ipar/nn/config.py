@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -10,10 +10,7 @@ from ipar._options import Checked, Count, Depth, Steps, Weight
 
 Geometry = Literal["none", "monotone", "clamped", "rbf", "point"]
 GateSupervision = Literal["T1", "T2", "mix"]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+QKNorm = Literal["scaled", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,15 @@ class IPALiteConfig(Checked):
     shared
         Use one block for all recycles. Otherwise each recycle has its own weights, and `qk_norm` is needed.
     qk_norm
-        Normalise queries and keys, so that a logit is a learned scale times a cosine.
+        How queries and keys are normalised.
+
+        ``None``
+            They are not: the logit is q·k / √d.
+        ``"scaled"``
+            τ·(LN(q)·LN(k)), with LayerNorm without affine and a learned τ, at first √d. Logits start with a standard deviation
+            near d.
+        ``"cosine"``
+            The same over d: τ times the cosine of centred query and key. Logits start with a standard deviation near 1.
     geometry
         Term of the logits that reads the current layout.
 
@@ -42,7 +47,7 @@ class IPALiteConfig(Checked):
         ``"clamped"``
             −softplus(γ_h)·‖x_i − x_j‖², at least −10.
         ``"monotone"``
-            The same without the clamp. It makes layouts worse, and warns.
+            The same without the clamp. It was reported to make layouts worse.
         ``"rbf"``
             Weighted Gaussians of the distance over the median distance of candidates.
         ``"point"``
@@ -54,7 +59,8 @@ class IPALiteConfig(Checked):
     gate_heads
         Outputs of the gate: 1, or one per head.
     gate_supervision
-        Targets of the gate: one step of the true random walk (``"T1"``), two steps (``"T2"``), or their mean (``"mix"``).
+        Targets of the gate: one step of the true random walk (``"T1"``), two steps (``"T2"``), or both (``"mix"``), whose
+        divergences are added.
     qk, gate
         Whether the product of query and key, and the gate's scores, count in the logits. See :meth:`without`.
     per_recycle
@@ -68,11 +74,6 @@ class IPALiteConfig(Checked):
     ------
     ValueError
         If a switch has no such value, or two switches do not go together.
-
-    Warns
-    -----
-    UserWarning
-        If ``geometry="monotone"``, or `shared` and `qk_norm` are both False.
     """
 
     d_pair: ClassVar[int] = 32
@@ -84,7 +85,7 @@ class IPALiteConfig(Checked):
     d_head: Count = 32
     n_recycles: Depth = 5
     shared: bool = True
-    qk_norm: bool = False
+    qk_norm: QKNorm | None = None
     geometry: Geometry = "none"
     geometry_recycles: tuple[int, ...] | None = None
     pair_bias: bool = False
@@ -108,20 +109,13 @@ class IPALiteConfig(Checked):
             msg = f"geometry_recycles must lie in {-self.n_recycles} … {self.n_recycles - 1}, found {wrong}."
             raise ValueError(msg)
         if self.per_recycle and not self.qk_norm:
-            msg = "per_recycle limits the scale of cosines and needs qk_norm=True, found qk_norm=False."
+            msg = (
+                "per_recycle limits the scale τ of qk_norm and needs one, found qk_norm=None: use 'scaled' or 'cosine'."
+            )
             raise ValueError(msg)
         if self.per_recycle and not self.beta > 0:
             msg = f"per_recycle needs a positive beta, found {self.beta}: use gate=False to leave the gate out."
             raise ValueError(msg)
-        if self.geometry == "monotone":
-            _warn(
-                "geometry='monotone' made layouts worse wherever it was measured (E_geo 0.64 against 0.44 with the "
-                "clamp): use 'clamped'."
-            )
-        if not self.shared and not self.qk_norm:
-            _warn(
-                "Without qk_norm, attention logits of blocks that are not shared grow without bound: set qk_norm=True."
-            )
 
     def has_geometry(self, recycle: int) -> bool:
         """Whether a recycle has the geometry term."""
@@ -157,18 +151,18 @@ class IPALiteConfig(Checked):
     @classmethod
     def v2(cls, **overrides: Any) -> IPALiteConfig:
         """Three recycles with weights of their own and QK-norm."""
-        return cls(**{"n_recycles": 3, "shared": False, "qk_norm": True} | overrides)
+        return cls(**{"n_recycles": 3, "shared": False, "qk_norm": "scaled"} | overrides)
 
     @classmethod
     def d7(cls, **overrides: Any) -> IPALiteConfig:
         """V1 with QK-norm and the clamped geometry term."""
-        own: dict[str, Any] = {"qk_norm": True, "geometry": "clamped"}
+        own: dict[str, Any] = {"qk_norm": "scaled", "geometry": "clamped"}
         return cls(**own | overrides)
 
     @classmethod
     def ipar2d(cls, **overrides: Any) -> IPALiteConfig:
         """IPA-R in two dimensions: three blocks, pair bias, scheduled scales, point attention in the last recycle."""
-        blocks: dict[str, Any] = {"n_recycles": 3, "shared": False, "qk_norm": True, "per_recycle": True}
+        blocks: dict[str, Any] = {"n_recycles": 3, "shared": False, "qk_norm": "scaled", "per_recycle": True}
         terms: dict[str, Any] = {"geometry": "point", "geometry_recycles": (-1,), "pair_bias": True}
         return cls(**blocks | terms | overrides)
 
@@ -190,3 +184,9 @@ class IPALiteConfig(Checked):
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain values, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> IPALiteConfig:
+        """The config that :meth:`to_dict` describes, also in earlier versions, where ``"cosine"`` was True."""
+        norm = values.get("qk_norm")
+        return cls(**{**values, "qk_norm": {True: "cosine", False: None}[norm] if isinstance(norm, bool) else norm})

@@ -19,14 +19,16 @@ from ipar.nn.iga_config import IGAConfig
 
 @dataclass(frozen=True)
 class AttentionSignals:
-    """Signals that geometry overwhelms attention, one number each.
+    """Signals of whether geometry overwhelms attention, one number each.
 
     Attributes
     ----------
     geo_scaled_absmax
-        Largest absolute geometry term of a logit; above 10, hardly anything else counts.
+        Largest absolute geometry term of a logit, over all candidates. It is that of the two that lie farthest apart for the
+        width of their Gaussians. A term of −30 only says that this candidate is not attended to, so that values of 30 to 40
+        are usual: read it beside the share of saturated rows.
     wmax_sat_frac
-        Share of rows with a weight above 0.99.
+        Share of rows with a weight above 0.99: near 1, geometry leaves one candidate per cell.
     log_det_min
         Smallest log-determinant of a sum of covariances, limited to −20.
     """
@@ -40,9 +42,10 @@ class GaussianAttention(nn.Module):
     r"""One attention over candidates.
 
     .. math:: a^h_{ij} = \mathrm{softmax}_j\big(q_i \cdot k_j / \sqrt d + \beta g_{ij}
-              - \tfrac12 \mathrm{softplus}(w_h)\, E_{ij}\big)
+              - \tfrac12 \mathrm{softplus}(w_h)\, E_{ij} \;[+\, W_h z_{ij}]\big)
 
-    with :math:`E_{ij}` from :func:`ipar.geometry.overlap.gaussian_overlap`. Weights do not change when the whole layout is
+    with :math:`E_{ij}` from :func:`ipar.geometry.overlap.gaussian_overlap` and, with ``pair_bias``, an edge representation
+    :math:`z_{ij}`. Weights do not change when the whole layout is
     rotated, reflected or shifted.
     """
 
@@ -52,6 +55,7 @@ class GaussianAttention(nn.Module):
         width = config.n_heads * config.d_head
         self.query, self.key, self.value = (nn.Linear(config.d_state, width, bias=False) for _ in range(3))
         self.weight = nn.Parameter(torch.full((config.n_heads,), -4.0))  # softplus(−4) = 0.018: geometry starts weak
+        self.pair = nn.Linear(config.d_pair, config.n_heads, bias=False) if config.pair_bias else None
 
     def overlap_term(self, rigid: OffsetGaussianRigid, graph: CandidateGraph) -> tuple[Tensor, Tensor, Tensor]:
         """Geometry term of the logits ``(B, H, n, m)``, log-determinants ``(B, n, m)`` and means ``(B, n, d)``."""
@@ -60,15 +64,19 @@ class GaussianAttention(nn.Module):
         own, other = both[:, :, None], graph.targets(both)
         d = self.config.n_dims
         energy, log_det = gaussian_overlap(own[..., :d] - other[..., :d], own[..., d:] + other[..., d:])
-        # half the energy is minus the logarithm of the integral of the two Gaussians' product
-        strength = 0.5 * functional.softplus(self.weight)[:, None, None]
+        strength = self.config.overlap_scale * functional.softplus(self.weight)[:, None, None]
         return -strength * energy[:, None], log_det, mean
 
     def forward(
-        self, s: Tensor, rigid: OffsetGaussianRigid, graph: CandidateGraph, bias: Tensor
+        self, s: Tensor, rigid: OffsetGaussianRigid, graph: CandidateGraph, bias: Tensor, pair: Tensor | None = None
     ) -> tuple[Tensor, Tensor, AttentionSignals]:
-        """Attended values ``(B, n, H·d_head)``, attended means relative to the cell ``(B, n, H, d)``, and signals."""
+        """Attended values ``(B, n, H·d_head)``, attended means relative to the cell ``(B, n, H, d)``, and signals.
+
+        The edge representation is ``(B, n, m, d_pair)``.
+        """
         term, log_det, mean = self.overlap_term(rigid, graph)
+        if self.pair is not None and pair is not None:
+            bias = bias + self.pair(pair).permute(0, 3, 1, 2)
         query, key, value = (split_heads(f(s), self.config.n_heads) for f in (self.query, self.key, self.value))
         places = mean[:, None].expand(-1, self.config.n_heads, -1, -1)
         both = torch.cat([value, places], dim=-1)

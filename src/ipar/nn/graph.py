@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -26,11 +26,15 @@ class CandidateGraph:
     index
         Cells in the slots of lists, int64 ``(B, n, k)``; None for a matrix.
     found
-        Slots of the pairs of a matrix, if they are known. To find them on an accelerator, the host waits for it.
+        Slots of the pairs of a matrix, or of the edges of lists, if they are known. To find them on an accelerator, the host
+        waits for it.
     """
 
     ROWS: ClassVar[int] = 2_048
     """Cells whose neighbours are gathered at once, which bounds memory and fits the cache."""
+
+    DENSE_MAX: ClassVar[int] = 500
+    """Number of cells beyond which lists are faster than a matrix."""
 
     mask: Tensor
     index: Tensor | None = None
@@ -66,20 +70,39 @@ class CandidateGraph:
 
     def edges(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Source and target of every candidate edge, counted over the batch, and their slots in ``mask``."""
-        slots = self.mask.nonzero(as_tuple=True)
-        batch, source, target = slots
+        known = None if self.index is None else self.found
+        batch, source, target = slots = self.mask.nonzero(as_tuple=True) if known is None else known
         n = self.mask.shape[1]
         return batch * n + source, batch * n + (target if self.index is None else self.index[slots]), slots
 
     def pairs(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Both cells of every pair with an edge in a matrix, counted over the batch, and their slots ``(batch, i, j)``."""
-        batch, first, second = slots = self.pair_slots() if self.found is None else self.found
+        batch, first, second = slots = self.with_found().found if self.found is None else self.found
         n = self.mask.shape[1]
         return batch * n + first, batch * n + second, slots
 
-    def pair_slots(self) -> tuple[Tensor, ...]:
-        """Batch, i and j of every pair of a matrix."""
-        return (self.mask | self.mask.mT).triu().nonzero(as_tuple=True)
+    def with_found(self) -> CandidateGraph:
+        """The same with the slots that the gate reads."""
+        pairs = (self.mask | self.mask.mT).triu() if self.index is None else self.mask
+        return replace(self, found=pairs.nonzero(as_tuple=True))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> CandidateGraph:
+        """Apply a function to every tensor."""
+        index = None if self.index is None else function(self.index)
+        return CandidateGraph(
+            function(self.mask), index, None if self.found is None else tuple(map(function, self.found))
+        )
+
+    def of_pairs(self, values: Tensor) -> Tensor:
+        """Values of all pairs, ``(B, n, n)``, in the slots, ``(B, n, m)``."""
+        return values if self.index is None else values.gather(-1, self.index)
+
+    def lists(self) -> CandidateGraph:
+        """The same graph as lists, all as long as the longest."""
+        if self.index is not None:
+            return self
+        mask, index = self.mask.to(torch.uint8).topk(int(self.mask.sum(-1).max()), dim=-1)
+        return CandidateGraph(mask.bool(), index)
 
     def dense(self) -> CandidateGraph:
         """The same graph as a matrix."""
@@ -111,7 +134,13 @@ def as_graph(candidates: Tensor | CandidateGraph) -> CandidateGraph:
     return CandidateGraph(candidates) if isinstance(candidates, Tensor) else candidates
 
 
-def graph_of(index: Tensor, *, form: Form = "auto", dense_max: int = 500) -> CandidateGraph:
+def graph_of_mask(mask: Tensor, *, dense_max: int = CandidateGraph.DENSE_MAX) -> CandidateGraph:
+    """Candidates ``(B, n, n)`` as a graph: a matrix up to `dense_max` cells, lists beyond."""
+    graph = CandidateGraph(mask)
+    return graph if mask.shape[-1] <= dense_max else graph.lists()
+
+
+def graph_of(index: Tensor, *, form: Form = "auto", dense_max: int = CandidateGraph.DENSE_MAX) -> CandidateGraph:
     """Make the candidate graph of neighbour lists.
 
     Parameters

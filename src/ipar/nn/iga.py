@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ipar.geometry import OffsetGaussianRigid, procrustes_rotation
 from ipar.nn.block import attention_bias
+from ipar.nn.gate import EdgeMLP, edge_outputs
 from ipar.nn.gaussian_attention import AttentionSignals, GaussianAttention, GaussianUpdateBlock
 from ipar.nn.graph import CandidateGraph, as_graph
 from ipar.nn.iga_config import IGAConfig, n_own_features, own_features, time_features
@@ -23,7 +24,8 @@ from ipar.nn.linear import DifferencesLinear
 class IGACondition:
     """Inputs from expression, which stay the same along a flow.
 
-    The anchor ``(B, n, d)`` is a first guess of the layout from each cell's own embedding. It gives the flow a frame.
+    The anchor ``(B, n, d)`` is a first guess of the layout from each cell's own embedding. It gives the flow a frame. Pair
+    features of the candidates are ``(B, n, m, d_pair)``.
     """
 
     graph: CandidateGraph
@@ -31,6 +33,7 @@ class IGACondition:
     state: Tensor
     anchor: Tensor
     mask: Tensor | None
+    pair: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class IGABlock(nn.Module):
         """New states ``(B, n, c)`` and poses, and signals; attention reads clean Gaussians if they are given."""
         seen = rigid if clean is None else rigid.with_gaussian(clean, clean_weight)
         s = s + self.read(own_features(rigid, condition.anchor))
-        message, vectors, signals = self.attention(self.norm(s), seen, condition.graph, condition.bias)
+        message, vectors, signals = self.attention(self.norm(s), seen, condition.graph, condition.bias, condition.pair)
         own = torch.stack([condition.anchor - rigid.translation, rigid.translation], dim=-2)
         vectors = torch.cat([vectors, own], dim=-2)  # (B, n, H + 2, d)
         s = s + self.update(torch.cat([self.norm(s), message, vectors.flatten(2)], dim=-1))
@@ -114,6 +117,7 @@ class IGANet(nn.Module):
         self.state_input = nn.Sequential(nn.Linear(d, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
         self.time_input = nn.Sequential(nn.Linear(2 * config.n_frequencies, c), nn.GELU(), nn.Linear(c, c))
         self.blocks = nn.ModuleList(IGABlock(config) for _ in range(config.n_blocks))
+        self.pair = EdgeMLP(d, (2 * config.d_pair,), config.d_pair) if config.pair_bias else None
 
     def condition(
         self,
@@ -141,7 +145,8 @@ class IGANet(nn.Module):
         """
         graph = as_graph(candidates)
         bias = attention_bias(graph.mask, gate, self.config.beta if beta is None else beta, embedding.dtype)
-        return IGACondition(graph, bias, self.state_input(embedding), centre(self.anchor(embedding), mask), mask)
+        pair = None if self.pair is None else edge_outputs(self.pair, embedding, graph)
+        return IGACondition(graph, bias, self.state_input(embedding), centre(self.anchor(embedding), mask), mask, pair)
 
     def denoise(
         self,

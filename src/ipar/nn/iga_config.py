@@ -50,6 +50,8 @@ class IGAConfig(Checked):
         Blocks of attention and update, each with its own weights.
     beta
         Weight of the gate in the logits.
+    pair_bias
+        Add a bias per head from an edge representation, which a network reads off the embeddings of both cells.
     corrupt_gaussians
         Denoise poses and Gaussians. Otherwise only poses, and attention reads round Gaussians of the mean scale.
     attention_geometry
@@ -74,6 +76,12 @@ class IGAConfig(Checked):
     n_frequencies: ClassVar[int] = 8
     """Frequencies by which the network reads the time."""
 
+    d_pair: ClassVar[int] = 32
+    """Width of the edge representation that `pair_bias` reads."""
+
+    overlap_scale: ClassVar[float] = 0.5
+    """Factor of the overlap energy in the logits: half of it is minus the log of the integral of two Gaussians' product."""
+
     n_dims: int = 2
     d_input: Count = 128
     d_state: Count = 64
@@ -81,6 +89,7 @@ class IGAConfig(Checked):
     d_head: Count = 16
     n_blocks: Depth = 3
     beta: Weight = 2.0
+    pair_bias: bool = False
     corrupt_gaussians: bool = True
     attention_geometry: AttentionGeometry = "curriculum"
     scale_min: Weight = 0.05

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipar._anndata import Source
+from ipar._anndata import Source, warn
 from ipar._descent import Precision
 from ipar._docs import shared_docs
 from ipar._engine import Accelerator, Devices, Engine, Strategy
@@ -21,10 +22,13 @@ from ipar.pp._embed import EMBED_STAGES
 from ipar.tl._training import is_embedded, read_training, reference_of, verdict, with_record, write_fit
 from ipar.training import FlowRecipe, Recipe
 from ipar.training import fit_ipalite as fit_model
+from ipar.training.cautions import caution
 from ipar.training.recipe import Quality
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+logger = logging.getLogger("ipar")
 
 
 @public
@@ -96,14 +100,17 @@ def fit_ipalite(
         The fitted model. Writes the results of :func:`ipar.pp.embed`, and
 
     ``.uns["ipar"]["history"]``
-        DataFrame with one row per epoch: losses, and the validation energy E_geo on target edges with gate scores zero
-        (``val_target``) and on gated candidates (``val_gated``).
+        DataFrame with one row per epoch: losses, the validation energy E_geo on target edges with gate scores zero
+        (``val_target``) and on gated candidates (``val_gated``), and figures of the attention in the last recycle and of the
+        layout, on one miniset of the held-out slide.
     ``.uns["ipar"]["history_best"]``
         The chosen epoch.
     ``.uns["ipar"]["fit"]``
         Settings, weights and the held-out slide; ``"finish"``, the table by which sharpening was chosen on that slide;
         ``"uncertainty_spearman"`` and ``"certain_half_error"``, how well expected errors rank true ones on held-out slides;
-        ``"seconds"``, the time of every stage.
+        ``"health"``, standard checks of the network on the held-out slide
+        (:func:`~ipar.training.health.network_health`); ``"candidate_recall"``, the share of true neighbours among candidates
+        there, by the number of candidates; ``"seconds"``, the time of every stage.
     ``.uns["ipar"]["model"]``
         The model as plain arrays, so that ``ipar.tl.predict_coords(adata)`` finds it, also after a round trip to disk.
 
@@ -111,6 +118,12 @@ def fit_ipalite(
     ------
     KeyError, TypeError, ValueError
         If slides, coordinates, expression or an option are missing or not usable.
+
+    Warns
+    -----
+    UserWarning
+        If `config` or `recipe` have a switch that harmed in the figures of the founding recipe, or if the trained network has
+        collapsed: its layout onto a line or a point, or its attention onto single cells.
 
     Notes
     -----
@@ -132,6 +145,8 @@ def fit_ipalite(
     recipe = _recipe(quality, recipe, flow).with_network(config, n_neighbors).with_epochs(max_epochs)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
     engine = Engine(device, accelerator, devices, strategy, precision)
+    if (harm := caution(recipe.network)) is not None:
+        warn(harm)
     fit = partial(_fit, source=source, recipe=recipe, force=force, keep_reference=keep_reference)
     return engine.run(adata, fit, random_state, progress)
 
@@ -153,7 +168,24 @@ def _fit(adata: AnnData, run: Run, *, source: Source, recipe: Recipe, force: boo
     settings |= {"n_minisets": plan.n_minisets, "n_neighbors": plan.n_neighbors, "beta": model.network.beta}
     settings |= {"global_weight": blend.global_map, "flow_weight": blend.flow, "seconds": run.seconds}
     write_fit(adata, model, fit, settings)
+    _tell_health(fit.stage.checks, recipe)
     return model
+
+
+def _tell_health(checks: dict[str, Any], recipe: Recipe) -> None:
+    """Warn of a collapse, and log a hint where candidates miss many true neighbours."""
+    limits, n_neighbors = recipe.network.health, recipe.network.plan.n_neighbors
+    if problems := limits.problems(checks["health"]):
+        warn(
+            f"On the held-out slide, {'; '.join(problems)}. Its layouts mean little: fit again with another random_state, or a "
+            "lower learning rate. adata.uns['ipar']['fit']['health'] has the figures."
+        )
+    recall = checks["candidate_recall"]
+    if recall[str(n_neighbors)] < limits.least_recall:
+        shown = ", ".join(f"{value:.2f} with {count}" for count, value in recall.items())
+        logger.info(
+            "Candidates hold fewer than %.0f%% of true neighbours: recall is %s.", 100 * limits.least_recall, shown
+        )
 
 
 def _recipe(quality: Quality, recipe: Recipe | None, flow: bool | None) -> Recipe:

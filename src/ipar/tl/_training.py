@@ -163,7 +163,7 @@ def write_fit(adata: AnnData, model: IPALite | IGA, fit: ModelFit[Any], settings
     written = record(adata)
     written["history"], written["history_best"] = fit.stage.history, fit.stage.best_epoch
     chosen = {} if fit.finish is None else {"finish": fit.finish.table}
-    written["fit"] = {**settings, **fit.ranks, **chosen}
+    written["fit"] = {**settings, **fit.ranks, **chosen, **fit.stage.checks}
     written["model"] = plain_model(model)
 
 

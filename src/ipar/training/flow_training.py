@@ -20,7 +20,7 @@ from ipar.nn.pose_flow import noise_poses
 from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, add_up
 from ipar.training.flow_losses import FlowWeights, corrupt, flow_losses
 from ipar.training.gate import Ready, augment
-from ipar.training.losses import gate_loss
+from ipar.training.losses import taught_gate_loss
 from ipar.training.minisets import Miniset
 from ipar.training.pose_sets import PoseBatch, PoseSet, collate_poses
 
@@ -138,7 +138,7 @@ class FlowTrainer(EpochTrainer[PoseSet, PoseReady]):
         scores = dense_gate(self.gate, ready.batch.h, ready.graph, self.dtype)
         terms, signals = flow_terms(self.net, ready, scores, weights["clean_weight"], self.config.weights)
         terms = {name: ready.part.weight * value for name, value in terms.items()}
-        terms["gate"] = gate_loss(scores, ready.graph.mask, ready.batch.log_reference, ready.part)
+        terms["gate"] = taught_gate_loss(scores, ready.graph, ready.batch.log_reference, part=ready.part)
         terms["total"] = terms["total"] + self.config.weights.gate * terms["gate"]
         return terms | {name: getattr(signals, name) for name in SIGNALS}
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ipar._descent import Descent, fast_dtype
-from ipar._options import Checked, Natural, Positive, Share
+from ipar._options import Checked, Natural, Positive, Share, Weight
 from ipar._ranks import Part, Ranks
 from ipar._run import Run, sent
 from ipar.nn.config import GateSupervision
 from ipar.nn.gate import EdgeGate, dense_gate
-from ipar.nn.graph import CandidateGraph
-from ipar.training.losses import gate_loss, gate_reference
+from ipar.nn.graph import CandidateGraph, graph_of_mask
+from ipar.training.losses import taught_gate_loss
 from ipar.training.minisets import Miniset, MinisetBatch, collate
 
 
@@ -35,6 +35,8 @@ class GateTraining(Checked):
         Steps that the gate is trained alone.
     gate_share
         Share of the cells whose candidate edges such a step reads.
+    gate_mix
+        Weight λ of the second step's divergence where ``gate_supervision="mix"``: KL₁ + λ·KL₂.
     embedding_noise
         Standard deviation of Gaussian noise on the embedding.
     embedding_dropout
@@ -48,6 +50,7 @@ class GateTraining(Checked):
     clip: Positive = 1.0
     gate_steps: Natural = 500
     gate_share: Share = 0.25
+    gate_mix: Weight = 0.5
     embedding_noise: float = 0.3
     embedding_dropout: Share = 0.1
     edge_drop: Share = 0.2
@@ -63,16 +66,15 @@ class Ready:
     """What a rank computes of a batch, on its device."""
 
     batch: MinisetBatch
-    graph: CandidateGraph  # candidates, with their pairs
+    graph: CandidateGraph  # candidates, with the slots that the gate reads
     part: Part
 
     @classmethod
     def of(cls, batch: MinisetBatch, part: Part, device: torch.device) -> Ready:
-        """The part of a batch of the host; pairs are found there, where nothing waits for it."""
+        """The part of a batch of the host; slots are found there, where nothing waits for it."""
         own = batch.of(part)
-        found = tuple(sent(x, device) for x in CandidateGraph(own.candidates).pair_slots())
-        own = own.map(lambda x: sent(x, device))
-        return cls(own, CandidateGraph(own.candidates, found=found), part)
+        graph = graph_of_mask(own.candidates).with_found()
+        return cls(own.map(lambda x: sent(x, device)), graph.map(lambda x: sent(x, device)), part)
 
 
 def augment(batch: MinisetBatch, training: GateTraining) -> MinisetBatch:
@@ -104,6 +106,7 @@ def pretrain_gate(
         batch = replace(batch, candidates=batch.candidates & (read & own)[..., None])
         ready = Ready.of(batch, Ranks().part(1), device)
         scores = dense_gate(gate, ready.batch.h, ready.graph, dtype)
-        return gate_loss(scores, ready.graph.mask, gate_reference(ready.batch.log_reference, supervision), part)
+        target = ready.batch.log_reference
+        return taught_gate_loss(scores, ready.graph, target, supervision, part, mix=training.gate_mix)
 
     training.descent(gate.parameters(), run, n_steps=training.gate_steps, schedule="constant").minimise(loss)

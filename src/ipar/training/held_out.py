@@ -94,6 +94,7 @@ class StageFit(Generic[Stage]):
     held_out: Stage  # as it is without the held-out slide: for choices that are made on it
     history: pd.DataFrame  # of the run without that slide, one row per epoch
     best_epoch: int  # the epoch chosen in it
+    checks: dict[str, Any] = field(default_factory=dict)  # what was checked of it, as plain values for the record
 
 
 def train_held_out(

@@ -12,6 +12,7 @@ from ipar._ranks import Part, Ranks
 from ipar.geometry.targets import log_edge_distance, log_stress, log_walk, walk_kl
 from ipar.nn.config import GateSupervision
 from ipar.nn.draws import drawn
+from ipar.nn.graph import CandidateGraph
 from ipar.training.minisets import MinisetBatch
 
 
@@ -92,23 +93,34 @@ def _energies(x: Tensor, log_predicted: Tensor, batch: MinisetBatch) -> tuple[Te
     return walk.mean(), stress.mean()
 
 
-def gate_reference(log_reference: Tensor, supervision: GateSupervision) -> Tensor:
-    """What the gate is taught: log of the target walk P of one step, of two, or of the mean of both.
+def taught_gate_loss(
+    gate: Tensor,
+    graph: CandidateGraph,
+    log_reference: Tensor,
+    supervision: GateSupervision = "T1",
+    part: Part | None = None,
+    *,
+    mix: float = 0.5,
+) -> Tensor:
+    """:func:`gate_loss` from what the gate is taught, given the log of the target walk P, ``(B, n, n)``.
 
-    From the log of P, ``(B, n, n)``: ``"T1"`` is log P, ``"T2"`` log P², ``"mix"`` log of (P + P²)/2.
+    ``"T1"`` is the divergence KL₁ from P, ``"T2"`` that from P², KL₂, and ``"mix"`` is KL₁ + mix·KL₂.
     """
-    if supervision == "T1":
-        return log_reference
-    one = log_reference.exp()
-    two = one @ one
-    return (two if supervision == "T2" else (one + two) / 2).log()
+    targets = []
+    if supervision != "T2":
+        targets.append((1.0, log_reference))
+    if supervision != "T1":
+        one = log_reference.exp()
+        targets.append((1.0 if supervision == "T2" else mix, (one @ one).log()))
+    losses = [weight * gate_loss(gate, graph.mask, graph.of_pairs(target), part) for weight, target in targets]
+    return torch.stack(losses).sum()
 
 
 def gate_loss(gate: Tensor, candidates: Tensor, log_reference: Tensor, part: Part | None = None) -> Tensor:
     """KL divergence of the gate's softmax over the candidates from the target walk restricted to them, in nats.
 
-    Takes scores ``(B, n, n)``, or ``(B, H, n, n)`` of a gate with one output per head, the candidate mask and the log of the
-    target, ``(B, n, n)``. The mean over the cells that have a true neighbour among their candidates (and over heads). Of a
+    Takes scores ``(B, n, m)``, or ``(B, H, n, m)`` of a gate with one output per head, the candidate mask and the log of the
+    target, ``(B, n, m)``. The mean over the cells that have a true neighbour among their candidates (and over heads). Of a
     part of a batch, these cells' share in the mean over the batch.
     """
     part = part or Ranks().part(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ipar._ranks import Part
 from ipar._run import Run
+from ipar.metrics import Collapse
 from ipar.model.consensus import ConsensusPlan
 from ipar.model.network import NetworkLayout
 from ipar.nn.config import IPALiteConfig
@@ -22,8 +22,9 @@ from ipar.nn.ipalite import IPALiteNet
 from ipar.training.epochs import EpochTrainer, EpochTraining, Trained, copy_weights
 from ipar.training.folds import Folds
 from ipar.training.gate import Ready, augment
+from ipar.training.health import HealthChecks, candidate_recall, network_health
 from ipar.training.held_out import Cells, StageFit, StageRecipe, train_held_out
-from ipar.training.losses import LossWeights, gate_loss, gate_reference, layout_losses
+from ipar.training.losses import LossWeights, layout_losses, taught_gate_loss
 from ipar.training.minisets import Miniset, MinisetBatch, collate, sample_minisets
 from ipar.training.validation import validate
 
@@ -63,18 +64,23 @@ class NetworkRecipe(StageRecipe):
         Shape of the network; the width of the embedding is taken from the data.
     training
         Optimiser, loss weights, augmentation and early stopping.
+    health
+        What is checked after the training.
     """
 
     config: IPALiteConfig = field(default_factory=IPALiteConfig.v1)
     training: IPALiteTraining = field(default_factory=IPALiteTraining)
+    health: HealthChecks = field(default_factory=HealthChecks)
 
 
 class IPALiteTrainer(EpochTrainer[Miniset, Ready]):
     """Trains a layout network and its gate on minisets."""
 
+    # of network_health; of figures per recycle, the last
+    health = ("logit_std", "attention_entropy", "attention_recall", *Collapse._fields)
     columns = [
         *("epoch", "lr", "w_rw", "total", "walk", "stress", "repulsion", "entropy", "gate"),
-        *("val_target", "val_gated"),
+        *("val_target", "val_gated", *(f"val_{name}" for name in health)),
     ]
     watched, shown = "val_gated", ("walk", "stress")
 
@@ -101,8 +107,9 @@ class IPALiteTrainer(EpochTrainer[Miniset, Ready]):
         scores = dense_gate(self.gate, batch.h, graph, self.dtype)
         terms = self.layout_terms(self.net(batch.h, graph, scores, mask=batch.mask).layouts, batch)
         terms = {name: ready.part.weight * value for name, value in terms.items()}
-        target = gate_reference(batch.log_reference, self.supervision)
-        terms["gate"] = gate_loss(scores, graph.mask, target, ready.part)
+        terms["gate"] = taught_gate_loss(
+            scores, graph, batch.log_reference, self.supervision, ready.part, mix=self.config.gate_mix
+        )
         own = replace(self.config.weights, walk=weights["w_rw"])
         zero = scores.new_zeros(())
         terms["total"] = sum((getattr(own, name) * value for name, value in terms.items()), start=zero)
@@ -113,9 +120,13 @@ class IPALiteTrainer(EpochTrainer[Miniset, Ready]):
         return layout_losses(layouts[-1], batch).as_dict()
 
     def validate(self, sets: Sequence[Miniset]) -> dict[str, float]:
-        """E_geo on target edges and on gated candidates."""
-        on_target, gated = validate(self.net, self.gate, sets) if sets else (math.nan, math.nan)
-        return {"val_target": on_target, "val_gated": gated}
+        """E_geo on target edges and on gated candidates, and the figures of the first set's attention and layout."""
+        if not sets:
+            return {}
+        on_target, gated = validate(self.net, self.gate, sets)
+        health = network_health(self.net, self.gate, sets[:1])
+        figures = {f"val_{name}": float(np.ravel(health[name])[-1]) for name in self.health}
+        return {"val_target": on_target, "val_gated": gated} | figures
 
     def counts(self, epoch: int, n_epochs: int) -> bool:
         """Whether an epoch was trained with the full walk weight."""
@@ -163,4 +174,8 @@ def fit_network(
         trained = IPALiteTrainer(net, gate, training, run).fit(sets, held_out)
         return NetworkLayout(net.cpu(), gate.cpu(), plan.n_neighbors, subsets), trained
 
-    return train_held_out(folds, draw, train, recipe, run)
+    fit = train_held_out(folds, draw, train, recipe, run)
+    sets = draw([(folds.held_out, slice(None))], recipe.health.n_sets, run.seed + 1)
+    recall = candidate_recall(sets, (plan.n_neighbors, *recipe.health.candidate_counts))
+    health = network_health(fit.held_out.net, fit.held_out.gate, sets)
+    return replace(fit, checks={"health": health, "candidate_recall": recall})

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ipar.nn import EdgeGate, IPALiteNet
 from ipar.nn.gate import dense_gate
+from ipar.nn.graph import CandidateGraph, graph_of_mask
 from ipar.training.losses import e_geo
 from ipar.training.minisets import Miniset, MinisetBatch, collate
 
@@ -23,9 +24,10 @@ def validate(
     net.eval()
     energies = []
     for batch in in_order(sets, next(net.parameters()).device):
-        scores = dense_gate(gate, batch.h, batch.candidates)
-        on_target = layout_energy(net, batch, batch.adjacency)
-        energies.append([on_target, layout_energy(net, batch, batch.candidates, scores, beta=beta)])
+        graph = graph_of_mask(batch.candidates)
+        scores = dense_gate(gate, batch.h, graph)
+        on_target = layout_energy(net, batch, graph_of_mask(batch.adjacency))
+        energies.append([on_target, layout_energy(net, batch, graph, scores, beta=beta)])
     target, candidates = np.mean(energies, axis=0)
     return float(target), float(candidates)
 
@@ -39,15 +41,21 @@ def sweep_beta(
     energies = []
     batches = in_order(sets, next(net.parameters()).device)
     for batch in tqdm(batches, desc="beta", total=len(sets), unit="miniset", disable=not progress):
-        scores = dense_gate(gate, batch.h, batch.candidates)
-        energies.append([layout_energy(net, batch, batch.candidates, scores, beta=beta) for beta in betas])
+        graph = graph_of_mask(batch.candidates)
+        scores = dense_gate(gate, batch.h, graph)
+        energies.append([layout_energy(net, batch, graph, scores, beta=beta) for beta in betas])
     return [float(value) for value in np.mean(energies, axis=0)]
 
 
 def layout_energy(
-    net: IPALiteNet, batch: MinisetBatch, graph: Tensor, scores: Tensor | None = None, *, beta: float | None = None
+    net: IPALiteNet,
+    batch: MinisetBatch,
+    graph: Tensor | CandidateGraph,
+    scores: Tensor | None = None,
+    *,
+    beta: float | None = None,
 ) -> float:
-    """E_geo of the layout that a network gives a batch on any graph ``(B, n, n)``; without scores the gate is off."""
+    """E_geo of the layout that a network gives a batch on any graph; without scores the gate is off."""
     return e_geo(net(batch.h, graph, scores, mask=batch.mask, beta=beta).coords, batch).item()
 
 
