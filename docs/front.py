@@ -31,7 +31,7 @@ for ax, title in zip(axes, ("truth", "prediction", "expected error"), strict=Tru
     ax.set_title(title, fontsize=13)
 values = cells.obs["ipar_uncertainty"]
 shades = plt.cm.ScalarMappable(plt.Normalize(values.min(), values.max()), "magma_r")
-bar = figure.colorbar(shades, cax=figure.add_axes((0.955, 0.2, 0.008, 0.5)))
+bar = figure.colorbar(shades, cax=figure.add_axes((0.935, 0.2, 0.008, 0.5)))
 bar.set_label("RMS radii of the tissue", fontsize=9)
 bar.ax.tick_params(labelsize=8)
 bar.outline.set_visible(False)
