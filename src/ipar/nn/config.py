@@ -151,7 +151,8 @@ class IPALiteConfig(Checked):
     @classmethod
     def v2(cls, **overrides: Any) -> IPALiteConfig:
         """Three recycles with weights of their own and QK-norm."""
-        return cls(**{"n_recycles": 3, "shared": False, "qk_norm": "scaled"} | overrides)
+        own: dict[str, Any] = {"n_recycles": 3, "shared": False, "qk_norm": "scaled"}
+        return cls(**own | overrides)
 
     @classmethod
     def d7(cls, **overrides: Any) -> IPALiteConfig:

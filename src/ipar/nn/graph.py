@@ -77,14 +77,16 @@ class CandidateGraph:
 
     def pairs(self) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Both cells of every pair with an edge in a matrix, counted over the batch, and their slots ``(batch, i, j)``."""
-        batch, first, second = slots = self.with_found().found if self.found is None else self.found
+        batch, first, second = slots = self._sought() if self.found is None else self.found
         n = self.mask.shape[1]
         return batch * n + first, batch * n + second, slots
 
     def with_found(self) -> CandidateGraph:
         """The same with the slots that the gate reads."""
-        pairs = (self.mask | self.mask.mT).triu() if self.index is None else self.mask
-        return replace(self, found=pairs.nonzero(as_tuple=True))
+        return replace(self, found=self._sought())
+
+    def _sought(self) -> tuple[Tensor, ...]:
+        return ((self.mask | self.mask.mT).triu() if self.index is None else self.mask).nonzero(as_tuple=True)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> CandidateGraph:
         """Apply a function to every tensor."""
