@@ -15,7 +15,7 @@ from ipar.metrics._alignment import (
     rssd_by_class,
     turned_onto,
 )
-from ipar.metrics._collapse import Collapse, collapse
+from ipar.metrics._collapse import collapse
 from ipar.metrics._distances import contact_f1, distance_pearson, luna_spearman, stress1
 from ipar.metrics._e_geo import e_geo, e_geo_minisets
 from ipar.metrics._evaluate import evaluate, evaluate_slides
@@ -25,7 +25,6 @@ from ipar.metrics._regions import in_regions, region_area, region_coverage
 from ipar.metrics._uncertainty import certain_half_error, uncertainty_spearman
 
 __all__ = [
-    "Collapse",
     "cell_errors",
     "certain_half_error",
     "collapse",

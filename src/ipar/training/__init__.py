@@ -9,6 +9,7 @@ from ipar.training.fit import fit_iga, fit_ipalite
 from ipar.training.flow import FlowRecipe
 from ipar.training.flow_training import FlowTraining
 from ipar.training.folds import Folds
+from ipar.training.health import HealthChecks
 from ipar.training.held_out import MinisetPlan
 from ipar.training.network import IPALiteTraining, NetworkRecipe
 from ipar.training.optimise import Optimisation
@@ -29,6 +30,7 @@ __all__ = [
     "FinishRecipe",
     "FlowRecipe",
     "Folds",
+    "HealthChecks",
     "NetworkRecipe",
     "Optimisation",
     "Recipe",

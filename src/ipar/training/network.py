@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ipar._ranks import Part
 from ipar._run import Run
-from ipar.metrics import Collapse
+from ipar.metrics._collapse import Collapse
 from ipar.model.consensus import ConsensusPlan
 from ipar.model.network import NetworkLayout
 from ipar.nn.config import IPALiteConfig
