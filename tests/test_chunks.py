@@ -209,7 +209,7 @@ def test_the_values_of_a_slide_are_recognised_and_converted_in_chunks(make_slide
         assert (chunk != whole.whole()[start : start + 50]).nnz == 0
 
 
-@pytest.mark.parametrize("two_slides", [False, True])
+@pytest.mark.parametrize("two_slides", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_stages_of_a_model_hold_no_more_than_a_chunk(model, make_slides, two_slides):
     """Of 12,000 cells per slide, the samples that stages take are parts of chunks."""
     names = ("d", "e") if two_slides else ("d",)

@@ -61,7 +61,15 @@ def test_longer_seeds_are_refused(function, value, remedy):
         function(value)
 
 
-@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, 2**63, 2**64 - 1])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(2**32 - 1, marks=pytest.mark.thorough),
+        2**32,
+        pytest.param(2**63, marks=pytest.mark.thorough),
+        2**64 - 1,
+    ],
+)
 def test_every_call_takes_a_seed_of_64_bits(seed, slides, query, settings, tune):
     fitted = ipar.tl.fit_ipalite(slides, "slide", **settings.fit | {"max_epochs": 1, "random_state": seed})
     for _ in range(2):

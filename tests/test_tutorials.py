@@ -70,7 +70,11 @@ def test_there_is_a_tutorial():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.thorough] * (path.stem == "gallery")) for path in NOTEBOOKS],  # of minutes
+    ids=lambda path: path.stem,
+)
 def test_tutorial_runs(path, tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
