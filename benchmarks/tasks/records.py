@@ -32,6 +32,7 @@ KEYS = {
     "trust": ("model", "kind", "query"),
     "regions": ("task", "slide"),
     "attention": ("n_cells", "n_threads", "method"),
+    "large": ("name",),
     "cluster": ("n_cells", "n_slides", "n_workers"),
 }
 """What identifies a record of each page."""
