@@ -1,6 +1,6 @@
 """Time and peak memory of data that stay on the disk, each measurement in a process of its own.
 
-    python -m benchmarks.large --cache large --markdown docs/tables/large.md
+    python -m benchmarks.large --cache large
 
 Cells are simulated once, and written to the folder of ``--cache`` (some 10 GB): those of a few sections, drawn with replacement,
 each time with other counts of those that were found. What was measured is kept as a line of ``large.jsonl``, and not measured
