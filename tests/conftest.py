@@ -141,6 +141,11 @@ class Bad:
     remedy: str
 
 
+def pytest_collection_modifyitems(items):
+    """Notebooks first: they are the longest, and at the end a worker would wait for the other."""
+    items.sort(key=lambda item: "test_tutorials" not in item.nodeid)
+
+
 def pytest_configure(config):
     """A worker a core: threads of its own, or of the processes it starts, would only get into another one's way.
 
