@@ -72,7 +72,10 @@ def test_there_is_a_tutorial():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.thorough] * (path.stem == "gallery")) for path in NOTEBOOKS],  # of minutes
+    [
+        pytest.param(path, marks=[pytest.mark.thorough] * (path.stem in ("gallery", "a_million_cells")))
+        for path in NOTEBOOKS
+    ],  # of minutes
     ids=lambda path: path.stem,
 )
 def test_tutorial_runs(path, tmp_path, monkeypatch):

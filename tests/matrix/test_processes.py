@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[2]
     "how",
     [
         pytest.param(
-            "fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="forks are usual on Linux alone")
+            "fork",
+            marks=[
+                pytest.mark.skipif(sys.platform != "linux", reason="forks are usual on Linux alone"),
+                pytest.mark.thorough,
+            ],
         ),
         "threads",
         pytest.param("spawn", marks=[pytest.mark.slow, pytest.mark.thorough]),

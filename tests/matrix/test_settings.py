@@ -122,7 +122,7 @@ def test_a_prediction_is_the_same_and_settings_stay(world, usual, name):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "threads" in name else name for name in SETTINGS]
+    "name", [*list(SETTINGS)[:4], *(pytest.param(name, marks=pytest.mark.thorough) for name in list(SETTINGS)[4:])]
 )
 def test_a_fit_is_the_same_and_settings_stay(world, settings, name, tmp_path, fits):
     with SETTINGS[name]():

@@ -10,13 +10,16 @@ from tests.matrix.calls import CALLS
 from tests.matrix.outcomes import changes, remember
 
 FITS = ("pp.embed", "tl.fit_ipalite", "tl.fit_iga", "tl.cross_validate", "tl.ablate_terms")  # one shell, many minutes
+USUAL = ("pp.candidates", "pp.cell_ellipses", "tl.predict_coords", "tl.sample_coords", "pl.coords", "pl.uncertainty")
 NAMES = [
     name for name, call in CALLS.items() if call.base in ("slides", "train", "query", "placed") and name not in FITS
 ]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name in USUAL else pytest.param(name, marks=pytest.mark.thorough) for name in NAMES]
+)
 def test_a_table_is_taken_as_an_anndata(world, name):
     call = CALLS[name]
     plain, table = (getattr(world, call.base).copy() for _ in range(2))
