@@ -10,9 +10,6 @@ again without ``--fresh``.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.speed import Meter
 from benchmarks.tasks.options import command_of, parser_of, write_page
+from benchmarks.tasks.processes import measured
 from benchmarks.tasks.records import Record, kept, read
 
 if TYPE_CHECKING:
@@ -174,13 +172,7 @@ RUNS |= {
 
 def measure(name: str, options: argparse.Namespace) -> Record:
     """Run one measurement in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.large", "--cache", str(options.cache), "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        msg = f"{name} failed:\n{done.stderr[-2000:]}"
-        raise RuntimeError(msg)
-    return dict(json.loads(lines[-1].removeprefix("RESULT ")))
+    return measured(name, ["benchmarks.large", "--cache", str(options.cache.resolve()), "--one", name])
 
 
 def table(records: dict[str, Record], command: str) -> str:

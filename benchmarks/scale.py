@@ -13,8 +13,6 @@ import argparse
 import importlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,8 +21,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.speed import ROOT, brain, many_cells, normalise
+from benchmarks.speed import brain, many_cells, normalise
 from benchmarks.tasks.options import command_of, parser_of
+from benchmarks.tasks.processes import measured
 from benchmarks.tasks.records import KEYS, Record, kept, read
 
 if TYPE_CHECKING:
@@ -90,13 +89,8 @@ def measure(n_cells: int, n_slides: int, n_workers: int, options: argparse.Names
     folders = {"--data": options.data, "--cache": options.cache}
     given = [part for flag, folder in folders.items() for part in (flag, str(Path(folder).resolve()))]
     numbers = map(str, (n_cells, n_slides, n_workers))
-    command = [sys.executable, "-m", "benchmarks.scale", "cluster", *given, "--one", *numbers]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **threads})
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        msg = f"{n_cells} cells of {n_slides} slides on {n_workers} workers failed:\n{done.stderr[-2000:]}"
-        raise RuntimeError(msg)
-    return dict(json.loads(lines[-1].removeprefix("RESULT ")))
+    what = f"{n_cells} cells of {n_slides} slides on {n_workers} workers"
+    return measured(what, ["benchmarks.scale", "cluster", *given, "--one", *numbers], threads)
 
 
 def cluster(options: argparse.Namespace) -> None:

@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.tasks.options import command_of, parser_of, write_page
+from benchmarks.tasks.processes import ROOT, measured
 from benchmarks.tasks.records import Record, kept, read
 
 if TYPE_CHECKING:
     import anndata as ad
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -207,14 +206,8 @@ def measure(name: str, options: argparse.Namespace, source: Path | None = None, 
     """Run one measurement in a fresh process, by the package in ``source`` (default: the installed one)."""
     folders = {"--data": options.data, "--cache": options.cache}
     given = [part for flag, folder in folders.items() for part in (flag, str(Path(folder).resolve()))]
-    command = [sys.executable, "-m", "benchmarks.speed", *given, "--one", name, "--model", f"speed-{version}"]
     paths = {} if source is None else {"PYTHONPATH": str(source / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **paths})
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        msg = f"{name} failed:\n{done.stderr[-2000:]}"
-        raise RuntimeError(msg)
-    return dict(json.loads(lines[-1].removeprefix("RESULT ")))
+    return measured(name, ["benchmarks.speed", *given, "--one", name, "--model", f"speed-{version}"], paths)
 
 
 @contextmanager

@@ -37,11 +37,6 @@ class CellColors:
     named: dict[str, Any] | None = None
     scale: ScalarMappable | None = None
 
-    @property
-    def bare(self) -> bool:
-        """Whether no legend is needed."""
-        return self.named is None and self.scale is None
-
 
 def position_colors(xy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Colour cells by position in the layout: (n, 2) → RGBA (n, 4).
