@@ -219,6 +219,7 @@ def ahead(items: Iterable[T], n: int) -> Iterator[T]:
     def rest() -> Iterator[T]:
         for item in source:
             taken.append(item)
+            del item  # no more than is asked for is held
             yield taken.popleft()
         yield from taken
 

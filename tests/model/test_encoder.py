@@ -181,7 +181,7 @@ def test_blocks_are_only_rescaled():
     h = (rng.normal(size=(40, 6)) * [1, 1, 100, 100, 0, 0]).astype(np.float32)
     codes = np.repeat([0, 1], 20)
     h[:20] *= 5
-    found = equalise_blocks(h, codes, 3)
+    found = equalise_blocks(h.copy(), codes, 3)
     assert found.dtype == np.float32
     for part in (slice(0, 20), slice(20, 40)):
         for block in (slice(0, 2), slice(2, 4)):

@@ -12,6 +12,7 @@ from ipar.graph.neighbors import nearest
 from ipar.metrics import coverage, evenness, knn_hit, procrustes_error
 from ipar.model import Features, Sharpening
 from ipar.model.evening import Evening
+from ipar.model.features import unit_rows
 from ipar.model.sharpening import fused_nearest, sharpen_layout
 
 
@@ -101,7 +102,7 @@ def test_neighbours_are_those_of_the_weighted_mean_of_two_distances(share):
     h, own = rng.normal(size=(30, 4)).astype(np.float32) * 9, rng.normal(size=(30, 7)).astype(np.float32)
     mean = squareform((1 - share) * pdist(h, "cosine") + share * pdist(own, "cosine"))
     np.fill_diagonal(mean, np.inf)
-    found = fused_nearest(nearest(h, 29), own, share, 6, n_rows=7)
+    found = fused_nearest(nearest(h, 29), unit_rows(own), share, 6, n_rows=7)
     np.testing.assert_array_equal(found.index, np.argsort(mean, axis=1)[:, :6])
     np.testing.assert_allclose(found.distance, np.sort(mean, axis=1)[:, :6], atol=1e-5)
 
@@ -110,7 +111,7 @@ def test_fused_neighbours_are_sought_among_the_nearest_in_the_embedding():
     rng = np.random.default_rng(6)
     h, own = (rng.normal(size=(50, 5)).astype(np.float32) for _ in range(2))
     near = nearest(h, 10)
-    found = fused_nearest(near, own, 1.0, 10)
+    found = fused_nearest(near, unit_rows(own), 1.0, 10)
     assert (np.sort(found.index, axis=1) == np.sort(near.index, axis=1)).all()
     assert (np.diff(found.distance, axis=1) >= 0).all()
 
@@ -119,7 +120,7 @@ def test_a_slides_own_components_make_neighbours(tissue):
     truth, h, layout = tissue
     noise = np.random.default_rng(6).normal(size=h.shape).astype(np.float32)
     how = Sharpening(slide_pc_share=0.8)
-    alone, helped = sharpened(layout, noise, how), sharpened(layout, noise, how, slide_pcs=h)
+    alone, helped = sharpened(layout, noise, how), sharpened(layout, noise, how, slide_pcs=unit_rows(h))
     assert knn_hit(truth, helped) > 1.2 * knn_hit(truth, alone)
 
 

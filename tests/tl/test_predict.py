@@ -78,6 +78,17 @@ def test_what_is_written(query, model, place, unchanged, global_random_state):
     assert np.array_equal(query.obsm["X_ipar_embed"], expected)
 
 
+def test_the_graph_that_a_prediction_left_out_is_made_later(query, model, place):
+    other = query.copy()
+    coords, same = place(query, model), place(other, model, graph=False)
+    assert np.array_equal(coords, same)
+    assert not other.obsp
+    assert "ipar_candidates" not in other.uns
+    candidates(other, model.network.n_neighbors)
+    for name in ("ipar_candidates_distances", "ipar_candidates_connectivities"):
+        assert abs(other.obsp[name] - query.obsp[name]).max() < 1e-6
+
+
 def test_uncertainty_is_that_of_each_slide_by_itself(train, model, place):
     place(train, model, library_key="slide")
     found = train.obs["ipar_uncertainty"]

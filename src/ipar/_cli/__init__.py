@@ -172,6 +172,7 @@ def _add_predict(commands: Any) -> None:
         "--n-rounds", type=int, default=None, help="number of consensus rounds for large samples (default: 2)"
     )
     predict.add_argument("--no-sharpen", action="store_true", help="do not sharpen the layout")
+    predict.add_argument("--no-graph", action="store_true", help="do not write the candidate graph, 2 kB per cell")
     _add_common(predict)
     predict.set_defaults(run=_lazy("_files", "run_predict"))
 

@@ -175,7 +175,8 @@ def run_predict(options: argparse.Namespace) -> None:
         check_output(options.output)
     model = ipar.load(options.model)
     with closing(Stream(source, target)) as cells:
-        check_space(target, 500 * cells.adata.n_obs)  # what a prediction adds, which hardly compresses
+        added = 1_000 if options.no_graph else 3_000
+        check_space(target, added * cells.adata.n_obs)  # which hardly compresses
         ipar.tl.predict_coords(
             cells.adata,
             model,
@@ -186,6 +187,7 @@ def run_predict(options: argparse.Namespace) -> None:
             gene_key=options.gene_key,
             n_rounds=options.n_rounds,
             sharpen=not options.no_sharpen,
+            graph=not options.no_graph,
             random_state=options.seed,
             device=options.device,
             progress=not options.quiet,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.neighbors import KNeighborsTransformer
 
+from ipar._chunks import row_slices
 from ipar._cluster import pool
 
 
@@ -42,6 +43,8 @@ class Nearest:
 
     def in_order(self, order: NDArray[np.intp]) -> Nearest:
         """The same with the cells in another order."""
+        if np.array_equal(order, np.arange(len(self.index))):
+            return self
         return Nearest(np.argsort(order).astype(np.int32)[self.index[order]], self.distance[order])
 
     def graph(self, n_columns: int | None = None) -> sparse.csr_matrix:
@@ -95,47 +98,54 @@ class FaissTransformer:
 
     def nearest(self, x: NDArray[np.float32], n_rows: int = 8192) -> Nearest:
         """Neighbours of each row, as lists; ``n_rows`` are sought at a time."""
-        n, x = len(x), self._prepared(x)
-        k = min(self.n_neighbors, n - 1)
+        n, x = len(x), np.ascontiguousarray(x, dtype=np.float32)
+        k, norms = min(self.n_neighbors, n - 1), self._norms(x)
         index, distance = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
         parts = [(start, min(start + n_rows, n)) for start in range(0, n, n_rows)]
-        found = pool().map("nearest", _nearest_of_rows, parts, self, self._lists(x, n_rows), x)
+        found = pool().map("nearest", _nearest_of_rows, parts, self, self._lists(x, norms, n_rows), x, norms)
         for (start, stop), own in zip(parts, found, strict=True):
             index[start:stop], distance[start:stop] = own
         return Nearest(index, distance)
 
     def of_rows(
-        self, ends: tuple[int, int], lists: Any, x: NDArray[np.float32]
+        self, ends: tuple[int, int], lists: Any, x: NDArray[np.float32], norms: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Neighbours of the prepared rows from a first one up to another one, and their distances, from an index of all."""
+        """Neighbours of the rows from a first one up to another one, and their distances, from an index of all."""
         own = np.arange(*ends)
-        k = min(self.n_neighbors, len(x) - 1)
-        found = lists.search(x[own], min(k + 1 + self.n_more, len(x)))[1]
+        k, prepared = min(self.n_neighbors, len(x) - 1), x[own] / norms[own, None]
+        found = lists.search(prepared, min(k + 1 + self.n_more, len(x)))[1]
         short = np.flatnonzero((found < 0).any(axis=1))  # the lists held fewer cells than asked
         if short.size:
-            found[short] = self._search(x[own][short], x, found.shape[1])
+            found[short] = self._search(prepared[short], x / norms[:, None], found.shape[1])
         itself = found == own[:, None]
         itself[~itself.any(axis=1), -1] = True  # among many cells in one place, a cell may not find itself
-        return self._sorted(x[own], x, found[~itself].reshape(len(found), -1), k)
+        return self._sorted(x[own], x, (norms[own], norms), found[~itself].reshape(len(found), -1), k)
 
     def among(self, x: NDArray[np.float32], others: NDArray[np.float32]) -> Nearest:
         """The nearest of other rows ``(m, d)`` for each row ``(n, d)``, by an exact search."""
-        k, x, others = min(self.n_neighbors, len(others)), self._prepared(x), self._prepared(others)
-        found = self._search(x, others, min(k + self.n_more, len(others)))
-        index, distance = self._sorted(x, others, found, k)
+        k, (x, others) = min(self.n_neighbors, len(others)), (np.ascontiguousarray(y, np.float32) for y in (x, others))
+        norms = self._norms(x), self._norms(others)
+        own, known = (y / norm[:, None] for y, norm in zip((x, others), norms, strict=True))
+        found = self._search(own, known, min(k + self.n_more, len(others)))
+        index, distance = self._sorted(x, others, norms, found, k)
         return Nearest(index.astype(np.int32), distance)
 
     def _search(self, x: NDArray[np.float32], others: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """The k nearest of other rows for each row, all prepared, ``(n, k)``."""
+        """The k nearest of other rows for each row, all of norm 1 for cosine distances, ``(n, k)``."""
         import faiss
 
         found: NDArray[np.int64] = faiss.knn(x, others, k, metric=self._kind)[1]
         return found
 
     def _sorted(
-        self, x: NDArray[np.float32], others: NDArray[np.float32], found: NDArray[np.int64], k: int
+        self,
+        x: NDArray[np.float32],
+        others: NDArray[np.float32],
+        norms: tuple[NDArray[np.float32], NDArray[np.float32]],
+        found: NDArray[np.int64],
+        k: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k nearest among those found ``(n, >= k)``, nearest first, and their distances, ``(n, k)`` each; rows are prepared.
+        """The k nearest among those found ``(n, >= k)``, nearest first, and their distances, ``(n, k)`` each.
 
         A distance is computed in the same way for every pair of rows. Of equal ones the first row comes first.
         """
@@ -148,16 +158,17 @@ class FaissTransformer:
         compare = compiled.fvec_inner_products_by_idx if cosine else compiled.fvec_L2sqr_by_idx
         arrays = (compiled.swig_ptr(array) for array in (score, x, others, found))
         compare(*arrays, x.shape[1], *found.shape)
+        if cosine:
+            score /= norms[0][:, None] * norms[1][found]
         order = np.lexsort((found, -score if cosine else score), axis=1)[:, :k]
         return np.take_along_axis(found, order, axis=1), self._distance(np.take_along_axis(score, order, axis=1))
 
-    def _prepared(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rows of norm 1 for cosine distances; a row without direction is at distance 1 from all others."""
-        x = np.ascontiguousarray(x, dtype=np.float32)
+    def _norms(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What rows are divided by: their norm for cosine distances; a row without direction is at distance 1 from all."""
         if self.metric == "euclidean":
-            return x
-        norm = np.linalg.norm(x, axis=1, keepdims=True)
-        return (x / np.where(norm > 0, norm, 1)).astype(np.float32)
+            return np.ones(len(x), dtype=np.float32)
+        norm = np.concatenate([np.linalg.norm(x[rows], axis=1) for rows in row_slices(len(x))])
+        return np.where(norm > 0, norm, 1).astype(np.float32)
 
     def _distance(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """From what faiss returns: products of rows, or squared distances."""
@@ -165,8 +176,8 @@ class FaissTransformer:
             return np.sqrt(np.maximum(score, 0))
         return np.maximum(1 - score, 0)
 
-    def _lists(self, x: NDArray[np.float32], n_rows: int) -> Any:
-        """An index of all prepared rows."""
+    def _lists(self, x: NDArray[np.float32], norms: NDArray[np.float32], n_rows: int) -> Any:
+        """An index of all rows, of norm 1 for cosine distances."""
         import faiss
 
         n, width = x.shape
@@ -177,9 +188,10 @@ class FaissTransformer:
             index.nprobe, index.cp.spherical = self.n_lists_searched, self.metric == "cosine"
             index.cp.seed = self.random_state % 2**31
             rng = np.random.default_rng(self.random_state)
-            index.train(x[np.sort(rng.permutation(n)[: 40 * n_lists])])
-        for start in range(0, n, n_rows):
-            index.add(x[start : start + n_rows])
+            some = np.sort(rng.permutation(n)[: 40 * n_lists])
+            index.train(x[some] / norms[some, None])
+        for rows in row_slices(n, n_rows):
+            index.add(x[rows] / norms[rows, None])
         return index
 
     @property
@@ -191,9 +203,13 @@ class FaissTransformer:
 
 
 def _nearest_of_rows(
-    ends: tuple[int, int], transformer: FaissTransformer, lists: Any, x: NDArray[np.float32]
+    ends: tuple[int, int],
+    transformer: FaissTransformer,
+    lists: Any,
+    x: NDArray[np.float32],
+    norms: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    return transformer.of_rows(ends, lists, x)
+    return transformer.of_rows(ends, lists, x, norms)
 
 
 def nearest(h: NDArray[np.float32], n_neighbors: int, *, random_state: int = 0) -> Nearest:

@@ -88,7 +88,7 @@ def principal_components(features: NDArray[np.float32], n_components: int) -> Te
     """The first principal components of features ``(n, d)``, ``(n, n_components)``; double precision of a part at a time."""
     x = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
     mean, parts = x.mean(0), torch.split(x, 65_536)
-    covariance = sum((part - mean).double().T @ (part - mean).double() for part in parts)
+    covariance = sum(centred.T @ centred for centred in ((part - mean).double() for part in parts))
     _, vectors = torch.linalg.eigh(covariance)  # ascending
     axes = vectors[:, -n_components:].flip(1)
     return torch.cat([((part - mean).double() @ axes).to(x.dtype) for part in parts])

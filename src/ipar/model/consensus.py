@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,12 +125,8 @@ def _joined_rounds(
     total: Tensor | None = None
     with tqdm(total=sum(map(len, rounds)), desc="consensus", unit="subset", disable=not progress) as bar:
         for subsets in rounds:
-            parts = []
-            for batch in torch.split(subsets, plan.batch_size):
-                parts.append(next(layouts))
-                bar.update(len(batch))
             # on the host, where sums over subsets are in one order, and results repeat
-            layout = _join(torch.cat(parts, dim=1).cpu(), subsets, n, plan.n_anchors)
+            layout = _join(_gathered(layouts, subsets, plan, bar), subsets, n, plan.n_anchors)
             if total is None:
                 total = torch.zeros_like(layout)
             else:
@@ -139,6 +136,24 @@ def _joined_rounds(
         msg = f"n_rounds must be at least 1, found {plan.n_rounds}."
         raise ValueError(msg)
     return gauge_fix(total)
+
+
+def _gathered(layouts: Iterator[Tensor], subsets: Tensor, plan: ConsensusPlan, bar: tqdm[Any]) -> Tensor:
+    """Layouts of the subsets of a round, ``(L, S, m, 2)``.
+
+    They are written to one array: kept one by one, they would lie scattered among what the next ones need.
+    """
+    found: Tensor | None = None
+    done = 0
+    for batch in torch.split(subsets, plan.batch_size):
+        own = next(layouts)
+        if found is None:
+            found = own.new_empty((len(own), *subsets.shape, 2), device="cpu")
+        found[:, done : done + len(batch)] = own
+        done += len(batch)
+        bar.update(len(batch))
+    assert found is not None  # a round has a subset
+    return found
 
 
 def _join(layouts: Tensor, subsets: Tensor, n: int, n_anchors: int) -> Tensor:

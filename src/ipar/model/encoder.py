@@ -25,6 +25,7 @@ from ipar.model.features import (
     SlidePCs,
     embedding_order,
     equalise_blocks,
+    reordered,
     whole_slides,
 )
 from ipar.model.genes import match_genes, order_genes
@@ -99,12 +100,17 @@ class Features(NamedTuple):
 
     def rows(self, cells: NDArray[np.intp]) -> Features:
         """The features of some cells."""
-        return Features(self.embedding[cells], self.global_features[cells])
+        return Features(reordered(self.embedding, cells), reordered(self.global_features, cells))
 
     def of_slides(self, labels: pd.Categorical[Any]) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Name and cells of every slide, cells in :func:`~ipar.model.features.embedding_order`."""
         for name, rows in zip(labels.categories, cells_by_slide(labels, len(labels)), strict=True):
             yield str(name), rows[embedding_order(self.embedding[rows])]
+
+    def in_order(self) -> tuple[NDArray[np.intp], Features]:
+        """The :func:`~ipar.model.features.embedding_order` of the cells of one slide, and their features in it."""
+        order = embedding_order(self.embedding)
+        return order, self.rows(order)
 
 
 @dataclass(frozen=True)
@@ -230,9 +236,10 @@ class GeometryEncoder:
             What the genes of every slide are centred on, ``(n_slides, n_genes)``; the mean of the slide, if None.
         """
         matrix = as_rows(match_genes(matrix, genes, self.genes))
-        order = matrix.order
-        read = Reading.of(matrix, slides, self.loadings, self.averaging, self.gene_scale, order, centres)
-        return self._features(read).rows(np.argsort(order))
+        how = self.loadings, self.averaging, self.gene_scale
+        found = list(self._features(Reading.of(matrix, slides, *how, matrix.order, centres)))
+        back = np.argsort(matrix.order)
+        return Features(*(found.pop(0)[back] for _ in range(2)))  # one at a time: features fill the memory
 
     def features_of_slide(self, matrix: Matrix, centre: NDArray[np.float32] | None = None) -> Features:
         """Features of one slide, with genes in the encoder's order and centred on ``centre`` ``(n_genes,)``, or its mean."""
@@ -241,8 +248,12 @@ class GeometryEncoder:
 
     def _features(self, read: Reading) -> Features:
         codes, across = read.codes, self.global_columns
-        embedding = np.concatenate([self._embed(part, read) for part in self.parts], axis=1)
-        embedding = equalise_blocks(embedding, codes, self.n_blocks)
+        embedding, start = np.empty((len(codes), self.n_output), dtype=np.float32), 0
+        for part in self.parts:
+            width = len(part.terms) * part.net.n_output // 2
+            embedding[:, start : start + width] = self._embed(part, read)
+            start += width
+        equalise_blocks(embedding, codes, self.n_blocks)
         n_global = len(across) * self.n_blocks // self.n_output
         blocks = [equalise_blocks(embedding[:, own], codes, 1) for own in np.split(across, n_global)]
         if self.set_encoder is not None:
@@ -325,8 +336,10 @@ def _outputs(batch: NDArray[np.float32], net: SharedEncoder, least_rows: int = 2
     Products of few rows are rounded otherwise than those of many: batches are filled up to ``least_rows``, so that a cell has
     the same output in any batch.
     """
-    x = np.zeros((max(len(batch), least_rows), batch.shape[1]), dtype=np.float32)
-    x[: len(batch)] = batch
+    x = batch
+    if len(batch) < least_rows:
+        x = np.zeros((least_rows, batch.shape[1]), dtype=np.float32)
+        x[: len(batch)] = batch
     found: NDArray[np.float32] = net(torch.from_numpy(x).to(next(net.parameters()).device))[: len(batch)].cpu().numpy()
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,8 @@ from ipar._passes import Numbers
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.nn import SetEncoder
 
+T = TypeVar("T", bound=np.generic)
+
 
 def embedding_order(embedding: NDArray[np.floating]) -> NDArray[np.intp]:
     """An order of the cells of a slide that depends on their embedding ``(n, e)`` alone.
@@ -28,6 +30,11 @@ def embedding_order(embedding: NDArray[np.floating]) -> NDArray[np.intp]:
     Random draws and sums go by it: the order of the rows of a file must not matter.
     """
     return np.lexsort(embedding.T[:2])
+
+
+def reordered(x: NDArray[T], order: NDArray[np.intp]) -> NDArray[T]:
+    """Rows of an array in another order; the array itself, not a copy, where it has this order."""
+    return x if np.array_equal(order, np.arange(len(x))) else x[order]
 
 
 Hops = Annotated[int, Bounds(0, 10)]
@@ -67,15 +74,19 @@ class GeneCentring:
     gene_scale: NDArray[np.float32] | None
 
     def batches(
-        self, own: Numbers, chunk: sparse.csr_matrix, n_rows: int = 4096
+        self, own: Numbers, chunk: sparse.csr_matrix, n_values: int = 1 << 24
     ) -> Iterator[tuple[Numbers, NDArray[np.float32]]]:
-        """Rows of a chunk, so many at a time, and what networks read of them, dense."""
+        """Rows of a chunk, with so many values at a time, and what networks read of them, dense."""
+        n_rows = max(n_values // chunk.shape[1], 256)
         return ((own[some], self.dense(own[some], chunk[some])) for some in row_slices(len(own), n_rows))
 
     def dense(self, own: Numbers, rows: sparse.csr_matrix) -> NDArray[np.float32]:
         """Some rows of the matrix, dense."""
-        centred: NDArray[np.float32] = rows.toarray() - self.means[self.codes[own]]
-        return centred if self.gene_scale is None else centred * self.gene_scale
+        centred: NDArray[np.float32] = rows.toarray()
+        centred -= self.means if len(self.means) == 1 else self.means[self.codes[own]]
+        if self.gene_scale is not None:
+            centred *= self.gene_scale
+        return centred
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,10 @@ class SlidePCs:
     def of(
         self, matrix: Matrix, codes: NDArray[np.int_], gene_scale: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Components of every slide, ``(n, n_components)``, of genes times a scale; zeros where a slide has fewer."""
+        """Components of every slide, ``(n, n_components)``, of genes times a scale, as rows of norm 1.
+
+        There are zeros where a slide has fewer.
+        """
         scale = np.ones(matrix.shape[1], dtype=np.float32) if gene_scale is None else gene_scale
         matrix, out = as_rows(matrix), np.zeros((len(codes), self.n_components), dtype=np.float32)
         order = matrix.order
@@ -194,8 +208,8 @@ class SlidePCs:
             cells = order[codes[order] == code]
             axes, centre = self._axes(matrix, cells, scale)
             if axes.shape[1]:
-                along = matrix.select(np.sort(cells)).dot(axes)
-                found = along[np.argsort(np.argsort(cells))] - centre
+                found = matrix.select(np.sort(cells)).dot(axes)[np.argsort(np.argsort(cells))]
+                found -= centre
                 out[cells, : axes.shape[1]] = self._drawn_together(unit_rows(found))
         return out
 
@@ -229,7 +243,9 @@ class SlidePCs:
 
 def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to norm 1; zeros stay."""
-    scaled: NDArray[np.float32] = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    scaled = np.empty(x.shape, dtype=np.float32)
+    for rows in row_slices(len(x)):
+        scaled[rows] = x[rows] / np.maximum(np.linalg.norm(x[rows], axis=1, keepdims=True), 1e-12)
     return scaled
 
 
@@ -271,14 +287,12 @@ def _in_context(x: NDArray[np.float32], network: SetEncoder, context: NDArray[np
 def equalise_blocks(
     x: NDArray[np.float32], codes: NDArray[np.int_], n_blocks: int, norm: float = 9.4
 ) -> NDArray[np.float32]:
-    """Scale every block of every slide to the same share of an RMS row norm.
+    """Scale every block of every slide, in place, to the same share of an RMS row norm.
 
     The augmentation noise of the layout network is set against ``norm``.
     """
-    blocks = x.reshape(len(x), n_blocks, -1)
-    share = norm / n_blocks**0.5
     counts = np.maximum(np.bincount(codes), 1)
-    square = np.stack([np.bincount(codes, np.square(blocks[:, b]).sum(1)) for b in range(n_blocks)], axis=1)
-    rms = np.sqrt(square / counts[:, None]).astype(np.float32)
-    scaled: NDArray[np.float32] = (blocks * (share / np.maximum(rms, 1e-6))[codes][:, :, None]).reshape(x.shape)
-    return scaled.astype(np.float32, copy=False)
+    for block in np.split(x, n_blocks, axis=1):  # views
+        rms = np.sqrt(np.bincount(codes, np.square(block).sum(1)) / counts).astype(np.float32)
+        block *= (norm / n_blocks**0.5 / np.maximum(rms, 1e-6))[codes][:, None]
+    return x

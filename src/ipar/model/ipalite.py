@@ -20,7 +20,7 @@ from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.checks import check_width
 from ipar.model.encoder import Features
-from ipar.model.features import embedding_order
+from ipar.model.features import reordered
 from ipar.model.flow import MIN_CELLS as FLOW_CELLS
 from ipar.model.flow import Flow
 from ipar.model.genes import match_genes
@@ -38,6 +38,14 @@ from ipar.model.sharpening import Sharpening, sharpen_layout, start_sharpening
 from ipar.model.uncertainty import UncertaintyHead, spread_of
 
 MIN_CELLS = 4  # fewer points have no shape beyond a triangle
+
+
+@dataclass(frozen=True)
+class SlideRows:
+    """Expression of one slide in the order of a model's genes, and which of these it has, ``(n_genes,)``."""
+
+    matrix: Rows
+    present: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -151,17 +159,17 @@ class IPALite(SavedModel):
         Genes are centred on what a slide shares with the training slides, or on its mean in a model without reference. Slides
         that the adapter was made for pass through it.
         """
-        if self.reference is None:
-            return self.encoder.features(matrix, genes, slides)
-        present = genes.get_indexer(self.encoder.genes) >= 0
-        matrix, n = as_rows(match_genes(matrix, genes, self.encoder.genes)), len(slides)
-        found: list[tuple[NDArray[np.int64], Features]] = []
-        for rows in cells_by_slide(slides, n):
-            if len(rows):
-                found.append((rows, self._of_slide(matrix.select(rows), present)))
+        slide, n = self.matched(matrix, genes), len(slides)
+        found = [(rows, self.features_of_slide(slide(rows))) for rows in cells_by_slide(slides, n) if len(rows)]
         order = np.argsort(np.concatenate([rows for rows, _ in found]), kind="stable")
         embedding, across = (np.concatenate([own[i] for _, own in found])[order] for i in range(2))
         return Features(embedding, across)
+
+    def matched(self, matrix: Matrix, genes: pd.Index) -> Callable[[NDArray[np.int64]], SlideRows]:
+        """What cells of one slide, named by ascending rows, express, in the encoder's order of genes."""
+        present = genes.get_indexer(self.encoder.genes) >= 0
+        rows = as_rows(match_genes(matrix, genes, self.encoder.genes))
+        return lambda own: SlideRows(rows.select(own), present)
 
     def adapts(self, matrix: Matrix) -> bool:
         """Whether cells of one slide, with genes in the encoder's order, pass through the adapter."""
@@ -169,14 +177,21 @@ class IPALite(SavedModel):
             return False
         return self.adapter.fits(as_rows(matrix).mean, self.reference)
 
-    def _of_slide(self, matrix: Rows, present: NDArray[np.bool_]) -> Features:
-        """Features of one slide, in the encoder's order of genes."""
-        assert self.reference is not None
-        own = self.encoder
+    def features_of_slide(self, slide: SlideRows) -> Features:
+        """What the encoder says of the cells of one slide."""
+        own, matrix = self.encoder, slide.matrix
+        if self.reference is None:
+            return own.features_of_slide(matrix)
         if self.adapter is not None and not isinstance(own, GivenEncoder) and self.adapts(matrix):
-            return self.adapter.adapted(own).features_of_slide(matrix, present * self.adapter.centre)
-        centre = self.centring.centre(self.encoder, self.reference, matrix, present)
-        return self.encoder.features_of_slide(matrix, centre)
+            return self.adapter.adapted(own).features_of_slide(matrix, slide.present * self.adapter.centre)
+        return own.features_of_slide(matrix, self.centring.centre(own, self.reference, matrix, slide.present))
+
+    def slide_pcs(self, slide: SlideRows) -> NDArray[np.float32] | None:
+        """Principal components of one slide by itself, ``(n, 100)``; None where sharpening does not read them."""
+        if self.sharpening is None or not self.sharpening.slide_pc_share:
+            return None
+        label: pd.Categorical[Any] = pd.Categorical(np.full(slide.matrix.shape[0], "slide"))
+        return self.encoder.slide_pcs(slide.matrix, self.encoder.genes, label)
 
     def layout(
         self,
@@ -217,15 +232,15 @@ class IPALite(SavedModel):
         if n < MIN_CELLS:
             msg = f"At least {MIN_CELLS} cells are needed for a layout, found {n}."
             raise ValueError(msg)
-        order = embedding_order(features.embedding)
-        features = features.rows(order)
+        order, features = features.in_order()
         laid_out = self.network.start(features.embedding, run)
 
         def sharpen(slide_pcs: NDArray[np.float32] | None, near: Nearest | None) -> Callable[[], Layout]:
             recycles = laid_out()
             expected = self.flow.expected_layout(features.embedding, run) if self.flow and self.blend.flow else None
             blended = self.blend.apply(recycles[-1], features.global_features, expected)
-            pcs, near = None if slide_pcs is None else slide_pcs[order], None if near is None else near.in_order(order)
+            pcs = None if slide_pcs is None else reordered(slide_pcs, order)
+            near = None if near is None else near.in_order(order)
             # its pairs keep their seed: a direct layout has no randomness of its own
             own, how = replace(run, seed=0), self.sharpening
             sharp = None if how is None else start_sharpening(blended.numpy(), features, how, pcs, own, near)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipar._chunks import Matrix, as_rows
+from ipar._chunks import Matrix, as_rows, row_slices
 from ipar._options import NonNegative, checked
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.checks import check_width, shaped
@@ -102,13 +102,14 @@ class Known:
         sums, detected = self.covariation.read(matrix)
         sums, detected = sums[rows], detected[rows]
         k = min(n_neighbors, n - 1)
-        around = sums
         if k > 0:
             near = nearest(embedding, k) if near is None or near.index.shape[1] < k else near.first(k)
-            around = sums + sums[near.index].sum(axis=1)
-        similarity = 1 - nearest_in(embedding, self.landmarks.astype(np.float32), 1).distance[:, 0]
-        depth = np.minimum(np.log((1 + detected) / (1 + self.n_detected)), deepest)
-        cells = np.stack([agreement(around), similarity, depth], axis=1)
+        landmarks, cells = self.landmarks.astype(np.float32), np.empty((n, 3))
+        for some in row_slices(n):
+            around = sums[some] if near is None or k == 0 else sums[some] + sums[near.index[some]].sum(axis=1)
+            cells[some, 0] = agreement(around)
+            cells[some, 1] = 1 - nearest_in(embedding[some], landmarks, 1).distance[:, 0]
+        cells[:, 2] = np.minimum(np.log((1 + detected) / (1 + self.n_detected)), deepest)
         return Signs(cells, float(agreement(sums.sum(axis=0))), self.covariation.profile(matrix))
 
     def state(self) -> State:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipar._chunks import row_slices
 from ipar._cluster import pool
 from ipar._descent import Descent
 from ipar._options import Checked, Count, Distance, Pairs, Rate, Share, Steps, Weight
@@ -21,7 +22,6 @@ from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import principal_components
 from ipar.model.encoder import Features
 from ipar.model.evening import Evening, mean_distance, square_distances
-from ipar.model.features import unit_rows
 from ipar.model.io import State
 
 
@@ -138,18 +138,16 @@ def fused_nearest(
 ) -> Nearest:
     """The k nearest by a weighted mean of two distances, among the nearest cells in the embedding.
 
-    Without slide PCs ``(n, p)``, they are the first of these. ``n_rows`` cells are compared at a time, to fit the cache.
+    Without slide PCs ``(n, p)``, rows of norm 1, they are the first of these. ``n_rows`` cells are compared at a time, to fit the
+    cache.
     """
     if slide_pcs is None or share == 0:
         return near.first(k)
-    unit = unit_rows(slide_pcs)
-    index, distance = (
-        np.empty((len(unit), min(k, near.index.shape[1])), dtype=kind) for kind in (np.int32, np.float32)
-    )
-    for start in range(0, len(unit), n_rows):
-        rows = slice(start, start + n_rows)
+    n = len(slide_pcs)
+    index, distance = (np.empty((n, min(k, near.index.shape[1])), dtype=kind) for kind in (np.int32, np.float32))
+    for rows in row_slices(n, n_rows):
         found = near.index[rows]
-        apart = 1 - np.matmul(unit[found], unit[rows, :, None])[..., 0]
+        apart = 1 - np.matmul(slide_pcs[found], slide_pcs[rows, :, None])[..., 0]
         fused = (1 - share) * near.distance[rows] + share * apart
         order = np.argsort(fused, axis=1, kind="stable")[:, :k]
         index[rows], distance[rows] = (np.take_along_axis(x, order, axis=1) for x in (found, fused))

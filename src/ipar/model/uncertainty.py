@@ -12,6 +12,7 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
+from ipar._chunks import row_slices
 from ipar._options import AtLeastFive, Depth, NonNegative, checked
 from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
@@ -136,7 +137,8 @@ def spread_of(
         return drawn.uncertainty[np.argsort(order)]
     k = min(n_neighbors, most_drawn)
     near = KNeighborsRegressor(k, weights="distance", algorithm="brute").fit(embedding[order], drawn.uncertainty)
-    spread: NDArray[np.float32] = near.predict(embedding).astype(np.float32)
+    parts = (near.predict(embedding[rows]) for rows in row_slices(len(embedding)))
+    spread: NDArray[np.float32] = np.concatenate(list(parts)).astype(np.float32)
     return spread
 
 
@@ -152,8 +154,11 @@ def _normal_scores(sign: NDArray[np.floating]) -> FloatArray:
 
 def head_input(features: Features, centre: FloatArray, axes: FloatArray, near: Nearest | None = None) -> FloatArray:
     """Signs of trouble beside principal components, ``(n, 8 + p)``."""
-    signs = trouble_signs(features, near)
-    return np.concatenate([signs, features.embedding @ axes - centre @ axes], axis=1)
+    z = np.empty((len(features.embedding), _N_SIGNS + axes.shape[1]))
+    z[:, :_N_SIGNS] = trouble_signs(features, near)
+    for rows in row_slices(len(z)):
+        z[rows, _N_SIGNS:] = features.embedding[rows] @ axes - centre @ axes
+    return z
 
 
 def trouble_signs(features: Features, near: Nearest | None = None, n_neighbors: int = 15) -> FloatArray:
@@ -168,23 +173,50 @@ def trouble_signs(features: Features, near: Nearest | None = None, n_neighbors: 
     k = min(n_neighbors, n - 1)
     layout = global_map(across).numpy().astype(np.float64)
     alike = nearest(embedding, k) if near is None or near.index.shape[1] < k else near.first(k)
-    around = layout[alike.index]  # (n, k, 2)
+    search, mean = NearestNeighbors(n_neighbors=k).fit(layout), across.mean(axis=0)
+    plane = principal_components(across, 2).numpy()
+    signs = np.empty((n, _N_SIGNS))
+    for rows in row_slices(n):
+        own = alike.index[rows]
+        signs[rows] = _signs_of_cells(layout, rows, own, search, across[rows] - mean, plane[rows])
+        signs[rows, 2:4] = alike.distance[rows][:, [0, -1]]
+    for column in signs.T:
+        column[:] = _normal_scores(column)
+    return signs
+
+
+def _others(search: NearestNeighbors, points: FloatArray, rows: slice) -> NDArray[np.int64]:
+    """Nearest of all other points for some of them, which are these rows, ``(m, k)``."""
+    found = search.kneighbors(points, search.n_neighbors + 1, return_distance=False)
+    itself = found == np.arange(rows.start, rows.stop)[:, None]
+    itself[~itself.any(axis=1), 0] = True  # among many cells in one place, a cell may not find itself
+    others: NDArray[np.int64] = found[~itself].reshape(len(found), -1)
+    return others
+
+
+def _signs_of_cells(
+    layout: FloatArray,
+    rows: slice,
+    alike: NDArray[np.int32],
+    search: NearestNeighbors,
+    centred: NDArray[np.float32],
+    plane: NDArray[np.float32],
+) -> FloatArray:
+    """The signs of some cells before they are ranked, ``(m, 8)``, without the two distances in the embedding."""
+    around, own = layout[alike], layout[rows]  # (m, k, 2)
     middle = around.mean(axis=1)
-    close = NearestNeighbors(n_neighbors=k).fit(layout).kneighbors(return_distance=False)
-    shared = np.zeros(n)
-    for column in alike.index.T:
-        shared += (close == column[:, None]).any(axis=1)
-    centred = across - across.mean(axis=0)
+    close = _others(search, own, rows)
+    shared = sum((close == column[:, None]).any(axis=1).astype(int) for column in alike.T)
     length = np.linalg.norm(centred, axis=1)
-    plane = np.linalg.norm(principal_components(across, 2).numpy(), axis=1)
+    none = np.zeros(len(own))
     signs = [
         np.square(around - middle[:, None]).sum(axis=-1).mean(axis=1),
-        np.square(middle - layout).sum(axis=1),
-        alike.distance[:, 0],
-        alike.distance[:, -1],
+        np.square(middle - own).sum(axis=1),
+        none,
+        none,
         shared,
-        np.linalg.norm(layout, axis=1),
+        np.linalg.norm(own, axis=1),
         length,
-        plane / np.maximum(length, np.finfo(np.float32).tiny),
+        np.linalg.norm(plane, axis=1) / np.maximum(length, np.finfo(np.float32).tiny),
     ]
-    return np.stack([_normal_scores(sign) for sign in signs], axis=1)
+    return np.stack(signs, axis=1)

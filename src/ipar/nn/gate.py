@@ -19,6 +19,10 @@ class EdgeMLP(nn.Module):
     PIECE: ClassVar[tuple[int, int]] = (4096, 2**18)
     """Edges read at once, on a CPU and elsewhere: pieces that fit a CPU's cache take half the time."""
 
+    MULTIPLE: ClassVar[int] = 512
+    """Numbers of edges are filled up to multiples of this: torch keeps a kernel for every shape that it has met, which in a long
+    prediction came to 500 MB."""
+
     def __init__(self, d_input: int, hidden: tuple[int, ...], n_output: int) -> None:
         super().__init__()
         self.first = nn.Linear(4 * d_input, hidden[0])
@@ -46,7 +50,8 @@ class EdgeMLP(nn.Module):
         w_i, w_j, w_diff, w_prod = torch.split(self.first.weight, h.shape[-1], dim=1)
         from_i, from_j = (h @ w_i.T + self.first.bias).to(work), (h @ w_j.T).to(work)
         cells, w_diff, w_prod = h.to(work), w_diff.T.to(work), w_prod.T.to(work)
-        piece = self.PIECE[h.device.type != "cpu"]
+        piece, n = self.PIECE[h.device.type != "cpu"], len(source)
+        source, target = (functional.pad(cells, (0, -n % self.MULTIPLE)) for cells in (source, target))
         found: tuple[list[Tensor], ...] = ([], []) if both_ways else ([],)
         for i, j in zip(torch.split(source, piece), torch.split(target, piece), strict=True):
             h_i, h_j = cells.index_select(0, i), cells.index_select(0, j)
@@ -54,7 +59,7 @@ class EdgeMLP(nn.Module):
             for (a, b), outputs in zip(((i, j), (j, i)), found, strict=False):
                 hidden = symmetric + from_i.index_select(0, a) + from_j.index_select(0, b)
                 outputs.append(self._deeper(hidden, work))
-        return torch.cat([part for outputs in found for part in outputs]).to(h.dtype)
+        return torch.cat([torch.cat(outputs)[:n] for outputs in found]).to(h.dtype)
 
     def _deeper(self, hidden: Tensor, work: torch.dtype) -> Tensor:
         for layer in self.rest:

@@ -15,6 +15,7 @@ from ipar._expression import Cells
 from ipar._public import public
 from ipar._run import Device, Run, on_device
 from ipar.model import IPALite
+from ipar.model.features import reordered
 from ipar.model.network import attention_rows
 from ipar.tl._cells import known_ipalite
 
@@ -102,7 +103,7 @@ def quadrant_attention(
     if not len(placed):
         return {}
     cells = np.flatnonzero(slides.codes == slides.codes[placed].min())
-    return _attention_record(model, embedding[cells], names[cells], quadrant_cells(coords[cells]), run)
+    return _attention_record(model, reordered(embedding, cells), names[cells], quadrant_cells(coords[cells]), run)
 
 
 def quadrant_cells(coords: NDArray[np.float32]) -> NDArray[np.int64]:

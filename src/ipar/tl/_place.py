@@ -24,9 +24,11 @@ from ipar._anndata import (
 from ipar._cluster import ahead, pool
 from ipar._expression import Cells, check_cells
 from ipar._run import Run
-from ipar.graph.neighbors import Nearest, joined_graphs, nearest
+from ipar.graph.neighbors import Nearest, cells_by_slide, joined_graphs, nearest
 from ipar.model import Features, IPALite, Placement
+from ipar.model.ipalite import SlideRows
 from ipar.model.outputs import Layout
+from ipar.model.placement import OnReference
 from ipar.model.reference import ReferenceSlide
 from ipar.pp._candidates import write_candidates
 from ipar.tl._cells import write_embedding
@@ -47,83 +49,148 @@ Sharpen: TypeAlias = Callable[[Floats | None, Nearest | None], Callable[[], Layo
 class Layouts:
     """Cells of all slides, placed."""
 
-    features: Features
+    embedding: NDArray[np.float32]
     coords: NDArray[np.float32]
     recycles: NDArray[np.float32]
     expected_error: NDArray[np.float32] | None
-    candidates: sparse.csr_matrix  # distances in the embedding
+    candidates: sparse.csr_matrix | None  # distances in the embedding
     method: str
     on_reference: Placed | None
     resemblance: Resembles | None
 
 
-def place_cells(model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | None, placement: Placement) -> Layouts:
+def place_cells(
+    model: IPALite, cells: Cells, run: Run, slide: ReferenceSlide | None, placement: Placement, *, graph: bool = True
+) -> Layouts:
     """Features, then layout, expected error and place on a reference slide, if one is given, slide by slide.
 
-    Only with a reference, there may be fewer than four cells: their layout is NaN.
+    Only with a reference, there may be fewer than four cells: their layout is NaN. Of the slides that are done, the embedding
+    alone is held, and the candidates with ``graph``.
     """
     if slide is None:
         check_cells(cells, model.least_cells, "with `reference`, its cells are placed alone")
     cells = cells.known_to(model)  # once for all that follows
-    features = model.features(*cells.arrays)
-    slides = ahead(_begun(model, features, cells, run), min(pool().n_ahead, 1))
-    resemble = QueryResemblance(model, cells)
-    slide_pcs = None
-    if model.sharpening is not None and model.sharpening.slide_pc_share:
-        slide_pcs = model.encoder.slide_pcs(*cells.arrays)
-    n = len(cells.labels)
-    coords, expected = np.full((n, 2), np.nan, dtype=np.float32), np.full(n, np.nan, dtype=np.float32)
-    recycles = np.full((n, 2 * (model.network.net.config.n_recycles + 1)), np.nan, dtype=np.float32)
-    methods, graphs, places = [], [], {}
-
-    def finish(
-        name: str, rows: Rows, own: Features, near: Nearest, pcs: Floats | None, layout: Callable[[], Layout]
-    ) -> None:
-        found = layout()
-        coords[rows] = found.coords
-        recycles[rows] = found.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
-        methods.append(found.method)
-        if slide is not None:
-            places[name] = rows, model.on_reference(own, found.coords, slide, placement, pcs, run, near)
-
+    onto = None if slide is None else _Onto(model, slide, placement, run)
+    found, resemble = _Placing(model, len(cells.labels), onto, graph), QueryResemblance(model, cells)
     under_way: deque[Callable[[], None]] = deque()
-    for name, rows, own, sharpen in slides:
-        if sharpen is None:
-            if slide is not None:
-                places[name] = rows, model.on_reference(own, None, slide, placement, run=run)
+    for begun in ahead(_begun(model, cells, run), min(pool().n_ahead, 1)):
+        name, rows, own = begun.name, begun.rows, begun.features
+        if begun.sharpen is None:
+            found.unplaced(begun)
             continue
+        pcs = begun.slide_pcs(model)
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
-        graphs.append((rows, near.first(model.network.n_neighbors).graph()))
-        pcs = None if slide_pcs is None else slide_pcs[rows]
-        under_way.append(partial(finish, name, rows, own, near, pcs, sharpen(pcs, near)))
+        under_way.append(partial(found.finish, begun, near, pcs, begun.sharpen(pcs, near)))
         if model.uncertainty is not None:
-            expected[rows] = model.expected_error(own, run, near)
-        expected[rows] = resemble.add(name, rows, own, expected[rows], near)
+            found.expected[rows] = model.expected_error(own, run, near)
+        found.expected[rows] = resemble.add(name, rows, own, found.expected[rows], near)
+        del begun, own, near, pcs  # the next slide takes their place
         while len(under_way) > pool().n_ahead:
             under_way.popleft()()
     while under_way:
         under_way.popleft()()
-    places = {str(name): places[str(name)] for name in cells.labels.categories if str(name) in places}
-    method = "consensus" if "consensus" in methods else "direct"
-    error = None if model.uncertainty is None else expected
-    on = None if slide is None else joined_places(places, n, slide, placement)
-    return Layouts(features, coords, recycles, error, joined_graphs(graphs, n), method, on, resemble.found())
+    return found.layouts([str(name) for name in cells.labels.categories], resemble.found())
 
 
-def _begun(
-    model: IPALite, features: Features, cells: Cells, run: Run
-) -> Iterator[tuple[str, Rows, Features, Sharpen | None]]:
-    """Name, cells and features of every slide, and its layout, begun; None where there are too few cells."""
-    for name, rows in features.of_slides(cells.labels):
-        own = features.rows(rows)
-        yield name, rows, own, model.begin(own, run) if len(rows) >= model.least_cells else None
+@dataclass(frozen=True)
+class _Onto:
+    """Places cells on a reference slide."""
+
+    model: IPALite
+    slide: ReferenceSlide
+    placement: Placement
+    run: Run
+
+    def place(self, own: Features, layout: Floats | None, pcs: Floats | None, near: Nearest | None) -> OnReference:
+        """See :meth:`IPALite.on_reference`."""
+        return self.model.on_reference(own, layout, self.slide, self.placement, pcs, self.run, near)
+
+
+class _Placing:
+    """What is known of the cells of all slides, as slides are done."""
+
+    def __init__(self, model: IPALite, n: int, onto: _Onto | None, graph: bool) -> None:
+        self.model, self.onto, self.graph = model, onto, graph
+        self.coords, self.expected = (np.full(shape, np.nan, dtype=np.float32) for shape in ((n, 2), n))
+        self.recycles = np.full((n, 2 * (model.network.net.config.n_recycles + 1)), np.nan, dtype=np.float32)
+        self.embedding = np.empty((n, model.encoder.n_output), dtype=np.float32)  # takes memory when it is written
+        self.methods: set[str] = set()
+        self.graphs: list[tuple[Rows, sparse.csr_matrix]] = []
+        self.places: dict[str, tuple[Rows, OnReference]] = {}
+
+    def finish(self, begun: _Begun, near: Nearest, pcs: Floats | None, layout: Callable[[], Layout]) -> None:
+        """Wait for the layout of a slide."""
+        rows, found = begun.rows, layout()
+        self.coords[rows] = found.coords
+        self.recycles[rows] = found.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
+        self.methods.add(found.method)
+        if self.graph:
+            self.graphs.append((rows, near.first(self.model.network.n_neighbors).graph()))
+        if self.onto is not None:
+            self.places[begun.name] = rows, self.onto.place(begun.features, found.coords, pcs, near)
+        self.embedding[rows] = begun.features.embedding
+
+    def unplaced(self, begun: _Begun) -> None:
+        """A slide with too few cells for a layout."""
+        if self.onto is not None:
+            self.places[begun.name] = begun.rows, self.onto.place(begun.features, None, None, None)
+        self.embedding[begun.rows] = begun.features.embedding
+
+    def layouts(self, names: list[str], resemblance: Resembles | None) -> Layouts:
+        """All together; the names give the order of the slides."""
+        n, onto, on = len(self.coords), self.onto, None
+        if onto is not None:
+            on = joined_places({name: self.places[name] for name in names}, n, onto.slide, onto.placement)
+        return Layouts(
+            self.embedding,
+            self.coords,
+            self.recycles,
+            None if self.model.uncertainty is None else self.expected,
+            joined_graphs(self.graphs, n) if self.graph else None,
+            "consensus" if "consensus" in self.methods else "direct",
+            on,
+            resemblance,
+        )
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """One slide: its cells in :func:`~ipar.model.features.embedding_order`, their features, and its layout, begun.
+
+    There is no layout of too few cells.
+    """
+
+    name: str
+    rows: Rows
+    features: Features
+    sharpen: Sharpen | None
+    expression: SlideRows
+    order: NDArray[np.intp]
+
+    def slide_pcs(self, model: IPALite) -> Floats | None:
+        """See :meth:`IPALite.slide_pcs`."""
+        found = model.slide_pcs(self.expression)
+        return None if found is None else found[self.order]
+
+
+def _begun(model: IPALite, cells: Cells, run: Run) -> Iterator[_Begun]:
+    """Every slide, its layout begun."""
+    slide_of, labels = model.matched(cells.matrix, cells.genes), cells.labels
+    for name, rows in zip(labels.categories, cells_by_slide(labels, len(labels)), strict=True):
+        yield _begin(model, str(name), rows, slide_of(rows), run)
+
+
+def _begin(model: IPALite, name: str, rows: Rows, slide: SlideRows, run: Run) -> _Begun:
+    order, own = model.features_of_slide(slide).in_order()
+    sharpen = model.begin(own, run) if len(rows) >= model.least_cells else None
+    return _Begun(name, rows[order], own, sharpen, slide, order)
 
 
 def write_layouts(adata: AnnData, model: IPALite, found: Layouts, cells: Cells, key_added: str) -> None:
     """Write layouts and what is known of them; columns of a layout that is replaced are removed."""
     adata.obsm[key_added] = found.coords
     adata.obsm[f"{key_added}_recycles" if key_added != COORDS else RECYCLES] = found.recycles
-    if write_embedding(adata, model, found.features.embedding):
+    if write_embedding(adata, model, found.embedding) and found.candidates is not None:
         params: dict[str, Any] = {"library_key": cells.library_key} if cells.library_key else {}
         write_candidates(adata, found.candidates, n_neighbors=model.network.n_neighbors, **params)
     on, resembles, error = found.on_reference, found.resemblance, found.expected_error

@@ -40,6 +40,7 @@ def predict_coords(
     global_weight: Share | None = None,
     flow_weight: Share | None = None,
     sharpen: bool = True,
+    graph: bool = True,
     random_state: int | np.random.Generator | None = 0,
     device: Device = "auto",
     progress: bool = True,
@@ -77,6 +78,8 @@ def predict_coords(
         Share of the flow's expected layout in the result, from 0 to 1 (default: the model's).
     sharpen
         Draw together cells with similar expression, see :class:`ipar.model.Sharpening`.
+    graph
+        Write the candidate graph, which takes 2 kB per cell. :func:`ipar.pp.candidates` makes the same graph later.
     %(run)s
     key_added
         Key of the coordinates in ``obsm``.
@@ -100,7 +103,7 @@ def predict_coords(
     ``.obsm["X_ipar_embed"]``
         Embedding, unless that of the model's training is there. One of another model is replaced.
     ``.obsp["ipar_candidates_connectivities"]``, ``.obsp["ipar_candidates_distances"]``, ``.uns["ipar_candidates"]``
-        Candidate graph as from :func:`ipar.pp.candidates`, if the embedding was written.
+        With `graph`: candidate graph as from :func:`ipar.pp.candidates`, if the embedding was written.
     ``.uns["ipar"]["prediction"]["resembles_training"]``
         Per slide, whether it resembles the training slides, with its distance, the limit, and a sentence.
     ``.obs["ipar_belongs"]``
@@ -176,10 +179,8 @@ def predict_coords(
     slide = None if reference is None else known_reference(model, reference)
     with on_workers(), on_device(model.modules, run.device):
         cells = read_cells(adata, model, keys)
-        found = place_cells(model, cells, run, slide, placement)
-        attention = quadrant_attention(
-            model, found.features.embedding, found.coords, cells.labels, cell_names(adata), run
-        )
+        found = place_cells(model, cells, run, slide, placement, graph=graph)
+        attention = quadrant_attention(model, found.embedding, found.coords, cells.labels, cell_names(adata), run)
     write_layouts(adata, model, found, cells, key_added)
     record(adata)["attention"] = attention
     write_prediction(adata, model, cells, key_added, run, layout_settings(model, found))
