@@ -104,7 +104,7 @@ def training_store(cache: Path, n_slides: int = 20, n_cells: int = 100_000) -> P
 
 
 def run_predict(options: argparse.Namespace, n_cells: int, form: str) -> None:
-    """Placing the cells of one section, its expression on the disk or in memory."""
+    """Placing the cells of one section, its expression on the disk or in memory, without the candidate graph."""
     import anndata as ad
 
     import ipar
@@ -113,7 +113,7 @@ def run_predict(options: argparse.Namespace, n_cells: int, form: str) -> None:
     model = ipar.load(options.cache / "model")
     cells = ad.experimental.read_lazy(path) if form == "disk" else ad.read_zarr(path)
     with Meter() as meter:
-        ipar.tl.predict_coords(cells, model, progress=False)
+        ipar.tl.predict_coords(cells, model, graph=False, progress=False)
     meter.report(n_cells=n_cells, n_genes=cells.n_vars)
 
 
