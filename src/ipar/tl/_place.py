@@ -80,7 +80,7 @@ def place_cells(
             continue
         pcs = begun.slide_pcs(model)
         near = nearest(own.embedding, model.n_nearest)  # one search for all that follows
-        under_way.append(partial(found.finish, begun, near, pcs, begun.sharpen(pcs, near)))
+        under_way.append(partial(found.finish, name, rows, begun.sharpen(pcs, near), *found.kept(own, near, pcs)))
         if model.uncertainty is not None:
             found.expected[rows] = model.expected_error(own, run, near)
         found.expected[rows] = resemble.add(name, rows, own, found.expected[rows], near)
@@ -118,17 +118,31 @@ class _Placing:
         self.graphs: list[tuple[Rows, sparse.csr_matrix]] = []
         self.places: dict[str, tuple[Rows, OnReference]] = {}
 
-    def finish(self, begun: _Begun, near: Nearest, pcs: Floats | None, layout: Callable[[], Layout]) -> None:
+    def kept(self, own: Features, near: Nearest, pcs: Floats | None) -> tuple[Features, Nearest | None, Floats | None]:
+        """What :meth:`finish` reads: no more of a slide is held until then."""
+        if self.onto is not None:
+            return own, near, pcs
+        return Features(own.embedding, own.global_features[:0].copy()), near if self.graph else None, None
+
+    def finish(
+        self,
+        name: str,
+        rows: Rows,
+        layout: Callable[[], Layout],
+        own: Features,
+        near: Nearest | None,
+        pcs: Floats | None,
+    ) -> None:
         """Wait for the layout of a slide."""
-        rows, found = begun.rows, layout()
+        found = layout()
         self.coords[rows] = found.coords
         self.recycles[rows] = found.recycles.transpose(1, 0, 2).reshape(len(rows), -1)
         self.methods.add(found.method)
-        if self.graph:
+        if self.graph and near is not None:
             self.graphs.append((rows, near.first(self.model.network.n_neighbors).graph()))
         if self.onto is not None:
-            self.places[begun.name] = rows, self.onto.place(begun.features, found.coords, pcs, near)
-        self.embedding[rows] = begun.features.embedding
+            self.places[name] = rows, self.onto.place(own, found.coords, pcs, near)
+        self.embedding[rows] = own.embedding
 
     def unplaced(self, begun: _Begun) -> None:
         """A slide with too few cells for a layout."""
