@@ -162,6 +162,7 @@ def pytest_configure(config):
     if config.getoption("numprocesses", default=None):
         for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # more threads, where a test asks for them, wait asleep
 
 
 @pytest.fixture(scope="session")

@@ -189,5 +189,5 @@ def _draw_bars(ax: Axes, table: pd.DataFrame, colors: dict[str, str]) -> None:
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.set_xlim(min(0.0, float(table["e_geo"].min())), None)
-    ax.margins(x=0.12)
+    ax.margins(x=0.16)
     ax.set_xlabel("E_geo on held-out minisets (lower is better)", fontsize=9)
