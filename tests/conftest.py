@@ -27,7 +27,9 @@ from ipar.training import (
     MinisetPlan,
     NetworkRecipe,
     Recipe,
+    RegionRecipe,
     SetEncoderTraining,
+    UncertaintyRecipe,
 )
 
 N_CELLS, N_GENES = 120, 60
@@ -37,9 +39,9 @@ RECIPE = EncoderRecipe(
     n_output=16,
     pca_hidden=(32,),
     genes_hidden=(32,),
-    pca_training=EncoderTraining(n_steps=100, batch_size=96),
+    pca_training=EncoderTraining(n_steps=70, batch_size=96),
     genes_training=EncoderTraining(n_steps=60, batch_size=96),
-    set_encoder_training=SetEncoderTraining(n_steps=30, batch_size=2, size=(32, 64)),
+    set_encoder_training=SetEncoderTraining(n_steps=20, batch_size=2, size=(32, 64)),
     n_minisets=2,
 )
 # for tests of what is written rather than of how good it is
@@ -54,12 +56,14 @@ HASTY = EncoderRecipe(
     n_minisets=2,
     inputs="pca",
 )
-FINISH = FinishRecipe(sharpening=Sharpening(n_steps=40), n_minisets=2)  # choices this small take few steps
+FINISH = FinishRecipe(sharpening=Sharpening(n_steps=40), holds=(0.3, 1.0), slide_pc_shares=(0.2,), n_minisets=2)
 SMALL_FLOW = FlowRecipe(
     config=IGAConfig(d_state=16, n_heads=2, d_head=8, n_blocks=2),
     training=FlowTraining(gate_steps=10, lr=5e-3),
     plan=MinisetPlan(n_minisets=8, size=(48, 80), n_neighbors=20),
     refit=False,
+    n_tried=3,
+    n_steps_tried=4,
 )
 SMALL_RECIPE = Recipe(
     embed=HASTY,
@@ -67,9 +71,13 @@ SMALL_RECIPE = Recipe(
         config=IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),
         training=IPALiteTraining(gate_steps=20, lr=2e-3),
         plan=MinisetPlan(n_minisets=8, size=(48, 80), n_neighbors=40),
+        n_validation=4,
+        refit_epochs=1,
     ),
     flow=SMALL_FLOW,
     finish=FINISH,
+    uncertainty=UncertaintyRecipe(n_samples=4),
+    regions=RegionRecipe(n_steps=4),
 )
 # without a flow, a second training, which tests of its own have
 SMALL = {"recipe": SMALL_RECIPE, "max_epochs": 2, "flow": False, "progress": False}
@@ -154,6 +162,7 @@ def pytest_configure(config):
     if config.getoption("numprocesses", default=None):
         for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # more threads, where a test asks for them, wait asleep
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -18,6 +19,7 @@ import ipar
 from ipar._preferences import Settings
 from ipar._public import public
 from ipar._run import Device, Run
+from ipar.training import FlowRecipe, Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +157,7 @@ def bars(run, name="x"):
 
 
 def test_bars_tell_the_stage_and_its_place(capsys):
-    run = Run(progress=True).planned("folds", "encoder", "network")
+    run = Run(progress=True).planned({"folds": 1.0, "encoder": 2.0, "network": 3.0})
     assert bars(run, "alone") == "alone"
     with run.stage("encoder"):
         assert bars(run) == "2 of 3: encoder"
@@ -167,8 +169,49 @@ def test_bars_tell_the_stage_and_its_place(capsys):
     assert "2/2" in capsys.readouterr().err
 
 
+def test_bars_show_the_time_left_of_the_whole_call(capsys):
+    now = [100.0]
+    run = Run(progress=True, clock=lambda: now[0]).planned({"folds": 1.0, "network": 3.0, "finish": 1.0})
+
+    def shown(bar, seconds, n=1):
+        now[0] += seconds
+        bar.update(n)
+        assert (found := re.search(r"([\d:]+) left in all", str(bar))), str(bar)
+        return found[1]
+
+    with run.stage("folds"), run.quiet().bar("x", 4) as quiet, run.bar("x", 4) as bar:
+        assert "left in all" not in str(bar)  # nothing is known yet
+        assert shown(bar, 10, 2) == "01:30"  # half of one of five parts took 10 seconds
+        assert quiet.disable
+    now[0] += 10
+    with run.stage("network"), run.bar("x", 3) as bar:
+        assert shown(bar, 0, 0) == "01:20"
+        with run.stage("part of it"), run.bar("y", 2) as inner:
+            assert shown(inner, 20) == "02:40"  # 40 seconds for a part of five
+        assert shown(bar, 0) == "01:00"  # two parts
+        assert shown(bar, 40, 2) == "00:20"
+    with run.stage("network"), run.bar("x", 3) as bar:
+        assert shown(bar, 20) == "00:25"  # a second bar of a stage begins where the first has ended
+    with run.stage("finish"), run.bar("x", 2) as bar:
+        assert shown(bar, 80, 2) == "00:00"
+    with run.bar("alone", 2) as bar:
+        bar.update()
+        assert "left in all" not in str(bar)
+    assert "left in all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flow", [None, FlowRecipe()])
+def test_costs_are_those_of_the_stages_of_a_fit(flow):
+    recipe = Recipe(flow=flow)
+    stages = ["network", *(["flow"] if flow else []), "finish", "expected error", "regions"]
+    assert list(recipe.costs(embedded=True)) == stages
+    assert list(recipe.costs()) == ["folds", "encoder", *stages]
+    least, most = sum(Recipe.fast().costs().values()), sum(Recipe.best().costs().values())
+    assert least < sum(Recipe().costs().values()) < most
+
+
 def test_a_stage_that_fails_is_over():
-    run = Run(progress=True).planned("folds", "encoder")
+    run = Run(progress=True).planned({"folds": 1.0, "encoder": 2.0})
     with pytest.raises(RuntimeError, match="stop"), run.stage("folds"):
         raise RuntimeError("stop")
     assert bars(run, "alone") == "alone"

@@ -46,8 +46,19 @@ TEXTS |= {
 slide
     Slide to draw (default: the first by name).""",
     "color": """color
-    Column of ``obs``, or gene, to colour by. Colours of categories are those of ``uns[color + "_colors"]``, and are written
-    there if missing. By default, cells are coloured by position.""",
+    Column of ``obs``, or gene, to colour by, or a list of these, each with panels of its own. Colours of categories are those
+    of ``uns[color + "_colors"]``, and are written there if missing. By default, cells are coloured by position.""",
+    "img": """img
+    Draw the image of the tissue below true positions: that of ``uns["spatial"]``, as scanpy and squidpy store it, or that
+    of a SpatialData in the coordinate system of its cells, by spatialdata-plot (default: if there is one).
+library_id
+    Key in ``uns["spatial"]`` of the image, or name of an image of a SpatialData (default: that of the slide).""",
+    "figsize": """figsize
+    Width and height of a new figure in inches.""",
+    "chart": """frameon
+    Draw a frame all around each panel, or with False none (default: on the left and below).
+figsize
+    Width and height of a new figure in inches.""",
     "color_layer": """layer
     Layer with the expression of genes that are coloured by (default: ``X``).""",
     "size": """size

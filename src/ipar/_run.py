@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
@@ -57,6 +58,21 @@ def _available(device: Device) -> Iterator[None]:
         raise ValueError(msg) from error
 
 
+class _Bar(tqdm):  # type: ignore[misc]
+    """A progress bar that also shows the time left of a call, of which it is a part."""
+
+    def __init__(self, *, left: Callable[[float], float | None], **options: Any) -> None:
+        self._left = left
+        super().__init__(bar_format="{l_bar}{bar}{r_bar}{whole}", **options)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the format of the bar names, see tqdm."""
+        found: dict[str, Any] = super().format_dict
+        left = self._left(found["n"] / found["total"]) if found["total"] else None
+        return found | {"whole": "" if left is None else f" {tqdm.format_interval(left)} left in all"}
+
+
 @dataclass(frozen=True)
 class Run:
     """Seed, device and progress, handed from the public call down to every stage.
@@ -69,24 +85,36 @@ class Run:
         Where networks compute.
     progress
         Show progress bars.
-    stages
-        Names of all stages of the call, in order, for the titles of progress bars.
+    costs
+        All stages of the call by name, in order, and what each costs beside the others: for the titles of progress bars, and
+        the time left.
     seconds
         Wall-clock time of every stage so far, by its name.
     ranks
         Processes that train together.
     precision
         Of the heaviest products in training.
+    clock
+        Seconds since some moment.
+    started
+        When the call began, by the clock.
     """
 
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: bool = False
-    stages: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
     ranks: Ranks = field(default_factory=Ranks)
     precision: Precision = "auto"
+    clock: Callable[[], float] = field(default=time.perf_counter, compare=False, repr=False)
+    started: float = field(default=math.nan, compare=False, repr=False)
     _under_way: list[str] = field(default_factory=list, compare=False, repr=False)
+    _done: list[float] = field(default_factory=lambda: [0.0], compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.started):
+            object.__setattr__(self, "started", self.clock())
 
     @classmethod
     def of(cls, random_state: int | np.random.Generator | None, device: Device = "auto", progress: bool = True) -> Run:
@@ -112,27 +140,30 @@ class Run:
         """The same run without progress bars."""
         return replace(self, progress=False)
 
-    def planned(self, *stages: str) -> Run:
+    def planned(self, costs: Mapping[str, float]) -> Run:
         """The same run, of which these stages are known to come."""
-        return replace(self, stages=stages)
+        return replace(self, costs=dict(costs))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of what is done within to that of a stage, and name the stage in progress bars."""
-        start = time.perf_counter()
+        start = self.clock()
         self._under_way.append(name)
         try:
             yield
         finally:
             self._under_way.pop()
-            taken = time.perf_counter() - start
+            taken = self.clock() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
             logger.debug("%s: %.1f s", self._title(name), taken)
 
     def bar(self, name: str, total: int, unit: str = "step") -> tqdm[Any]:
-        """A progress bar with the time left, titled by the stage under way, or by a name outside of all stages."""
+        """A progress bar, titled by the stage under way, or by a name outside of all stages.
+
+        It shows the time left of the stage and, of a call of several stages, of the call.
+        """
         title = self._title(self._under_way[-1]) if self._under_way else name
-        return tqdm(total=total, desc=title, unit=unit, disable=not self.progress)
+        return _Bar(total=total, desc=title, unit=unit, disable=not self.progress, left=self.left)
 
     def over(self, items: Sequence[T], name: str, unit: str) -> Iterator[T]:
         """Items, one by one, with a :meth:`bar`."""
@@ -141,11 +172,23 @@ class Run:
                 yield item
                 bar.update()
 
+    def left(self, share: float) -> float | None:
+        """Seconds until all stages are done, where a share of the one under way is; None if that is not known.
+
+        What is left takes as long for its cost as what is done. A stage with several bars is done with the first.
+        """
+        names, stage = list(self.costs), next(iter(self._under_way), None)
+        if len(names) < 2 or stage not in names:
+            return None
+        before, total = sum(list(self.costs.values())[: names.index(stage)]), sum(self.costs.values())
+        share = share if len(self._under_way) == 1 else 0.0  # of a stage within the stage
+        done = self._done[0] = max(self._done[0], before + share * self.costs[stage])
+        return (self.clock() - self.started) * (total - done) / done if done > 0 else None
+
     def _title(self, stage: str) -> str:
         """A stage with its place among all."""
-        if stage not in self.stages:
-            return stage
-        return f"{self.stages.index(stage) + 1} of {len(self.stages)}: {stage}"
+        names = list(self.costs)
+        return f"{names.index(stage) + 1} of {len(names)}: {stage}" if stage in names else stage
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

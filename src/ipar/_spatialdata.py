@@ -139,7 +139,7 @@ def element_coordinates(sdata: SpatialData, table: AnnData, system: str | None) 
         element = _element(sdata, part.region)
         if isinstance(element, pd.DataFrame):  # what is not sorted, spatialdata warns of
             element = element.sort_index()
-        centroids = get_centroids(element, _system(element, part.region, system)).compute()
+        centroids = get_centroids(element, coordinate_system_of(element, part.region, system)).compute()
         places = _places(centroids.index, part.ids, part.region)
         found.append(centroids.iloc[places].set_axis(part.rows))
     whole = pd.concat(found).sort_index()
@@ -181,7 +181,7 @@ def element_outlines(
         else:
             part = _part_by_name(table, shapes, key)
         if move:
-            shapes = transform(shapes, to_coordinate_system=_system(shapes, key, system))
+            shapes = transform(shapes, to_coordinate_system=coordinate_system_of(shapes, key, system))
         found.append(shapes.iloc[_places(shapes.index, part.ids, key)].set_axis(table.obs_names[part.rows]))
     whole = pd.concat(found) if len(found) > 1 else found[0]
     if len(whole) != table.n_obs or not whole.index.is_unique:
@@ -208,7 +208,7 @@ def _element(sdata: SpatialData, name: str) -> Any:
     return sdata[name]
 
 
-def _system(element: Any, name: str, asked: str | None) -> str:
+def coordinate_system_of(element: Any, name: str, asked: str | None) -> str:
     """The coordinate system that was asked for, or the only one, or the global one, or that of the element's own name."""
     from spatialdata.transformations import get_transformation
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ipar._anndata import embed_record
+from ipar._element_images import ElementImages
 from ipar._options import check
 from ipar._spatialdata import (
     Annotation,
@@ -128,6 +129,9 @@ class TablesOfCall:
                     self.arguments["library_key"] = self.arguments["library_key"] or recorded or annotation.slide_key
                 key = self._lent_key(sdata, table, annotation) if name in self.parameters.located else None
                 self._outline(sdata, table, move=key is not None)
+                if name in self.parameters.located and self.arguments.get("img", False) is not False:
+                    needed = self.arguments["img"] is True
+                    self.arguments["img"] = ElementImages(sdata, table, self.system, needed)
                 if key is not None:
                     self._own[name] = key, table.obsm.get(key)
                     stack.callback(_put, table, *self._own[name])

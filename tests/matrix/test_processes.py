@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
                 pytest.mark.thorough,
             ],
         ),
-        "threads",
+        pytest.param("threads", marks=pytest.mark.thorough),
         pytest.param("spawn", marks=[pytest.mark.slow, pytest.mark.thorough]),
         pytest.param("forkserver", marks=[pytest.mark.slow, pytest.mark.thorough]),
         pytest.param("joblib", marks=[pytest.mark.slow, pytest.mark.thorough]),

@@ -70,7 +70,7 @@ def test_order_of_rows_and_genes(world, usual, seed):
         np.testing.assert_allclose(value, usual[name][rows], rtol=0, atol=0 if exact else 1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_threads", [2, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 3, 4))])
 def test_threads(world, usual, n_threads):
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
@@ -99,7 +99,7 @@ def test_a_fit_does_not_depend_on_the_order_of_rows(world, settings):
     one, other = world.slides.copy(), world.slides[order].copy()
     found = []
     for slides in (one, other):
-        model = ipar.tl.fit_ipalite(slides, "slide", recipe=settings.fit["recipe"], max_epochs=2, **QUIET)
+        model = ipar.tl.fit_ipalite(slides, "slide", recipe=settings.fit["recipe"], max_epochs=1, **QUIET)
         cells = world.query.copy()
         ipar.tl.predict_coords(cells, model, **QUIET)
         found.append(cells.obsm["X_ipar"])

@@ -105,8 +105,16 @@ def usual(world):
         return place(world)
 
 
+FEW = ("inference_mode", "float16 by default", "meta by default", "autocast", "numpy raises", "copy on write")
+
+
+def by_default(*names: str) -> list[Any]:
+    """All settings; others than these are thorough."""
+    return [pytest.param(name, marks=[pytest.mark.thorough] * (name not in names)) for name in SETTINGS]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", by_default(*FEW))
 def test_a_prediction_is_the_same_and_settings_stay(world, usual, name):
     with SETTINGS[name]():
         before = settings_now()
@@ -121,9 +129,7 @@ def test_a_prediction_is_the_same_and_settings_stay(world, usual, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", [*list(SETTINGS)[:4], *(pytest.param(name, marks=pytest.mark.thorough) for name in list(SETTINGS)[4:])]
-)
+@pytest.mark.parametrize("name", by_default("inference_mode", "float64 by default"))
 def test_a_fit_is_the_same_and_settings_stay(world, settings, name, tmp_path, fits):
     with SETTINGS[name]():
         before = settings_now()

@@ -140,3 +140,26 @@ def artist():
         return found[0]
 
     return find
+
+
+@pytest.fixture
+def both(predicted, trained):
+    """The same slide with all that training leaves too."""
+    attention = {key: value[:1] for key, value in predicted.uns["ipar"]["attention"].items()}
+    regions = {"regions": predicted.uns["ipar"]["regions"]}
+    predicted.uns["ipar"] = trained.uns["ipar"] | {"attention": attention} | regions
+    return predicted
+
+
+def rendered(figure, ax, xy):
+    """Colours (n, 3) that a figure shows at places (n, 2) of an axes."""
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[::-1, :, :3] / 255
+    columns, rows = ax.transData.transform(xy).astype(int).T
+    return pixels[rows, columns]
+
+
+@pytest.fixture(scope="session")
+def shown_at():
+    """See :func:`rendered`."""
+    return rendered

@@ -24,14 +24,6 @@ NAMES = [
 ]
 
 
-@pytest.fixture
-def both(predicted, trained):
-    attention = {key: value[:1] for key, value in predicted.uns["ipar"]["attention"].items()}
-    regions = {"regions": predicted.uns["ipar"]["regions"]}
-    predicted.uns["ipar"] = trained.uns["ipar"] | {"attention": attention} | regions
-    return predicted
-
-
 def test_all_is_public():
     assert sorted(pl.__all__) == sorted([*NAMES, "on_reference", "report"])  # which have tests of their own
 

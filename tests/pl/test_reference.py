@@ -139,7 +139,7 @@ def test_an_image_lies_below_the_cells_with_its_rows_running_down(both, artist):
     assert [one.get_label() for one in figure.axes[1].collections] == ["cells"]  # the image takes the place of the grey
     (ax,) = on_reference(cells, section, library_id="s2", return_fig=True).axes
     assert ax.images[0].get_array().ndim == 2
-    (ax,) = on_reference(cells, section, image=False, return_fig=True).axes
+    (ax,) = on_reference(cells, section, img=False, return_fig=True).axes
     assert not ax.images
     assert ax.get_ylim()[0] < ax.get_ylim()[1]
 

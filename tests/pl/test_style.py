@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +14,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scipy import sparse
 
 import ipar
-from ipar.pl import coord_progression, coords, ellipses, samples, uncertainty
+from ipar.pl import attention_focus, coord_progression, coords, ellipses, on_reference, samples, uncertainty
 
 MAPS = ["coord_progression", "coords", "regions", "samples", "uncertainty"]
 
@@ -58,6 +60,43 @@ def test_a_list_has_a_row_for_each(cells):
     assert [text.get_text() for text in key.get_texts()] == ["p", "q", "r"]
     with pytest.raises(ValueError, match="color is an empty list"):
         coords(cells, [])
+
+
+def test_a_list_has_panels_for_each_wherever_there_is_a_colour(cells):
+    for draw, each in ((coord_progression, 6), (ellipses, 1)):
+        options = {"ellipse_key": "ellipse"} if draw is ellipses else {}
+        figure = draw(cells, ["kind", "Sox2"], **options, return_fig=True)
+        maps = [ax for ax in figure.axes if ax.get_title()]
+        assert len(maps) == 2 * each
+        kinds, expression = (maps[each * i].collections[0] for i in range(2))
+        for drawn, color in ((kinds, "kind"), (expression, "Sox2")):
+            alone = draw(cells, color, **options, return_fig=True).axes[0].collections[0]
+            np.testing.assert_array_equal(drawn.get_facecolor(), alone.get_facecolor())
+        (key,) = [ax.get_legend() for ax in maps if ax.get_legend()]
+        assert [text.get_text() for text in key.get_texts()] == ["p", "q", "r"]
+        assert [ax.get_ylabel() for ax in figure.axes if ax.get_label() == "<colorbar>"] == ["Sox2"]
+        with pytest.raises(ValueError, match="color is an empty list"):
+            draw(cells, [], **options)
+
+
+def test_a_list_on_a_reference_has_the_section_where_it_has_the_column(cells):
+    section = cells[:80].copy()
+    section.obs = section.obs[["kind"]]
+    cells.obsm["X_ipar_reference"] = cells.obsm["spatial"]
+    figure = on_reference(cells, section, ["Pax6", "kind"], return_fig=True)
+    maps = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in maps] == ["120 cells", "section", "120 cells"]
+    gene, kinds = maps[0].get_position(), maps[1].get_position()
+    assert gene.x0 == pytest.approx(kinds.x0, abs=0.02)
+    assert gene.y0 > kinds.y1
+    alone = on_reference(cells, section, "kind", return_fig=True)
+    for one, other in zip(maps[1:], alone.axes, strict=True):
+        np.testing.assert_array_equal(one.collections[-1].get_facecolor(), other.collections[-1].get_facecolor())
+    given = plt.figure().subplots(1, 3)
+    on_reference(cells, section, ["Pax6", "kind"], ax=given)
+    assert [ax.get_title() for ax in given] == ["120 cells", "section", "120 cells"]
+    with pytest.raises(ValueError, match=r"groups needs a column of cells.obs as color, found \['Pax6', 'kind'\]"):
+        on_reference(cells, section, ["Pax6", "kind"], groups=["p"])
 
 
 def test_errors_are_distances_from_the_aligned_truth(cells):
@@ -133,6 +172,30 @@ def test_sizes_frames_and_titles(cells, name):
     assert not plain.axes[0].spines["left"].get_visible()
     titled = draw(cells, title=[f"panel {i}" for i in range(n_panels)], return_fig=True)
     assert [ax.get_title() for ax in titled.axes if ax.get_title()] == [f"panel {i}" for i in range(n_panels)]
+
+
+def test_attention_has_a_title_per_figure(cells):
+    first, second = attention_focus(cells, ["c5", "c40"], title=["one", "two"], frameon=True, return_fig=True)
+    assert (first.get_suptitle(), second.get_suptitle()) == ("one", "two")
+    assert first.axes[0].spines["left"].get_visible()
+    with pytest.raises(ValueError, match="title has 1 titles, but this plot has 2 figures"):
+        attention_focus(cells, ["c5", "c40"], title=["one"])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize(("n", "size"), [(8, 20), (21, 28), (60, 102)])
+def test_many_categories_have_the_colours_of_scanpy_where_it_is_installed(cells, monkeypatch, installed, n, size):
+    cells.obs["kind"] = pd.Categorical([f"k{i % n:03}" for i in range(cells.n_obs)])
+    if installed:
+        palettes = pytest.importorskip("scanpy").pl.palettes
+        wanted = [to_hex(one) for one in getattr(palettes, f"default_{size}")[:n]]
+    else:
+        monkeypatch.setitem(sys.modules, "scanpy", None)
+        wanted = None
+    drawn = coords(cells, "kind", return_fig=True).axes[0].collections[0].get_facecolor()
+    kept = list(cells.uns["kind_colors"])
+    assert kept == (wanted or [to_hex(color) for color in drawn[:n]])
+    assert len(set(kept)) == n
 
 
 @pytest.mark.parametrize("draw", [samples, uncertainty])

@@ -19,8 +19,6 @@ from ipar.pp import LocalisabilityWarning
 from ipar.training import (
     EncoderRecipe,
     EncoderTraining,
-    FlowRecipe,
-    FlowTraining,
     IPALiteTraining,
     MinisetPlan,
     NetworkRecipe,
@@ -34,18 +32,16 @@ RECIPE = EncoderRecipe(
     n_pcs=30,
     n_output=32,
     pca_hidden=(64,),
-    pca_training=EncoderTraining(n_steps=200, batch_size=128),
-    set_encoder_training=SetEncoderTraining(n_steps=60),
+    pca_training=EncoderTraining(n_steps=120, batch_size=128),
+    set_encoder_training=SetEncoderTraining(n_steps=30),
 )
 FIT = Recipe(
     embed=RECIPE,
     network=NetworkRecipe(
         config=IPALiteConfig(d_state=32, n_heads=2, d_head=16, n_recycles=3),
         training=IPALiteTraining(gate_steps=100, lr=2e-3),
-        plan=MinisetPlan(n_minisets=48, size=(64, 96), n_neighbors=40),
-    ),
-    flow=FlowRecipe(
-        training=FlowTraining(gate_steps=50), plan=MinisetPlan(n_minisets=16, size=(64, 96), n_neighbors=24)
+        plan=MinisetPlan(n_minisets=32, size=(64, 96), n_neighbors=40),
+        refit_epochs=1,
     ),
 )
 

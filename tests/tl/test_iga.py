@@ -136,8 +136,9 @@ def test_the_sharpening_is_chosen_on_a_slide_that_the_network_has_not_seen(gener
     gaps, row = cKDTree(true).query(read)  # a slide is read in an order of its own
     assert gaps.max() < 0.1
     assert sorted(row) == list(range(len(true)))
-    assert np.allclose(layout, held_out.sample(h, 10, n_steps=25, run=Run(0)).point("mean"), atol=1e-4)
-    assert not np.allclose(layout, model.flow.sample(h, 10, n_steps=25, run=Run(0)).point("mean"), atol=1e-3)
+    tried, n_steps = recipe.flow.n_tried, recipe.flow.n_steps_tried
+    assert np.allclose(layout, held_out.sample(h, tried, n_steps=n_steps, run=Run(0)).point("mean"), atol=1e-4)
+    assert not np.allclose(layout, model.flow.sample(h, tried, n_steps=n_steps, run=Run(0)).point("mean"), atol=1e-3)
     table = train.uns["ipar"]["fit"]["finish"]
     assert np.isinf(table["hold"].iloc[0])
     assert model.sharpening is None or model.sharpening.hold in set(table["hold"])

@@ -86,8 +86,17 @@ def content(path):
     return [(one.name, hashlib.sha256(one.read_bytes()).hexdigest()) for one in files]
 
 
-@pytest.mark.parametrize("options", [{}, {"library_key": "slide", "reference": "a"}], ids=["one slide", "two slides"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        pytest.param(form, options, id=f"{form}-{len(options)}", marks=[pytest.mark.thorough] * (form not in forms))
+        for options, forms in (
+            ({}, ("backed", "lazy", "lazy dense", "dask in 1", "dense dask in 7")),
+            ({"library_key": "slide", "reference": "a"}, ("backed dense", "lazy zarr", "dask in 2", "dask in 7")),
+        )
+        for form in FORMS
+    ],
+)
 def test_any_form_gives_the_prediction_in_memory(model, fitted, tmp_path, form, options):
     cells = fitted.train[fitted.train.obs["slide"] != "c"].copy() if options else fitted.query.copy()
     with warnings.catch_warnings(action="ignore"):

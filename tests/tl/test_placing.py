@@ -92,8 +92,7 @@ def test_coordinates_of_a_prediction_that_was_replaced_are_gone(query, alone, pl
     assert "placement" not in query.uns["ipar"]["prediction"]
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("transport", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("mirrored", "transport"), [(False, 0.5), (True, 0.0), (True, 1.0)])
 def test_another_frame_and_other_units_carry_the_result_along(query, alone, place, mirrored, transport):
     turn = np.array([[0.6, 0.8], [-0.8, 0.6]]) * [-1.0 if mirrored else 1.0, 1.0]
 
@@ -219,7 +218,7 @@ def test_a_frame_that_is_not_decided_is_warned_of_and_recorded(make_slides, sett
     train = make_slides(("s",), n_cells=400, mirrored=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ipar.pp.embed(train, **settings.embed)
+        ipar.pp.embed(train, **settings.hasty)
         model = ipar.tl.fit_ipalite(train, **settings.fit)
     cells = make_slides("tuvw", n_cells=150, mirrored=True, seed=10)
     with pytest.warns(

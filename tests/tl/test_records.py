@@ -58,15 +58,18 @@ def test_an_embedding_of_its_training_stays(train, model, unchanged):
     assert "ipar_embed" in train.uns
 
 
-@pytest.mark.parametrize("place", [ipar.tl.predict_coords, ipar.tl.sample_coords])
-def test_an_embedding_of_another_model_is_replaced(train, generated, place):
+@pytest.mark.parametrize(
+    ("place", "options"), [(ipar.tl.predict_coords, {}), (ipar.tl.sample_coords, {"n_samples": 2, "n_steps": 2})]
+)
+def test_an_embedding_of_another_model_is_replaced(train, generated, place, options):
+    train = train[np.arange(train.n_obs) % 4 == 0].copy()
     train.obsm["X_ipar_embed"] = train.obsm["X_ipar_embed"] + 1
     train.uns["ipar_embed"]["encoder"]["arrays"] = {
         name: values + 1
         for name, values in train.uns["ipar_embed"]["encoder"]["arrays"].items()
         if values.dtype.kind == "f"
     }
-    place(train, generated.model, library_key="slide", **QUIET)
+    place(train, generated.model, library_key="slide", **options, **QUIET)
     expected = ipar.pp.embed(train, "slide", model=generated.model, copy=True, **QUIET).obsm["X_ipar_embed"]
     assert np.allclose(train.obsm["X_ipar_embed"], expected)
     assert "ipar_embed" not in train.uns  # so that no fit takes it for that of its slides

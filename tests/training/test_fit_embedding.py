@@ -50,7 +50,9 @@ def shape(h, n_blocks):
     return distances / distances.mean(1, keepdims=True)
 
 
-@pytest.mark.parametrize("inputs", ["pca", "genes", "both"])
+@pytest.mark.parametrize(
+    "inputs", [*(pytest.param(one, marks=pytest.mark.thorough) for one in ("pca", "genes")), "both"]
+)
 def test_no_slide_is_embedded_by_an_encoder_that_saw_its_coordinates(tissue, fit, inputs):
     slides, genes = tissue
     other = [scrambled(slides[0]), *slides[1:]]
@@ -103,7 +105,7 @@ def test_slides_left_out_together_do_not_see_each_other(tissue, fit):
     assert not np.allclose(shape(a.cross_fitted[other_fold], 2), shape(b.cross_fitted[other_fold], 2), atol=0.01)
 
 
-@pytest.mark.parametrize("lead", [10.0, 0.0, -10.0])
+@pytest.mark.parametrize("lead", [10.0, pytest.param(0.0, marks=pytest.mark.thorough), -10.0])
 def test_both_inputs_are_taken_unless_one_leads_on_left_out_slides(tissue, fit, settings, lead):
     slides, genes = tissue
     recipe = replace(settings.hasty["recipe"], lead_over_both=lead)

@@ -132,7 +132,7 @@ def test_an_interrupted_run_keeps_what_it_has(monkeypatch):
 @pytest.mark.parametrize("d", [2, 3])
 def test_a_flow_learns_where_cells_lie(d):
     sets = pose_sets(d, 8)
-    made = trainer(sets, d, max_epochs=30, gate_steps=50)
+    made = trainer(sets, d, max_epochs=22, gate_steps=50)
     run = made.fit(sets)
     first, last = run.history.iloc[0], run.history.iloc[-3:].mean()
     assert last["translation"] < 0.5 * first["translation"]
@@ -157,7 +157,7 @@ def drawn(made, cells, n_samples, n_steps=15):
 def test_samples_of_a_mirrored_tissue_show_both_modes(mirrored):
     """A cell far from the plane of symmetry lies left in some samples and right in others, and in none between."""
     sets = pose_sets(2, 8, mirrored=mirrored)
-    made = trainer(sets, 2, max_epochs=60, gate_steps=50)
+    made = trainer(sets, 2, max_epochs=45, gate_steps=50)
     made.fit(sets)
     cells = slide(9, 2, 80, mirrored=mirrored)
     samples = drawn(made, cells, 30)

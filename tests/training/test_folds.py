@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipar._run import Run
+from ipar.nn import IGAConfig, IPALiteConfig
 from ipar.training import FlowRecipe, Folds, MinisetPlan, NetworkRecipe
 from ipar.training.flow import fit_flow
 from ipar.training.network import IPALiteTraining, fit_network
@@ -53,13 +54,17 @@ def slides(n=3, width=8):
 
 def network(parts, folds, **changes):
     recipe = NetworkRecipe(
-        training=IPALiteTraining(max_epochs=2, ramp_epochs=1, gate_steps=3), plan=PLAN, n_validation=2
+        config=IPALiteConfig(d_state=16, n_heads=2, d_head=8, n_recycles=2),
+        training=IPALiteTraining(max_epochs=2, ramp_epochs=1, gate_steps=3),
+        plan=PLAN,
+        n_validation=2,
     )
     return fit_network(*parts[:2], folds, replace(recipe, **changes), Run())
 
 
 def flow(parts, folds, **changes):
-    recipe = FlowRecipe(plan=PLAN, n_validation=2)
+    config = IGAConfig(d_state=16, n_heads=2, d_head=8, n_blocks=2)
+    recipe = FlowRecipe(plan=PLAN, n_validation=2, config=config, refit_epochs=2)
     recipe = replace(recipe, training=replace(recipe.training, max_epochs=1, gate_steps=3), **changes)
     return fit_flow(*parts, folds, recipe, Run())
 

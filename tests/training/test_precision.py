@@ -28,7 +28,11 @@ SCRIPTS = {
 
 @pytest.mark.parametrize(
     ("script", "own", "expected"),
-    [("ipar.training", None, "None"), ("command line", None, "64"), ("command line", "7", "7")],
+    [
+        ("ipar.training", None, "None"),
+        ("command line", None, "64"),
+        pytest.param("command line", "7", "7", marks=pytest.mark.thorough),
+    ],
 )
 def test_the_cache_of_kernels_is_limited_on_the_command_line_alone(script, own, expected):
     environment = {k: v for k, v in os.environ.items() if k != KEY} | ({} if own is None else {KEY: own})

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from ipar._docs import shared_docs
 from ipar._options import Count, Natural, Positive
 from ipar._public import public
-from ipar.pl._figure import GREEN, as_map, dot_size, dots, figure_of, finish, get_panels, panel_height
+from ipar.pl._figure import GREEN, dot_size, dots, figure_of, finish, get_panels, panel_height
 from ipar.pl._focus import Focus, choose_numbers, choose_queries, read_focus
 from ipar.pl._style import Style
 
@@ -43,6 +43,8 @@ def attention_focus(
     n_neighbors: Count = 20,
     crop: bool = True,
     size: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
     cmap: str | Colormap | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
@@ -77,6 +79,10 @@ def attention_focus(
         Show only the part of the tissue with the candidates and the true neighbours.
     size
         Area of a dot in points² (default: dots almost touch).
+    frameon
+        Draw a frame around each map.
+    title
+        Title of the figures, or one title per figure (default: the query).
     cmap
         Colour map of attention (default: yellow to red).
     ax
@@ -98,8 +104,14 @@ def attention_focus(
     n_recycles, n_heads = foci[0].weights.shape[:2]
     rows = choose_numbers(recycles, n_recycles, "recycles")
     columns = choose_numbers(heads, n_heads, "heads")
-    style = Style(size, cmap=cmap)
-    figures = [_draw_query(one, rows, columns, n_top, one.view if crop else one.xy, ax, style) for one in foci]
+    titles = [title] * len(foci) if title is None or isinstance(title, str) else list(title)
+    if len(titles) != len(foci):
+        msg = f"title has {len(titles)} titles, but this plot has {len(foci)} figures: give one for each, or a single text."
+        raise ValueError(msg)
+    figures = []
+    for one, name in zip(foci, titles, strict=True):
+        style, view = Style(size, frameon, name, cmap=cmap), one.view if crop else one.xy
+        figures.append(_draw_query(one, rows, columns, n_top, view, ax, style))
     return finish(figures, ax=ax, show=show, return_fig=return_fig)
 
 
@@ -121,7 +133,7 @@ def _draw_query(
     norm = Normalize(0.0, float(top) or 1.0)
     widest = float(shown.max()) or 1.0
     for panel, (row, column) in zip(axes, panels, strict=True):
-        as_map(panel, view)
+        style.map(panel, view)
         _draw_panel(panel, focus, row, column, n_top, norm, widest, style)
     for panel, column in zip(axes, columns, strict=False):
         panel.set_title(f"head {column + 1}", fontsize=9)
@@ -174,7 +186,8 @@ def _draw_panel(
 def _furnish(axes: list[Axes], focus: Focus, n_top: int, norm: Normalize, style: Style) -> None:
     figure = figure_of(axes)
     where = "true positions" if focus.known else "predicted positions"
-    figure.suptitle(f"Attention of {focus.name} ({where})", fontsize=11)
+    title = f"Attention of {focus.name} ({where})" if style.title is None else str(style.title)
+    figure.suptitle(title, fontsize=11)
     bar = figure.colorbar(
         ScalarMappable(norm, style.numbers(_COLORMAP)),
         ax=axes,

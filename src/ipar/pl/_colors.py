@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,22 +97,8 @@ def _column(adata: AnnData, color: str, layer: str | None) -> pd.Series[Any]:
 
 def _category_colors(adata: AnnData, column: str, names: list[str], style: Style) -> NDArray[np.float64]:
     """RGBA of categories: the given ones, those that are stored, or new ones, which are then stored."""
-    given = style.palette
-    if isinstance(given, Mapping):
-        if missing := [name for name in names if name not in given]:
-            msg = f"palette has no colour for {missing[0]!r}: give one to each of {names}."
-            raise ValueError(msg)
-        given = [given[name] for name in names]
-    elif isinstance(given, str):
-        own = colormaps[given]
-        places = (
-            np.arange(len(names)) if own.N < 256 else np.linspace(0, 1, len(names))
-        )  # a list of colours, or a range
-        given = [to_hex(one) for one in own(places)]
-    if given is not None and len(given) < len(names):
-        msg = f"palette has {len(given)} colours, but {column!r} has {len(names)} categories: give as many."
-        raise ValueError(msg)
-    stored = list(given)[: len(names)] if given is not None else stored_colors(adata, column, names)
+    given = style.colors(names, column)
+    stored = stored_colors(adata, column, names) if given is None else given
     table = palette(len(names), stored)
     if given is not None or stored is None:
         keep_colors(adata, column, table)
@@ -154,9 +141,36 @@ def palette(n: int, stored: Sequence[Any] | None) -> NDArray[np.float64]:
         return to_rgba_array(list(stored)[:n])
     if n <= len(_CATEGORIES):
         return to_rgba_array(_CATEGORIES[:n])
-    if n <= 60:
-        return np.vstack([colormaps[name](np.arange(20)) for name in ("tab20", "tab20b", "tab20c")])[:n]
-    return np.asarray(colormaps["turbo"](np.linspace(0, 1, n)))
+    many = _many_colors(n)
+    return np.asarray(colormaps["turbo"](np.linspace(0, 1, n))) if many is None else to_rgba_array(many[:n])
+
+
+def _many_colors(n: int) -> Sequence[Any] | None:
+    """Colours of more categories than are safe for all readers, those of scanpy where it is installed; None for too many."""
+    known: list[Sequence[Any]]
+    if find_spec("scanpy") is not None:
+        from scanpy.plotting import palettes
+
+        known = [palettes.default_20, palettes.default_28, palettes.default_102]
+    else:
+        known = [[one for name in ("tab20", "tab20b", "tab20c") for one in colormaps[name](np.arange(20))]]
+    return next((colors for colors in known if n <= len(colors)), None)
+
+
+def colorings(color: str | Sequence[str] | None) -> list[str | None]:
+    """What to colour by, one at a time: a column or gene, each of several, or None for positions.
+
+    Raises
+    ------
+    ValueError
+        If the list is empty.
+    """
+    if color is None or isinstance(color, str):
+        return [color]
+    if not len(color):
+        msg = "color is an empty list: name columns of adata.obs or genes, or pass None to colour by position."
+        raise ValueError(msg)
+    return list(color)
 
 
 def cell_colors(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.patches import Rectangle
 
 from ipar._docs import shared_docs
@@ -14,6 +14,7 @@ from ipar._options import Count
 from ipar._public import public
 from ipar.pl._figure import INK, VERMILLION, figure_of, finish, get_axes
 from ipar.pl._read import part_of_slide, run_record
+from ipar.pl._style import FigureSize, Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,6 +69,10 @@ def diagnostics(
     *,
     slide: str | None = None,
     n_cols: Count = 4,
+    title: str | Sequence[str] | None = None,
+    cmap: str | Colormap | None = None,
+    frameon: bool = False,
+    figsize: FigureSize | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -88,6 +93,13 @@ def diagnostics(
         Slide to draw. By default the mean over slides.
     n_cols
         Heat maps per row.
+    title
+        Title of the figure (default: the summary), or one title per heat map.
+    cmap
+        Colour map of all heat maps (default: cividis, and PuOr for correlations).
+    frameon
+        Draw a frame around each heat map.
+    %(figsize)s
     ax
         Axes to draw on instead of a new figure, one per measure. The figure title is then left out.
     %(show)s
@@ -112,36 +124,40 @@ def diagnostics(
     n_cols = min(n_cols, len(grids))
     height = 0.9 + 0.24 * max(len(grid) for grid in grids)
     width = 0.9 + 0.36 * max(grid.shape[1] for grid in grids)
-    axes = get_axes(ax, names, (n_cols * width, -(-len(grids) // n_cols) * height + 0.4), n_cols=n_cols)
-    for panel, name, grid in zip(axes, names, grids, strict=True):
-        _draw(panel, grid, _PANELS[name])
+    style = Style(frameon=frameon, title=title, cmap=cmap)
+    axes = get_axes(ax, names, figsize or (n_cols * width, -(-len(grids) // n_cols) * height + 0.4), n_cols=n_cols)
+    panels = [_PANELS[name] for name in names]
+    for one, panel, grid in zip(axes, panels, grids, strict=True):
+        _draw(one, grid, panel, style)
+    style.name(axes, [f"{panel.title}\n{panel.note}" if panel.note else panel.title for panel in panels], fontsize=8.5)
     figure = figure_of(axes)
     if ax is None:
-        figure.suptitle(_summary(table, slide), fontsize=10)
+        whole = title if isinstance(title, str) and len(axes) > 1 else _summary(table, slide)
+        figure.suptitle(whole, fontsize=10)
     return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 
-def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel) -> None:
+def _draw(ax: Axes, grid: pd.DataFrame, panel: _Panel, style: Style) -> None:
     values = grid.to_numpy(dtype=np.float64)
     low, high = panel.limits
     high = max(float(np.nanmax(values)), low + 1e-9) if high is None else high
-    image = ax.imshow(values, cmap=panel.colormap, vmin=low, vmax=high, aspect="auto", label=panel.title)
+    colormap = style.numbers(panel.colormap)
+    image = ax.imshow(values, cmap=colormap, vmin=low, vmax=high, aspect="auto", label=panel.title)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink_on(image.cmap(image.norm(value)))}
-            ax.text(column, row, _figures(value, panel), fontsize=7.5, **style)
+            font: dict[str, Any] = {"ha": "center", "va": "center", "color": _ink_on(image.cmap(image.norm(value)))}
+            ax.text(column, row, _figures(value, panel), fontsize=7.5, **font)
     for row, column in np.argwhere(unhealthy(values, panel)):
         line: dict[str, Any] = {"edgecolor": VERMILLION, "linewidth": 1.6, "linestyle": (0, (2.5, 1.2))}
         corner = (column - 0.46, row - 0.46)
         ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, label="unhealthy", **line))
-    ax.set_title(f"{panel.title}\n{panel.note}" if panel.note else panel.title, fontsize=8.5)
     heads = ["all" if head == "0" else head for head in grid.columns.astype(str)]
     ax.set_xticks(range(len(heads)), heads, fontsize=8)
     ax.set_yticks(range(len(grid)), [str(recycle) for recycle in grid.index], fontsize=8)
     ax.set_xlabel("head", fontsize=8)
     ax.set_ylabel("recycle", fontsize=8)
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    ax.spines[:].set_visible(bool(style.frameon))
 
 
 def _figures(value: float, panel: _Panel) -> str:

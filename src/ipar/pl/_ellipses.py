@@ -10,8 +10,8 @@ from ipar._anndata import ELLIPSE, ELLIPSE_COLUMNS
 from ipar._docs import shared_docs
 from ipar._options import Positive
 from ipar._public import public
-from ipar.pl._colors import add_key, cell_colors, key_width
-from ipar.pl._figure import figure_of, finish, get_panels, panel_height
+from ipar.pl._colors import add_key, cell_colors, colorings, key_height, key_width
+from ipar.pl._figure import figure_of, finish, get_panels, linked, panel_height
 from ipar.pl._read import cells_of_slide, finite_rows, stored_array
 from ipar.pl._style import Palette, Style, draw_scale, unit_length
 
@@ -30,7 +30,7 @@ _REMEDIES = {"spatial": "store the coordinates there", "X_ipar": "run ipar.tl.sa
 @shared_docs
 def ellipses(
     adata: AnnData,
-    color: str | None = None,
+    color: str | Sequence[str] | None = None,
     *,
     ellipse_key: str = ELLIPSE,
     use_rep: str = "spatial",
@@ -66,7 +66,7 @@ def ellipses(
     %(unit)s
     %(map_style)s
     ax
-        Axes to draw on instead of a new figure.
+        Axes to draw on instead of a new figure, one per colour.
     %(show)s
     %(figure)s
     """
@@ -76,17 +76,21 @@ def ellipses(
     rows, name = cells_of_slide(adata, library_key, slide)
     rows = finite_rows(rows, places, table)
     centres = places[rows] + table[rows, :2]
-    colors = cell_colors(adata, color, rows, places[rows], style, layer)
-    size = (4.2, panel_height(centres, 4.2))
-    axes = get_panels(ax, ["ellipses"], size, margin=key_width(colors))
-    _draw_ellipses(axes[0], centres, n_sd * table[rows, 2:4], table[rows, 4], colors.rgba, style)
+    colors = [cell_colors(adata, one, rows, places[rows], style, layer) for one in colorings(color)]
+    names, keys = [one.title for one in colors], sum(map(key_width, colors))
+    size = (4.2, max(panel_height(centres, 4.2), *(key_height(one) for one in colors if len(colors) > 1), 0.0))
+    axes = get_panels(ax, names, size, n_cols=len(colors), margin=keys)
+    linked(axes)
+    for panel, own in zip(axes, colors, strict=True):
+        _draw_ellipses(panel, centres, n_sd * table[rows, 2:4], table[rows, 4], own.rgba, style)
+        if ax is None:
+            add_key([panel], own, of_row=len(colors) > 1)
     if use_rep == "spatial":
         draw_scale(axes[0], centres, unit_length(adata, unit))
-    if title is not None:
-        style.name(axes, [])
+    if title is not None or len(colors) > 1:
+        style.name(axes, names)
     if ax is None:
-        add_key(axes, colors)
-        style.heading(axes, name, 1)
+        style.heading(axes, name, len(axes))
     return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 

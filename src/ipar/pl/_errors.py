@@ -21,16 +21,14 @@ from ipar.metrics.checks import gauge_fix
 from ipar.pl._figure import (
     INK,
     VERMILLION,
-    as_chart,
     dots,
     figure_of,
     finish,
     get_axes,
-    get_panels,
     panel_height,
 )
 from ipar.pl._read import cells_of_slide, finite_rows, layout, read_slide, true_positions
-from ipar.pl._style import Style, draw_scale, unit_length
+from ipar.pl._style import FigureSize, Style, draw_scale, unit_length
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,6 +50,10 @@ def shepard(
     slide: str | None = None,
     max_cells: int = 1500,
     random_state: int = 0,
+    title: str | None = None,
+    cmap: str | Colormap | None = None,
+    frameon: bool | None = None,
+    figsize: FigureSize | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -75,6 +77,11 @@ def shepard(
         Larger slides are drawn by a random subset of this many cells.
     random_state
         Seed of the subset.
+    title
+        Title of the figure (default: the slide, if there are several, and the rank correlation).
+    cmap
+        Colour map of the number of pairs (default: shades of grey).
+    %(chart)s
     ax
         Axes to draw on instead of a new figure.
     %(show)s
@@ -96,24 +103,27 @@ def shepard(
         raise ValueError(msg)
     if len(rows) > max_cells:
         rows = as_rng(random_state).choice(rows, max_cells, replace=False)
-    (axes,) = get_panels(ax, ["shepard"], (4.2, 3.6))
-    _draw_pairs(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name)
+    style = Style(frameon=frameon, title=title, cmap=cmap)
+    (axes,) = get_axes(ax, ["shepard"], figsize or (4.3, 4.15), layout="compressed")
+    _draw_pairs(axes, pdist(gauge_fix(truth[rows])), pdist(gauge_fix(predicted[rows])), name, style)
     return finish(figure_of([axes]), ax=ax, show=show, return_fig=return_fig)
 
 
-def _draw_pairs(ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], name: str | None) -> None:
+def _draw_pairs(
+    ax: Axes, true: NDArray[np.float64], predicted: NDArray[np.float64], name: str | None, style: Style
+) -> None:
     limit = float(max(true.max(), np.quantile(predicted, 0.999))) * 1.02
-    shades: dict[str, Any] = {"bins": "log", "cmap": "Greys", "linewidths": 0, "alpha": 0.5}
+    shades: dict[str, Any] = {"bins": "log", "cmap": style.numbers("Greys"), "linewidths": 0, "alpha": 0.5}
     ax.hexbin(true, predicted, gridsize=60, extent=(0, limit, 0, limit), **shades)
     ax.plot([0, limit], [0, limit], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
     draw_quartiles(ax, true, predicted, alpha=0.4)
-    as_chart(ax)
+    style.chart(ax)
     varies = true.min() < true.max() and predicted.min() < predicted.max()
     rho = f"{spearmanr(true, predicted).statistic:.2f}" if varies else "undefined"
     ax.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
     ax.set_xlabel("true distance (RMS radii)")
     ax.set_ylabel("predicted distance (RMS radii)")
-    ax.set_title(f"{f'{name}: ' if name else ''}Spearman over pairs {rho}", fontsize=10)
+    style.name([ax], [f"{f'{name}: ' if name else ''}Spearman over pairs {rho}"])
     ax.legend(frameon=False, fontsize=8, loc="upper left")
 
 
@@ -132,6 +142,7 @@ def uncertainty(
     frameon: bool | None = None,
     title: str | Sequence[str] | None = None,
     cmap: str | Colormap | None = None,
+    figsize: FigureSize | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -158,6 +169,7 @@ def uncertainty(
     %(unit)s
     %(size)s
     %(cmap)s
+    %(figsize)s
     ax
         Two axes to draw on instead of a new figure, or one if the truth is unknown. The colour bar is then left out.
     %(show)s
@@ -172,12 +184,12 @@ def uncertainty(
     xy = predicted[rows] if truth is None else procrustes_align(truth[rows], predicted[rows])
     names = ["layout"] if truth is None else ["layout", "error"]
     figure_size = (3.7 * len(names) + 1.0, max(panel_height(xy, 3.7), 2.8) + 0.4)
-    axes = get_axes(ax, names, figure_size, n_cols=2)
+    axes = get_axes(ax, names, figsize or figure_size, n_cols=2)
     scale = _draw_layout(axes[0], xy, doubt[rows], style)
     titles = [f"{name}: prediction" if name else "prediction"]
     if truth is not None:
         draw_scale(axes[0], xy, unit_length(adata, unit))
-        titles.append(_draw_error(axes[1], doubt[rows], cell_errors(truth[rows], predicted[rows]), key))
+        titles.append(_draw_error(axes[1], doubt[rows], cell_errors(truth[rows], predicted[rows]), key, style))
     style.name(axes, titles)
     figure = figure_of(axes)
     if ax is None:
@@ -210,11 +222,11 @@ def _draw_layout(ax: Axes, xy: NDArray[np.float64], doubt: NDArray[np.float64], 
     return scale
 
 
-def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64], key: str) -> str:
+def _draw_error(ax: Axes, doubt: NDArray[np.float64], error: NDArray[np.float64], key: str, style: Style) -> str:
     """Draw errors against doubt; gives the title."""
     dots(ax, np.column_stack([doubt, error]), s=6, color=INK, alpha=0.35, label="cells")
     draw_quartiles(ax, doubt, error, n_bins=int(np.clip(len(doubt) // 20, 3, 12)), alpha=0.3)
-    as_chart(ax)
+    style.chart(ax)
     ax.set_ylim(0, None)
     ax.set_xlabel(key, fontsize=9)
     ax.set_ylabel("distance from the true position (RMS radii)", fontsize=9)

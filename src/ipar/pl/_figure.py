@@ -45,26 +45,36 @@ def given_axes(ax: AxesLike, names: Sequence[str]) -> list[Axes]:
 
 def get_axes(
     ax: AxesLike | None,
-    names: Sequence[str],
+    names: Sequence[str | None],
     size: tuple[float, float],
     *,
     n_cols: int = 1,
     layout: str = "constrained",
 ) -> list[Axes]:
-    """Return the axes that were given, or those of a new figure of ``size`` inches with a grid of panels for `names`."""
+    """Return the axes that were given, or those of a new figure of ``size`` inches with a grid of panels for `names`.
+
+    Places of the grid whose name is None stay empty.
+    """
     import matplotlib.pyplot as plt  # late: pyplot picks a backend when it is imported
 
     if ax is not None:
-        return given_axes(ax, names)
+        return given_axes(ax, [name for name in names if name is not None])
     n_cols = min(n_cols, len(names))
-    _, grid = plt.subplots(-(-len(names) // n_cols), n_cols, figsize=size, squeeze=False, layout=layout)
-    for spare in grid.ravel()[len(names) :]:
+    n_rows = -(-len(names) // n_cols)
+    _, grid = plt.subplots(n_rows, n_cols, figsize=size, squeeze=False, layout=layout)
+    panels = list(zip(grid.ravel(), [*names, *[None] * (n_rows * n_cols - len(names))], strict=True))
+    for spare in (panel for panel, name in panels if name is None):
         spare.remove()
-    return list(grid.ravel()[: len(names)])
+    return [panel for panel, name in panels if name is not None]
 
 
 def get_panels(
-    ax: AxesLike | None, names: Sequence[str], panel: tuple[float, float], *, n_cols: int = 1, margin: float = 0.1
+    ax: AxesLike | None,
+    names: Sequence[str | None],
+    panel: tuple[float, float],
+    *,
+    n_cols: int = 1,
+    margin: float = 0.1,
 ) -> list[Axes]:
     """`get_axes` with panels of (width, height) inches, and a margin on the right for a legend or a colour bar."""
     n_cols = min(n_cols, len(names))
@@ -124,9 +134,11 @@ def linked(axes: Sequence[Axes]) -> None:
         ax.sharey(axes[0])
 
 
-def as_chart(ax: Axes) -> None:
-    """Remove the upper and right frame of `ax`."""
-    ax.spines[["top", "right"]].set_visible(False)
+def as_chart(ax: Axes, *, frame: bool | None = None) -> None:
+    """Give `ax` a frame on the left and below, all around, or none."""
+    ax.spines[:].set_visible(bool(frame))
+    if frame is None:
+        ax.spines[["left", "bottom"]].set_visible(True)
     ax.tick_params(labelsize=8)
 
 

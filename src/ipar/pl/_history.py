@@ -9,8 +9,9 @@ import pandas as pd
 from ipar._anndata import RECORD
 from ipar._docs import shared_docs
 from ipar._public import public
-from ipar.pl._figure import BLUE, GREY, INK, ORANGE, as_chart, figure_of, finish, given_axes
+from ipar.pl._figure import BLUE, GREY, INK, ORANGE, figure_of, finish, given_axes
 from ipar.pl._read import run_record
+from ipar.pl._style import FigureSize, Palette, Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,6 +54,10 @@ def history(
     adata: AnnData,
     *,
     terms: Sequence[str] | None = None,
+    title: str | Sequence[str] | None = None,
+    palette: Palette | None = None,
+    frameon: bool | None = None,
+    figsize: FigureSize | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -72,6 +77,12 @@ def history(
         Training cells after :func:`ipar.tl.fit_ipalite` or :func:`ipar.tl.fit_iga`.
     terms
         Columns of ``uns["ipar"]["history"]`` to draw in small panels. By default the losses; pass an empty list for none.
+    title
+        Title of the figure, or one title per panel.
+    palette
+        Colours of the two validation curves: a list in the order of the legend, a dictionary by their names in it, or the
+        name of a matplotlib colour map.
+    %(chart)s
     ax
         Axes to draw on instead of a new figure: one for the validation curves, then one per term.
     %(show)s
@@ -91,30 +102,35 @@ def history(
         msg = f"the history has no epochs because training stopped during the first one: run {_REMEDY} again."
         raise ValueError(msg)
     best = adata.uns[RECORD].get("history_best")
-    axes = _mosaic(len(terms)) if ax is None else given_axes(ax, ["validation", *terms])
-    _draw_validation(axes[0], table, None if best is None else int(best), chosen_by)
+    style = Style(frameon=frameon, title=title, palette=palette, figsize=figsize)
+    curves = style.series(dict(_CURVES[chosen_by].values()), "history")
+    axes = _mosaic(len(terms), figsize) if ax is None else given_axes(ax, ["validation", *terms])
+    for panel in axes:
+        _dress(panel, table, style)
+    _draw_validation(axes[0], table, None if best is None else int(best), chosen_by, curves)
     for panel, term in zip(axes[1:], terms, strict=True):
         panel.plot(table["epoch"], table[term], color=INK, linewidth=1.4, label=term, marker="o", markersize=2.5)
-        _dress(panel, table, _TITLES.get(term, term))
+    style.name(axes, [_VALIDATION[chosen_by], *(_TITLES.get(term, term) for term in terms)], fontsize=9)
+    if ax is None:
+        style.heading(axes, None, len(axes))
     return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
-def _mosaic(n_terms: int) -> list[Axes]:
+def _mosaic(n_terms: int, size: tuple[float, float] | None) -> list[Axes]:
     """Large panel on the left, two rows of small ones to its right."""
     import matplotlib.pyplot as plt
 
     n_cols = -(-n_terms // 2)
-    figure = plt.figure(figsize=(4.2 + 2.0 * n_cols, 3.6), layout="constrained")
+    figure = plt.figure(figsize=size or (4.2 + 2.0 * n_cols, 3.6), layout="constrained")
     grid = figure.add_gridspec(2, 1 + n_cols, width_ratios=[2.2] + [1.0] * n_cols)
     places = [grid[:, 0], *(grid[place // n_cols, 1 + place % n_cols] for place in range(n_terms))]
     return [figure.add_subplot(place) for place in places]
 
 
-def _dress(ax: Axes, table: pd.DataFrame, title: str) -> None:
+def _dress(ax: Axes, table: pd.DataFrame, style: Style) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    as_chart(ax)
-    ax.set_title(title, fontsize=9)
+    style.chart(ax)
     ax.set_xlabel("epoch", fontsize=8)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     if "w_rw" in table and (rising := table["epoch"][table["w_rw"] < table["w_rw"].max()]).size:
@@ -122,13 +138,12 @@ def _dress(ax: Axes, table: pd.DataFrame, title: str) -> None:
         ax.axvspan(*span, color=GREY, alpha=0.25, linewidth=0, zorder=0, label="walk weight rises")
 
 
-def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None, chosen_by: str) -> None:
+def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None, chosen_by: str, colors: dict[str, str]) -> None:
     values = table.set_index("epoch")
-    for column, (label, color) in _CURVES[chosen_by].items():
+    for column, (label, _) in _CURVES[chosen_by].items():
         curve = values[column].dropna() if column in values else pd.Series(dtype=np.float64)
         if len(curve):  # validation may run in some epochs only: points are joined across the others
-            ax.plot(curve.index, curve, color=color, linewidth=1.8, marker="o", markersize=3.5, label=label)
-    _dress(ax, table, _VALIDATION[chosen_by])
+            ax.plot(curve.index, curve, color=colors[label], linewidth=1.8, marker="o", markersize=3.5, label=label)
     if not ax.lines:
         ax.text(0.5, 0.5, "no validation", transform=ax.transAxes, ha="center", color=INK, fontsize=9)
         return
@@ -137,5 +152,5 @@ def _draw_validation(ax: Axes, table: pd.DataFrame, best: int | None, chosen_by:
         ax.axvline(best, color=INK, linewidth=0.8, linestyle=":", zorder=1)
         label = f"best: epoch {best}" + (f", {value:.2f}" if np.isfinite(value) else "")
         star: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 13, "markeredgecolor": "white"}
-        ax.plot([best], [value], color=BLUE, label=label, **star)
+        ax.plot([best], [value], color=colors[_CURVES[chosen_by][chosen_by][0]], label=label, **star)
     ax.legend(fontsize=8, framealpha=1.0, edgecolor="none")

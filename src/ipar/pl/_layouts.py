@@ -15,9 +15,10 @@ from ipar._docs import shared_docs
 from ipar._options import Count, Positive
 from ipar._public import public
 from ipar.metrics import cell_errors, procrustes_align, procrustes_error
-from ipar.pl._colors import CellColors, add_key, cell_colors, key_height, key_width
+from ipar.pl._colors import CellColors, add_key, cell_colors, colorings, key_height, key_width
 from ipar.pl._figure import figure_of, finish, get_panels, linked, panel_height
-from ipar.pl._read import layout, read_slide
+from ipar.pl._image import Image, draw_below, image_below
+from ipar.pl._read import layout, read_slide, slides_of
 from ipar.pl._style import Palette, Style, draw_scale, unit_length
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def coords(
     library_key: str | None = None,
     slide: str | None = None,
     error: bool = False,
+    img: bool | None = None,
+    library_id: str | None = None,
     unit: Positive | None = None,
     size: Positive | None = None,
     frameon: bool | None = None,
@@ -72,6 +75,7 @@ def coords(
     %(slide)s
     error
         Also draw the distance of each cell from its true position, in RMS radii.
+    %(img)s
     %(unit)s
     %(style)s
     ax
@@ -90,23 +94,27 @@ def coords(
     keys = {"spatial_key": spatial_key, "library_key": library_key, "slide": slide}
     known = {"prediction": layout(adata, use_rep, "ipar.tl.predict_coords")[:, :2]}
     panels = Panels.of(adata, known, **keys)
+    image = None if panels.truth is None else _image(adata, img, library_id, library_key, panels)
     if error and panels.truth is None:
         msg = f"error needs true coordinates, and adata.obsm has no {spatial_key!r}: name their key as spatial_key."
         raise KeyError(msg)
-    given = [color] if color is None or isinstance(color, str) else list(color)
-    if not given:
-        msg = "color is an empty list: name columns of adata.obs or genes, or pass None to colour by position."
-        raise ValueError(msg)
-    colors = [cell_colors(adata, one, panels.rows, panels.last, style, layer) for one in given]
-    figure = panels.draw(colors, ax, style, width=3.6, error=error, unit=unit_length(adata, unit))
+    colors = [cell_colors(adata, one, panels.rows, panels.last, style, layer) for one in colorings(color)]
+    figure = panels.draw(colors, ax, style, width=3.6, error=error, unit=unit_length(adata, unit), image=image)
     return finish(figure, ax=ax, show=show, return_fig=return_fig)
+
+
+def _image(
+    adata: AnnData, img: bool | None, library_id: str | None, library_key: str | None, panels: Panels
+) -> Image | None:
+    """The image below the true positions of the slide that is drawn."""
+    return image_below(adata, img, library_id, panels.rows, slides_of(adata, library_key))
 
 
 @public
 @shared_docs
 def coord_progression(
     adata: AnnData,
-    color: str | None = None,
+    color: str | Sequence[str] | None = None,
     *,
     spatial_key: str | None = "spatial",
     layer: str | None = None,
@@ -139,7 +147,7 @@ def coord_progression(
     %(color_layer)s
     %(slide)s
     n_cols
-        Panels per row.
+        Panels per row. With a list of colours, each has one row.
     %(style)s
     ax
         Axes to draw on instead of a new figure: R + 3 for R recycles, or R + 2 if the truth is unknown. Legend and figure
@@ -153,8 +161,8 @@ def coord_progression(
     known = {name: stored[:, 2 * place : 2 * place + 2] for place, name in enumerate(names)}
     keys = {"spatial_key": spatial_key, "library_key": library_key, "slide": slide}
     panels = Panels.of(adata, known | {"finished layout": finished}, **keys)
-    colors = cell_colors(adata, color, panels.rows, panels.last, style, layer)
-    figure = panels.draw([colors], ax, style, n_cols=n_cols, width=2.6)
+    colors = [cell_colors(adata, one, panels.rows, panels.last, style, layer) for one in colorings(color)]
+    figure = panels.draw(colors, ax, style, n_cols=n_cols if len(colors) == 1 else None, width=2.6)
     return finish(figure, ax=ax, show=show, return_fig=return_fig)
 
 
@@ -208,8 +216,12 @@ class Panels:
         n_cols: int | None = None,
         error: bool = False,
         unit: float | None = None,
+        image: Image | None = None,
     ) -> Figure:
-        """Draw all layouts to one scale, a row for every colouring, or rows of ``n_cols`` panels of a single one."""
+        """Draw all layouts to one scale, a row for every colouring, or rows of ``n_cols`` panels of a single one.
+
+        An image lies below the truth.
+        """
         maps = ({} if self.truth is None else {"truth": self.truth}) | self.layouts
         everything = np.concatenate(list(maps.values()))
         titles = [f"{name} (error {self.errors[name]:.2f})" if name in self.errors else name for name in maps]
@@ -228,6 +240,9 @@ class Panels:
                 self._draw_error(row[-1], everything, style, bar=ax is None)
             if ax is None:
                 add_key(row[: len(maps)], own, of_row=len(colors) > 1)
+        if image is not None:
+            for panel in axes[::each]:
+                draw_below(panel, image)
         if self.truth is not None:
             draw_scale(axes[0], everything, unit)
         style.name(axes, titles)

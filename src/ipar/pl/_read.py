@@ -58,20 +58,28 @@ def true_positions(adata: AnnData, spatial_key: str | None) -> NDArray[np.float6
     return values
 
 
-def cells_of_slide(adata: AnnData, library_key: str | None, slide: str | None) -> tuple[NDArray[np.intp], str | None]:
-    """Return the rows of the slide to draw, and its name if there are several."""
+def slides_of(adata: AnnData, library_key: str | None, *, needed: bool = False) -> NDArray[Any] | None:
+    """Return the slide of every cell as text; None if no column is named, and there is none called ``"slide"``."""
     if library_key is None and "slide" in adata.obs:
         library_key = "slide"
-    if library_key is None and slide is None:
-        return np.arange(adata.n_obs), None
+    if library_key is None and not needed:
+        return None
     if library_key not in adata.obs:
         msg = f"adata.obs has no slide column {library_key!r}, found {list(adata.obs)}: pass its name as library_key."
         raise KeyError(msg)
-    labels = adata.obs[library_key].astype(str).to_numpy()
+    labels: NDArray[Any] = adata.obs[library_key].astype(str).to_numpy()
+    return labels
+
+
+def cells_of_slide(adata: AnnData, library_key: str | None, slide: str | None) -> tuple[NDArray[np.intp], str | None]:
+    """Return the rows of the slide to draw, and its name if there are several."""
+    labels = slides_of(adata, library_key, needed=slide is not None)
+    if labels is None:
+        return np.arange(adata.n_obs), None
     names = list(dict.fromkeys(sorted(labels)))
     slide = names[0] if slide is None else slide
     if str(slide) not in names:
-        msg = f"adata.obs[{library_key!r}] has no slide {slide!r}: pass one of {names} as slide."
+        msg = f"adata.obs[{library_key or 'slide'!r}] has no slide {slide!r}: pass one of {names} as slide."
         raise ValueError(msg)
     return np.flatnonzero(labels == str(slide)), str(slide) if len(names) > 1 else None
 

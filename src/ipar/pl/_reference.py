@@ -17,6 +17,7 @@ from ipar.pl._colors import (
     CellColors,
     add_key,
     cell_colors,
+    colorings,
     keep_colors,
     key_height,
     key_width,
@@ -25,12 +26,12 @@ from ipar.pl._colors import (
     value_colors,
 )
 from ipar.pl._figure import GREY, dots, figure_of, finish, get_panels, linked, panel_height
+from ipar.pl._image import draw_below, image_below
 from ipar.pl._read import finite_rows, layout, true_positions
 from ipar.pl._style import Palette, Style, draw_scale, unit_length
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 def on_reference(
     cells: AnnData,
     section: AnnData,
-    color: str | None = None,
+    color: str | Sequence[str] | None = None,
     *,
     use_rep: str = reference_key(COORDS),
     spatial_key: str = "spatial",
+    img: bool | None = None,
     library_id: str | None = None,
-    image: bool = True,
     groups: list[str] | None = None,
     layer: str | None = None,
     unit: Positive | None = None,
@@ -69,16 +70,18 @@ def on_reference(
     section
         The reference slide, drawn in grey below the cells, or its tissue image where there is one.
     color
-        Column of ``cells.obs``, or gene, to colour by (default: by position). If ``section.obs`` has the column too, the section is
-        drawn beside the cells, coloured by it, and one legend names the labels of both.
+        Column of ``cells.obs``, or gene, to colour by (default: by position), or a list of these: one row of panels for
+        each. If ``section.obs`` has the column too, the section is drawn beside the cells, coloured by it, and one legend
+        names the labels of both.
     use_rep
         Key in ``cells.obsm`` of the coordinates (n, 2) in the frame of the section.
     spatial_key
         Key in ``section.obsm`` of its coordinates (m, 2).
+    img
+        Draw the image of the section: that of ``section.uns["spatial"]``, as scanpy and squidpy store it, or that of a
+        SpatialData, by spatialdata-plot (default: if there is one).
     library_id
-        Key in ``section.uns["spatial"]`` of its image, as scanpy and squidpy store it (default: the first).
-    image
-        Draw the image, if there is one.
+        Key in ``section.uns["spatial"]`` of the image, or name of an image of a SpatialData (default: the first).
     groups
         Categories of `color` to draw (default: all). Other cells are left out, and other places of the section are grey.
     layer
@@ -98,42 +101,78 @@ def on_reference(
         msg = f"section.obsm has no {spatial_key!r}: name the key of its coordinates as spatial_key."
         raise KeyError(msg)
     xy = layout(cells, use_rep, "ipar.tl.predict_coords(cells, model, reference=...)")[:, :2]
-    rows = finite_rows(_chosen(cells, section, color, groups), xy)
-    tissue = _Tissue.of(section, library_id) if image else None
-    everything = np.concatenate([places, xy[rows]])
-    both = color is not None and color in section.obs
-    names = [*(["section"] if both else []), f"{len(rows)} cells"]
-    width = 4.2
-    if both:
-        colors, beside = _together(cells, section, str(color), rows, groups, style)
-    else:
-        colors = cell_colors(cells, color, rows, xy[rows], style, layer)
-    panel_size = (width, max(panel_height(everything, width), key_height(colors)))
-    axes = get_panels(ax, names, panel_size, n_cols=2, margin=key_width(colors))
+    given = colorings(color)
+    rows = finite_rows(_chosen(cells, section, given, groups), xy)
+    image = image_below(section, img, library_id, np.arange(section.n_obs))
+    drawn = [_Coloring.of(cells, section, one, rows, xy[rows], groups, style, layer) for one in given]
+    everything, width = np.concatenate([places, xy[rows]]), 4.2
+    beside = any(one.section is not None for one in drawn)
+    names = [name for one in drawn for name in one.names(beside=beside)]
+    keys = [one.cells for one in drawn]
+    panel = (width, max(panel_height(everything, width), *map(key_height, keys), 0.0))
+    axes = get_panels(ax, names, panel, n_cols=1 + beside, margin=max(map(key_width, keys)))
     linked(axes)
-    style.name(axes, names)
-    for panel in axes:
-        style.map(panel, everything)
-        if tissue is not None:
-            tissue.draw(panel)
-    if both:
-        style.dots(axes[0], places, c=beside, label="section")
-    if tissue is None:
-        dots(axes[-1], places, color=GREY, alpha=0.5, label="section")
-    style.dots(axes[-1], xy[rows], c=colors.rgba, label="cells")
+    style.name(axes, [name for name in names if name is not None])
+    for one in axes:
+        style.map(one, everything)
+        if image is not None:
+            draw_below(one, image)
+    rest = iter(axes)
+    for coloring in drawn:
+        row = [next(rest) for _ in range(1 + (coloring.section is not None))]
+        if coloring.section is not None:
+            style.dots(row[0], places, c=coloring.section, label="section")
+        if image is None:
+            dots(row[-1], places, color=GREY, alpha=0.5, label="section")
+        style.dots(row[-1], xy[rows], c=coloring.cells.rgba, label="cells")
+        if ax is None:
+            add_key(row, coloring.cells, of_row=len(drawn) > 1)
     draw_scale(axes[0], everything, unit_length(section, unit))
     if ax is None:
-        add_key(axes, colors)
         style.heading(axes, None, len(axes))
     return finish(figure_of(axes), ax=ax, show=show, return_fig=return_fig)
 
 
-def _chosen(cells: AnnData, section: AnnData, color: str | None, groups: list[str] | None) -> NDArray[np.intp]:
+@dataclass(frozen=True)
+class _Coloring:
+    """Colours of the cells that are drawn and, if it has the column too, of the places of the section."""
+
+    color: str | None
+    cells: CellColors
+    section: NDArray[np.float64] | None
+
+    @classmethod
+    def of(
+        cls,
+        cells: AnnData,
+        section: AnnData,
+        color: str | None,
+        rows: NDArray[np.intp],
+        xy: NDArray[np.float64],
+        groups: list[str] | None,
+        style: Style,
+        layer: str | None,
+    ) -> _Coloring:
+        """Those of a column, a gene, or of positions."""
+        if color is None or color not in section.obs:
+            return cls(color, cell_colors(cells, color, rows, xy, style, layer), None)
+        return cls(color, *_together(cells, section, color, rows, groups, style))
+
+    def names(self, *, beside: bool) -> list[str | None]:
+        """Titles of its panels; one of two places is left empty, if there is no section beside these cells."""
+        own = f"{len(self.cells.rgba)} cells"
+        if self.section is None:
+            return [own, None] if beside else [own]
+        return ["section", own]
+
+
+def _chosen(cells: AnnData, section: AnnData, given: list[str | None], groups: list[str] | None) -> NDArray[np.intp]:
     """Rows of the groups asked for."""
     if groups is None:
         return np.arange(cells.n_obs)
+    color = given[0] if len(given) == 1 else None
     if color is None or color not in cells.obs:
-        msg = f"groups needs a column of cells.obs as color, found {color!r}: name the column that holds the groups."
+        msg = f"groups needs a column of cells.obs as color, found {given}: name the column that holds the groups."
         raise ValueError(msg)
     labels = cells.obs[color].astype(str)
     known = set(labels) | (set(_labels(section, color)) if color in section.obs else set())
@@ -187,32 +226,3 @@ def _colors_of(names: list[str], stored: dict[str, Any]) -> list[Any]:
     used = {to_hex(one) for one in stored.values()}
     free = (one for one in [*palette(len(names), None), *palette(60, None)] if to_hex(one) not in used)
     return [stored[name] if name in stored else next(free) for name in names]
-
-
-@dataclass(frozen=True)
-class _Tissue:
-    """The image of a section, and how many of its pixels a unit of coordinates has."""
-
-    pixels: NDArray[Any]
-    scale: float
-
-    @classmethod
-    def of(cls, section: AnnData, library_id: str | None) -> _Tissue | None:
-        """The image as scanpy and squidpy store it, None without one."""
-        known = section.uns.get("spatial", {})
-        if library_id is not None and library_id not in known:
-            msg = f"section.uns['spatial'] has no {library_id!r}, found {list(known)}: name one of these as library_id."
-            raise KeyError(msg)
-        own = known.get(library_id or next(iter(known), None), {})
-        for name in ("hires", "lowres"):
-            if name in own.get("images", {}):
-                return cls(np.asarray(own["images"][name]), float(own["scalefactors"][f"tissue_{name}_scalef"]))
-        return None
-
-    def draw(self, ax: Axes) -> None:
-        """Below the cells, with rows of pixels running down."""
-        height, width = self.pixels.shape[:2]
-        limits = ax.get_xlim(), ax.get_ylim()
-        extent = (0, width / self.scale, height / self.scale, 0)
-        ax.imshow(self.pixels, extent=extent, cmap="gray" if self.pixels.ndim == 2 else None, zorder=0)
-        ax.set(xlim=limits[0], ylim=limits[1][::-1])

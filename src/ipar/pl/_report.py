@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ import pandas as pd
 from ipar._anndata import BELONGS, COORDS, plain_array, uncertainty_key
 from ipar._docs import shared_docs
 from ipar._files import replaced, target_of
+from ipar._options import Positive
 from ipar._public import public
-from ipar.pl._figure import BLUE, GREY, as_chart, as_map, dots, figure_of, finish, get_axes
+from ipar.pl._figure import BLUE, GREY, figure_of, finish, get_axes
+from ipar.pl._style import FigureSize, Style
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,6 +43,10 @@ def report(
     layer: str | None = None,
     doubt: Doubt | None = None,
     save: str | Path | None = None,
+    size: Positive | None = None,
+    frameon: bool | None = None,
+    title: str | Sequence[str] | None = None,
+    figsize: FigureSize | None = None,
     ax: AxesLike | None = None,
     show: bool | None = None,
     return_fig: bool = False,
@@ -55,6 +62,8 @@ def report(
         As in :func:`ipar.tl.report`.
     save
         File to write: a page with all tables (``.html``), or the figure (``.png``).
+    %(size)s
+    %(figsize)s
     ax
         Three axes to draw on instead of a new figure.
     %(show)s
@@ -78,8 +87,11 @@ def report(
     if path is not None:
         target_of(path)  # what cannot be written is told before the work
     found = collect(adata, model, groupby=groupby, use_rep=use_rep, layer=layer, doubt=doubt)
-    axes = get_axes(ax, PANELS, (10.5, 3.6), n_cols=3)
-    _draw(axes, adata, use_rep)
+    style = Style(size, frameon, title)
+    axes = get_axes(ax, PANELS, figsize or (10.5, 3.6), n_cols=3)
+    _draw(axes, adata, use_rep, style)
+    if ax is None:
+        style.heading(axes, None, len(axes))
     figure = figure_of(axes)
     if path is not None:
         picture = io.BytesIO()
@@ -90,29 +102,29 @@ def report(
     return finish(figure, ax=ax, show=show if show is not None or path is None else False, return_fig=return_fig)
 
 
-def _draw(axes: list[Axes], adata: AnnData, use_rep: str) -> None:
+def _draw(axes: list[Axes], adata: AnnData, use_rep: str, style: Style) -> None:
     coords = plain_array(adata.obsm[use_rep], f"obsm[{use_rep!r}]").astype(np.float64)[:, :2]
-    for ax, key, title, limits in (
-        (axes[0], uncertainty_key(use_rep), "expected error (RMS radii)", (0.0, 1.0)),
-        (axes[1], BELONGS, "belongs to the training slides", (0.0, 1.0)),
+    for ax, key, limits in (
+        (axes[0], uncertainty_key(use_rep), (0.0, 1.0)),
+        (axes[1], BELONGS, (0.0, 1.0)),
     ):
         values = adata.obs[key].to_numpy(dtype=float) if key in adata.obs else np.full(len(coords), np.nan)
         rows = np.flatnonzero(np.isfinite(values) & np.isfinite(coords).all(axis=1))
-        ax.set_title(title, fontsize=10)
         if not len(rows):
             ax.axis("off")
             ax.text(0.5, 0.5, "not known", ha="center", va="center", transform=ax.transAxes)
             continue
-        as_map(ax, coords[rows])
+        style.map(ax, coords[rows])
         colormap = "magma" if ax is axes[0] else "viridis"
-        drawn = dots(ax, coords[rows], c=values[rows], cmap=colormap, vmin=limits[0], vmax=limits[1])
+        drawn = style.dots(ax, coords[rows], c=values[rows], cmap=colormap, vmin=limits[0], vmax=limits[1])
         figure_of(axes).colorbar(drawn, ax=ax, shrink=0.7)
     belongs = adata.obs[BELONGS].dropna().to_numpy(dtype=float) if BELONGS in adata.obs else np.zeros(0)
     axes[2].hist(belongs, bins=20, range=(0, 1), color=BLUE, label="cells")
     axes[2].axhline(len(belongs) / 20, color=GREY, label="left-out training cells")
     axes[2].set(xlabel="belongs", ylabel="cells")
     axes[2].legend(frameon=False, fontsize=8)
-    as_chart(axes[2])
+    style.chart(axes[2])
+    style.name(axes, ["expected error (RMS radii)", "belongs to the training slides", ""])
 
 
 def _page(found: dict[str, Any], picture: bytes) -> str:

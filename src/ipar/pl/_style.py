@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from matplotlib.colors import Colormap, is_color_like
+from matplotlib import colormaps
+from matplotlib.colors import Colormap, is_color_like, to_hex
 
-from ipar.pl._figure import as_map, dots, figure_of, scale_bar
+from ipar._options import Positive
+from ipar.pl._figure import as_chart, as_map, dots, figure_of, scale_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,24 +19,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Palette: TypeAlias = str | Sequence[str] | Mapping[str, str]
+FigureSize: TypeAlias = tuple[Positive, Positive]
 
 
 @dataclass(frozen=True)
 class Style:
-    """How maps are drawn.
+    """How maps and charts are drawn.
 
     Attributes
     ----------
     size
         Area of a dot in points²; that of :func:`~ipar.pl._figure.dot_size`, if None.
     frameon
-        Whether maps have a frame.
+        Whether panels have a frame; maps have none and charts a half, if None.
     title
         Title of the figure, or one per panel; those of the plot, if None.
     palette
         Colours of categories: a list in their order, a dictionary by name, or the name of a matplotlib colour map.
     cmap
         Colour map of numbers.
+    figsize
+        Width and height of a new figure in inches; those of the plot, if None.
     """
 
     size: float | None = None
@@ -42,10 +47,9 @@ class Style:
     title: str | Sequence[str] | None = None
     palette: Palette | None = None
     cmap: str | Colormap | None = None
+    figsize: FigureSize | None = None
 
     def __post_init__(self) -> None:
-        from matplotlib import colormaps
-
         names = [self.cmap, self.palette if isinstance(self.palette, str) else None]
         for option, name in zip(("cmap", "palette"), names, strict=True):
             if isinstance(name, str) and name not in colormaps:
@@ -61,6 +65,32 @@ class Style:
     def numbers(self, default: str | Colormap = "viridis") -> str | Colormap:
         """The colour map of numbers."""
         return default if self.cmap is None else self.cmap
+
+    def colors(self, names: Sequence[str], what: str) -> list[str] | None:
+        """Colours of the palette for categories of something; None without a palette."""
+        given = self.palette
+        if isinstance(given, Mapping):
+            if missing := [name for name in names if name not in given]:
+                msg = f"palette has no colour for {missing[0]!r}: give one to each of {list(names)}."
+                raise ValueError(msg)
+            return [given[name] for name in names]
+        if isinstance(given, str):
+            own = colormaps[given]  # a list of colours, or a range
+            places = np.arange(len(names)) if own.N < 256 else np.linspace(0, 1, len(names))
+            return [to_hex(one) for one in own(places)]
+        if given is not None and len(given) < len(names):
+            msg = f"palette has {len(given)} colours, but {what!r} has {len(names)} categories: give as many."
+            raise ValueError(msg)
+        return None if given is None else list(given)[: len(names)]
+
+    def series(self, defaults: Mapping[str, str], what: str) -> dict[str, str]:
+        """Colours of the curves or bars of a chart by name."""
+        given = self.colors(list(defaults), what)
+        return dict(defaults) if given is None else dict(zip(defaults, given, strict=True))
+
+    def chart(self, ax: Axes) -> None:
+        """Turn `ax` into a chart."""
+        as_chart(ax, frame=self.frameon)
 
     def map(self, ax: Axes, xy: NDArray[np.float64]) -> None:
         """Turn `ax` into a map of `xy`."""

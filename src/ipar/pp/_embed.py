@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ipar")
 
-EMBED_STAGES = ("folds", "encoder")
 """Stages of :func:`embed`, in order."""
 
 
@@ -163,7 +162,7 @@ def embed(
     recipe = replace(recipe, inputs=inputs or recipe.inputs, n_folds=recipe.n_folds if n_folds is None else n_folds)
     source = Source(library_key, spatial_key, layer, mask_var, use_rep, gene_key)
     slides = read_slides(adata, source, dims=(2, 3))
-    embed_slides(adata, slides, source, recipe, run.planned(*EMBED_STAGES), key_added=key_added)
+    embed_slides(adata, slides, source, recipe, run.planned(recipe.costs), key_added=key_added)
     return adata if copy else None
 
 

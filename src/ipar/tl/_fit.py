@@ -18,7 +18,6 @@ from ipar._public import public
 from ipar._run import Device, Run
 from ipar.model import IPALite
 from ipar.nn import IPALiteConfig
-from ipar.pp._embed import EMBED_STAGES
 from ipar.tl._training import is_embedded, read_training, reference_of, verdict, with_record, write_fit
 from ipar.training import FlowRecipe, Recipe
 from ipar.training import fit_ipalite as fit_model
@@ -154,12 +153,12 @@ def fit_ipalite(
 def _fit(adata: AnnData, run: Run, *, source: Source, recipe: Recipe, force: bool, keep_reference: bool) -> IPALite:
     """A fit on one device, or one of several."""
     library_key = source.library_key
-    first = () if source.given_rep or is_embedded(adata, library_key) else EMBED_STAGES
-    run = run.planned(*first, *recipe.stages)
+    embedded = bool(source.given_rep) or is_embedded(adata, library_key)
+    run = run.planned(recipe.costs(embedded=embedded))
     known = read_training(adata, source, recipe, (recipe.network, recipe.flow), run, force=force)
     if not (force or verdict(adata).get("localisable", True)):
         recipe = recipe.refused()
-        run = run.planned(*first, *recipe.stages)
+        run = run.planned(recipe.costs(embedded=embedded))
     fit = fit_model(known.parts, known.embedded, known.ellipses(), known.folds, recipe, run)
     if keep_reference:
         fit = replace(fit, model=replace(fit.model, reference=reference_of(adata, known, source.spatial_key)))

@@ -17,7 +17,6 @@ from ipar._public import public
 from ipar._run import Device, Run
 from ipar.model import IGA
 from ipar.nn import IGAConfig
-from ipar.pp._embed import EMBED_STAGES
 from ipar.tl._training import is_embedded, read_training, with_record, write_fit
 from ipar.training import Recipe
 from ipar.training import fit_iga as fit_model
@@ -121,9 +120,9 @@ def _fit(
 ) -> IGA:
     """A fit on one device, or one of several."""
     library_key = source.library_key
-    first = () if is_embedded(adata, library_key) else EMBED_STAGES
-    last = ("flow", "finish") if n_dims == 2 else ("flow",)
-    run = run.planned(*first, *last)
+    left_out = ("network", "expected error", "regions", *(("finish",) if n_dims == 3 else ()))
+    costs = recipe.costs(embedded=is_embedded(adata, library_key))
+    run = run.planned({stage: cost for stage, cost in costs.items() if stage not in left_out})
     known = read_training(adata, source, recipe, (recipe.flow,), run, dims=(2, 3))
     fit = fit_model(known.parts, known.embedded, known.ellipses(table), known.folds, recipe, run)
     model, settings = with_record(adata, fit, known, library_key, run)

@@ -77,10 +77,22 @@ class Recipe(Checked):
             FlowRecipe(),
         )
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages of a fit of an embedding's slides, in order."""
-        return ("network", *(("flow",) if self.flow else ()), "finish", "expected error", "regions")
+    def costs(self, *, embedded: bool = False) -> dict[str, float]:
+        """Stages of a fit by name, in order, with about the seconds that each takes of two sections on two CPU cores.
+
+        Stages of the encoder are left out of slides that are embedded.
+        """
+        network, flow = self.network, self.flow
+        epochs = network.training.max_epochs + network.refit_epochs
+        last = {"network": 0.05 * epochs * network.plan.n_minisets + 0.03 * network.training.gate_steps}
+        if flow is not None:
+            last["flow"] = 0.1 * (flow.training.max_epochs + flow.refit_epochs) * flow.plan.n_minisets
+        n_tried = 1 + len(self.finish.holds) * len(self.finish.slide_pc_shares)
+        return (
+            ({} if embedded else self.embed.costs)
+            | last
+            | {"finish": 0.5 * n_tried, "expected error": 0.3, "regions": 0.5}
+        )
 
     def refused(self) -> Recipe:
         """What is left of it for a tissue that cannot be localised: no flow, and no more work than :meth:`fast` has."""
