@@ -15,11 +15,12 @@ from benchmarks.family.members import CLAIMS, MEMBERS, QUESTIONS, Claim
 Runs = dict[str, dict[int, dict[str, Any]]]
 
 ALIKE = 5.0  # members are alike whose energies differ by no more per cent
+LEAST = 6  # pairs without which nothing is decided
 
 HOW = """How much better the first member is, paired over seeds: by how many per cent the energy of the other is above its own (of
 recall: by how many points). In brackets the 95 % interval by Student's t. The column *all* takes every pair of a seed and a task
 as one observation: it speaks of these {n_tasks} test slides, not of slides in general. *Confirmed* and **contradicted**: its
-interval lies on one side of zero. *Open*: it does not. Members reported alike are *alike* where it lies within ±{alike:g} %.
+interval lies on one side of zero. *Open*: it does not, or there are fewer than {least} pairs. Members reported alike are *alike* where it lies within ±{alike:g} %.
 """
 
 
@@ -48,7 +49,7 @@ class Gain:
 
     def verdict(self, claim: Claim) -> str:
         """Whether the claim is decided."""
-        if self.n < 2:
+        if self.n < LEAST:
             return "open" if self.n else "not measured"
         if claim.alike and max(abs(self.low), abs(self.high)) <= ALIKE:
             return "alike"
@@ -89,7 +90,7 @@ def rows(claims: Sequence[Claim], results: dict[str, Runs], *, judged: bool) -> 
 
 def agreement(results: dict[str, Runs]) -> list[str]:
     """Every claim on every task, what else was asked, members against V1, and the correlation of the orders."""
-    lines = ["## The claims", "", HOW.format(n_tasks=len(results), alike=ALIKE)]
+    lines = ["## The claims", "", HOW.format(n_tasks=len(results), alike=ALIKE, least=LEAST)]
     lines += rows(CLAIMS, results, judged=True)
     lines += ["What the design does not say:", "", *rows(QUESTIONS, results, judged=False)]
     lines += ["Gain of every member over V1:", "", *rows(_against_v1(results), results, judged=False)]

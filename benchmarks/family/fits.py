@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.family.members import MEMBERS, Member
 from benchmarks.tasks.embedded import Embedded, embedded
@@ -18,6 +19,7 @@ from ipar.metrics import luna_spearman
 from ipar.model.network import NetworkLayout
 from ipar.nn.gate import dense_gate
 from ipar.training import Folds, NetworkRecipe, Optimisation, Run
+from ipar.training.diagnostics import ProbeSet, diagnose
 from ipar.training.health import network_health
 from ipar.training.held_out import StageFit
 from ipar.training.losses import e_geo
@@ -133,12 +135,13 @@ def scores(
 
 
 @torch.no_grad()
-def geometry(network: NetworkLayout, sets: Sequence[Miniset]) -> dict[str, list[float]]:
-    """Rank correlations of the geometry term over candidate edges, by recycle with the term; means over heads and sets.
+def geometry(network: NetworkLayout, sets: Sequence[Miniset]) -> Record:
+    """What the geometry term does, by recycle with the term: means over heads and sets.
 
-    With attention, and with the distance in the layout that the term reads: above 0, the term prefers distant cells.
+    Its rank correlations over candidate edges with attention, and with the distance in the layout that it reads: above 0, it
+    prefers distant cells; None where it is the same on all edges. Norms of the offsets of ``"point"``, in RMS radii.
     """
-    found: dict[str, list[list[float]]] = {"rho_attention": [], "rho_distance": []}
+    found: dict[str, list[Any]] = {"rho_attention": [], "rho_distance": []}
     for one in sets:
         batch = collate([one])
         scores, mask = dense_gate(network.gate, batch.h, batch.candidates), batch.candidates[0]
@@ -152,8 +155,18 @@ def geometry(network: NetworkLayout, sets: Sequence[Miniset]) -> dict[str, list[
             "rho_distance": [edge_ranks(torch.cdist(out.layouts[r], out.layouts[r]), mask) for r in rows],
         }
         for name, values in others.items():
-            found[name].append([float(np.nanmean((a * b).sum(-1))) for a, b in zip(terms, values, strict=True)])
-    return {name: np.mean(values, axis=0).round(4).tolist() for name, values in found.items()}
+            found[name].append([(a * b).sum(-1) for a, b in zip(terms, values, strict=True)])
+    means = {name: _defined(np.array(values).swapaxes(0, 1)) for name, values in found.items()}
+    probes = [ProbeSet(one.h, collate([one]).candidates[0]) for one in sets]
+    measured = diagnose(network.net, network.gate, probes)
+    offsets = measured[measured["measure"] == "offset_query"].groupby("recycle")["value"].mean()
+    return means | ({"offsets": offsets.round(3).tolist()} if len(offsets) else {})
+
+
+def _defined(values: NDArray[np.float64]) -> list[float | None]:
+    """Mean of what is no NaN of every row ``(R, sets, heads)``; None where there is nothing."""
+    rows = [row[np.isfinite(row)] for row in values]
+    return [round(float(row.mean()), 4) if len(row) else None for row in rows]
 
 
 def _plain(value: Any) -> Any:

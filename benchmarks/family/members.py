@@ -141,5 +141,5 @@ QUESTIONS = (
 
 
 def n_seeds_of(name: str) -> int:
-    """Seeds that a member is measured with: the most that a claim on it needs."""
-    return max((one.n_seeds for one in CLAIMS if name in (one.better, one.worse)), default=3)
+    """Seeds that a member is measured with: the most that a claim on it needs, or one."""
+    return max((one.n_seeds for one in CLAIMS if name in (one.better, one.worse)), default=1)

@@ -119,22 +119,24 @@ def geometry(results: dict[str, Runs]) -> list[str]:
         "",
         "Spearman correlations over candidate edges, recycle by recycle, means over heads, minisets and seeds: of the term with"
         " attention, and with the distance in the layout that it reads. Above zero, the latter means that the term prefers"
-        " distant cells.",
+        " distant cells. *Constant*: in every set of a seed the term is the same on all edges. Offsets of `point` are in RMS radii.",
         "",
-        "| task | member | term and attention | term and distance |",
-        "|---" * 4 + "|",
+        "| task | member | term and attention | term and distance | norm of offsets |",
+        "|---" * 5 + "|",
     ]
     for task, runs in results.items():
         for name in MEMBERS:
             own = [run for run in runs.get(name, {}).values() if "rho_distance" in run]
             if own:
-                cells = [_by_recycle(own, key) for key in ("rho_attention", "rho_distance")]
-                lines.append(f"| {task} | {MEMBERS[name].label} ({_seeds(len(own))}) | {cells[0]} | {cells[1]} |")
+                cells = [_by_recycle(own, key) for key in ("rho_attention", "rho_distance", "offsets")]
+                lines.append(f"| {task} | {MEMBERS[name].label} ({_seeds(len(own))}) | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
 def _by_recycle(runs: list[dict[str, Any]], key: str) -> str:
-    return ", ".join(f"{value:.2f}" for value in np.mean([run[key] for run in runs], axis=0))
+    """Means over runs that have it, recycle by recycle."""
+    rows = [[x for x in row if x is not None] for row in zip(*(run[key] for run in runs if key in run), strict=True)]
+    return ", ".join(f"{np.mean(row):.2f}" if row else "constant" for row in rows) or "–"
 
 
 def page(protocol: Protocol, tasks: list[str], folder: Path, pictures: Path | None) -> str:
