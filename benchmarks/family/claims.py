@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from scipy.stats import t as student
 
+from benchmarks.family.ladder_report import spread
 from benchmarks.family.members import CLAIMS, MEMBERS, QUESTIONS, Claim
 
 Runs = dict[str, dict[int, dict[str, Any]]]
@@ -17,10 +18,11 @@ Runs = dict[str, dict[int, dict[str, Any]]]
 ALIKE = 5.0  # members are alike whose energies differ by no more per cent
 LEAST = 6  # pairs without which nothing is decided
 
-HOW = """How much better the first member is, paired over seeds: by how many per cent the energy of the other is above its own (of
-recall: by how many points). In brackets the 95 % interval by Student's t. The column *all* takes every pair of a seed and a task
-as one observation: it speaks of these {n_tasks} test slides, not of slides in general. *Confirmed* and **contradicted**: its
-interval lies on one side of zero. *Open*: it does not, or there are fewer than {least} pairs. Members reported alike are *alike* where it lies within ±{alike:g} %.
+HOW = """A gain is how much better the first member is, paired over seeds: by how many per cent the energy of the other is above its own
+(of recall: by how many points). In brackets the 95 % interval by Student's t. Over all tasks, every pair of a seed and a task is one
+observation: such an interval speaks of these {n_tasks} test slides, not of slides in general. *Confirmed* and **contradicted**: it lies
+on one side of zero. *Open*: it does not, or there are fewer than {least} pairs. Members reported alike are *alike* where it lies
+within ±{alike:g} %.
 """
 
 
@@ -45,7 +47,7 @@ class Gain:
     def __str__(self) -> str:
         if not self.n:
             return "not measured"
-        return f"{self.mean:+.1f}" + (f" [{self.low:+.1f}, {self.high:+.1f}]" if self.n > 1 else " (one seed)")
+        return f"{self.mean:+.1f}" + (f" [{self.low:+.1f}, {self.high:+.1f}]" if self.n > 1 else " (one pair)")
 
     def verdict(self, claim: Claim) -> str:
         """Whether the claim is decided."""
@@ -103,6 +105,22 @@ def agreement(results: dict[str, Runs]) -> list[str]:
                 f"- {task}: Spearman correlation of the reported and the measured order of {len(names)} members {rho:.2f}."
             )
     return [*lines, ""]
+
+
+def in_short(results: dict[str, Runs]) -> str:
+    """Energies of all members, and what becomes of the claims: the part of ``docs/family.md``."""
+    lines = [f"| member | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    for name, member in MEMBERS.items():
+        found = [np.array([run["e_geo_gated"] for run in runs.get(name, {}).values()]) for runs in results.values()]
+        if member.trained and any(map(len, found)):
+            cells = [f"{spread(own)} ({len(own)})" if len(own) else "–" for own in found]
+            lines.append(f"| {member.label} | {' | '.join(cells)} |")
+    lines += ["", HOW.format(n_tasks=len(results), alike=ALIKE, least=LEAST)]
+    lines += ["| claim | gain | pairs | outcome |", "|---" * 4 + "|"]
+    for claim in CLAIMS:
+        gain = pooled(claim, results.values())
+        lines.append(f"| {claim.text} | {gain if gain.n else '–'} | {gain.n} | {gain.verdict(claim)} |")
+    return "\n".join(lines)
 
 
 def _against_v1(results: dict[str, Runs]) -> list[Claim]:

@@ -54,10 +54,10 @@ LAST = COSINE | {"geometry": "clamped", "geometry_recycles": (-1,)}
 
 MEMBERS = {
     "v1": Member("V1: shared block, 5 recycles", reported="0.43–0.46", energy=0.445),
-    "v2_scaled": Member("V2: 3 own blocks, QK-norm", "v2", reported="0.52 ± 0.03"),
+    "v2_scaled": Member("V2: 3 own blocks, scaled QK-norm", "v2", reported="0.52 ± 0.03"),
     "v2_r3": Member("V2, cosine QK-norm", "v2", COSINE, reported="0.52 ± 0.03", energy=0.52),
     "v2_r5": Member("V2, cosine, 5 blocks", "v2", COSINE | {"n_recycles": 5}, reported="worse than 3"),
-    "d7_scaled": Member("D7: V1 + QK-norm + clamped geometry", "d7", reported="0.440 ± 0.014"),
+    "d7_scaled": Member("D7: V1 + scaled QK-norm + clamped geometry", "d7", reported="0.440 ± 0.014"),
     "d7": Member("D7, cosine QK-norm", "d7", COSINE, reported="0.440 ± 0.014", energy=0.44),
     "monotone": Member(
         "geometry `monotone`, cosine", "v1", COSINE | {"geometry": "monotone"}, reported="0.64 ± 0.11", energy=0.64
@@ -75,7 +75,7 @@ MEMBERS = {
     "k60": Member("k = 60", n_neighbors=60, reported="0.55 (k = 100: 0.46)", energy=0.55),
     "k80": Member("k = 80", n_neighbors=80, reported="0.53 (k = 100: 0.46)", energy=0.53),
     "k120": Member("k = 120", n_neighbors=120, reported="–"),
-    "ipar2d_scaled": Member("IPA-R(2D)", "ipar2d", reported="0.61 ± 0.01"),
+    "ipar2d_scaled": Member("IPA-R(2D), scaled QK-norm", "ipar2d", reported="0.61 ± 0.01"),
     "ipar2d": Member("IPA-R(2D), cosine QK-norm", "ipar2d", COSINE, reported="0.61 ± 0.01", energy=0.61),
     "oracle": Member("oracle: no network", trained=False, reported="0.027 (−0.008 with regularisers)"),
     "random": Member("random embeddings", embedding="random", reported="2.85", energy=2.85),

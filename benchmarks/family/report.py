@@ -25,7 +25,7 @@ Every member of the family is one config of one network (`ipar.nn.IPALiteConfig`
 and scored alike on real slides, together with the ladder that a working method has to climb. Made with
 
 ```bash
-python -m benchmarks.family.run --data ../shared/data --markdown benchmarks/family.md
+python -m benchmarks.family.run --data ../shared/data --markdown benchmarks/family.md --docs docs/family.md
 python -m benchmarks.family.ladder --data ../shared/data
 python -m benchmarks.family.polish --data ../shared/data
 ```

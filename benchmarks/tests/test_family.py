@@ -168,6 +168,14 @@ def test_a_claim_is_decided_by_the_interval(ratios, decided, alike):
         assert claims.Gain.of(claim, np.log(ratios)).verdict(claim) == outcome
 
 
+def test_the_part_of_the_docs_has_what_was_measured():
+    results = {"a": {"v1": {0: run(1.0), 1: run(2.0)}, "k60": {0: run(1.5)}}, "b": {"v1": {0: run(3.0)}}}
+    lines = claims.in_short(results).splitlines()
+    assert "| V1: shared block, 5 recycles | 1.50 ± 0.71 (2) | 3.00 (1) |" in lines
+    assert "| k = 60 | 1.50 (1) | – |" in lines
+    assert sum(line.startswith("| ") for line in lines) == 3 + 1 + len(members.CLAIMS)
+
+
 def test_members_have_the_seeds_that_their_claims_need():
     assert {name for name in members.MEMBERS if members.n_seeds_of(name) == 6} == {
         *("v1", "v2_r3", "v2_last", "point", "heads", "t2", "k80", "k60", "ipar2d")
