@@ -102,10 +102,10 @@ def cluster(options: argparse.Namespace) -> None:
         for run in product(options.cells, options.slides, options.workers):
             identity = dict(zip(KEYS["cluster"], run, strict=True))
             kept("cluster", identity, partial(measure, *run, options), options.out, fresh=options.fresh)
-    from benchmarks.pages.scale import with_part
+    from benchmarks.pages.scale import with_records
 
     page = options.markdown.read_text(encoding="utf-8") if options.markdown else None
-    text = with_part(page, "cluster", read("cluster", options.out), command_of("benchmarks.scale"))
+    text = with_records(page, "cluster", read("cluster", options.out), command_of("benchmarks.scale"))
     if page is None:
         print(text)
     else:

@@ -20,7 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.family import rungs
-from benchmarks.family.fits import TASKS, Budget
+from benchmarks.family.fits import TASKS
 from benchmarks.family.ladder_figure import draw
 from benchmarks.tasks.embedded import embedded
 from benchmarks.tasks.options import parser_of
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=None, help="picture of the layouts to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    slides = embedded(options.task, 0, options.data, options.cache, max_cells=Budget().max_cells)
+    slides = embedded(options.task, 0, options.data, options.cache)
     setting = rungs.Setting(slides, options.task, options)
     failed = []
     for name in tqdm(options.rungs, unit="rung"):

@@ -16,28 +16,26 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from benchmarks.family.fits import TASKS, Budget
+from benchmarks.family.fits import Protocol
 from benchmarks.tasks.embedded import Embedded, embedded
 from benchmarks.tasks.options import parser_of
 from benchmarks.tasks.records import Record, kept
 from ipar.metrics import evaluate
 from ipar.model import Blend
-from ipar.training import Folds, MinisetPlan, NetworkRecipe, Optimisation, Run
+from ipar.training import Folds, Optimisation, Run
 from ipar.training.network import fit_network
 from ipar.training.optimise import gate_targets, optimise_layout
 
 SCORES = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse", "coverage", "e_geo")
 
 
-def measure(slides: Embedded, seed: int, budget: Budget) -> Record:
+def measure(slides: Embedded, seed: int, protocol: Protocol) -> Record:
     """Scores of a held-out training slide before and after polishing."""
-    plan, run = MinisetPlan(2 * budget.n_minisets, budget.size), Run(seed)
+    plan, run = protocol.recipe.plan, Run(seed)
     folds = Folds.of([len(x) for x in slides.train], run)
-    recipe = NetworkRecipe(plan=plan, training=budget.training, refit=False)
-    network = fit_network(slides.train, slides.coords, folds, recipe, run).stage
+    network = fit_network(slides.train, slides.coords, folds, replace(protocol.recipe, refit=False), run).stage
     h, truth = slides.train[folds.held_out], slides.coords[folds.held_out]
-    taught_distances = h[:, h.shape[1] // 2 :]
-    start = Blend().apply(network.apply(h, run)[-1], taught_distances, None)
+    start = Blend().apply(network.apply(h, run)[-1], slides.across[folds.held_out], None)
     targets = gate_targets(torch.from_numpy(h), start, network.gate, n_neighbors=plan.n_neighbors, random_state=seed)
     how = replace(Optimisation.polish(), subset_size=sum(plan.size) // 2)
     polished = optimise_layout(start, targets, config=how, run=run).coords
@@ -53,13 +51,12 @@ def scores(truth: NDArray[np.float32], coords: NDArray[np.float32]) -> dict[str,
 def main() -> None:
     """Run, or go on."""
     parser = parser_of(__doc__, page=False)
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=["brain2", "embryo"])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    budget = Budget()
 
     def make(task: str, seed: int) -> Record:
-        return measure(embedded(task, seed, options.data, options.cache, max_cells=budget.max_cells), seed, budget)
+        return measure(embedded(task, seed, options.data, options.cache), seed, Protocol())
 
     for task, seed in tqdm([(t, s) for s in options.seeds for t in options.tasks], unit="run"):
         identity = {"task": task, "seed": seed}

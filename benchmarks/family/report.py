@@ -1,4 +1,4 @@
-"""The page of the family: its table, and what agrees with the reported order."""
+"""The page of the family: its tables, and how the claims of the design fare."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
-from benchmarks.family.fits import Budget
+from benchmarks.family.claims import agreement
+from benchmarks.family.experiment_report import experiments
+from benchmarks.family.fits import Protocol
 from benchmarks.family.ladder_report import ladder, polishing, spread
-from benchmarks.family.members import CLAIMS, DEFAULT_NEIGHBORS, MEMBERS, Claim
+from benchmarks.family.members import DEFAULT_NEIGHBORS, MEMBERS
 from benchmarks.tasks.records import read
 from benchmarks.tasks.tasks import TASKS
 
@@ -24,26 +25,35 @@ Every member of the family is one config of one network (`ipar.nn.IPALiteConfig`
 and scored alike on real slides, together with the ladder that a working method has to climb. Made with
 
 ```bash
-python -m benchmarks.family.run --data ../shared/data --markdown benchmarks/family.md
+python -m benchmarks.family.run --data ../shared/data --markdown benchmarks/family.md --docs docs/family.md
 python -m benchmarks.family.ladder --data ../shared/data
+python -m benchmarks.family.polish --data ../shared/data
 ```
 
-**How.** No coordinate of the scored slide is read before the scores. The encoder (principal components in, 128 wide) is trained
-on the training slides alone, and networks on cross-fitted embeddings of these. Epochs are chosen on a held-out training slide,
-before the networks are trained again on all training slides. The version of ipar that measured these records chose the gate's
-weight β there too. All members of a seed share embeddings, minisets and the scored minisets, so that differences are paired.
+**How.** No coordinate of the scored slide is read before the scores. The encoder is that of `fit_ipalite(quality="fast")`, trained
+on the training slides alone, and networks are trained on cross-fitted embeddings of these. The recipe of the network is the
+default of `fit_ipalite`: {n_minisets} minisets of {low} to {high} cells, at most {epochs} epochs, of which {ramp} are the ramp of the
+walk loss, a learning rate of {lr:g}, {gate_steps} steps of the gate alone. The gate's weight β is that of the training. Epochs
+are chosen on a held-out training slide. With fewer than four training slides, training then goes on with all of them. Members of
+a seed share embeddings, minisets and scored cells, so that differences are paired. Energies and attention are those of
+{n_scored} minisets of the test slide. LUNA Spearman is that of the network alone on the whole test slide. Seconds are CPU seconds.
 
-**At reduced training.** {n_minisets} training minisets of {low} to {high} cells; at most {epochs} epochs, of which {ramp} are the
-ramp; {gate_steps} steps of gate pretraining; steps of one miniset at a learning rate of {lr:g}; {n_scored} scored minisets; at most
-{max_cells:,} cells per slide, a random subset of larger ones. This is a small part of a default fit. The order of members and
-the size of differences between them can be read. The values themselves are those of short training, and lie above those of
-`docs/benchmarks.md`. Seconds are of one CPU core that had other work too.
-
-**Reported** figures are the design's. They come from another slide set, longer training, and an encoder that by all
-signs had seen the coordinates of the scored slide: their order is the claim to test, not their size.
+**Reported** figures are the design's. They come from another slide set, and from an encoder that by all signs had seen the
+coordinates of the scored slide: their order is the claim to test, not their size.
 """
 
-COLUMNS = "| member | E_geo, candidates and gate | E_geo, target edges, no gate | recall@30 | parameters | seconds | reported |"
+COLUMNS = (
+    "member",
+    "E_geo, candidates and gate",
+    "E_geo, target edges, no gate",
+    "LUNA Spearman",
+    "recall@30",
+    "sd of logits",
+    "entropy, nats",
+    "parameters",
+    "seconds",
+    "reported E_geo",
+)
 
 
 def load(folder: Path, task: str) -> Runs:
@@ -60,8 +70,13 @@ def values(runs: dict[int, dict[str, Any]], key: str) -> np.ndarray:
     return np.array([run[key] for _, run in sorted(runs.items()) if run.get(key) is not None], dtype=float)
 
 
+def last(runs: dict[int, dict[str, Any]], key: str) -> np.ndarray:
+    """A figure of the last recycle, of all seeds that have it."""
+    return np.array([run["health"][key][-1] for _, run in sorted(runs.items()) if "health" in run], dtype=float)
+
+
 def _seeds(n: int) -> str:
-    return "One seed" if n == 1 else f"Mean ± sd of {n} seeds"
+    return "one seed" if n == 1 else f"{n} seeds"
 
 
 def parameters(run: dict[str, Any]) -> str:
@@ -73,126 +88,70 @@ def parameters(run: dict[str, Any]) -> str:
 def table(task: str, runs: Runs) -> list[str]:
     """One row per member."""
     spec = TASKS[task]
-    seeds = sorted({seed for by_seed in runs.values() for seed in by_seed})
-    chance = [run["recall30_chance"] for run in runs.get("v1", {}).values()]
+    chance = [run["health"]["attention_recall_chance"] for run in runs.get("v1", {}).values()]
     trained = " + ".join(spec.train or ("all others",))
-    lines = [f"## {task}", "", f"{spec.kind}: {trained} → {spec.test}. {_seeds(len(seeds))}."]
+    lines = [
+        f"## {task}",
+        "",
+        f"{spec.kind}: {trained} → {spec.test}. Mean ± sd of the seeds in brackets. Figures of attention are of the last recycle.",
+    ]
     if chance:
         lines[-1] += (
-            f" Recall@30 is of the last recycle; attention that cannot tell {DEFAULT_NEIGHBORS} candidates apart has"
-            f" {np.mean(chance):.2f}."
+            f" Attention that cannot tell {DEFAULT_NEIGHBORS} candidates apart has a recall of {np.mean(chance):.2f}."
         )
-    lines += ["", COLUMNS, "|---" * 7 + "|"]
+    lines += ["", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for name, member in MEMBERS.items():
         by_seed = runs.get(name, {})
         if not by_seed:
-            lines.append(f"| {member.label} | not measured | | | | | {member.reported} |")
+            lines.append(f"| {member.label} | not measured {'| ' * (len(COLUMNS) - 3)}| {member.reported} |")
             continue
-        label = member.label if len(by_seed) == len(seeds) else f"{member.label} ({_seeds(len(by_seed)).lower()})"
-        cells = [spread(values(by_seed, key)) for key in ("e_geo_gated", "e_geo_target", "recall30")]
+        cells = [spread(values(by_seed, key)) for key in ("e_geo_gated", "e_geo_target", "luna_spearman", "recall30")]
+        cells += [spread(last(by_seed, key), 1) for key in ("logit_std", "attention_entropy")]
         cells += [parameters(next(iter(by_seed.values()))), f"{values(by_seed, 'seconds').mean():.0f}"]
-        lines.append(f"| {label} | " + " | ".join(cells) + f" | {member.reported} |")
+        lines.append(f"| {member.label} ({_seeds(len(by_seed))}) | " + " | ".join(cells) + f" | {member.reported} |")
     return [*lines, ""]
 
 
-def differences(claim: Claim, runs: Runs) -> np.ndarray:
-    """How much better the better one is, seed by seed; empty without common seeds."""
-    first, second = runs.get(claim.better, {}), runs.get(claim.worse, {})
-    sign = -1.0 if claim.score == "recall30" else 1.0
-    return np.array([sign * (second[s][claim.score] - first[s][claim.score]) for s in sorted(set(first) & set(second))])
-
-
-def verdict(claim: Claim, gains: np.ndarray) -> str:
-    """Whether all seeds say the same: a difference in one direction in each of them."""
-    if not len(gains):
-        return "not measured"
-    one_way = bool((gains > 0).all() or (gains < 0).all())
-    if claim.alike:
-        return "one seed" if len(gains) < 2 else "differs" if one_way else "agrees"
-    if not one_way:
-        return "undecided"
-    word = "agrees" if gains[0] > 0 else "**contradicts**"
-    return word if len(gains) > 1 else f"{word}, one seed"
-
-
-def summary(results: dict[str, Runs]) -> list[str]:
-    """Claims by outcome: on all tasks, on one of them."""
-    groups: dict[str, list[str]] = {}
-    for claim in CLAIMS:
-        found = {task: verdict(claim, differences(claim, runs)) for task, runs in results.items()}
-        firm = {task: word for task, word in found.items() if word in ("agrees", "**contradicts**", "differs")}
-        kinds = {"agrees" if word == "agrees" else "disagrees" for word in firm.values()}
-        text = claim.text.removeprefix("… ")
-        if len(kinds) > 1:
-            groups.setdefault("Tasks disagree on", []).append(text)
-        elif firm:
-            where = "" if len(firm) == len(results) else f" ({', '.join(firm)} alone)"
-            title = "Reported and found" if kinds == {"agrees"} else "Reported, but found otherwise"
-            groups.setdefault(title, []).append(text + where)
-        else:
-            groups.setdefault("Not decided by these seeds", []).append(text)
-    order = ("Reported and found", "Reported, but found otherwise", "Tasks disagree on", "Not decided by these seeds")
-    return [line for title in order if title in groups for line in (f"**{title}:** {'; '.join(groups[title])}.", "")]
-
-
-def agreement(results: dict[str, Runs]) -> list[str]:
-    """Every claim on every task, and the correlation of the orders."""
+def geometry(results: dict[str, Runs]) -> list[str]:
+    """What geometry terms learn, where they were measured."""
     lines = [
-        "## Where this agrees with the reported order",
+        "## What geometry terms learn",
         "",
-        "How much better the member that was reported to be better is here, in E_geo (in recall, where that is the"
-        " claim), paired over seeds. *Agrees* or **contradicts**: in every seed; *undecided*: seeds differ. Of members"
-        " reported alike, *agrees* where seeds differ on which is better, *differs* where all say the same.",
+        "Spearman correlations over candidate edges, recycle by recycle, means over heads, minisets and seeds: of the term with"
+        " attention, and with the distance in the layout that it reads. Above zero, the latter means that the term prefers"
+        " distant cells. *Constant*: in every set of a seed the term is the same on all edges. Offsets of `point` are in RMS radii.",
         "",
-        "| claim | " + " | ".join(results) + " |",
-        "|---" * (len(results) + 1) + "|",
+        "| task | member | term and attention | term and distance | norm of offsets |",
+        "|---" * 5 + "|",
     ]
-    for claim in CLAIMS:
-        cells = []
-        for runs in results.values():
-            gains = differences(claim, runs)
-            cells.append(f"{verdict(claim, gains)} ({spread(gains)})" if len(gains) else "not measured")
-        lines.append(f"| {claim.text} | " + " | ".join(cells) + " |")
-    lines += ["", *summary(results)]
     for task, runs in results.items():
-        names = [n for n, m in MEMBERS.items() if m.energy is not None and m.embedding == "own" and n in runs]
-        if len(names) > 2:
-            pairs = [(MEMBERS[n].energy, values(runs[n], "e_geo_gated").mean()) for n in names]
-            rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
-            lines.append(
-                f"On {task} the reported and the measured order of {len(names)} members (without random embeddings)"
-                f" have a Spearman correlation of {rho:.2f}."
-            )
-            lines.append("")
-    return lines
+        for name in MEMBERS:
+            own = [run for run in runs.get(name, {}).values() if "rho_distance" in run]
+            if own:
+                cells = [_by_recycle(own, key) for key in ("rho_attention", "rho_distance", "offsets")]
+                lines.append(f"| {task} | {MEMBERS[name].label} ({_seeds(len(own))}) | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
-def certain(results: dict[str, Runs]) -> str:
-    """Members that are worse, or better, than V1 in every seed of a task."""
-    said = []
-    for task, runs in results.items():
-        gaps = {name: differences(Claim("", "v1", name), runs) for name in runs if name not in ("v1", "oracle")}
-        for word, sign in (("worse", 1), ("better", -1)):
-            found = [MEMBERS[name].label for name, gap in gaps.items() if len(gap) and (sign * gap > 0).all()]
-            said.append(f"On {task}, {word} than V1 in every seed: {'; '.join(found) or 'none'}.")
-    return "**What is certain** at this length of training. " + " ".join(said)
+def _by_recycle(runs: list[dict[str, Any]], key: str) -> str:
+    """Means over runs that have it, recycle by recycle."""
+    rows = [[x for x in row if x is not None] for row in zip(*(run[key] for run in runs if key in run), strict=True)]
+    return ", ".join(f"{np.mean(row):.2f}" if row else "constant" for row in rows) or "–"
 
 
-def page(budget: Budget, tasks: list[str], folder: Path, pictures: Path | None) -> str:
+def page(protocol: Protocol, tasks: list[str], folder: Path, pictures: Path | None) -> str:
     """The page, from records of some tasks; pictures are drawn only where there is a folder for them."""
-    results, recipe = {task: load(folder, task) for task in tasks}, budget.training
+    results, recipe = {task: load(folder, task) for task in tasks}, protocol.recipe
     intro = INTRO.format(
-        n_minisets=budget.n_minisets,
-        low=budget.size[0],
-        high=budget.size[1],
-        epochs=recipe.max_epochs,
-        ramp=recipe.ramp_epochs,
-        gate_steps=recipe.gate_steps,
-        lr=recipe.lr,
-        n_scored=budget.n_scored,
-        max_cells=budget.max_cells,
+        n_minisets=recipe.plan.n_minisets,
+        low=recipe.plan.size[0],
+        high=recipe.plan.size[1],
+        epochs=recipe.training.max_epochs,
+        ramp=recipe.training.ramp_epochs,
+        gate_steps=recipe.training.gate_steps,
+        lr=recipe.training.lr,
+        n_scored=protocol.n_scored,
     )
-    parts = [intro, *(line for task, runs in results.items() for line in table(task, runs))]
-    parts += [*agreement(results), *ladder(folder, pictures), *polishing(folder, tasks)]
-    parts += [READING.read_text(encoding="utf-8").replace("{certain}", certain(results))]
-    return "\n".join(parts).rstrip() + "\n"
+    parts = [intro, *agreement(results), *(line for task, runs in results.items() for line in table(task, runs))]
+    parts += [*geometry(results), *experiments(folder), *ladder(folder, pictures), *polishing(folder, tasks)]
+    return "\n".join([*parts, READING.read_text(encoding="utf-8")]).rstrip() + "\n"

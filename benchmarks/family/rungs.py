@@ -65,8 +65,9 @@ class Setting:
         return sample_minisets(h, x, self.n_sets, size=self.size, random_state=0)
 
     def scored(self) -> list[Miniset]:
-        """Minisets of the test slide."""
-        return self.slides.scored(2 * self.n_sets, self.size, 100, 0)
+        """Minisets of the test slide, those of the family."""
+        protocol = family.Protocol()
+        return self.slides.scored(protocol.n_scored, protocol.recipe.plan.size, protocol.recipe.plan.n_neighbors, 0)
 
 
 def operator_match(setting: Setting) -> tuple[Figures, Layouts]:
@@ -180,14 +181,14 @@ def on_true_graph(net: IPALiteNet, sets: list[Miniset]) -> list[torch.Tensor]:
 
 def trained_on_target_edges(setting: Setting) -> IPALiteNet:
     """V1 by the family's recipe, with the target graph in place of the candidates and no gate."""
-    budget, slides = family.Budget(), setting.slides
+    recipe, slides = family.Protocol().recipe, setting.slides
     h, x = ([torch.from_numpy(a) for a in arrays] for arrays in (slides.train, slides.coords))
-    n_minisets = 4 * setting.n_sets
-    sets = [on_target_edges(s) for s in sample_minisets(h, x, n_minisets, size=setting.size, random_state=0)]
-    recipe = replace(budget.training, gate_steps=0, edge_drop=0.0, weights=replace(LossWeights(), gate=0.0))
+    drawn = sample_minisets(h, x, recipe.plan.n_minisets, size=recipe.plan.size, random_state=0)
+    sets = [on_target_edges(s) for s in drawn]
+    training = replace(recipe.training, gate_steps=0, edge_drop=0.0, weights=replace(LossWeights(), gate=0.0))
     with Run().seeded():
         net, gate = IPALiteNet(IPALiteConfig.v1(d_input=h[0].shape[1], beta=0.0)), EdgeGate(h[0].shape[1])
-    IPALiteTrainer(net, gate, recipe).fit(sets)
+    IPALiteTrainer(net, gate, training).fit(sets)
     return net
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tasks.options import with_part
 from benchmarks.tasks.records import read
 from benchmarks.tasks.tasks import TASKS
 
@@ -33,14 +34,12 @@ def write_section(options: argparse.Namespace, settings: dict[str, Any], command
     """Replace the generated part of the page, and draw the picture beside it."""
     found = {task: runs_of(task, options) for task in options.tasks}
     results = {task: runs for task, runs in found.items() if any(runs.values())}
-    page = options.markdown.read_text()
-    before, rest = page.split(START, 1)
-    after = rest.split(END, 1)[1]
     picture = options.markdown.parent / "images" / "iga_modes.png"
     picture.parent.mkdir(exist_ok=True)
     draw(results, picture)
     parts = [_settings(results, settings, command)] + [section(task, runs) for task, runs in results.items()]
-    options.markdown.write_text(f"{before}{START}\n\n" + "\n".join(parts) + f"\n{END}{after}")
+    page = options.markdown.read_text(encoding="utf-8")
+    options.markdown.write_text(with_part(page, START, END, "\n".join(parts).rstrip()), encoding="utf-8")
 
 
 def runs_of(task: str, options: argparse.Namespace) -> Runs:

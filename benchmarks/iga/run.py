@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -25,13 +25,11 @@ from tqdm.auto import tqdm
 
 import ipar
 from benchmarks.iga.report import write_section
+from benchmarks.iga.scores import scores_of
 from benchmarks.tasks import tasks
 from benchmarks.tasks.embedded import slide_set, unplaced
 from benchmarks.tasks.options import command_of, parser_of
 from benchmarks.tasks.records import Record, kept
-from ipar import metrics
-from ipar.geometry import OffsetGaussianRigid
-from ipar.model import PoseSamples
 from ipar.model.flow import Flow, aligned_samples
 from ipar.nn import EdgeGate, IGAConfig, IGANet
 from ipar.nn.gate import dense_gate
@@ -59,11 +57,13 @@ Arrays = dict[str, NDArray[np.float32]]
 """Embeddings h, coordinates x and ellipses e of training slides (``"h0"``), and of the query (``"hq"``)."""
 
 
-def embedded(task: str, seed: int, options: argparse.Namespace) -> Arrays:
-    """A task's slides, from the cache where they are there."""
+def embedded(
+    task: str, seed: int, options: argparse.Namespace, load: Callable[[], tasks.Slides] | None = None
+) -> Arrays:
+    """A task's slides, from the cache where they are there; ``load`` reads them in place of the table of tasks."""
     path = options.cache / "iga" / f"{task}-{seed}.npz"
     if not path.is_file():
-        found = embed(tasks.load(tasks.TASKS[task], options.data), seed)
+        found = embed(load() if load else tasks.load(tasks.TASKS[task], options.data), seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **found)
     with np.load(path) as stored:
@@ -100,14 +100,15 @@ def poses(arrays: Arrays, names: Sequence[str], plan: MinisetPlan, seed: int) ->
 
 
 def run_one(
-    arrays: Arrays, mode: str, seed: int, plan: MinisetPlan = PLAN, training: FlowTraining = TRAINING
+    arrays: Arrays, mode: str, seed: int, plan: MinisetPlan = PLAN, training: FlowTraining = TRAINING, **switches: Any
 ) -> Record:
-    """Train one network and measure it on the slide that it was not trained on."""
+    """Train one network, with other switches of its config, and measure it on the slide that it was not trained on."""
     sets = poses(arrays, [name[1:] for name in arrays if name[0] == "h" and name != "hq"], plan, seed)
     largest = MinisetPlan(N_EVALUATED, (plan.size[1], plan.size[1]), plan.n_neighbors)
     unseen, run = poses(arrays, ["q"], largest, seed + 1), Run(seed)
     units, width = ellipse_units(sets), arrays["hq"].shape[1]
-    config = IGAConfig(d_input=width, n_blocks=N_BLOCKS, attention_geometry=mode, units=units)
+    shape: dict[str, Any] = {"n_dims": arrays["xq"].shape[1], "d_input": width, "n_blocks": N_BLOCKS, "units": units}
+    config = IGAConfig(attention_geometry=mode, **shape | switches)
     with run.seeded():
         net, gate = IGANet(config), EdgeGate(width)
     start = time.process_time()
@@ -138,26 +139,8 @@ def accuracy(flow: Flow, sets: Sequence[PoseSet], seed: int, *, clean: bool) -> 
             condition = flow.net.condition(h, candidates, dense_gate(flow.gate, h, candidates))
             shown = couple(batch.rigid, noise) if clean else None
             samples = aligned_samples(follow_flow(flow.net, condition, noise, N_STEPS, clean=shown))
-        rows.append(_scores(one.miniset.coords.numpy(), samples) | _ellipse_errors(one.rigid, samples))
+        rows.append(scores_of(one.miniset.coords.numpy(), one.rigid, samples))
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
-def _scores(truth: NDArray[np.float32], samples: PoseSamples) -> dict[str, float]:
-    mean = samples.point("mean")
-    errors = [metrics.procrustes_error(truth, layout).rmse for layout in samples.coords]
-    return {
-        "sample_rmse": float(np.mean(errors)),
-        "mean_rmse": metrics.procrustes_error(truth, mean).rmse,
-        "luna_spearman": metrics.luna_spearman(truth, mean),
-        "knn_hit_20": metrics.knn_hit(truth, mean, n_neighbors=20),
-        "uncertainty_spearman": metrics.uncertainty_spearman(metrics.cell_errors(truth, mean), samples.uncertainty),
-    }
-
-
-def _ellipse_errors(rigid: OffsetGaussianRigid, samples: PoseSamples) -> dict[str, float]:
-    """Root mean squared error of predicted log-scales."""
-    predicted = np.log(samples.ellipses[..., 2:4])
-    return {"log_scale_rmse": float(np.sqrt(np.square(predicted - rigid.scaling_log.numpy()).mean()))}
 
 
 def main() -> None:

@@ -36,3 +36,18 @@ def write_page(text: str, path: Path | None) -> None:
         print(text)
     else:
         path.write_text(text, encoding="utf-8")
+
+
+def with_part(page: str, start: str, end: str, text: str) -> str:
+    """A page whose part between two lines is another.
+
+    Raises
+    ------
+    ValueError
+        If the page has no such part.
+    """
+    if start not in page or end not in page:
+        msg = f"The page has no part between {start} and {end}: add these lines."
+        raise ValueError(msg)
+    before, rest = page.split(start, 1)
+    return f"{before}{start}\n\n{text}\n\n{end}{rest.split(end, 1)[1]}"

@@ -18,21 +18,20 @@ HASTY = EncoderRecipe(
 
 @pytest.fixture(scope="module")
 def found(slides):
-    return embedded.embed(slides, 0, max_cells=60, recipe=HASTY)
+    return embedded.embed(slides, 0, recipe=HASTY)
 
 
 def test_shapes_and_rows(slides, found):
-    assert [h.shape for h in found.train] == [(60, 16)] * 3
-    assert [x.shape for x in found.coords] == [(60, 2)] * 3
-    assert found.test.shape == (60, 16)
-    known = {tuple(x) for x in slides.truth.astype(np.float32)}
-    assert {tuple(x) for x in found.truth} <= known
-    assert len({tuple(x) for x in found.truth}) == 60
+    assert [h.shape for h in found.train] == [(80, 16)] * 3
+    assert [x.shape for x in found.coords] == [(80, 2)] * 3
+    assert [len(x) for x in found.across] == [80] * 3
+    assert found.test.shape == (80, 16)
+    np.testing.assert_array_equal(found.truth, slides.truth.astype(np.float32))
 
 
 def test_coordinates_of_the_test_slide_reach_nothing_but_the_scores(slides, found):
     elsewhere = tasks.Slides(slides.train, slides.query, slides.truth[::-1] * 3 + 7)
-    other = embedded.embed(elsewhere, 0, max_cells=60, recipe=HASTY)
+    other = embedded.embed(elsewhere, 0, recipe=HASTY)
     assert np.array_equal(other.test, found.test)
     assert all(np.array_equal(a, b) for a, b in zip(other.train, found.train, strict=True))
     assert not np.array_equal(other.truth, found.truth)
@@ -43,7 +42,7 @@ def test_coordinates_of_a_training_slide_do_not_reach_its_own_embedding_but_by_r
     moved = slides.train.copy()
     own = (moved.obs["slide"] == "MOB1").to_numpy()
     moved.obsm["spatial"][own] = moved.obsm["spatial"][own][::-1]
-    other = embedded.embed(tasks.Slides(moved, slides.query, slides.truth), 0, max_cells=60, recipe=HASTY)
+    other = embedded.embed(tasks.Slides(moved, slides.query, slides.truth), 0, recipe=HASTY)
 
     def shape(h):
         halves = np.split(h, 2, axis=1)
@@ -64,11 +63,11 @@ def test_the_cache_gives_what_was_made(slides, found, tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "embed", embed)
     monkeypatch.setattr(tasks, "load", lambda *_: slides)
     for _ in range(2):
-        again = embedded.embedded("ob", 3, tmp_path, tmp_path / "cache", max_cells=60)
-        for name in ("train", "coords"):
+        again = embedded.embedded("ob", 3, tmp_path, tmp_path / "cache")
+        for name in ("train", "coords", "across"):
             for a, b in zip(getattr(again, name), getattr(found, name), strict=True):
                 assert np.array_equal(a, b)
         assert np.array_equal(again.test, found.test)
         assert np.array_equal(again.truth, found.truth)
     assert len(made) == 1
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ob-3-60.npz"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fast"]

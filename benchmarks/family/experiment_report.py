@@ -1,0 +1,116 @@
+"""Single knobs of the recipe, and the ellipsoids of IGA, on the page of the family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.family.experiments import BASES, BETAS, DEFAULT, TASKS, VARIANTS
+from benchmarks.family.ladder_report import spread
+from benchmarks.iga import experiments as iga
+from benchmarks.tasks.records import read
+
+Runs = dict[int, dict[str, Any]]
+"""Records by seed."""
+
+INTRO = """## Single knobs
+
+V1 by the default recipe with one thing changed, trained and scored as above. Cells are the E_geo on candidates and gate; in brackets
+by how many per cent that of the first row is above it, and how many seeds were paired. Walk, ramp and stress are varied in {epochs} epochs
+of {n_minisets} minisets, as many steps as the default. Made with
+
+```bash
+python -m benchmarks.family.experiments --data ../shared/data
+python -m benchmarks.iga.experiments --data ../shared/data
+```
+"""
+SWEEP = """### β at inference
+
+β is chosen among {betas} on the held-out training slide, by the networks that were trained without it. The gain is that of the test
+slide: by how many per cent its E_geo at the β of the training is above that at the chosen one.
+"""
+IGA = """## IGA: with ellipsoids and without
+
+Trained and measured as on `docs/iga.md`. A weight is that of the losses of the ellipsoids beside those of the pose. In space, slides
+are four blocks of one section ({space}). RMSE and LUNA Spearman are of the mean of samples.
+"""
+_POSE = ("translation", "rotation", "auxiliary")
+
+
+def experiments(folder: Path) -> list[str]:
+    """All tables; a group that has not been measured has none."""
+    found = by_name("family_experiments", folder)
+    long = VARIANTS[BASES["walk, ramp and stress"]]
+    lines = [INTRO.format(epochs=long.training["max_epochs"], n_minisets=long.plan["n_minisets"])]
+    for group in dict.fromkeys(one.group for one in VARIANTS.values()):
+        base = BASES.get(group, DEFAULT)
+        names = [base, *(name for name, one in VARIANTS.items() if one.group == group and name != base)]
+        lines += [f"### By {group}", "", f"| variant | {' | '.join(TASKS)} |", "|---" * (len(TASKS) + 1) + "|"]
+        for name in names:
+            cells = [compared(found.get((task, name), {}), found.get((task, base), {})) for task in TASKS]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("")
+    return [*lines, *sweeps(found), *ellipsoids(folder)]
+
+
+def by_name(page: str, folder: Path) -> dict[tuple[str, str], Runs]:
+    """Records by task and variant."""
+    found: dict[tuple[str, str], Runs] = {}
+    for record in read(page, folder):
+        found.setdefault((record["task"], record["variant"]), {})[record["seed"]] = record
+    return found
+
+
+def compared(own: Runs, base: Runs, key: str = "e_geo_gated") -> str:
+    """Energy of a variant, and its gain over the base."""
+    if not own:
+        return "not measured"
+    text, pairs = spread(np.array([run[key] for run in own.values()])), sorted(set(own) & set(base))
+    if own is base or not pairs:
+        return text
+    gain = np.mean([np.log(base[seed][key] / own[seed][key]) for seed in pairs])
+    return f"{text} ({100 * np.expm1(gain):+.1f}, {len(pairs)})"
+
+
+def sweeps(found: dict[tuple[str, str], Runs]) -> list[str]:
+    """What is gained by a β chosen on the held-out slide, and what the best on the test slide would."""
+    lines = [
+        SWEEP.format(betas=", ".join(f"{beta:g}" for beta in BETAS)),
+        "| task | variant | chosen β | gain | best possible |",
+    ]
+    lines.append("|---" * 5 + "|")
+    for (task, name), runs in found.items():
+        if name not in VARIANTS or not VARIANTS[name].swept:
+            continue
+        trained = BETAS.index(VARIANTS[name].config.get("beta", 2.0))
+        curves = [run["by_beta"] for _, run in sorted(runs.items())]
+        chosen = [int(np.argmin(one["held_out"])) for one in curves]
+        gains = [one["test"][trained] / one["test"][i] - 1 for one, i in zip(curves, chosen, strict=True)]
+        most = [one["test"][trained] / min(one["test"]) - 1 for one in curves]
+        cells = [", ".join(f"{BETAS[i]:g}" for i in chosen), *(f"{100 * np.mean(x):+.1f}" for x in (gains, most))]
+        lines.append(f"| {task} | {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def ellipsoids(folder: Path) -> list[str]:
+    """Variants of IGA on every task."""
+    found = by_name("iga_experiments", folder)
+    columns: dict[str, Callable[[dict[str, Any]], float]] = {
+        "pose loss, training": lambda run: sum(run["train"][name] for name in _POSE),
+        "pose loss, unseen": lambda run: run["unseen"]["val_pose"],
+        "RMSE": lambda run: run["predicted"]["mean_rmse"],
+        "LUNA Spearman": lambda run: run["predicted"]["luna_spearman"],
+        "kNN hit@20": lambda run: run["predicted"]["knn_hit_20"],
+        "CPU seconds": lambda run: run["cpu_seconds"],
+    }
+    titles = ["task", "denoised", "seeds", *columns]
+    lines = [IGA.format(space=iga.SPACE.kind), f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for task in iga.TASKS:
+        for name in iga.VARIANTS:
+            runs = list(found.get((task, name), {}).values())
+            cells = [spread(np.array([value(run) for run in runs]), 3) for value in columns.values()]
+            lines.append(f"| {task} | {name} | {len(runs)} | {' | '.join(cells)} |")
+    return [*lines, ""]
