@@ -65,8 +65,9 @@ def test_a_task_runs_without_what_no_method_may_read(make_slides, tmp_path, monk
 def test_results_are_readable_and_identified():
     from benchmarks.tasks.records import KEYS, read
 
-    assert {path.stem for path in (FOLDER / "results").glob("*.jsonl")} == set(KEYS)
-    for page, names in KEYS.items():
-        found = [tuple(record[name] for name in names) for record in read(page, FOLDER / "results")]
+    pages = {path.stem for path in (FOLDER / "results").glob("*.jsonl")}
+    assert pages <= set(KEYS)  # what is new has no records until it is measured
+    for page in pages:
+        found = [tuple(record[name] for name in KEYS[page]) for record in read(page, FOLDER / "results")]
         assert found, page
         assert found == sorted(set(found)), page
