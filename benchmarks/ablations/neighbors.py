@@ -10,7 +10,7 @@ from benchmarks.ablations.folds import WHOLE
 from benchmarks.tasks import tasks
 from benchmarks.tasks.embedded import unplaced
 from ipar.graph import neighbor_distances
-from ipar.model.features import SlidePCs
+from ipar.model.slide_pcs import SlidePCs
 
 COMPONENTS, STEPS = (30, 50, 100, 200), (0, 1, 2, 3)
 _N_TRUE, _N_NEAR = 20, 8

@@ -22,7 +22,7 @@ from benchmarks.ablations.groups import (
     TRAINING_FOLDS,
 )
 from benchmarks.tasks.records import Record, read
-from ipar.model.features import SlidePCs
+from ipar.model.slide_pcs import SlidePCs
 
 Results = dict[str, list[Record]]
 """Records of each group, in the order of its runs."""

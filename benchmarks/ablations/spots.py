@@ -11,7 +11,7 @@ from benchmarks.ablations.encoder import with_covariance_of, with_variance_of
 from benchmarks.ablations.fits import Layouts, fit, map_and_sharpened, read
 from benchmarks.tasks.tasks import Slides
 from ipar.graph.averages import neighbor_average
-from ipar.model.features import SlidePCs
+from ipar.model.slide_pcs import SlidePCs
 from ipar.training import EncoderRecipe, SlideSet
 from ipar.training.slides import Slide
 

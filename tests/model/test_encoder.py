@@ -13,9 +13,10 @@ from scipy.spatial.distance import pdist
 from ipar._chunks import InMemory
 from ipar.graph.averages import averaged_features, neighbor_average
 from ipar.model import GeometryEncoder
-from ipar.model.encoder import EncoderPart
-from ipar.model.features import Averaging, Reading, SlidePCs, equalise_blocks, whole_slides
+from ipar.model.features import Averaging, Reading, equalise_blocks, whole_slides
 from ipar.model.genes import match_genes
+from ipar.model.parts import EncoderPart
+from ipar.model.slide_pcs import SlidePCs
 from ipar.nn import SetEncoder, SharedEncoder
 
 GENES = pd.Index([f"g{i}" for i in range(20)])

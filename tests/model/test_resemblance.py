@@ -10,8 +10,8 @@ from scipy import sparse
 from scipy.special import expit
 
 from ipar.model.covariation import Covariation, agreement
-from ipar.model.features import unit_rows
 from ipar.model.resemblance import Known, Resemblance, Signs, landmarks_of, rank_among, shortfall
+from ipar.model.slide_pcs import unit_rows
 
 N_GENES = 40
 

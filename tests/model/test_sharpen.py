@@ -12,8 +12,8 @@ from ipar.graph.neighbors import nearest
 from ipar.metrics import coverage, evenness, knn_hit, procrustes_error
 from ipar.model import Features, Sharpening
 from ipar.model.evening import Evening
-from ipar.model.features import unit_rows
 from ipar.model.sharpening import fused_nearest, sharpen_layout
+from ipar.model.slide_pcs import unit_rows
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """Fitted models, on arrays, and their files."""
 
 from ipar.model.blend import Blend
-from ipar.model.encoder import Features, GeometryEncoder
+from ipar.model.encoder import GeometryEncoder
 from ipar.model.flow import PoseSamples
 from ipar.model.iga import IGA
 from ipar.model.ipalite import IPALite
 from ipar.model.loading import load
-from ipar.model.outputs import Layout
+from ipar.model.outputs import Features, Layout
 from ipar.model.placement import Placement
 from ipar.model.reference import Reference
 from ipar.model.scale import ExpressionScale

@@ -2,115 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ipar._chunks import Matrix, as_rows, row_slices
 from ipar._cluster import pool
-from ipar._options import Checked, Count, Depth, Weight, check
-from ipar._passes import Numbers
-from ipar.graph.neighbors import cells_by_slide
+from ipar._options import Weight, check
 from ipar.model.checks import check_width, checked_names, shaped
 from ipar.model.features import (
     Averaging,
-    GeneCentring,
     Reading,
-    SlidePCs,
-    embedding_order,
     equalise_blocks,
-    reordered,
     whole_slides,
 )
 from ipar.model.genes import match_genes, order_genes
 from ipar.model.io import Arrays, State, loaded_module, module_arrays
-from ipar.nn import SetEncoder, SharedEncoder
+from ipar.model.outputs import Features
+from ipar.model.parts import EncoderPart, PartShape, SetEncoderShape, gene_outputs, outputs
+from ipar.model.slide_pcs import SlidePCs
+from ipar.nn import SetEncoder
 
 Inputs = Literal["pca", "genes", "both"]
-
-
-@dataclass(frozen=True)
-class EncoderPart:
-    """A trained network and which of its outputs the embedding takes."""
-
-    source: Literal["pca", "genes"]  # what the network reads
-    net: SharedEncoder
-    terms: tuple[Literal["local", "global"], ...]  # the halves that are taken
-
-
-@dataclass(frozen=True)
-class PartShape(Checked):
-    """Settings of an :class:`EncoderPart`."""
-
-    source: Literal["pca", "genes"]
-    terms: tuple[Literal["local", "global"], ...]
-    n_input: Count
-    hidden: tuple[Count, ...]
-    n_output: Count
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "terms", tuple(self.terms))  # a list, from JSON
-        if not self.terms or self.n_output % 2:
-            msg = f"A part needs terms and an even n_output, found {self.terms} and {self.n_output}."
-            raise ValueError(msg)
-
-    def network(self) -> SharedEncoder:
-        """A network of this shape."""
-        return SharedEncoder(self.n_input, hidden=self.hidden, n_output=self.n_output)
-
-
-@dataclass(frozen=True)
-class SetEncoderShape(Checked):
-    """Settings of a :class:`SetEncoder`."""
-
-    n_input: Count
-    width: Count
-    n_layers: Depth
-    n_heads: Count
-    n_output: Count
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.width % self.n_heads:
-            msg = f"width must be a multiple of n_heads, found {self.width} and {self.n_heads}."
-            raise ValueError(msg)
-
-
-class Features(NamedTuple):
-    """What an encoder says of the cells of slides.
-
-    Attributes
-    ----------
-    embedding
-        The embedding, ``(n, n_output)``.
-    global_features
-        Features that were taught distances across the tissue, ``(n, d)``: blocks of the embedding and the set encoder's
-        output side by side, of the same size on every slide but for the set encoder's weight.
-    """
-
-    embedding: NDArray[np.float32]
-    global_features: NDArray[np.float32]
-
-    def rows(self, cells: NDArray[np.intp]) -> Features:
-        """The features of some cells."""
-        return Features(reordered(self.embedding, cells), reordered(self.global_features, cells))
-
-    def of_slides(self, labels: pd.Categorical[Any]) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """Name and cells of every slide, cells in :func:`~ipar.model.features.embedding_order`."""
-        for name, rows in zip(labels.categories, cells_by_slide(labels, len(labels)), strict=True):
-            yield str(name), rows[embedding_order(self.embedding[rows])]
-
-    def in_order(self) -> tuple[NDArray[np.intp], Features]:
-        """The :func:`~ipar.model.features.embedding_order` of the cells of one slide, and their features in it."""
-        order = embedding_order(self.embedding)
-        return order, self.rows(order)
 
 
 @dataclass(frozen=True)
@@ -268,10 +186,10 @@ class GeometryEncoder:
         if part.source == "pca":
             parts = list(row_slices(len(out), 4096))
             batches = (read.components[rows] for rows in parts)
-            for rows, found in zip(parts, pool().map("embed", _outputs, batches, part.net), strict=True):
+            for rows, found in zip(parts, pool().map("embed", outputs, batches, part.net), strict=True):
                 out[rows] = found
         else:
-            for own, found in read.matrix.each("embed", _gene_outputs, part.net, read.centring, heavy=True):
+            for own, found in read.matrix.each("embed", gene_outputs, part.net, read.centring, heavy=True):
                 out[read.place[own]] = found
         half = part.net.n_output // 2
         return np.concatenate([out[:, :half] if term == "local" else out[:, half:] for term in part.terms], axis=1)
@@ -327,25 +245,3 @@ class GeometryEncoder:
             gene_scale=None if gene_scale is None else np.asarray(gene_scale, dtype=np.float32),
             **whole,
         )
-
-
-@torch.no_grad()
-def _outputs(batch: NDArray[np.float32], net: SharedEncoder, least_rows: int = 256) -> NDArray[np.float32]:
-    """Outputs of a network for some cells.
-
-    Products of few rows are rounded otherwise than those of many: batches are filled up to ``least_rows``, so that a cell has
-    the same output in any batch.
-    """
-    x = batch
-    if len(batch) < least_rows:
-        x = np.zeros((least_rows, batch.shape[1]), dtype=np.float32)
-        x[: len(batch)] = batch
-    found: NDArray[np.float32] = net(torch.from_numpy(x).to(next(net.parameters()).device))[: len(batch)].cpu().numpy()
-    return found
-
-
-def _gene_outputs(
-    own: Numbers, chunk: sparse.csr_matrix, net: SharedEncoder, centring: GeneCentring
-) -> NDArray[np.float32]:
-    """The same for rows of an expression matrix."""
-    return np.concatenate([_outputs(x, net) for _, x in centring.batches(own, chunk)])

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from ipar._chunks import Matrix, as_rows
 from ipar._options import AtLeastTwo, checked
-from ipar.model.encoder import Features, GeometryEncoder
-from ipar.model.features import SlidePCs, equalise_blocks
+from ipar.model.encoder import GeometryEncoder
+from ipar.model.features import equalise_blocks
 from ipar.model.genes import rep_names
 from ipar.model.io import State
+from ipar.model.outputs import Features
+from ipar.model.slide_pcs import SlidePCs
 
 
 @dataclass(frozen=True)

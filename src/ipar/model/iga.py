@@ -14,10 +14,10 @@ from ipar._chunks import Matrix
 from ipar._run import Run
 from ipar.model.blend import aligned_to
 from ipar.model.checks import check_width
-from ipar.model.encoder import Features
 from ipar.model.flow import Flow
 from ipar.model.given import AnyEncoder, Encoder
 from ipar.model.io import SavedModel
+from ipar.model.outputs import Features
 from ipar.model.regions import Regions
 from ipar.model.resemblance import Resemblance
 from ipar.model.scale import ExpressionScale

@@ -19,7 +19,6 @@ from ipar.graph.neighbors import Nearest, cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.checks import check_width
-from ipar.model.encoder import Features
 from ipar.model.features import reordered
 from ipar.model.flow import MIN_CELLS as FLOW_CELLS
 from ipar.model.flow import Flow
@@ -28,7 +27,7 @@ from ipar.model.given import AnyEncoder, Encoder, GivenEncoder
 from ipar.model.io import SavedModel
 from ipar.model.matching import Centring
 from ipar.model.network import NetworkLayout
-from ipar.model.outputs import Layout
+from ipar.model.outputs import Features, Layout
 from ipar.model.placement import OnReference, Placement
 from ipar.model.reference import Reference, ReferenceSlide
 from ipar.model.regions import Regions

@@ -14,8 +14,8 @@ from ipar._options import NonNegative, checked
 from ipar.graph.neighbors import Nearest, nearest, nearest_in
 from ipar.model.checks import check_width, shaped
 from ipar.model.covariation import Covariation, agreement
-from ipar.model.features import unit_rows
 from ipar.model.io import State, arrays_under
+from ipar.model.slide_pcs import unit_rows
 
 Floats = NDArray[np.floating]
 

@@ -20,9 +20,9 @@ from ipar.geometry import gauge_fix
 from ipar.graph.candidates import fuzzy_edges
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import principal_components
-from ipar.model.encoder import Features
 from ipar.model.evening import Evening, mean_distance, square_distances
 from ipar.model.io import State
+from ipar.model.outputs import Features
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from ipar._run import Run
 from ipar.graph.neighbors import Nearest, nearest
 from ipar.model.blend import global_map, principal_components
 from ipar.model.checks import check_width, shaped
-from ipar.model.encoder import Features
 from ipar.model.features import embedding_order
 from ipar.model.flow import Flow
 from ipar.model.io import Arrays, State
+from ipar.model.outputs import Features
 
 FloatArray = NDArray[np.float64]
 

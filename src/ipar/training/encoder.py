@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ipar._options import AtLeastTwo, Checked, Count, Share
 from ipar._run import Run
 from ipar.geometry import gauge_fix
-from ipar.model.encoder import EncoderPart, GeometryEncoder, Inputs
+from ipar.model.encoder import GeometryEncoder, Inputs
 from ipar.model.features import Averaging, Reading
+from ipar.model.parts import EncoderPart
 from ipar.nn import SharedEncoder
 from ipar.training.axes import AxisSpace, gene_weights
 from ipar.training.encoder_training import CellInputs, EncoderTraining, train_encoder

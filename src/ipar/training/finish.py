@@ -16,7 +16,7 @@ from ipar._run import Run
 from ipar.graph.neighbors import nearest
 from ipar.metrics import coverage, e_geo_minisets, evenness, knn_hit, luna_spearman
 from ipar.model.blend import Blend
-from ipar.model.encoder import Features
+from ipar.model.outputs import Features
 from ipar.model.sharpening import Sharpening, sharpen_layout
 
 
