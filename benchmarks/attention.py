@@ -13,8 +13,6 @@ import json
 import math
 import os
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.tasks.options import parser_of, write_page
+from benchmarks.tasks.processes import measured
 from benchmarks.tasks.records import Record, keep, read
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ def run_one(method: str, n_cells: int, n_threads: int) -> Record:
         with torch.no_grad():
             x, index, weights = problem(_WARM)
             layer_of(method, index, weights)(x)
-            return measured(method, *problem(n_cells))
+            return figures_of(method, *problem(n_cells))
     except ModuleNotFoundError:
         return {"failed": MISSING}
     except (MemoryError, RuntimeError) as error:
@@ -165,7 +164,7 @@ def run_one(method: str, n_cells: int, n_threads: int) -> Record:
         return {"failed": NO_MEMORY}
 
 
-def measured(method: str, x: Tensor, index: Tensor, weights: Weights) -> Record:
+def figures_of(method: str, x: Tensor, index: Tensor, weights: Weights) -> Record:
     """Figures of some passes: least times, the peak of the first, and the error."""
     layer, cpu, wall = layer_of(method, index, weights), [], []
     before, peak = peak_gib(reset=True), 0.0
@@ -183,14 +182,8 @@ def measured(method: str, x: Tensor, index: Tensor, weights: Weights) -> Record:
 def measure(method: str, n_cells: int, n_threads: int) -> Record:
     """Run one layer in a fresh process."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    command = [sys.executable, "-m", "benchmarks.attention", "--one", method, str(n_cells), str(n_threads)]
-    environment = os.environ | dict.fromkeys(names, str(n_threads))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        msg = f"{method} on {n_cells} cells failed with status {done.returncode}:\n{done.stderr[-2000:]}"
-        raise RuntimeError(msg)
-    return dict(json.loads(lines[-1].removeprefix("RESULT ")))
+    arguments = ["benchmarks.attention", "--one", method, str(n_cells), str(n_threads)]
+    return measured(f"{method} on {n_cells} cells", arguments, dict.fromkeys(names, str(n_threads)))
 
 
 def run_all(sizes: Sequence[int], threads: Sequence[int], folder: Path, *, fresh: bool = False) -> None:

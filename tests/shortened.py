@@ -10,52 +10,14 @@ from typing import Any
 import numpy as np
 
 import ipar
-from ipar.model import Sharpening
-from ipar.nn import IGAConfig, IPALiteConfig
-from ipar.training import (
-    EncoderRecipe,
-    EncoderTraining,
-    FinishRecipe,
-    FlowRecipe,
-    FlowTraining,
-    IPALiteTraining,
-    MinisetPlan,
-    NetworkRecipe,
-    Recipe,
-    SetEncoderTraining,
-    UncertaintyRecipe,
-)
+from ipar.nn import IPALiteConfig
+from tests.conftest import SMALL_FLOW, SMALL_RECIPE
 
 N_CELLS = 240
-FEW = EncoderTraining(n_steps=15, batch_size=128)
-FLOW = FlowRecipe(
-    config=IGAConfig(d_state=16, d_head=8),
-    training=FlowTraining(gate_steps=10),
-    plan=MinisetPlan(n_minisets=4, size=(48, 64), n_neighbors=24),
-    n_tried=4,
-    n_steps_tried=4,
-    refit_epochs=1,
-)
-RECIPE = Recipe(
-    embed=EncoderRecipe(
-        pca_hidden=(32,),
-        genes_hidden=(32,),
-        pca_training=FEW,
-        genes_training=FEW,
-        set_encoder_training=SetEncoderTraining(n_steps=2, most_times=1.0),
-        n_minisets=2,
-    ),
-    network=NetworkRecipe(
-        config=IPALiteConfig(d_state=32, d_head=8),
-        training=IPALiteTraining(gate_steps=10),
-        plan=MinisetPlan(n_minisets=6, size=(64, 96)),
-        n_validation=2,
-        refit_epochs=1,
-    ),
-    finish=FinishRecipe(sharpening=Sharpening(n_steps=20), holds=(0.6,), slide_pc_shares=(0.2,), n_minisets=2),
-    uncertainty=UncertaintyRecipe(n_samples=2, most_drawn=100),
-    most_cells=300,
-)
+NETWORK = replace(
+    SMALL_RECIPE.network, config=IPALiteConfig(d_state=16, d_head=8)
+)  # all recycles, which tutorials show
+RECIPE = replace(SMALL_RECIPE, network=NETWORK, most_cells=300)
 
 
 def forced(function: Callable[..., Any], **least: Any) -> Callable[..., Any]:
@@ -78,7 +40,7 @@ def shorten() -> None:
     """Replace the functions of ipar that take time by short ones, in this process."""
     ipar.pp.embed = functools.partial(ipar.pp.embed, recipe=RECIPE.embed)
     ipar.tl.fit_ipalite = forced(ipar.tl.fit_ipalite, recipe=RECIPE, max_epochs=2, quality="default")
-    ipar.tl.fit_iga = forced(ipar.tl.fit_iga, recipe=replace(RECIPE, flow=FLOW), max_epochs=2)
+    ipar.tl.fit_iga = forced(ipar.tl.fit_iga, recipe=replace(RECIPE, flow=SMALL_FLOW), max_epochs=2)
     ipar.tl.sample_coords = forced(ipar.tl.sample_coords, n_samples=8, n_steps=3)
     ipar.baselines.distance_embedding_mds = functools.partial(ipar.baselines.distance_embedding_mds, n_steps=15)
     ipar.datasets.fetch = fewer(ipar.datasets.fetch, 700)

@@ -74,8 +74,7 @@ def test_the_leak_is_told_with_the_figures_of_the_look_up():
 @pytest.mark.parametrize("task", texts.PARTS)
 def test_records_have_what_their_table_shows(task):
     found = [one for one in read(run.PAGE, ROOT / RESULTS) if one["task"] == task]
-    if not found:
-        pytest.skip(f"{task} has not been measured")
+    assert found
     for one in found:
         missing = set(texts.PARTS[task].columns) - set(one["scores"])
         assert all(name.startswith("auroc") for name in missing), one["method"]

@@ -6,7 +6,7 @@ from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
 
 from ipar.graph.candidates import fuzzy_edges
-from ipar.graph.neighbors import nearest
+from ipar.graph.nearest import nearest
 
 
 def by_hand(h, k):

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsTransformer, RadiusNeighborsTransformer
 
 from ipar.graph import connectivities, neighbor_distances
 from ipar.graph.averages import neighbor_average
-from ipar.graph.neighbors import FaissTransformer
+from ipar.graph.nearest import FaissTransformer
 
 
 @pytest.fixture

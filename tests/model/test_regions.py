@@ -8,7 +8,7 @@ from scipy import ndimage
 
 import ipar
 from ipar._run import Run
-from ipar.graph.neighbors import nearest
+from ipar.graph.nearest import nearest
 from ipar.metrics import in_regions
 from ipar.metrics._alignment import turned_onto
 from ipar.model import IPALite

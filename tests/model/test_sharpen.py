@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 
 from ipar._run import Run
-from ipar.graph.neighbors import nearest
+from ipar.graph.nearest import nearest
 from ipar.metrics import coverage, evenness, knn_hit, procrustes_error
 from ipar.model import Features, Sharpening
 from ipar.model.evening import Evening

@@ -20,7 +20,7 @@ from ipar._chunks import InMemory
 from ipar._client import active_client, check_versions
 from ipar._cluster import ahead, on_workers, pool
 from ipar._sources import ChunkSize, expression_rows
-from ipar.graph.neighbors import FaissTransformer
+from ipar.graph.nearest import FaissTransformer
 
 da = pytest.importorskip("dask.array")
 dask_config = pytest.importorskip("dask.config")

@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from ipar.graph.neighbors import Nearest
+from ipar.graph.nearest import Nearest
 
 
 def cosine_candidates(h: Tensor, n_neighbors: int) -> Tensor:

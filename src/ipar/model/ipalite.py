@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ipar._chunks import Matrix, Rows, as_rows
 from ipar._run import Run
 from ipar.geometry import apply_similarity, procrustes_transform
-from ipar.graph.neighbors import Nearest, cells_by_slide
+from ipar.graph.nearest import Nearest
+from ipar.graph.neighbors import cells_by_slide
 from ipar.model.adapter import Adapter
 from ipar.model.blend import Blend, aligned_to
 from ipar.model.checks import check_width

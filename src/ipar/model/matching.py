@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 
 from ipar._chunks import Matrix, as_rows
 from ipar._options import Checked, Count
-from ipar.graph.neighbors import Nearest, nearest, nearest_in
+from ipar.graph.nearest import Nearest, nearest, nearest_in
 from ipar.model.given import Encoder
 from ipar.model.reference import Reference
 

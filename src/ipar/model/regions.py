@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ipar._options import Depth, NonNegative, checked
 from ipar._run import Run
-from ipar.graph.neighbors import Nearest, nearest
+from ipar.graph.nearest import Nearest, nearest
 from ipar.metrics import turned_onto
 from ipar.model.checks import checked_names
 from ipar.model.features import embedding_order

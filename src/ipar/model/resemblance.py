@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ipar._chunks import Matrix, as_rows, row_slices
 from ipar._options import NonNegative, checked
-from ipar.graph.neighbors import Nearest, nearest, nearest_in
+from ipar.graph.nearest import Nearest, nearest, nearest_in
 from ipar.model.checks import check_width, shaped
 from ipar.model.covariation import Covariation, agreement
 from ipar.model.io import State, arrays_under

@@ -18,7 +18,7 @@ from ipar._options import Checked, Count, Distance, Pairs, Rate, Share, Steps, W
 from ipar._run import Run, sent
 from ipar.geometry import gauge_fix
 from ipar.graph.candidates import fuzzy_edges
-from ipar.graph.neighbors import Nearest, nearest
+from ipar.graph.nearest import Nearest, nearest
 from ipar.model.blend import principal_components
 from ipar.model.evening import Evening, mean_distance, square_distances
 from ipar.model.io import State

@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 from ipar._chunks import row_slices
 from ipar._options import AtLeastFive, Depth, NonNegative, checked
 from ipar._run import Run
-from ipar.graph.neighbors import Nearest, nearest
+from ipar.graph.nearest import Nearest, nearest, without_itself
 from ipar.model.blend import global_map, principal_components
 from ipar.model.checks import check_width, shaped
 from ipar.model.features import embedding_order
@@ -188,10 +188,7 @@ def trouble_signs(features: Features, near: Nearest | None = None, n_neighbors: 
 def _others(search: NearestNeighbors, points: FloatArray, rows: slice) -> NDArray[np.int64]:
     """Nearest of all other points for some of them, which are these rows, ``(m, k)``."""
     found = search.kneighbors(points, search.n_neighbors + 1, return_distance=False)
-    itself = found == np.arange(rows.start, rows.stop)[:, None]
-    itself[~itself.any(axis=1), 0] = True  # among many cells in one place, a cell may not find itself
-    others: NDArray[np.int64] = found[~itself].reshape(len(found), -1)
-    return others
+    return without_itself(found, np.arange(rows.start, rows.stop))
 
 
 def _signs_of_cells(

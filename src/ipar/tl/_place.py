@@ -24,7 +24,8 @@ from ipar._anndata import (
 from ipar._cluster import ahead, pool
 from ipar._expression import Cells, check_cells
 from ipar._run import Run
-from ipar.graph.neighbors import Nearest, cells_by_slide, joined_graphs, nearest
+from ipar.graph.nearest import Nearest, nearest
+from ipar.graph.neighbors import cells_by_slide, joined_graphs
 from ipar.model import Features, IPALite, Placement
 from ipar.model.ipalite import SlideRows
 from ipar.model.outputs import Layout

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ipar._anndata import warn
 from ipar._chunks import as_rows
 from ipar._expression import Cells
-from ipar.graph.neighbors import Nearest
+from ipar.graph.nearest import Nearest
 from ipar.model import IGA, Features, IPALite
 from ipar.model.genes import order_genes
 from ipar.model.resemblance import Resemblance, Signs

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ipar._options import Checked, Count
 from ipar._run import Run
-from ipar.graph.neighbors import nearest
+from ipar.graph.nearest import nearest
 from ipar.metrics import coverage, e_geo_minisets, evenness, knn_hit, luna_spearman
 from ipar.model.blend import Blend
 from ipar.model.outputs import Features
