@@ -19,8 +19,8 @@ _MARK = 1000.0  # of a cell's own column: no noise hides it, and where dropout t
 _SCALE = 10.0  # of relations in their columns: the noise that embeddings are trained with, 0.3, must not hide them
 _HALF = 8.0  # rank at which a cell counts half as near as the nearest
 _SHARED = 15  # near cells among which shared ones are counted
-_HIDDEN = 32
-N_RELATIONS = 5
+N_RELATIONS = 6
+_HIDDEN = 64
 _BY_RANK = slice(1, 3)
 
 
@@ -36,7 +36,7 @@ def relations(h: Tensor, width: int) -> Tensor:
     """What relates the cells of a set, ``(..., n, n)`` each.
 
     Cosine of own components; how near each is to the other by rank, 1 to 0, in the embedding and in own components; share
-    of near cells that two have in common, in the embedding and in own components.
+    of near cells that two have in common, in the embedding and in own components; :func:`sparseness` around the first.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def relations(h: Tensor, width: int) -> Tensor:
     Returns
     -------
     Tensor
-        ``(..., n, 5, n)``.
+        ``(..., n, 6, n)``.
     """
     own = functional.normalize(h[..., width:], dim=-1)
     found = [own @ own.mT]
@@ -55,7 +55,16 @@ def relations(h: Tensor, width: int) -> Tensor:
     found += [apart / (1 + one / _HALF) for one in rank]
     near = [((one < _SHARED) & apart).to(h.dtype) for one in rank]
     found += [one @ one.mT / _SHARED for one in near]
+    found.append(sparseness(h[..., :width])[..., None].expand_as(found[0]))
     return torch.stack(found, dim=-2)
+
+
+def sparseness(h: Tensor) -> Tensor:
+    """Log of the mean cosine distance of every cell to its nearest ones, less its mean over the set, ``(..., n)``."""
+    unit = functional.normalize(h, dim=-1)
+    near = (unit @ unit.mT).topk(min(_SHARED + 1, h.shape[-2]), dim=-1).values[..., 1:]
+    found = (1 - near).mean(-1).clamp_min(1e-4).log()
+    return found - found.mean(-1, keepdim=True)
 
 
 def with_relations(h: Tensor, width: int, room: int) -> Tensor:
@@ -71,7 +80,7 @@ def with_relations(h: Tensor, width: int, room: int) -> Tensor:
     Returns
     -------
     Tensor
-        ``(..., n, width + 6 * room)``.
+        ``(..., n, width + 7 * room)``.
     """
     n = h.shape[-2]
     pairs = functional.pad(_SCALE * relations(h, width), (0, room - n)).flatten(-2)
@@ -100,13 +109,13 @@ class RelationGate(NarrowGate):
         self.relation = nn.Sequential(nn.Linear(n_read, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, n_heads))
 
     def forward(self, h: Tensor, source: Tensor, target: Tensor, *, both_ways: bool = False, **options: Any) -> Tensor:
-        """Read edges of cells that :func:`with_relations` made, ``(m, d + 6 * room)``."""
+        """Read edges of cells that :func:`with_relations` made, ``(m, d + 7 * room)``."""
         ends = [(source, target), (target, source)] if both_ways else [(source, target)]
         relations = torch.cat([self.relation(self.read(h, *one)) for one in ends])
         return super().forward(h, source, target, both_ways=both_ways, **options) + relations
 
     def read(self, h: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Relations of the ends of edges, ``(m, 12)``; zeros where a cell's mark was lost."""
+        """Relations of the ends of edges, ``(m, 14)``; zeros where a cell's mark was lost."""
         room = (h.shape[1] - self.d_input) // (N_RELATIONS + 1)
         _, pairs, mark = h.split([self.d_input, N_RELATIONS * room, room], dim=1)
         height, place = mark.max(dim=1)

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.ablations import adaptation, blends, components, doubts, encoder, neighbors, networks, spots, training
+from benchmarks.ablations import (
+    adaptation,
+    blends,
+    components,
+    doubts,
+    encoder,
+    flows,
+    neighbors,
+    networks,
+    spots,
+    training,
+)
 from benchmarks.ablations.components import Ways
 from benchmarks.ablations.fits import Layouts, scored
 from benchmarks.ablations.folds import EMBRYO, SECTIONS, WHOLE, kind_of, load
@@ -18,6 +29,7 @@ Runs = tuple[tuple[str, int], ...]
 
 STEP_FOLDS, TRAINING_FOLDS = ("brain5", "brain2b"), ("brain2b",)
 FLOW_FOLDS = ("brain5", "brain5b", "brain5c", "brain5d", "brain2b", "brain2c", "brain2d")
+NETWORK_FOLDS, START_FOLDS = ("brain2b", "brain5b", "brain2c", "brain5"), ("brain2b", "brain5b")
 SHARE_FOLDS = ("brain2b", "brain2c", "brain2d", "brain5", "brain5b", "brain5d")
 PANEL_FOLDS, DOUBT_FOLDS = ("brain5", "brain5b"), ("brain2c", "brain5b", "brain5d")
 SEEDS = (0, 1, 2)  # of the halves of the embryo
@@ -90,7 +102,8 @@ GROUPS = {
     "adaptation": Group(runs_of(STEP_FOLDS), layouts_by(adaptation.layouts, with_data=True)),
     "steps": Group(runs_of(STEP_FOLDS), layouts_by(blends.layouts_by_steps)),
     "minisets": Group(runs_of(TRAINING_FOLDS), layouts_by(training.layouts_by_minisets)),
-    "networks": Group(runs_of(TRAINING_FOLDS), layouts_by(networks.layouts)),
+    "networks": Group(runs_of(NETWORK_FOLDS), layouts_by(networks.layouts)),
+    "flow starts": Group(runs_of(START_FOLDS), layouts_by(flows.layouts)),
     "flow": Group(runs_of(FLOW_FOLDS), layouts_by(blends.layouts_by_flow)),
     "spots": Group(runs_of((), SEEDS), layouts_by(spots.layouts, n_slides=1)),
     "panels": Group(runs_of(PANEL_FOLDS, SEEDS), by_panel),

@@ -15,9 +15,11 @@ from benchmarks.ablations.groups import (
     DOUBT_FOLDS,
     FLOW_FOLDS,
     GROUPS,
+    NETWORK_FOLDS,
     PANEL_FOLDS,
     SEEDS,
     SHARE_FOLDS,
+    START_FOLDS,
     STEP_FOLDS,
     TRAINING_FOLDS,
 )
@@ -30,14 +32,21 @@ Results = dict[str, list[Record]]
 PARTS: tuple[tuple[str, tuple[str, ...], Sequence[str]], ...] = (
     (texts.WEIGHTS, FLOW_FOLDS, ("weights", "axes")),
     (texts.STEPS, STEP_FOLDS, ("encoder", "adaptation", "steps")),
-    (texts.ADAPTATION + "\n" + texts.TRAINING, TRAINING_FOLDS, ("transfer", "minisets", "networks")),
+    (texts.ADAPTATION + "\n" + texts.TRAINING, TRAINING_FOLDS, ("transfer", "minisets")),
     (texts.SKETCH, tuple(SECTIONS), ("sketch",)),
     (texts.FLOW, FLOW_FOLDS, ("flow",)),
+    (texts.STARTS, START_FOLDS, ("flow starts",)),
     (texts.SHARES, SHARE_FOLDS, ("shares",)),
     (texts.SPOTS, (), ("spots",)),
     (texts.PANELS, PANEL_FOLDS, ("panels",)),
 )
 """Text, folds that it names, and groups whose rows follow."""
+
+_OF_TRIALS = {
+    "network alone": ("luna_spearman", "knn_hit_20_ratio", "e_geo"),
+    "finished": ("luna_spearman", "knn_hit_20_ratio", "procrustes_rmse", "e_geo"),
+}
+_LOWER = ("procrustes_rmse", "e_geo")  # are better
 
 
 def stored(folder: Path) -> Results:
@@ -54,6 +63,11 @@ def page(results: Results, command: str) -> str:
         if any(results.get(group) for group in groups):
             placed = ", ".join(SECTIONS[fold].test for fold in folds)
             lines += [text.format(folds=_spelled(folds), sections=placed, **named), *table(results, groups)]
+    if trials := [one["layouts"] for one in results.get("networks", [])]:
+        lines += [
+            texts.NETWORKS.format(folds=_spelled(NETWORK_FOLDS[: len(trials)]), **named),
+            *table_of_trials(trials),
+        ]
     if shares := {one["fold"]: one["shares"] for one in results.get("neighbors", [])}:
         lines += table_of_neighbors(shares)
     if signs := {one["fold"]: one["layouts"] for one in results.get("doubts", [])}:
@@ -70,6 +84,29 @@ def table(results: Results, groups: Sequence[str]) -> list[str]:
         values = [_mean([one[key] for one in own if key in one]) for key in SCORES]
         lines.append(f"| {name} | {' | '.join(values)} | {len(own)} |")
     return lines
+
+
+def table_of_trials(runs: Sequence[dict[str, dict[str, float]]]) -> list[str]:
+    """A row per change of the network: mean differences from the first, marked where all runs agree."""
+    columns = [(part, key) for part, keys in _OF_TRIALS.items() for key in keys]
+    lines = [f"| change | {' | '.join(f'{part}: {SCORES[key]}' for part, key in columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    first, *others = dict.fromkeys(name.split(": ", 1)[1] for run in runs for name in run)
+    lines.append(
+        f"| {first} | {' | '.join(_mean([run[f'{p}: {first}'][key] for run in runs]) for p, key in columns)} |"
+    )
+    for name in others:
+        own = [run for run in runs if f"finished: {name}" in run]
+        gains = [[run[f"{p}: {name}"][key] - run[f"{p}: {first}"][key] for run in own] for p, key in columns]
+        cells = [_marked(gain, lower=key in _LOWER) for gain, (_, key) in zip(gains, columns, strict=True)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _marked(differences: Sequence[float], *, lower: bool) -> str:
+    """The mean: bold where all are gains, italic where all are losses."""
+    signs, mean = {(x < 0) == lower for x in differences if x}, f"{np.mean(differences):+.3f}"
+    return f"**{mean}**" if signs == {True} else f"*{mean}*" if signs == {False} else mean
 
 
 def _mean(found: Sequence[float]) -> str:

@@ -49,6 +49,24 @@ none. Optimal transport, no dropout of genes, and slides of other tissues lose i
 numbers of candidates change the network alone, and hardly the finished layout.
 """
 
+NETWORKS = """
+## Changes of the network
+
+Each row changes one thing of the layout network. All rows of a fold share one embedding, that of `quality="fast"`. *Alone*
+is the layout of the network by itself. *Finished* is its mean with the global map, sharpened. The first row has the scores of the
+default, all others have differences from it, as means over the folds {folds}. Differences are bold where a change is better on
+every fold, and italic where it is worse on every fold. A few folds with one seed show large effects only.
+"""
+
+STARTS = """
+## Where the flow starts
+
+By default, the flow starts from noise. Here it also starts from noise of half the spread about a layout: the global map, or the
+network's layout. The layouts that training slides start from are cross-fitted, as their embeddings are. *Finished* is the
+layout that the flow expects, in the mean with the network's layout and the global map, sharpened. The embedding is that of
+`quality="fast"`. Means over the folds {folds}.
+"""
+
 SKETCH = """
 ## The sketch
 

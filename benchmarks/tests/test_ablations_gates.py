@@ -23,15 +23,17 @@ def edges():
 def expected(h, i, j):
     """Relations of two cells of one set, from sorted lists in plain Python."""
     parts = (h[:, :WIDTH], h[:, WIDTH:])
-    lists = []
-    for part in parts:
-        unit = part / np.linalg.norm(part, axis=1, keepdims=True)
+    lists, units = [], [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+    for unit in units:
         lists.append([[c for c in np.argsort(-unit @ unit[a]) if c != a] for a in range(len(h))])
     own = parts[1]
     cosine = own[i] @ own[j] / np.linalg.norm(own[i]) / np.linalg.norm(own[j])
+    sparse = [np.log(np.mean([1 - units[0][a] @ units[0][b] for b in lists[0][a][:15]])) for a in range(len(h))]
+    sparse = np.subtract(sparse, np.mean(sparse))
     near = [[1 / (1 + each[a].index(b) / 8) for each in lists] for a, b in ((i, j), (j, i))]
     shared = [len(set(each[i][:15]) & set(each[j][:15])) / 15 for each in lists]
-    return [cosine, *near[0], *shared, cosine, *near[1], *shared, *np.minimum(*near)]
+    there, back = ([cosine, *near[k], *shared, sparse[c]] for k, c in ((0, i), (1, j)))
+    return [*there, *back, *np.minimum(*near)]
 
 
 def test_the_gate_reads_what_relates_two_cells_of_their_set():

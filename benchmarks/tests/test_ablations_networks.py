@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.ablations import networks
+from benchmarks.ablations import networks, starts, trials
 from ipar.nn import IPALiteConfig, IPALiteNet
 from ipar.training import Folds, MinisetPlan, NetworkRecipe, Run
 from ipar.training.minisets import collate, sample_minisets
@@ -18,13 +18,13 @@ FOLDS = Folds.of([40, 40], Run(3))
 
 
 def made(n_own=0):
-    """Embeddings, of which the last columns stand for own components, and coordinates."""
+    """Embeddings, with columns that stand for own components and a map of the tissue, and coordinates."""
     rng = np.random.default_rng(0)
     h, coords = [], []
     for _ in range(2):
         x = rng.normal(size=(40, 2)).astype(np.float32)
-        own = rng.normal(size=(40, n_own))
-        h.append(torch.from_numpy(np.concatenate([x @ rng.normal(size=(2, 4)), own], axis=1).astype(np.float32)))
+        more = [rng.normal(size=(40, n_own)), x + 0.3 * rng.normal(size=x.shape)] if n_own else []
+        h.append(torch.from_numpy(np.concatenate([x @ rng.normal(size=(2, 4)), *more], axis=1).astype(np.float32)))
         coords.append(x)
     return h, coords
 
@@ -36,19 +36,19 @@ def minisets():
 
 def test_a_trial_without_a_change_is_the_training_of_the_package():
     h, x = made()
-    net, gate = networks.fit_trial(networks.TRIALS[0], h, x, 4, FOLDS, RECIPE, Run(3))
+    net, gate = networks.fit_trial(trials.TRIALS[0], h, x, 4, FOLDS, RECIPE, Run(3))
     fit = fit_network([one.numpy() for one in h], x, FOLDS, RECIPE, Run(3)).stage
     for trained, same in ((net, fit.net), (gate, fit.gate)):
         for name, value in same.state_dict().items():
             torch.testing.assert_close(trained.state_dict()[name], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("trial", networks.TRIALS, ids=lambda trial: trial.name)
+@pytest.mark.parametrize("trial", trials.TRIALS, ids=lambda trial: trial.name)
 def test_every_trial_lays_a_slide_out_from_the_trained_networks(trial):
     h, x = made(n_own=3)
     fitted = networks.fit_trial(trial, h, x, 4, FOLDS, RECIPE, Run())
-    wide = torch.randn(400, 7, generator=torch.Generator().manual_seed(0))
-    layout = networks.place(trial, fitted, wide, 4, 8, 0)
+    wide = torch.randn(400, 9, generator=torch.Generator().manual_seed(0))
+    layout = networks.place(trial, fitted, wide, 4, RECIPE, 0)
     assert layout.shape == (400, 2)
     assert np.isfinite(layout).all()
     assert np.square(layout).sum(1).mean() == pytest.approx(1, abs=1e-3)
@@ -56,11 +56,11 @@ def test_every_trial_lays_a_slide_out_from_the_trained_networks(trial):
 
 def test_candidates_of_either_are_taken_in_turn():
     rng = np.random.default_rng(2)
-    h = rng.normal(size=(30, 9)).astype(np.float32)
-    found = networks.nearest_of_either(torch.from_numpy(h), 5, 10).numpy()
+    h = rng.normal(size=(30, 11)).astype(np.float32)
+    found = trials.nearest_of_either(torch.from_numpy(h), 5, 10).numpy()
     for i in range(30):
         lists = []
-        for part in (h[:, :5], h[:, 5:]):
+        for part in (h[:, :5], h[:, 5:9]):
             cosine = part @ part[i] / np.linalg.norm(part, axis=1)
             lists.append([j for j in np.argsort(-cosine) if j != i])
         merged = list(dict.fromkeys(j for pair in zip(*lists, strict=True) for j in pair))
@@ -69,7 +69,7 @@ def test_candidates_of_either_are_taken_in_turn():
 
 def test_all_cells_have_the_landmarks_among_their_candidates():
     h = torch.randn(2, 60, 6, generator=torch.Generator().manual_seed(1))
-    found = networks.with_landmarks(h, 4, 40)
+    found = trials.with_landmarks(h, 4, 40)
     common = set.intersection(*(set(row.tolist()) | {i} for one in found for i, row in enumerate(one)))
     assert len(common) >= 24
     assert all(i not in row for one in found for i, row in enumerate(one.tolist()))
@@ -84,7 +84,7 @@ def test_the_contact_loss_is_low_where_true_neighbours_touch():
     shuffled = true.clone()
     for i, one in enumerate(sets):
         shuffled[i, : len(one)] = one.coords.roll(len(one) // 2, 0)
-    low, high = (networks.contact_loss(x, given).item() for x in (true, shuffled))
+    low, high = (trials.contact_loss(x, given).item() for x in (true, shuffled))
     assert low < high / 2
     pulls, pushes = [], []
     for i, one in enumerate(sets):
@@ -96,9 +96,56 @@ def test_the_contact_loss_is_low_where_true_neighbours_touch():
     assert high == pytest.approx(np.mean(pulls) + np.mean(pushes), rel=1e-3)
 
 
+def test_mutual_candidates_choose_each_other():
+    h = torch.randn(1, 80, 4, generator=torch.Generator().manual_seed(1))
+    near = [set(row.tolist()) for row in trials.nearest(h, 4, 40)[0]]
+    for i, row in enumerate(trials.mutual(h, 4, 40)[0].tolist()):
+        expected = {j for j in near[i] if i in near[j]} | set(trials.nearest(h, 4, 20)[0, i].tolist())
+        assert set(row) == expected
+
+
+def test_hard_negatives_are_the_best_scored_wrong_candidates():
+    generator = torch.Generator().manual_seed(4)
+    scores = torch.randn(2, 30, 30, generator=generator)
+    candidates, true = (torch.rand(2, 30, 30, generator=generator) < share for share in (0.9, 0.3))
+    found = trials.hard_negative_loss(scores, candidates, true).item()
+    pulls, pushes = [], []
+    for row, shown, real in zip(scores.flatten(0, 1), candidates.flatten(0, 1), true.flatten(0, 1), strict=True):
+        pulls += [np.logaddexp(0, -s) for s in row[shown & real].tolist()]
+        pushes += [np.logaddexp(0, s) for s in sorted(row[shown & ~real].tolist())[-20:]]
+    assert found == pytest.approx(np.mean(pulls) + np.mean(pushes), rel=1e-5)
+
+
+def test_a_network_from_the_map_turns_with_it():
+    torch.manual_seed(0)
+    net = starts.MapNet(replace(IPALiteConfig.v1(), d_input=4)).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    h, x = torch.randn(1, 30, 4), torch.randn(1, 30, 2)
+    angle = torch.tensor(0.7)
+    turn = torch.stack([torch.stack([angle.cos(), angle.sin()]), torch.stack([angle.sin(), -angle.cos()])])
+    candidates = ~torch.eye(30, dtype=torch.bool)[None]
+    with torch.no_grad():
+        layouts = [net(torch.cat([h, 1000 * one], -1), candidates).layouts for one in (x, x @ turn)]
+    torch.testing.assert_close(layouts[0] @ turn, layouts[1], rtol=1e-3, atol=1e-4)
+    assert (layouts[0][0] - layouts[0][-1]).abs().max() > 0.05
+
+
+def test_what_is_around_a_cell_is_of_the_set_without_itself():
+    h, x = torch.randn(1, 12, 3), torch.randn(1, 12, 2)
+    guess, mask = x + 0.2 * torch.randn(1, 12, 2), torch.arange(12)[None] < 10
+    found = starts.surroundings(h, x, guess, mask)[0, 4]
+    spread = (x - guess)[0].square().sum(-1) + 0.05**2
+    weights = [
+        np.exp(-float((x[0, 4] - x[0, j]).square().sum() / (spread[4] + spread[j]))) if j != 4 else 0 for j in range(10)
+    ]
+    expected = sum(w * h[0, j] for j, w in enumerate(weights)) / sum(weights)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_losses_of_every_recycle_are_means_over_recycles():
     net = IPALiteNet(IPALiteConfig.v1())
-    last, every = (kind(net, torch.nn.Linear(1, 1), FEW) for kind in (networks.IPALiteTrainer, networks.EveryRecycle))
+    last, every = (kind(net, torch.nn.Linear(1, 1), FEW) for kind in (trials.IPALiteTrainer, trials.EveryRecycle))
     given = collate(minisets())
     layouts = torch.randn(4, *given.mask.shape, 2, generator=torch.Generator().manual_seed(0)) * given.mask[..., None]
     single = [last.layout_terms(layouts[: i + 1], given) for i in (1, 2, 3)]
@@ -108,8 +155,8 @@ def test_losses_of_every_recycle_are_means_over_recycles():
 
 
 def test_layouts_have_the_names_of_the_records(slides, hasty_recipe, names_of, monkeypatch):
-    trial = networks.TRIALS[0]
-    monkeypatch.setattr(networks, "TRIALS", (trial, replace(networks.TRIALS[3], trainer=networks.Contacts)))
+    chosen = [one for one in trials.TRIALS if one.name in ("as it is", "from the global map")]
+    monkeypatch.setattr(networks, "TRIALS", chosen)
     recipe = replace(RECIPE, plan=MinisetPlan(n_minisets=4, size=(30, 40), n_neighbors=8))
     found = dict(networks.layouts(slides, 0, hasty_recipe, recipe))
     assert set(found) < set(names_of("networks"))
