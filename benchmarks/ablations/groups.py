@@ -29,7 +29,7 @@ Runs = tuple[tuple[str, int], ...]
 
 STEP_FOLDS, TRAINING_FOLDS = ("brain5", "brain2b"), ("brain2b",)
 FLOW_FOLDS = ("brain5", "brain5b", "brain5c", "brain5d", "brain2b", "brain2c", "brain2d")
-NETWORK_FOLDS, START_FOLDS = ("brain2b", "brain5b", "brain2c", "brain5"), ("brain2b", "brain5b")
+NETWORK_FOLDS = ("brain2b", "brain5b")
 SHARE_FOLDS = ("brain2b", "brain2c", "brain2d", "brain5", "brain5b", "brain5d")
 PANEL_FOLDS, DOUBT_FOLDS = ("brain5", "brain5b"), ("brain2c", "brain5b", "brain5d")
 SEEDS = (0, 1, 2)  # of the halves of the embryo
@@ -103,7 +103,7 @@ GROUPS = {
     "steps": Group(runs_of(STEP_FOLDS), layouts_by(blends.layouts_by_steps)),
     "minisets": Group(runs_of(TRAINING_FOLDS), layouts_by(training.layouts_by_minisets)),
     "networks": Group(runs_of(NETWORK_FOLDS), layouts_by(networks.layouts)),
-    "flow starts": Group(runs_of(START_FOLDS), layouts_by(flows.layouts)),
+    "flow starts": Group(runs_of(NETWORK_FOLDS), layouts_by(flows.layouts)),
     "flow": Group(runs_of(FLOW_FOLDS), layouts_by(blends.layouts_by_flow)),
     "spots": Group(runs_of((), SEEDS), layouts_by(spots.layouts, n_slides=1)),
     "panels": Group(runs_of(PANEL_FOLDS, SEEDS), by_panel),

@@ -19,7 +19,6 @@ from benchmarks.ablations.groups import (
     PANEL_FOLDS,
     SEEDS,
     SHARE_FOLDS,
-    START_FOLDS,
     STEP_FOLDS,
     TRAINING_FOLDS,
 )
@@ -35,7 +34,7 @@ PARTS: tuple[tuple[str, tuple[str, ...], Sequence[str]], ...] = (
     (texts.ADAPTATION + "\n" + texts.TRAINING, TRAINING_FOLDS, ("transfer", "minisets")),
     (texts.SKETCH, tuple(SECTIONS), ("sketch",)),
     (texts.FLOW, FLOW_FOLDS, ("flow",)),
-    (texts.STARTS, START_FOLDS, ("flow starts",)),
+    (texts.STARTS, NETWORK_FOLDS, ("flow starts",)),
     (texts.SHARES, SHARE_FOLDS, ("shares",)),
     (texts.SPOTS, (), ("spots",)),
     (texts.PANELS, PANEL_FOLDS, ("panels",)),
@@ -65,7 +64,7 @@ def page(results: Results, command: str) -> str:
             lines += [text.format(folds=_spelled(folds), sections=placed, **named), *table(results, groups)]
     if trials := [one["layouts"] for one in results.get("networks", [])]:
         lines += [
-            texts.NETWORKS.format(folds=_spelled(NETWORK_FOLDS[: len(trials)]), **named),
+            texts.NETWORKS.format(folds=_spelled(NETWORK_FOLDS), **named),
             *table_of_trials(trials),
         ]
     if shares := {one["fold"]: one["shares"] for one in results.get("neighbors", [])}:

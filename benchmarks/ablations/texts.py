@@ -55,7 +55,11 @@ NETWORKS = """
 Each row changes one thing of the layout network. All rows of a fold share one embedding, that of `quality="fast"`. *Alone*
 is the layout of the network by itself. *Finished* is its mean with the global map, sharpened. The first row has the scores of the
 default, all others have differences from it, as means over the folds {folds}. Differences are bold where a change is better on
-every fold, and italic where it is worse on every fold. A few folds with one seed show large effects only.
+every fold, and italic where it is worse on every fold.
+
+Two rows change nothing but the seed of the network. On single folds they differ from the first row by up to 0.07 in E_geo of the
+network alone, and by up to 0.013 in that of the finished layout. No change gains more than that on both folds. Starting
+from the global map costs neighbours and E_geo. The defaults stay as they are.
 """
 
 STARTS = """

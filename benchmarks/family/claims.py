@@ -21,8 +21,8 @@ LEAST = 6  # pairs without which nothing is decided
 HOW = """A gain is how much better the first member is, paired over seeds: by how many per cent the energy of the other is above its own
 (of recall: by how many points). In brackets the 95 % interval by Student's t. Over all tasks, every pair of a seed and a task is one
 observation: such an interval speaks of these {n_tasks} test slides, not of slides in general. *Confirmed* and **contradicted**: it lies
-on one side of zero. *Open*: it does not, or there are fewer than {least} pairs. Members reported alike are *alike* where it lies
-within ±{alike:g} %.
+on one side of zero. *Alike*: it lies within ±{alike:g} %, and is not on one side of zero where the members were reported to differ. So
+whichever is better, the difference is small. *Open*: none of these, or fewer than {least} pairs.
 """
 
 
@@ -53,9 +53,10 @@ class Gain:
         """Whether the claim is decided."""
         if self.n < LEAST:
             return "open" if self.n else "not measured"
-        if claim.alike and max(abs(self.low), abs(self.high)) <= ALIKE:
+        differs = not self.low <= 0 <= self.high
+        if (claim.alike or not differs) and max(abs(self.low), abs(self.high)) <= ALIKE:
             return "alike"
-        if self.low <= 0 <= self.high:
+        if not differs:
             return "open"
         if claim.alike:
             return f"**contradicted**: {'better' if self.low > 0 else 'worse'}"

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ipar")
 
-"""Stages of :func:`embed`, in order."""
-
 
 class LocalisabilityWarning(UserWarning):
     """The tissue cannot be localised, or it looks mirrored or repeated."""
