@@ -18,7 +18,6 @@ from benchmarks.ablations.gates import NarrowGate
 from benchmarks.ablations.starts import MAP_SCALE
 from benchmarks.tasks.embedded import RECIPE
 from benchmarks.tasks.tasks import Slides
-from ipar._ranks import Part, Ranks
 from ipar.geometry import OffsetGaussianRigid, gauge_fix
 from ipar.graph.candidates import cosine_candidates
 from ipar.model import Blend
@@ -30,13 +29,13 @@ from ipar.nn import EdgeGate, IGAConfig, IGANet, IPALiteNet
 from ipar.nn.gate import dense_gate
 from ipar.nn.iga import IGACondition, centre
 from ipar.nn.pose_flow import follow_flow, noise_poses
-from ipar.pp._ellipses import neighbor_ellipses
+from ipar.pp import cell_ellipses
 from ipar.training import EncoderRecipe, FlowRecipe, Folds, NetworkRecipe, Run, fit_embedding
 from ipar.training.epochs import Trained, add_up, copy_weights
 from ipar.training.flow import fit_flow
 from ipar.training.flow_losses import FlowWeights
 from ipar.training.flow_training import POSE_TERMS, FlowTrainer, PoseReady, flow_terms
-from ipar.training.gate import augment
+from ipar.training.gate import Part, Ranks, augment
 from ipar.training.held_out import Cells, StageFit, train_held_out
 from ipar.training.minisets import sample_minisets
 from ipar.training.network import IPALiteTrainer, fit_network
@@ -193,7 +192,8 @@ def layouts(
     features, own = embed_slide(fit.encoder, query), slide_pcs_of(fit.encoder, query)
     h, overview = features.embedding, global_map(features.global_features).numpy()
     layout = fit_network(fit.cross_fitted, known.coords, folds, network, run).stage.apply(h, run)[-1].numpy()
-    ellipses = [neighbor_ellipses(one.coords, one.labels, 10).astype(np.float32) for one in known]
+    table = cell_ellipses(slides.train, library_key="slide", key_added="ellipses", copy=True).obsm["ellipses"]
+    ellipses = [np.asarray(table, dtype=np.float32)[rows] for rows in known.rows]
 
     def finished(expected: Coords) -> Coords:
         blend = Blend(0.5, 0.5).apply(torch.from_numpy(layout), features.global_features, expected).numpy()

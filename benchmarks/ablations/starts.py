@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipar._ranks import Part
 from ipar.geometry import gauge_fix
 from ipar.nn import EdgeGate, IPALiteConfig, IPALiteNet
 from ipar.nn.block import Inputs, IPALiteBlock
 from ipar.nn.draws import normal_like
 from ipar.nn.gate import dense_gate
 from ipar.nn.graph import CandidateGraph, as_graph
-from ipar.training.gate import Ready, augment
+from ipar.training.gate import Part, Ready, augment
 from ipar.training.minisets import Miniset, MinisetBatch, collate
 from ipar.training.network import IPALiteTrainer
 
