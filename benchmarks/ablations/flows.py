@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,9 +55,9 @@ def about(noise: OffsetGaussianRigid, places: Tensor, mask: Tensor | None = None
 class StartingNet(IGANet):
     """The denoising network, which does not see the layout beside the embedding."""
 
-    def condition(self, h: Tensor, *graph: object, **options: object) -> IGACondition:
+    def condition(self, h: Tensor, *graph: Any, **options: Any) -> IGACondition:
         """Prepare inputs of sets ``(B, n, d + 2)``."""
-        return super().condition(h[..., : self.config.d_input].contiguous(), *graph, **options)  # type: ignore[arg-type]
+        return super().condition(h[..., : self.config.d_input].contiguous(), *graph, **options)
 
 
 class StartingTrainer(FlowTrainer):

@@ -102,6 +102,18 @@ def table_of_trials(runs: Sequence[dict[str, dict[str, float]]]) -> list[str]:
     return lines
 
 
+def in_short(results: Results) -> str:
+    """Scores of every change of the network, fold by fold: the part of ``docs/recipe.md``."""
+    runs = [one["layouts"] for one in results["networks"]]
+    columns = [(part, key) for part in _OF_TRIALS for key in ("e_geo", "luna_spearman")]
+    lines = [f"| change | {' | '.join(f'{SCORES[key]}, {part}' for part, key in columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for name in dict.fromkeys(name.split(": ", 1)[1] for run in runs for name in run):
+        cells = [" and ".join(f"{run[f'{part}: {name}'][key]:.2f}" for run in runs) for part, key in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _marked(differences: Sequence[float], *, lower: bool) -> str:
     """The mean: bold where all are gains, italic where all are losses."""
     signs, mean = {(x < 0) == lower for x in differences if x}, f"{np.mean(differences):+.3f}"

@@ -12,7 +12,7 @@ from ipar.nn.pose_flow import noise_poses
 from ipar.training import Folds, Run
 
 
-def test_a_flow_starts_about_its_layout_at_unit_radius(small_recipe):
+def test_a_flow_starts_about_its_layout_at_unit_radius():
     places = torch.randn(3, 200, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([4.0, 1.0]) + 7
     noise = noise_poses((3, 200), IGAConfig(), torch.Generator().manual_seed(1))
     found = flows.about(noise, places)

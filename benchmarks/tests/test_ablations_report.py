@@ -51,7 +51,7 @@ def test_signs_of_trouble_are_a_table_of_their_own():
 
 def test_every_group_has_its_place_on_the_page():
     shown = {group for _, _, groups in report.PARTS for group in groups}
-    assert shown | {"neighbors", "doubts"} == set(GROUPS)
+    assert shown | {"networks", "neighbors", "doubts"} == set(GROUPS)  # these have tables of their own
     assert [name for name, group in GROUPS.items() if group.measure is None] == ["sketch"]
     assert "earlier version" in texts.SKETCH
 
@@ -75,3 +75,18 @@ def test_neighbours_in_own_components_are_counted(tmp_path, monkeypatch):
     page = report.page({"neighbors": [{"fold": "one", "shares": found}]}, "some command")
     assert f"| 30 | {found['30, 0']:.3f} → " in page
     assert "The default is 100 components, averaged 2 times." in page
+
+
+def test_changes_of_the_network_are_given_fold_by_fold_and_marked_where_folds_agree():
+    def run(gain):
+        scores = {"luna_spearman": 0.5, "knn_hit_20_ratio": 8.0, "procrustes_rmse": 0.4, "e_geo": 1.0}
+        changed = {key: value + gain for key, value in scores.items()} | {"knn_hit_20_ratio": 9.0}
+        names = {"as it is": scores, "other": changed}
+        return {f"{part}: {name}": one for part in ("network alone", "finished") for name, one in names.items()}
+
+    runs = [run(0.1), run(0.2)]
+    row = report.table_of_trials(runs)[-1]
+    assert row.count("**+1.000** | *+0.150*") == 2  # more hits, then more of what is better if lower
+    assert report.table_of_trials([run(0.1), run(-0.2)])[-1].count("| -0.050 ") == 5
+    short = report.in_short({"networks": [{"layouts": one} for one in runs]})
+    assert short.splitlines()[-1] == "| other | 1.10 and 1.20 | 0.60 and 0.70 | 1.10 and 1.20 | 0.60 and 0.70 |"
