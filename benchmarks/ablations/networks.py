@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.ablations.fits import SHARPENING, Coords, Layouts, blended, read, slide_pcs_of
-from benchmarks.ablations.trials import TRIALS, Trial
+from benchmarks.ablations.trials import MEANS, TRIALS, Trial
 from benchmarks.tasks.embedded import RECIPE
 from benchmarks.tasks.tasks import Slides
+from ipar.geometry import gauge_fix
 from ipar.model import Blend
 from ipar.model.blend import global_map
-from ipar.model.consensus import ConsensusPlan, consensus_layout
+from ipar.model.consensus import ConsensusPlan, consensus_layout, generalised_procrustes
 from ipar.model.sharpening import sharpen_layout
 from ipar.nn import EdgeGate, IPALiteNet
 from ipar.nn.gate import dense_gate
@@ -99,7 +100,7 @@ def place(trial: Trial, networks: Networks, h: Tensor, width: int, recipe: Netwo
 def layouts(
     slides: Slides, seed: int, embed: EncoderRecipe | None = None, recipe: NetworkRecipe | None = None
 ) -> Layouts:
-    """The network by itself and finished, of every trial, on the embedding of ``quality="fast"``."""
+    """The network by itself and finished, of every trial and of means, on the embedding of ``quality="fast"``."""
     recipe, run, (known, query) = recipe or NetworkRecipe(), Run(seed), read(slides)
     folds = Folds.of(known.sizes, run)
     fit = fit_embedding(known, folds, embed or RECIPE, run)
@@ -112,9 +113,19 @@ def layouts(
     features, own = embed_slide(encoder, query), slide_pcs_of(encoder, query)
     overview = global_map(features.global_features)
     asked = beside(features.embedding, own, overview)
+    alone: dict[str, Coords] = {}
     for trial in TRIALS:
         networks = fit_trial(trial, wide, known.coords, width, folds, recipe, Run(seed + trial.seed))
-        alone = place(trial, networks, asked, width, recipe, seed + trial.seed)
-        yield f"network alone: {trial.name}", alone
-        blend = blended(alone, overview.numpy(), Blend().global_map)
-        yield f"finished: {trial.name}", sharpen_layout(blend, features, SHARPENING, own, run)
+        alone[trial.name] = place(trial, networks, asked, width, recipe, seed + trial.seed)
+    alone |= {name: mean_of([alone[one] for one in names]) for name, names in MEANS.items()}
+    for name, layout in alone.items():
+        yield f"network alone: {name}", layout
+        blend = blended(layout, overview.numpy(), Blend().global_map)
+        yield f"finished: {name}", sharpen_layout(blend, features, SHARPENING, own, run)
+
+
+def mean_of(layouts: Sequence[Coords]) -> Coords:
+    """Mean of layouts of the same cells, aligned, ``(n, 2)``."""
+    found = torch.from_numpy(np.stack(layouts))[None]
+    mean: Coords = gauge_fix(generalised_procrustes(found, found)[0].mean(0)).numpy()
+    return mean

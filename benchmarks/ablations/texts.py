@@ -59,7 +59,8 @@ every fold, and italic where it is worse on every fold.
 
 Two rows change nothing but the seed of the network. On single folds they differ from the first row by up to 0.07 in E_geo of the
 network alone, and by up to 0.013 in that of the finished layout. No change gains more than that on both folds. Starting
-from the global map costs neighbours and E_geo. The defaults stay as they are.
+from the global map costs neighbours and E_geo. The last two rows are means of aligned layouts: they are not better than the best
+of their parts, and finished they gain nothing. The defaults stay as they are.
 """
 
 STARTS = """
@@ -158,11 +159,11 @@ more in one score, or in time, than it brought in another. No run of it is kept 
   both place the next section better. Another input than both must therefore lead clearly.
 - **Encoder, networks:** averaged weights; deeper set encoders, and some that return coordinates; longer training of the
   perceptrons; three set encoders; three whole encoders; a set transformer, or a common-frame perceptron, as one more view.
-- **Layout:** smoothing over a neighbour graph; averaged weights of the network; a first guess at the principal axes of the
+- **Layout:** smoothing over a neighbour graph; a first guess at the principal axes of the
   global features; shares of the views chosen on the query itself; a second training with a falling learning rate; a share of
   the global map chosen on the held-out slide.
-- **Network:** a loss for contacts; cells that all others attend to; three networks of three seeds; the set encoder's output
-  beside the embedding.
+- **Network:** the set encoder's output beside the embedding; noise that a whole set shares; averaged weights; an epoch chosen
+  before the ramp ends.
 - **Flow:** four times as many sets, or sets of twice the size; more noise on the embeddings; set transformers beside it;
   training again on all slides where five teach; the geometric median of the three layouts in place of their mean.
 - **Uncertainty:** how far the encoder's parts disagree; boosted or random trees in place of the kernel ridge regression.

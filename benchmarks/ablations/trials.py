@@ -203,3 +203,10 @@ TRIALS = (
     Trial('trained as by `quality="best"`', changes=_longer),
     Trial("from the global map", **_ON_MAP),
 )
+
+_SEEDS = tuple(one.name for one in TRIALS if one.seed or one == TRIALS[0])
+MEANS = {
+    "the mean of the three seeds": _SEEDS,
+    "the mean of the three seeds and the one from the global map": (*_SEEDS, "from the global map"),
+}
+"""Means of layouts of several trials."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import ipar
 from benchmarks.ablations import networks, starts, trials
 from ipar.nn import IPALiteConfig, IPALiteNet
 from ipar.training import Folds, MinisetPlan, NetworkRecipe, Run
@@ -154,11 +155,25 @@ def test_losses_of_every_recycle_are_means_over_recycles():
         assert every.layout_terms(layouts, given)[name].item() == pytest.approx(mean, rel=1e-5)
 
 
+def test_the_mean_of_layouts_is_that_of_their_shapes_wherever_they_lie():
+    """Two layouts that differ by noise, turned and mirrored: the mean is nearer to the truth than either."""
+    rng = np.random.default_rng(4)
+    truth = rng.normal(size=(200, 2))
+    turn = np.array([[0.6, 0.8], [0.8, -0.6]])
+    one, other = ((truth + 0.3 * rng.normal(size=truth.shape)) @ m for m in (np.eye(2), turn))
+    rmse = [
+        ipar.metrics.procrustes_error(truth, x).rmse
+        for x in (networks.mean_of([one.astype(np.float32), 5 * other.astype(np.float32)]), one, other)
+    ]
+    assert rmse[0] < 0.8 * min(rmse[1:])
+
+
 def test_layouts_have_the_names_of_the_records(slides, hasty_recipe, names_of, monkeypatch):
     chosen = [one for one in trials.TRIALS if one.name in ("as it is", "from the global map")]
     monkeypatch.setattr(networks, "TRIALS", chosen)
+    monkeypatch.setattr(networks, "MEANS", {"the mean of the three seeds": tuple(one.name for one in chosen)})
     recipe = replace(RECIPE, plan=MinisetPlan(n_minisets=4, size=(30, 40), n_neighbors=8))
     found = dict(networks.layouts(slides, 0, hasty_recipe, recipe))
     assert set(found) < set(names_of("networks"))
-    assert len(found) == 4
+    assert len(found) == 6
     assert {x.shape for x in found.values()} == {slides.truth.shape}
