@@ -1,1 +1,1 @@
-"""All members of the IPA-Lite family, the validation ladder, and polishing."""
+"""All members of the IPA-Lite family, the validation ladder, and refinement."""

@@ -1,4 +1,4 @@
-"""The ladder and polishing on the page of the family."""
+"""The ladder and refinement on the page of the family."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def polishing(folder: Path, tasks: list[str]) -> list[str]:
     """Scores before and after, and how many seeds they got better in."""
     titles = {key: COLUMNS[key] for key in SCORES}
     lines = [
-        "## Does polishing help?",
+        "## Does refinement help?",
         "",
         "`ipar.tl.optimise_coords` with `refine=True` moves a prediction to where walks agree with the candidate"
         " graph and the gate. Measured on a *training* slide that was held out (`python -m benchmarks.family.polish`): networks"
-        " trained on the others place it, and polishing follows. In brackets: seeds in which it got better.",
+        " trained on the others place it, and it is refined. In brackets: seeds in which it got better.",
         "",
         "| task | | " + " | ".join(title for title, _ in titles.values()) + " |",
         "|---" * (len(titles) + 2) + "|",
@@ -76,7 +76,7 @@ def polishing(folder: Path, tasks: list[str]) -> list[str]:
         rows[1] = [f"{cell} ({n} of {len(runs)})" for cell, n in zip(rows[1], better, strict=True)]
         lines += [
             f"| {task} | {when} | " + " | ".join(row) + " |"
-            for when, row in zip(("predicted", "polished"), rows, strict=True)
+            for when, row in zip(("predicted", "refined"), rows, strict=True)
         ]
     return [*lines, ""]
 

@@ -1,8 +1,8 @@
-"""Whether polishing helps: predictions of a held-out training slide, before and after ``optimise_coords(refine=True)``.
+"""Whether refinement helps: predictions of a held-out training slide, before and after ``optimise_coords(refine=True)``.
 
     python -m benchmarks.family.polish --data ../shared/data
 
-Networks are trained on all training slides but one, which is placed and then polished with their gate. The task's test
+Networks are trained on all training slides but one, which is placed and then refined with their gate. The task's test
 slide has no part in it. Every (task, seed) is kept as a line of ``polish.jsonl``.
 """
 
@@ -30,7 +30,7 @@ SCORES = ("luna_spearman", "knn_hit_20_ratio", "contact_f1_1", "procrustes_rmse"
 
 
 def measure(slides: Embedded, seed: int, protocol: Protocol) -> Record:
-    """Scores of a held-out training slide before and after polishing."""
+    """Scores of a held-out training slide before and after refinement."""
     plan, run = protocol.recipe.plan, Run(seed)
     folds = Folds.of([len(x) for x in slides.train], run)
     network = fit_network(slides.train, slides.coords, folds, replace(protocol.recipe, refit=False), run).stage

@@ -198,7 +198,7 @@ def test_page_has_every_member_with_its_figures(tmp_path, monkeypatch):
     assert f"| V1: shared block, 5 recycles (2 seeds) | {scores} | 1,000 + 20 | 3 |" in page
     for member in members.MEMBERS.values():
         assert any(line.startswith((f"| {member.label} |", f"| {member.label} (")) for line in lines), member.label
-    assert any(line.startswith("| brain2 | polished | 0.50 ± 0.35 (1 of 2) |") for line in lines)
+    assert any(line.startswith("| brain2 | refined | 0.50 ± 0.35 (1 of 2) |") for line in lines)
     assert any("oracle near zero | walk 0.5" in line and "**no**" in line for line in lines)
 
 
