@@ -1,4 +1,4 @@
-"""Single knobs of the recipe, and the ellipsoids of IGA, on the page of the family."""
+"""Single knobs of the recipe, recall of candidates, and the ellipsoids of IGA, on the page of the family."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.family.candidates import COUNTS
 from benchmarks.family.experiments import BASES, BETAS, DEFAULT, TASKS, VARIANTS
 from benchmarks.family.ladder_report import spread
 from benchmarks.iga import experiments as iga
@@ -32,6 +33,11 @@ SWEEP = """### β at inference
 β is chosen among {betas} on the held-out training slide, by the networks that were trained without it. The gain is that of the test
 slide: by how many per cent its E_geo at the β of the training is above that at the chosen one.
 """
+CANDIDATES = """## Candidates
+
+Share of a cell's true neighbours, those of the training's targets, that are among its candidates, on minisets of the test slide.
+Made with `python -m benchmarks.family.candidates --data ../shared/data`.
+"""
 IGA = """## IGA: with ellipsoids and without
 
 Trained and measured as on `docs/iga.md`. A weight is that of the losses of the ellipsoids beside those of the pose. In space, slides
@@ -53,7 +59,7 @@ def experiments(folder: Path) -> list[str]:
             cells = [compared(found.get((task, name), {}), found.get((task, base), {})) for task in TASKS]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
-    return [*lines, *sweeps(found), *ellipsoids(folder)]
+    return [*lines, *sweeps(found), *recalls(folder), *ellipsoids(folder)]
 
 
 def by_name(page: str, folder: Path) -> dict[tuple[str, str], Runs]:
@@ -92,6 +98,20 @@ def sweeps(found: dict[tuple[str, str], Runs]) -> list[str]:
         most = [one["test"][trained] / min(one["test"]) - 1 for one in curves]
         cells = [", ".join(f"{BETAS[i]:g}" for i in chosen), *(f"{100 * np.mean(x):+.1f}" for x in (gains, most))]
         lines.append(f"| {task} | {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def recalls(folder: Path) -> list[str]:
+    """Recall of candidates by their number and by the distance, means over seeds."""
+    lines = [CANDIDATES, f"| task | distance | seeds | {' | '.join(f'k = {k}' for k in COUNTS)} |"]
+    lines.append("|---" * (len(COUNTS) + 3) + "|")
+    by_task: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for record in read("candidates", folder):
+        by_task.setdefault(record["task"], []).append(record["recall"])
+    for task, runs in by_task.items():
+        for name in runs[0]:
+            cells = [spread(np.array([run[name][str(k)] for run in runs]), 3) for k in COUNTS]
+            lines.append(f"| {task} | {name} | {len(runs)} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

@@ -70,13 +70,18 @@ def augmented(name: str, share: float) -> Variant:
 
 DEFAULT = "the default"
 _LONG = {"max_epochs": 16, "patience": 4}  # of half the minisets: as many steps, and the longer ramp has an end
-BASES = {"walk, ramp and stress": "walk 0.3, ramp 6, stress 0.1"}
+_FULL = "D7, cosine"
+_D7 = {"qk_norm": "cosine", "geometry": "clamped"}
+_WITHOUT = {"qk": {"qk": False}, "geometry": {"geometry": "none"}, "gate": {"gate": False}}
+BASES = {"walk, ramp and stress": "walk 0.3, ramp 6, stress 0.1", "terms of the logits": _FULL}
 """What the variants of a group are compared to, where it is not the default."""
 VARIANTS = {
     one.name: one
     for one in (
         Variant("weight of the gate in the logits, β, and of its loss, λ", DEFAULT, swept=True),
         *(augmented(name, share) for name, share in {"none": 0.0, "soft": 1 / 3, "mid": 2 / 3}.items()),
+        Variant("terms of the logits", _FULL, config=_D7),
+        *(Variant("terms of the logits", f"D7 without {term}", config=_D7 | off) for term, off in _WITHOUT.items()),
         Variant("pretraining of the gate", "gate from scratch", {"gate_steps": 0}),
         Variant("pretraining of the gate", "gate after 2,000 steps alone", {"gate_steps": 2000}),
         *(

@@ -20,6 +20,7 @@ RESULTS = Path("benchmarks/results")
 KEYS = {
     "benchmarks": ("task", "method", "seed"),
     "ablations": ("fold", "group", "seed"),
+    "candidates": ("task", "seed"),
     "dissociated": ("task", "method", "seed"),
     "family": ("task", "member", "seed"),
     "family_experiments": ("task", "variant", "seed"),

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from benchmarks.family import experiment_report, experiments, fits
+from benchmarks.family import candidates, experiment_report, experiments, fits
 from benchmarks.iga import experiments as iga
 from benchmarks.iga import scores as space
 from benchmarks.iga.run import embed
@@ -78,6 +78,29 @@ def test_gains_are_over_the_first_row(tmp_path):
     assert "| the default | 2.00 ± 0.00 | not measured |" in lines
     assert "| augmentation none | 1.60 (+25.0, 1) | not measured |" in lines
     assert "| brain2 | the default | 0.0625, 0.0625 | +25.0 | +100.0 |" in lines
+
+
+def test_recall_is_that_of_a_search_by_hand(embedded):
+    noise = np.random.default_rng(1).normal(size=embedded.test.shape).astype(np.float32)  # has no ties
+    one = replace(embedded, test=noise).scored(1, (24, 30), 20, 0)[0]
+    h, true = one.h.numpy().astype(float), one.walk.adjacency.numpy()
+    unit = h / np.linalg.norm(h, axis=1, keepdims=True)
+    square = np.square(h[:, None] - h[None]).sum(-1)
+    for name, order in (("cosine", -(unit @ unit.T)), ("Euclidean", square)):
+        shares = []
+        for i, row in enumerate(order):
+            near = [j for j in np.argsort(row, kind="stable") if j != i][:8]
+            shares.append(true[i, near].sum() / max(true[i].sum(), 1))
+        found = candidates.recall([one], candidates.DISTANCES[name], 8)
+        assert found == pytest.approx(np.mean(shares), abs=1e-6), name
+
+
+def test_recall_grows_with_candidates_and_beats_chance(embedded, tmp_path):
+    found = candidates.measure(embedded, 0, TINY)["recall"]
+    assert all(list(row.values()) == sorted(row.values()) for row in found.values())
+    keep("candidates", {"task": "brain2", "seed": 0, "recall": found}, tmp_path)
+    lines = experiment_report.recalls(tmp_path)
+    assert f"| brain2 | random | 1 | {' | '.join(f'{x:.3f}' for x in found['random'].values())} |" in lines
 
 
 def test_ellipsoids_in_space(adata, hasty_recipe):
