@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,20 @@ class Gain:
 
     @classmethod
     def of(cls, claim: Claim, values: Sequence[float] | np.ndarray) -> Gain:
-        """That of differences, in per cent or points."""
+        """That of a claim's differences: of recall in points, of energies in per cent."""
+        return cls._of(values, float if claim.score == "recall30" else np.expm1)
+
+    @classmethod
+    def of_ratios(cls, logs: Sequence[float] | np.ndarray) -> Gain:
+        """That of logarithms of ratios, in per cent."""
+        return cls._of(logs, np.expm1)
+
+    @classmethod
+    def _of(cls, values: Sequence[float] | np.ndarray, share: Callable[[float], Any]) -> Gain:
         found = np.asarray(values, dtype=float)
         n, mean = len(found), float(np.mean(found)) if len(found) else float("nan")
         half = float(student.ppf(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-        ends = (mean, mean - half, mean + half)
-        return cls(*(100 * (x if claim.score == "recall30" else float(np.expm1(x))) for x in ends), n=n)
+        return cls(*(100 * float(share(x)) for x in (mean, mean - half, mean + half)), n=n)
 
     def __str__(self) -> str:
         if not self.n:

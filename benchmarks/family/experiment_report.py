@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.family.candidates import COUNTS
-from benchmarks.family.experiments import BASES, BETAS, DEFAULT, TASKS, VARIANTS
+from benchmarks.family.claims import Gain
+from benchmarks.family.experiments import BASES, BETAS, DEFAULT, FACTORS, TASKS, VARIANTS, WALK, pairs_of
 from benchmarks.family.ladder_report import spread
 from benchmarks.iga import experiments as iga
 from benchmarks.tasks.records import read
+from ipar.training import NetworkRecipe
 
 Runs = dict[int, dict[str, Any]]
 """Records by seed."""
@@ -33,6 +36,13 @@ SWEEP = """### β at inference
 β is chosen among {betas} on the held-out training slide, by the networks that were trained without it. The gain is that of the test
 slide: by how many per cent its E_geo at the β of the training is above that at the chosen one.
 """
+EFFECTS = """### One value against another
+
+The gain of a value over the first one, whatever the others are: by how many per cent the energy with the first is above that with the
+other, in brackets the 95 % interval by Student's t over tasks, seeds and all values of the others.
+
+| of | value | first | gain | pairs |
+|---|---|---|---|---|"""
 CANDIDATES = """## Candidates
 
 Share of a cell's true neighbours, those of the training's targets, that are among its candidates, on minisets of the test slide.
@@ -49,7 +59,7 @@ _POSE = ("translation", "rotation", "auxiliary")
 def experiments(folder: Path) -> list[str]:
     """All tables; a group that has not been measured has none."""
     found = by_name("family_experiments", folder)
-    long = VARIANTS[BASES["walk, ramp and stress"]]
+    long = VARIANTS[BASES[WALK]]
     lines = [INTRO.format(epochs=long.training["max_epochs"], n_minisets=long.plan["n_minisets"])]
     for group in dict.fromkeys(one.group for one in VARIANTS.values()):
         base = BASES.get(group, DEFAULT)
@@ -59,7 +69,23 @@ def experiments(folder: Path) -> list[str]:
             cells = [compared(found.get((task, name), {}), found.get((task, base), {})) for task in TASKS]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
-    return [*lines, *sweeps(found), *recalls(folder), *ellipsoids(folder)]
+    return [*lines, *effects(found), *sweeps(found), *recalls(folder), *ellipsoids(folder)]
+
+
+def effects(found: dict[tuple[str, str], Runs]) -> list[str]:
+    """What each factor does on average over the others, a row per value."""
+    lines = [EFFECTS]
+    for group, factors in FACTORS.items():
+        first = VARIANTS[BASES.get(group, DEFAULT)].of(NetworkRecipe())
+        for factor, level in factors.items():
+            for value, pairs in pairs_of(group, factor).items():
+                logs = [
+                    x
+                    for task, (name, twin) in product(TASKS, pairs)
+                    for x in gains(found.get((task, name), {}), found.get((task, twin), {}))
+                ]
+                lines.append(f"| {factor} | {value:g} | {level(first):g} | {Gain.of_ratios(logs)} | {len(logs)} |")
+    return [*lines, ""]
 
 
 def by_name(page: str, folder: Path) -> dict[tuple[str, str], Runs]:
@@ -70,15 +96,19 @@ def by_name(page: str, folder: Path) -> dict[tuple[str, str], Runs]:
     return found
 
 
-def compared(own: Runs, base: Runs, key: str = "e_geo_gated") -> str:
+def gains(own: Runs, base: Runs) -> list[float]:
+    """Logarithms of the base's energy over that of a variant, seed by seed."""
+    return [float(np.log(base[s]["e_geo_gated"] / own[s]["e_geo_gated"])) for s in sorted(set(own) & set(base))]
+
+
+def compared(own: Runs, base: Runs) -> str:
     """Energy of a variant, and its gain over the base."""
     if not own:
         return "not measured"
-    text, pairs = spread(np.array([run[key] for run in own.values()])), sorted(set(own) & set(base))
-    if own is base or not pairs:
+    text, logs = spread(np.array([run["e_geo_gated"] for run in own.values()])), gains(own, base)
+    if own is base or not logs:
         return text
-    gain = np.mean([np.log(base[seed][key] / own[seed][key]) for seed in pairs])
-    return f"{text} ({100 * np.expm1(gain):+.1f}, {len(pairs)})"
+    return f"{text} ({100 * np.expm1(np.mean(logs)):+.1f}, {len(logs)})"
 
 
 def sweeps(found: dict[tuple[str, str], Runs]) -> list[str]:

@@ -9,7 +9,7 @@ Every (task, variant, seed) is kept as a line of ``family_experiments.jsonl``, a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,16 +69,18 @@ def augmented(name: str, share: float) -> Variant:
 
 
 DEFAULT = "the default"
+GATE = "weight of the gate in the logits, β, and of its loss, λ"
+WALK = "walk, ramp and stress"
 _LONG = {"max_epochs": 16, "patience": 4}  # of half the minisets: as many steps, and the longer ramp has an end
 _FULL = "D7, cosine"
 _D7 = {"qk_norm": "cosine", "geometry": "clamped"}
 _WITHOUT = {"qk": {"qk": False}, "geometry": {"geometry": "none"}, "gate": {"gate": False}}
-BASES = {"walk, ramp and stress": "walk 0.3, ramp 6, stress 0.1", "terms of the logits": _FULL}
+BASES = {WALK: "walk 0.3, ramp 6, stress 0.1", "terms of the logits": _FULL}
 """What the variants of a group are compared to, where it is not the default."""
 VARIANTS = {
     one.name: one
     for one in (
-        Variant("weight of the gate in the logits, β, and of its loss, λ", DEFAULT, swept=True),
+        Variant(GATE, DEFAULT, swept=True),
         *(augmented(name, share) for name, share in {"none": 0.0, "soft": 1 / 3, "mid": 2 / 3}.items()),
         Variant("terms of the logits", _FULL, config=_D7),
         *(Variant("terms of the logits", f"D7 without {term}", config=_D7 | off) for term, off in _WITHOUT.items()),
@@ -86,7 +88,7 @@ VARIANTS = {
         Variant("pretraining of the gate", "gate after 2,000 steps alone", {"gate_steps": 2000}),
         *(
             Variant(
-                "weight of the gate in the logits, β, and of its loss, λ",
+                GATE,
                 f"β {beta:g}, λ {gate:g}",
                 weights={"gate": gate},
                 config={"beta": beta},
@@ -98,7 +100,7 @@ VARIANTS = {
         ),
         *(
             Variant(
-                "walk, ramp and stress",
+                WALK,
                 f"walk {walk:g}, ramp {ramp}, stress {stress:g}",
                 _LONG | {"ramp_epochs": ramp},
                 {"walk": walk, "stress": stress},
@@ -110,6 +112,33 @@ VARIANTS = {
         ),
     )
 }
+
+
+FACTORS: dict[str, dict[str, Callable[[NetworkRecipe], float]]] = {
+    GATE: {"β": lambda one: one.config.beta, "λ": lambda one: one.training.weights.gate},
+    WALK: {
+        "walk": lambda one: one.training.weights.walk,
+        "ramp": lambda one: one.training.ramp_epochs,
+        "stress": lambda one: one.training.weights.stress,
+    },
+}
+"""What a group varies in all combinations."""
+
+
+def pairs_of(group: str, factor: str) -> dict[float, list[tuple[str, str]]]:
+    """By every value of a factor but the first: variants that have it, each with the one that has the first and all else alike."""
+    levels = {
+        name: {key: get(one.of(NetworkRecipe())) for key, get in FACTORS[group].items()}
+        for name, one in VARIANTS.items()
+        if one.group == group
+    }
+    first = levels[BASES.get(group, DEFAULT)][factor]
+    found: dict[float, list[tuple[str, str]]] = {}
+    for name, own in levels.items():
+        if own[factor] != first:
+            other = next(one for one, twin in levels.items() if twin == own | {factor: first})
+            found.setdefault(own[factor], []).append((name, other))
+    return found
 
 
 def sweep(fit: StageFit[NetworkLayout], recipe: NetworkRecipe, slides: Embedded, seed: int, n_scored: int) -> Record:

@@ -80,6 +80,27 @@ def test_gains_are_over_the_first_row(tmp_path):
     assert "| brain2 | the default | 0.0625, 0.0625 | +25.0 | +100.0 |" in lines
 
 
+def test_a_factor_is_compared_with_all_else_alike():
+    names = experiments.pairs_of(experiments.WALK, "walk")
+    assert {value: len(pairs) for value, pairs in names.items()} == {0.5: 6, 1.0: 6}
+    assert ("walk 1, ramp 12, stress 0.2", "walk 0.3, ramp 12, stress 0.2") in names[1.0]
+    assert {value: len(pairs) for value, pairs in experiments.pairs_of(experiments.WALK, "ramp").items()} == {12: 9}
+    gates = experiments.pairs_of(experiments.GATE, "λ")
+    assert sorted(gates) == [0.01, 0.2]
+    assert ("β 2, λ 0.2", experiments.DEFAULT) in gates[0.2]
+    assert ("β 4, λ 0.2", "β 4, λ 0.05") in gates[0.2]
+
+
+def test_effects_of_a_factor_are_means_over_the_others(tmp_path):
+    for name in experiments.VARIANTS:
+        energy = 1.0 * (1.1 if "walk 1," in name else 1.0) * (0.9 if "ramp 12" in name else 1.0)
+        keep("family_experiments", {"task": "brain2", "variant": name, "seed": 0, "e_geo_gated": energy}, tmp_path)
+    lines = experiment_report.effects(experiment_report.by_name("family_experiments", tmp_path))
+    assert "| walk | 1 | 0.3 | -9.1 [-9.1, -9.1] | 6 |" in lines
+    assert "| walk | 0.5 | 0.3 | +0.0 [+0.0, +0.0] | 6 |" in lines
+    assert "| ramp | 12 | 6 | +11.1 [+11.1, +11.1] | 9 |" in lines
+
+
 def test_recall_is_that_of_a_search_by_hand(embedded):
     noise = np.random.default_rng(1).normal(size=embedded.test.shape).astype(np.float32)  # has no ties
     one = replace(embedded, test=noise).scored(1, (24, 30), 20, 0)[0]
