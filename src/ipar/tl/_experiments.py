@@ -184,8 +184,9 @@ def sweep_beta(
 
     Notes
     -----
-    Do not score a weight on the slide that it was chosen on: choose it on a held-out slide. A fit keeps the weight of its
-    training, ``fit_ipalite(config=IPALiteConfig.v1(beta=…))``.
+    Do not score a weight on the slide that it was chosen on: choose it on a held-out slide. Even then, it was mostly worse
+    than that of the training on a third slide (:doc:`/recipe`). A fit keeps the weight of its training,
+    ``fit_ipalite(config=IPALiteConfig.v1(beta=…))``.
     """
     if not len(betas):
         msg = "betas must hold at least one weight, found none: pass weights such as (0, 0.5, 2)."

@@ -37,4 +37,7 @@ def caution(recipe: NetworkRecipe) -> str | None:
     found += [text for harms, text in _TRAINING if harms(recipe.training)]
     if not found:
         return None
-    return f"The recipe that ipar follows reports harm from these choices: {'; '.join(found)}."
+    return (
+        f"The recipe that ipar follows reports harm from these choices: {'; '.join(found)}. Some of them do no harm on other "
+        "slides: see 'From the recipe to ipar' in the documentation."
+    )
