@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ablations import doubts, neighbors, texts
+from benchmarks.ablations import doubts, neighbors, texts, trials
 from benchmarks.ablations.components import N_GENES
 from benchmarks.ablations.fits import SCORES
 from benchmarks.ablations.folds import EMBRYO, SECTIONS, spelled
@@ -62,10 +62,10 @@ def page(results: Results, command: str) -> str:
         if any(results.get(group) for group in groups):
             placed = ", ".join(SECTIONS[fold].test for fold in folds)
             lines += [text.format(folds=_spelled(folds), sections=placed, **named), *table(results, groups)]
-    if trials := [one["layouts"] for one in results.get("networks", [])]:
+    if changed := [one["layouts"] for one in results.get("networks", [])]:
         lines += [
-            texts.NETWORKS.format(folds=_spelled(NETWORK_FOLDS), **named),
-            *table_of_trials(trials),
+            texts.NETWORKS.format(folds=_spelled(NETWORK_FOLDS), **by_seed(changed), **named),
+            *table_of_trials(changed),
         ]
     if shares := {one["fold"]: one["shares"] for one in results.get("neighbors", [])}:
         lines += table_of_neighbors(shares)
@@ -100,6 +100,18 @@ def table_of_trials(runs: Sequence[dict[str, dict[str, float]]]) -> list[str]:
         cells = [_marked(gain, lower=key in _LOWER) for gain, (_, key) in zip(gains, columns, strict=True)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def by_seed(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, str]:
+    """The most that E_geo differs from the first row where nothing but the seed was changed, alone and finished."""
+    first, *others = trials.SEEDS
+    most = {
+        part: max(
+            abs(run[f"{part}: {one}"]["e_geo"] - run[f"{part}: {first}"]["e_geo"]) for run in runs for one in others
+        )
+        for part in _OF_TRIALS
+    }
+    return {part.split()[-1]: f"{value:.3f}" for part, value in most.items()}
 
 
 def in_short(results: Results) -> str:

@@ -57,8 +57,8 @@ is the layout of the network by itself. *Finished* is its mean with the global m
 default, all others have differences from it, as means over the folds {folds}. Differences are bold where a change is better on
 every fold, and italic where it is worse on every fold.
 
-Two rows change nothing but the seed of the network. On single folds they differ from the first row by up to 0.07 in E_geo of the
-network alone, and by up to 0.013 in that of the finished layout. No change gains more than that on both folds. Starting
+Two rows change nothing but the seed of the network. On single folds they differ from the first row by up to {alone} in E_geo of the
+network alone, and by up to {finished} in that of the finished layout. No change gains more than that on both folds. Starting
 from the global map costs neighbours and E_geo. The last two rows are means of aligned layouts: they are not better than the best
 of their parts, and finished they gain nothing. The defaults stay as they are.
 """

@@ -204,9 +204,10 @@ TRIALS = (
     Trial("from the global map", **_ON_MAP),
 )
 
-_SEEDS = tuple(one.name for one in TRIALS if one.seed or one == TRIALS[0])
+SEEDS = tuple(one.name for one in TRIALS if one.seed or one == TRIALS[0])
+"""Trials that differ by nothing but the seed."""
 MEANS = {
-    "the mean of the three seeds": _SEEDS,
-    "the mean of the three seeds and the one from the global map": (*_SEEDS, "from the global map"),
+    "the mean of the three seeds": SEEDS,
+    "the mean of the three seeds and the one from the global map": (*SEEDS, "from the global map"),
 }
 """Means of layouts of several trials."""
