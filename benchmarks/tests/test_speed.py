@@ -83,6 +83,7 @@ def test_placing_cells_asks_for_the_model_that_training_saves(tmp_path) -> None:
         speed.run_predict(argparse.Namespace(data="nowhere", cache=tmp_path, model="none"))
 
 
+@pytest.mark.filterwarnings("ignore:Expression looks like")  # half of the genes are gone
 def test_training_leaves_the_model_that_places_cells(adata, fitted, tmp_path, monkeypatch, capsys) -> None:
     brain = adata.copy()
     brain.obs["slide"] = brain.obs["slide"].astype(str).str.replace("MOB", "Hippo").astype("category")
