@@ -22,7 +22,8 @@ Runs = dict[int, dict[str, Any]]
 
 INTRO = """## Single knobs
 
-V1 by the default recipe with one thing changed, trained and scored as above. Cells are the E_geo on candidates and gate; in brackets
+V1, or D7 where terms are left out, by the default recipe with one thing changed, trained and scored as above. Cells are the E_geo on
+candidates and gate; in brackets
 by how many per cent that of the first row is above it, and how many seeds were paired. Walk, ramp and stress are varied in {epochs} epochs
 of {n_minisets} minisets, as many steps as the default. Made with
 

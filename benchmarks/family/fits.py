@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from benchmarks.family.members import MEMBERS, Member
 from benchmarks.tasks.embedded import Embedded, embedded
+from benchmarks.tasks.options import parser_of
 from benchmarks.tasks.records import Record, kept
 from ipar.metrics import luna_spearman
 from ipar.model.network import NetworkLayout
@@ -185,3 +189,19 @@ def run_one(task: str, name: str, seed: int, options: argparse.Namespace) -> Rec
 
     identity = {"task": task, "member": name, "seed": seed}
     return kept("family", identity, make, options.out, fresh=options.fresh)
+
+
+def measure_tasks(
+    doc: str | None, page: str, measure: Callable[[Embedded, int, Protocol], Record], tasks: list[str]
+) -> None:
+    """A command that measures something of every task and seed, and keeps it as a line of a page."""
+    parser = parser_of(doc, page=False)
+    parser.add_argument("--tasks", nargs="+", default=tasks)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    def make(task: str, seed: int) -> Record:
+        return measure(embedded(task, seed, options.data, options.cache), seed, Protocol())
+
+    for seed, task in tqdm(list(product(options.seeds, options.tasks)), unit="run"):
+        kept(page, {"task": task, "seed": seed}, partial(make, task, seed), options.out, fresh=options.fresh)

@@ -9,17 +9,14 @@ slide has no part in it. Every (task, seed) is kept as a line of ``polish.jsonl`
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from benchmarks.family.fits import Protocol
-from benchmarks.tasks.embedded import Embedded, embedded
-from benchmarks.tasks.options import parser_of
-from benchmarks.tasks.records import Record, kept
+from benchmarks.family.fits import Protocol, measure_tasks
+from benchmarks.tasks.embedded import Embedded
+from benchmarks.tasks.records import Record
 from ipar.metrics import evaluate
 from ipar.model import Blend
 from ipar.training import Folds, Optimisation, Run
@@ -48,20 +45,5 @@ def scores(truth: NDArray[np.float32], coords: NDArray[np.float32]) -> dict[str,
     return {name: float(found[name]) for name in SCORES}
 
 
-def main() -> None:
-    """Run, or go on."""
-    parser = parser_of(__doc__, page=False)
-    parser.add_argument("--tasks", nargs="+", default=["brain2", "embryo"])
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-
-    def make(task: str, seed: int) -> Record:
-        return measure(embedded(task, seed, options.data, options.cache), seed, Protocol())
-
-    for task, seed in tqdm([(t, s) for s in options.seeds for t in options.tasks], unit="run"):
-        identity = {"task": task, "seed": seed}
-        kept("polish", identity, partial(make, task, seed), options.out, fresh=options.fresh)
-
-
 if __name__ == "__main__":
-    main()
+    measure_tasks(__doc__, "polish", measure, ["brain2", "embryo"])

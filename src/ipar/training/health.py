@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ipar._options import Checked, Count, Positive
-from ipar.graph.candidates import candidate_mask
+from ipar.graph.candidates import cosine_candidates
 from ipar.metrics import collapse
 from ipar.nn import EdgeGate, IPALiteNet
 from ipar.nn.gate import dense_gate
@@ -118,16 +118,20 @@ def _total(terms: dict[str, Tensor], attention: Tensor) -> Tensor:
     return total
 
 
-def candidate_recall(sets: Sequence[Miniset], counts: Sequence[int]) -> dict[str, float]:
+def candidate_recall(
+    sets: Sequence[Miniset], counts: Sequence[int], nearest: Callable[[Tensor, int], Tensor] = cosine_candidates
+) -> dict[str, float]:
     """Share of the true neighbours of a cell among its candidates, by their number: means over cells and sets.
 
-    Candidates are sought anew, by cosine distance within each set. True neighbours are those of the training's targets.
+    Candidates are sought anew within each set, by default by cosine distance. True neighbours are those of the training's
+    targets.
     """
     found: dict[str, float] = {}
     for count in sorted(set(counts)):
         shares = []
         for one in sets:
-            mask, true = candidate_mask(one.h, count), one.walk.adjacency
-            shares.append(((mask & true).sum(-1) / true.sum(-1).clamp_min(1)).mean().item())
+            true = one.walk.adjacency
+            hits = true.gather(-1, nearest(one.h, count)).sum(-1)
+            shares.append((hits / true.sum(-1).clamp_min(1)).mean().item())
         found[str(count)] = round(float(np.mean(shares)), 4)
     return found
